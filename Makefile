@@ -1,0 +1,50 @@
+# Muster: `make demo` and `make test` are the two commands a fresh machine needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+COLLECTION := .collections/ansible_collections/muster/serving
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# ansible-lint and molecule start ansible by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+.PHONY: setup
+setup: $(VENV)/.stamp $(COLLECTION) ## Make .venv from the lock file and link the checkout as a collection
+
+# The stamp holds the lock's hash, not its date: a clone's file dates mean nothing.
+.PHONY: $(VENV)/.stamp
+$(VENV)/.stamp:
+	@./scripts/setup-venv $(VENV) requirements.lock
+
+$(COLLECTION):
+	@mkdir -p $(@D)
+	@ln -sfn ../../.. $@
+
+.PHONY: lock
+lock: setup ## Resolve the pins of pyproject.toml into the lock files
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
+	  --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+
+.PHONY: lint
+lint: setup ## Lint and type-check everything
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline --strict
+
+.PHONY: unit
+unit: setup ## Unit and property tests
+	$(BIN)/pytest -q
+
+.PHONY: check
+check: lint unit ## Lint and unit tests, in under a minute
+
+.PHONY: test
+test: check ## Everything: check, sanity, molecule, integration on the lab

@@ -1,0 +1,51 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a check is. Modules observe and return checks; the action cluster_verdict judges them."""
+
+from __future__ import annotations
+
+from typing import Dict
+
+STATUSES = ("ok", "failed", "warning", "waived", "pending", "unknown")
+PHASES = ("bare", "ready")
+
+Check = Dict[str, str]
+
+
+def check(
+    check_id: str,
+    phase: str,
+    status: str,
+    subject: str,
+    observed: str = "",
+    expected: str = "",
+    remedy: str = "",
+) -> Check:
+    """One named verdict about one subject.
+
+    Args:
+        check_id: Stable kebab-case name, for instance C(npu-health).
+        phase: C(bare), true before prepare, or C(ready), true after it.
+        status: One of STATUSES. C(pending) is what prepare will repair.
+        subject: What was looked at, without the node: a device, a port, a file.
+        observed: What was seen.
+        expected: What would have been right.
+        remedy: What the operator can do about it. Empty only when status is C(ok).
+
+    Raises:
+        ValueError: Phase or status is not a known word.
+    """
+    if phase not in PHASES:
+        raise ValueError(f"check {check_id}: unknown phase {phase!r}")
+    if status not in STATUSES:
+        raise ValueError(f"check {check_id}: unknown status {status!r}")
+    return {
+        "id": check_id,
+        "phase": phase,
+        "status": status,
+        "subject": subject,
+        "observed": observed,
+        "expected": expected,
+        "remedy": remedy,
+    }
