@@ -1,0 +1,173 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's commands: `python -m lab --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+
+from lab import machine, nodes, podman, userland
+from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir
+from lab.shell import LabError, say
+
+FORWARDED = (
+    "HOME", "PATH", "XDG_CACHE_HOME", "XDG_STATE_HOME", "TORCH_INDEX", "TORCH_WHEEL",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+
+
+def prepare() -> str:
+    """Everything a node needs; the node image's reference is returned."""
+    machine.install_missing_packages()
+    podman.forget_last_boot()
+    nodes.ensure_key()
+    machine.save_settings()
+    image = userland.make_node_image(machine.apt_sources())
+    nodes.ensure_network()
+    return image
+
+
+def up(args: argparse.Namespace) -> int:
+    start = time.monotonic()
+    with lab_lock():
+        image = prepare()
+        nodes.ensure_nodes(nodes.cluster_nodes(args.nodes), image)
+    say(f"the lab is up ({time.monotonic() - start:.1f} s)")
+    return 0
+
+
+def down(_args: argparse.Namespace) -> int:
+    with lab_lock():
+        if shutil.which("podman"):
+            nodes.remove_everything()
+        machine.restore_settings()
+    shutil.rmtree(state_dir())
+    say("the lab is gone; caches stay in " + str(cache_dir()))
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    found = [
+        {
+            "name": node.name,
+            "address": node.address,
+            "devices": node.devices,
+            "container": node.container,
+            "state": "up" if podman.is_alive(info) and nodes.ssh_answers(node.address) else "dead",
+        }
+        for node, info in (nodes.known_nodes() if shutil.which("podman") else [])
+    ]
+    if args.json:
+        print(json.dumps({"key": str(key_file()), "nodes": found}, indent=2))
+    else:
+        for entry in found:
+            print(f"{entry['name']:<20} {entry['address']:<15} {entry['state']}")
+        if not found:
+            print("no lab here; `make demo` or `python -m lab up` makes one")
+    return 0 if found and all(entry["state"] == "up" for entry in found) else 1
+
+
+def node_create(args: argparse.Namespace) -> int:
+    with lab_lock():
+        image = prepare()
+        node = nodes.new_node(args.name, args.devices)
+        nodes.create_node(node, image)
+    nodes.wait_for_ssh([node])
+    print(json.dumps({"name": node.name, "address": node.address, "key": str(key_file())}))
+    return 0
+
+
+def node_remove(args: argparse.Namespace) -> int:
+    with lab_lock():
+        nodes.remove_node(args.name)
+    return 0
+
+
+def node_restart(args: argparse.Namespace) -> int:
+    nodes.restart_node(nodes.node_named(args.name))
+    return 0
+
+
+def execute(args: argparse.Namespace) -> int:
+    return nodes.exec_on(nodes.node_named(args.name), args.argv)
+
+
+def clean_cache(_args: argparse.Namespace) -> int:
+    for image in podman.podman(
+        "images", "-q", "--filter", "reference=localhost/muster-lab/*"
+    ).split():
+        podman.podman("rmi", "--force", image, check=False)
+    shutil.rmtree(cache_dir(), ignore_errors=True)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m lab", description="The bench without hardware.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("up", help="make the nodes, or reuse what is healthy")
+    command.add_argument("--nodes", type=int, default=2, help="how many a2-nodeN (default 2)")
+    command.set_defaults(run=up)
+
+    command = commands.add_parser("down", help="remove all of it and restore the machine")
+    command.set_defaults(run=down)
+
+    command = commands.add_parser("status", help="nodes, their addresses and whether they answer")
+    command.add_argument("--json", action="store_true")
+    command.set_defaults(run=status)
+
+    command = commands.add_parser("exec", help="run a command on a node, beside SSH")
+    command.add_argument("name")
+    command.add_argument("argv", nargs=argparse.REMAINDER)
+    command.set_defaults(run=execute)
+
+    node = commands.add_parser("node", help="extra bare nodes").add_subparsers(
+        required=True, metavar="ACTION"
+    )
+    command = node.add_parser("create", help="a fresh node; prints name, address and key as JSON")
+    command.add_argument("name")
+    command.add_argument("--devices", type=int, default=nodes.DEVICES)
+    command.set_defaults(run=node_create)
+    command = node.add_parser("remove", help="remove a node and its volume")
+    command.add_argument("name")
+    command.set_defaults(run=node_remove)
+    command = node.add_parser("restart", help="what a reboot is to a host")
+    command.add_argument("name")
+    command.set_defaults(run=node_restart)
+
+    command = commands.add_parser("clean-cache", help="remove images and caches")
+    command.set_defaults(run=clean_cache)
+    return top
+
+
+def become_root() -> None:
+    """podman, mknod and mmdebstrap need root; the caller's own paths are kept."""
+    if os.geteuid() == 0:
+        return
+    keep = [f"{name}={os.environ[name]}" for name in FORWARDED if name in os.environ]
+    os.chdir(ROOT)
+    os.execvp("sudo", ["sudo", "env", *keep, sys.executable, "-m", "lab", *sys.argv[1:]])
+
+
+def main() -> int:
+    args = parser().parse_args()
+    become_root()
+    try:
+        code: int = args.run(args)
+    except LabError as error:
+        say(f"lab: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("lab: interrupted; run the same command again to go on")
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Nodes: systemd containers that look like Ascend hosts, on one network with a registry."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import tarfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import machine, podman
+from lab.paths import LAB, cache_dir, digest, give_to_caller, key_file
+from lab.podman import LABEL
+from lab.shell import LabError, run, say, step
+
+NETWORK = "muster-lab"
+PREFIX = "198.19.67"  # from RFC 2544's range for test benches, which no site routes
+INTERFACE = "enp67s0f0np0"
+REGISTRY = "registry"
+REGISTRY_PORT = 5000
+FIRST_NODE = 10  # a2-node0 has PREFIX.10
+FIRST_EXTRA = 100
+DEVICES = 8
+SHM = "2g"
+
+MANAGERS = {"davinci_manager": 100, "devmm_svm": 101, "hisi_hdc": 102}
+EMULATORS = {
+    "npu-smi": "usr/local/bin/npu-smi",
+    "hccn_tool": "usr/local/Ascend/driver/tools/hccn_tool",
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    address: str
+    devices: int = DEVICES
+
+    @property
+    def container(self) -> str:
+        return f"{NETWORK}-{self.name}"
+
+
+def cluster_nodes(count: int) -> list[Node]:
+    return [Node(f"a2-node{n}", f"{PREFIX}.{FIRST_NODE + n}") for n in range(count)]
+
+
+# --- what makes one node differ from the image -------------------------------------------------
+
+
+def hccn_conf(address: str, devices: int) -> str:
+    """The NICs of the node's NPUs, all nodes' in one fabric."""
+    host = address.rsplit(".", 1)[1]
+    lines = []
+    for npu in range(devices):
+        lines += [
+            f"address_{npu}=11.12.{host}.{80 + npu}",
+            f"netmask_{npu}=255.255.0.0",
+            f"netdetect_{npu}=11.12.0.1",
+            f"gateway_{npu}=11.12.0.1",
+            f"send_arp_status_{npu}=1",
+            f"tls_enable_{npu}=0",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def device_nodes(devices: int, major: int) -> str:
+    """tmpfiles.d lines: /dev is new after each boot of the node."""
+    minors = {**{f"davinci{n}": n for n in range(devices)}, **MANAGERS}
+    lines = [
+        f"c /dev/{name} 0660 HwHiAiUser HwHiAiUser - {major}:{minor}"
+        for name, minor in minors.items()
+    ]
+    return "\n".join(["# Lab: device nodes without a device behind them.", *lines, ""])
+
+
+def free_major(proc_devices: str) -> int:
+    """A character major of the range for local use that no driver here has taken."""
+    characters = proc_devices.split("Block devices:")[0]
+    taken = {int(line.split()[0]) for line in characters.splitlines() if line[:3].strip().isdigit()}
+    for major in range(254, 239, -1):
+        if major not in taken:
+            return major
+    raise LabError("every character device major from 240 to 254 is taken on this machine")
+
+
+def docker_daemon(*, may_raise_limits: bool, cgroup_v2: bool, open_files: int) -> dict[str, Any]:
+    """What nested Docker must be told on a restricted machine; empty on an ordinary one."""
+    config: dict[str, Any] = {}
+    if not cgroup_v2:
+        config["default-cgroupns-mode"] = "private"
+    if not may_raise_limits:
+        config["default-ulimits"] = {
+            "nofile": {"Name": "nofile", "Soft": open_files, "Hard": open_files}
+        }
+    return config
+
+
+def seed_files(node: Node) -> dict[str, tuple[bytes, int]]:
+    """Path on the node: content and mode."""
+    daemon = docker_daemon(
+        may_raise_limits=machine.may_raise_limits(),
+        cgroup_v2=machine.has_cgroup_v2(),
+        open_files=machine.open_files_limit(),
+    )
+    major = free_major(Path("/proc/devices").read_text())
+    public_key = key_file().with_suffix(".pub").read_bytes()
+    files: dict[str, tuple[bytes, int]] = {
+        "root/.ssh/authorized_keys": (public_key, 0o600),
+        "etc/hccn.conf": (hccn_conf(node.address, node.devices).encode(), 0o644),
+        "etc/tmpfiles.d/muster-lab.conf": (device_nodes(node.devices, major).encode(), 0o644),
+    }
+    if daemon:
+        files["etc/docker/daemon.json"] = (json.dumps(daemon, indent=2).encode() + b"\n", 0o644)
+    for source, target in EMULATORS.items():
+        script = LAB / "emulators" / source
+        if script.exists():
+            files[target] = (script.read_bytes(), 0o755)
+    return files
+
+
+def tar_of(files: dict[str, tuple[bytes, int]]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        folders: set[str] = set()
+        for path, (content, mode) in files.items():
+            for parent in reversed(Path(path).parents[:-1]):
+                if str(parent) not in folders:
+                    folders.add(str(parent))
+                    entry = tarfile.TarInfo(str(parent))
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o700 if parent.name == ".ssh" else 0o755
+                    archive.addfile(entry)
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+# --- network, key, registry ---------------------------------------------------------------------
+
+
+def ensure_key() -> None:
+    key = key_file()
+    if not key.exists():
+        run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "muster-lab", "-f", str(key)])
+        for file in (key, key.with_suffix(".pub")):
+            give_to_caller(file)
+
+
+def ensure_network() -> None:
+    found = podman.inspect("network", NETWORK)
+    subnet = f"{PREFIX}.0/24"
+    if found is not None:
+        if any(entry["subnet"] == subnet for entry in found.get("subnets", [])):
+            return
+        podman.podman("network", "rm", "--force", NETWORK)
+    in_use = run(["ip", "-4", "-o", "addr", "show", "to", subnet], check=False).stdout.strip()
+    if in_use:
+        raise LabError(
+            f"the lab's network {subnet} is taken on this machine: {in_use.splitlines()[0]}\n"
+            "    remove that address, or whatever container network holds it, and run again"
+        )
+    podman.podman(
+        "network", "create", "--label", f"{LABEL}=network",
+        "--subnet", subnet, "--gateway", f"{PREFIX}.1", NETWORK,
+    )  # fmt: skip
+
+
+def registry_storage() -> Path:
+    return cache_dir() / "registry"
+
+
+def registry_address() -> str:
+    return f"{PREFIX}.2:{REGISTRY_PORT}"
+
+
+# --- one node -----------------------------------------------------------------------------------
+
+
+def ssh_answers(address: str, timeout: float = 1.0) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=timeout) as connection:
+            connection.settimeout(timeout)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def wait_for_ssh(nodes: list[Node], timeout: float = 90) -> None:
+    deadline = time.monotonic() + timeout
+    waiting = list(nodes)
+    while waiting := [node for node in waiting if not ssh_answers(node.address)]:
+        if time.monotonic() > deadline:
+            names = ", ".join(node.name for node in waiting)
+            raise LabError(
+                f"no SSH answer from {names} in {timeout:.0f} s; see what systemd says there:\n"
+                f"    podman exec {waiting[0].container} journalctl -b --no-pager | tail -50"
+            )
+        time.sleep(0.2)
+
+
+def _marks(node: Node, image: str) -> dict[str, str]:
+    return {
+        LABEL: "node",
+        f"{LABEL}.image": image,
+        f"{LABEL}.node": json.dumps(asdict(node), sort_keys=True),
+        f"{LABEL}.seed": digest(tar_key(seed_files(node))),
+    }
+
+
+def tar_key(files: dict[str, tuple[bytes, int]]) -> str:
+    return repr(sorted(files.items()))
+
+
+def is_healthy(node: Node, image: str) -> bool:
+    info = podman.inspect("container", node.container)
+    if info is None or not podman.is_alive(info):
+        return False
+    labels = info["Config"]["Labels"] or {}
+    same = all(labels.get(key) == value for key, value in _marks(node, image).items())
+    return same and ssh_answers(node.address)
+
+
+def create_node(node: Node, image: str) -> None:
+    podman.remove_container(node.container)
+    network = f"{NETWORK}:ip={node.address},interface_name={INTERFACE},alias={node.name}"
+    volume = f"{node.container}-docker"
+    if podman.succeeds("volume", "exists", volume):
+        podman.podman("volume", "rm", "--force", volume)
+    podman.podman("volume", "create", "--label", f"{LABEL}=node", volume)
+    podman.podman(
+        "create",
+        "--name", node.container,
+        "--hostname", node.name,
+        *(f"--label={key}={value}" for key, value in _marks(node, image).items()),
+        "--network", network,
+        "--systemd=always",
+        "--privileged",
+        "--pids-limit=-1",
+        "--shm-size", SHM,
+        "--volume", f"{volume}:/var/lib/docker",
+        image,
+        "/lib/systemd/systemd",
+    )  # fmt: skip
+    podman.podman("cp", "-", f"{node.container}:/", stdin=tar_of(seed_files(node)))
+    podman.podman("start", node.container)
+
+
+def remove_node(name: str) -> None:
+    node = Node(name, "")
+    podman.remove_container(node.container)
+    podman.podman("volume", "rm", "--force", f"{node.container}-docker", check=False)
+
+
+def restart_node(node: Node) -> None:
+    """What a reboot is to a host: every process gone, /run, /dev and /tmp new."""
+    podman.podman("restart", "--time", "30", node.container, timeout=90)
+    wait_for_ssh([node])
+
+
+def known_nodes() -> list[tuple[Node, dict[str, Any]]]:
+    found = []
+    for info in podman.containers():
+        text = (info["Config"]["Labels"] or {}).get(f"{LABEL}.node")
+        if text:
+            found.append((Node(**json.loads(text)), info))
+    return sorted(found, key=lambda pair: [int(part) for part in pair[0].address.split(".")])
+
+
+def node_named(name: str) -> Node:
+    for node, _info in known_nodes():
+        if node.name == name:
+            return node
+    raise LabError(f"the lab has no node {name}; `python -m lab status` lists what it has")
+
+
+def new_node(name: str, devices: int) -> Node:
+    """A bare extra node, with the next free address of the extra range."""
+    taken = {node.address for node, _info in known_nodes() if node.name != name}
+    for host in range(FIRST_EXTRA, 255):
+        address = f"{PREFIX}.{host}"
+        if address not in taken:
+            return Node(name, address, devices)
+    raise LabError("the lab's network has no free address; remove extra nodes")
+
+
+def ensure_nodes(nodes: list[Node], image: str) -> None:
+    fresh = [node for node in nodes if not is_healthy(node, image)]
+    for node in nodes:
+        if node not in fresh:
+            say(f"  reused {node.name} ({node.address})")
+    if not fresh:
+        return
+    with step(f"start {', '.join(node.name for node in fresh)}"):
+        for node in fresh:
+            create_node(node, image)
+        wait_for_ssh(fresh)
+
+
+def remove_everything() -> None:
+    for info in podman.containers():
+        podman.remove_container(info["Name"])
+    volumes = podman.podman("volume", "ls", "-q", "--filter", f"label={LABEL}").split()
+    for volume in volumes:
+        podman.podman("volume", "rm", "--force", volume)
+    if podman.succeeds("network", "exists", NETWORK):
+        podman.podman("network", "rm", "--force", NETWORK)
+    key = key_file()
+    for file in (key, key.with_suffix(".pub")):
+        file.unlink(missing_ok=True)
+
+
+def exec_on(node: Node, argv: list[str]) -> int:
+    """Replace this process: the caller gets the command's own streams and exit code."""
+    os.environ.update(podman.environment())
+    os.execvp("podman", ["podman", "exec", "-i", node.container, *argv])
+    return 0
+
+

@@ -1,0 +1,98 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Userlands made of the machine's own Debian or Ubuntu: the node image and the engine's base."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import podman
+from lab.machine import AptSources
+from lab.paths import LAB, cache_dir, digest, log_file
+from lab.shell import run, step
+
+NODE_PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "docker.io",
+    "iproute2",
+    "iputils-ping",
+    "openssh-server",
+    "procps",
+    "python3",
+    "systemd",
+    "systemd-sysv",
+)
+
+# Units that would reach for the machine's consoles and modules, or change its kernel for all.
+MASKED = (
+    "getty.target",
+    "proc-sys-fs-binfmt_misc.automount",
+    "systemd-binfmt.service",
+    "systemd-logind.service",
+    "systemd-modules-load.service",
+    "systemd-udevd.service",
+)
+
+NODE_HOOKS = (
+    'cp -a "$ROOTFS/." "$1/"',
+    'chown -R 0:0 "$1/etc" "$1/usr/local"',
+    'rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/machine-id"',
+    # The distribution's sysctls would be applied to the whole machine at each node's boot.
+    'rm -f "$1"/etc/sysctl.d/*.conf; for f in "$1"/usr/lib/sysctl.d/*.conf; do '
+    'ln -s /dev/null "$1/etc/sysctl.d/${f##*/}"; done',
+    'chroot "$1" useradd --system --user-group HwHiAiUser',
+    f'chroot "$1" systemctl mask {" ".join(MASKED)}',
+    'chroot "$1" systemctl enable muster-lab-cpufreq.service docker.service',
+)
+
+
+def make_userland(
+    name: str,
+    sources: AptSources,
+    packages: Sequence[str],
+    *,
+    hooks: Sequence[str] = (),
+    rootfs: Path | None = None,
+) -> str:
+    """Build `localhost/muster-lab/NAME:HASH` unless podman has it, and return that reference."""
+    key = digest(
+        repr(sources), *packages, *hooks, *([rootfs] if rootfs else []), Path(__file__)
+    )
+    image = f"localhost/muster-lab/{name}:{key}"
+    if podman.succeeds("image", "exists", image):
+        return image
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with step(f"build the {name} image"), tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+        tar, apt_list = Path(scratch, "root.tar"), Path(scratch, "sources.list")
+        apt_list.write_text("\n".join([*sources.lines, ""]))
+        docs = ("doc", "man", "locale", "info")
+        run(
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=minbase",
+                f"--include={','.join(packages)}",
+                *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in docs),
+                '--aptopt=APT::Install-Recommends "false"',
+                *(f"--aptopt={option}" for option in sources.options),
+                *(f"--customize-hook={hook}" for hook in hooks),
+                sources.suite,
+                str(tar),
+                str(apt_list),
+            ],
+            timeout=1200,
+            env={"ROOTFS": str(rootfs or "")},
+            log=log_file(f"build-{name}"),
+        )
+        podman.podman("import", "--quiet", str(tar), image, timeout=300)
+    return image
+
+
+def make_node_image(sources: AptSources) -> str:
+    return make_userland(
+        "node", sources, NODE_PACKAGES, hooks=NODE_HOOKS, rootfs=LAB / "node" / "rootfs"
+    )
