@@ -1,0 +1,80 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on the controller alone; see plugins/modules/replica_decision.py for the documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.muster.serving.plugins.module_utils.replica import decide
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    TRANSFERS_FILES = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _, args = self.validate_argument_spec(
+            {
+                "plan": {"type": "dict", "required": True},
+                "register": {"type": "str", "required": True},
+            }
+        )
+        plan, host = args["plan"], variables["inventory_hostname"]
+        own = [unit for unit in plan["units"] if unit["host"] == host]
+
+        start, wait, reasons, together = False, False, [], set()
+        for replica in sorted({unit["replica"] for unit in own}):
+            units = [unit for unit in plan["units"] if unit["replica"] == replica]
+            hosts = sorted({unit["host"] for unit in units})
+            observed = self._observed(variables, hosts, args["register"])
+            reports = {report["name"]: report for seen in observed for report in seen["units"]}
+            verdict = decide(units, reports)
+            reasons += verdict["reasons"]
+            orphans = [
+                f"{name} is no longer planned" for seen in observed for name in seen["orphans"]
+            ]
+            reasons += orphans
+            start = start or verdict["start"] or bool(orphans)
+            wait = wait or verdict["wait"]
+            together.update(hosts)
+
+        mine = variables["hostvars"][host][args["register"]]
+        result.update(
+            changed=False,
+            start=start,
+            wait=start or wait,
+            reasons=reasons,
+            hosts=sorted(together),
+            units=own,
+            links=[link for link in plan["links"] if link["host"] == host],
+            orphans=list(mine["orphans"]) if own else [],
+            restarts_before={report["name"]: report["restarts"] for report in mine["units"]}
+            if not start
+            else {},
+        )
+        return result
+
+    def _observed(
+        self, variables: dict[str, Any], hosts: list[str], register: str
+    ) -> list[dict[str, Any]]:
+        """What rank_info said on each of the hosts.
+
+        Raises:
+            AnsibleActionFail: A host has left the play, so the replica must be left as it is.
+        """
+        active = set(variables["ansible_play_hosts"])
+        gone = [host for host in hosts if host not in active]
+        if gone:
+            raise AnsibleActionFail(
+                f"{', '.join(gone)} left the play (its own error stands above) and holds units of "
+                "the same replica: nothing was stopped or started here. Mend it and run again"
+            )
+        return [dict(variables["hostvars"][host][register]) for host in hosts]

@@ -1,0 +1,200 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rank_info
+short_description: Tell how the planned units of a node are doing
+version_added: "0.1.0"
+description:
+  - Compares each unit of the plan with what is installed and running on the node.
+  - Changes nothing and never fails on what it sees, only when it cannot see.
+author:
+  - Muster contributors (@muster)
+attributes:
+  check_mode:
+    support: full
+    description: Only observes, in check mode too.
+  diff_mode:
+    support: none
+    description: Returns differences instead of a diff.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  deployment:
+    description: Name of the deployment, to find its units that the plan no longer has.
+    type: str
+    required: true
+  units:
+    description: Units of the plan for this node, as the plan file has them.
+    type: list
+    elements: dict
+    required: true
+  model:
+    description: Name under which the model is served; a unit with an API is ready when it lists it.
+    type: str
+    required: true
+  wait:
+    description:
+      - Stay on the node until a unit has ended, all are up and ready, or this many seconds have
+        passed. C(0) looks once.
+    type: float
+    default: 0
+  restarts_before:
+    description:
+      - Restarts by systemd, by unit name, that were there before the watch began. More than that
+        means that the unit has ended since.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Look at this node's units
+  muster.serving.rank_info:
+    deployment: a2-cluster
+    units: "{{ muster_plan.units[inventory_hostname] }}"
+    model: minimax25
+"""
+
+RETURN = r"""
+units:
+  description: One entry a planned unit.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the unit.
+      type: str
+    replica:
+      description: Index of its replica.
+      type: int
+    role:
+      description: Its role in the plan.
+      type: str
+    systemd_unit:
+      description: Its systemd service.
+      type: str
+    installed:
+      description: Whether Muster installed it here.
+      type: bool
+    differences:
+      description: What the plan wants otherwise, as C({name, current, desired}); never a secret.
+      type: list
+      elements: dict
+    active_state:
+      description: systemd's ActiveState.
+      type: str
+    sub_state:
+      description: systemd's SubState.
+      type: str
+    result:
+      description: systemd's Result.
+      type: str
+    exit_status:
+      description: Exit status of the last main process.
+      type: str
+    restarts:
+      description: How often systemd restarted it by itself since its last deliberate start.
+      type: int
+    invocation_id:
+      description: systemd's id of the present run.
+      type: str
+    ready:
+      description: Whether its API lists the model; null for a unit without an API.
+      type: bool
+    ended:
+      description: Whether it has ended since the watch began.
+      type: bool
+    log:
+      description: Last lines of its journal; many when it has ended, else the last one.
+      type: list
+      elements: str
+orphans:
+  description: Names of the deployment's units on this node that the plan does not have.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils import rank_host, rank_unit
+
+COMMAND_TIMEOUT_S = 20
+POLL_S = 1.0
+
+
+def look(module: AnsibleModule, run: rank_host.Run) -> list[dict[str, Any]]:
+    units = module.params["units"]
+    shown = rank_host.show(run, [unit["systemd_unit"] for unit in units])
+    wanted = rank_host.desired(run, units)
+    reports = []
+    for unit in units:
+        properties = shown.get(unit["systemd_unit"], {})
+        ended = rank_unit.has_ended(
+            properties, int(module.params["restarts_before"].get(unit["name"], 0))
+        )
+        ready = None
+        if unit.get("api_url"):
+            # A squatter on the port may answer for an engine that is dead.
+            key = rank_host.secrets(unit).get("VLLM_API_KEY")
+            ready = not ended and rank_host.serves(unit["api_url"], module.params["model"], key)
+        report = rank_host.describe(unit, properties, wanted[unit["name"]], ready)
+        report["ended"] = ended
+        reports.append(report)
+    return reports
+
+
+def settled(reports: list[dict[str, Any]]) -> bool:
+    if any(report["ended"] for report in reports):
+        return True
+    return all(report["ready"] is not False for report in reports)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "deployment": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "dict", "required": True},
+            "model": {"type": "str", "required": True},
+            "wait": {"type": "float", "default": 0},
+            "restarts_before": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+
+    def run(argv: list[str]) -> tuple[int, str, str]:
+        # `timeout` ends a hung systemctl or docker; its code 124 is then the rc.
+        rc, out, err = module.run_command(
+            ["timeout", "--kill-after", "2", str(COMMAND_TIMEOUT_S), *argv],
+            environ_update={"LC_ALL": "C"},
+        )
+        return rc, out, err
+
+    deadline = time.monotonic() + module.params["wait"]
+    try:
+        reports = look(module, run)
+        while not settled(reports) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            reports = look(module, run)
+        for report in reports:
+            lines = rank_host.LOG_LINES if report["ended"] and report["installed"] else 1
+            report["log"] = rank_host.last_log(run, report["systemd_unit"], lines)
+    except rank_host.RankError as error:
+        module.fail_json(msg=str(error))
+
+    planned = {unit["name"] for unit in module.params["units"]}
+    present = rank_host.installed_names(module.params["deployment"])
+    module.exit_json(
+        changed=False, units=reports, orphans=[name for name in present if name not in planned]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rank_units
+short_description: Install, start, stop or remove the units of a node
+version_added: "0.1.0"
+description:
+  - A unit is one engine process in one foreground container under one systemd service.
+  - Does what it is told; M(muster.serving.replica_decision) decides for all nodes of a replica
+    together whether it has to start.
+author:
+  - Muster contributors (@muster)
+attributes:
+  check_mode:
+    support: full
+    description: Tells what would change and touches nothing.
+  diff_mode:
+    support: full
+    description: Shows the effective configuration before and after, without secrets.
+  idempotent:
+    support: partial
+    description: O(state=started) restarts what runs, on purpose; stopped and absent are idempotent.
+options:
+  state:
+    description:
+      - V(started) writes the units as planned and starts them; the call does not wait for the
+        engines.
+      - V(stopped) stops them and leaves their files.
+      - V(absent) stops them and removes their files. Logs are kept.
+    type: str
+    choices: [started, stopped, absent]
+    required: true
+  deployment:
+    description: Name of the deployment. Its units that the plan no longer has are removed, too.
+    type: str
+    required: true
+  units:
+    description:
+      - Units of the plan for this node, as the plan file has them. The deployment's other units on
+        this node are left alone unless O(orphans) names them.
+    type: list
+    elements: dict
+    required: true
+  orphans:
+    description: Names of installed units of the deployment that are to go.
+    type: list
+    elements: str
+    default: []
+  links:
+    description:
+      - One entry a replica that has units on several nodes, C({name, listen, port, peers, units}),
+        for the agent that restarts its units as one.
+    type: list
+    elements: dict
+    default: []
+  start_id:
+    description: Names this deliberate start; equal on all nodes of a replica.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Stop this node's units
+  muster.serving.rank_units:
+    state: stopped
+    deployment: a2-cluster
+    units: "{{ muster_plan.units[inventory_hostname] }}"
+"""
+
+RETURN = r"""
+differences:
+  description: What O(state=started) changed, as C({name, current, desired}) by unit name.
+  returned: when state is started
+  type: dict
+stopped:
+  description: systemd services that were running and were stopped.
+  returned: when state is stopped or absent
+  type: list
+  elements: str
+"""
+
+import glob
+import inspect
+import json
+import os
+import sys
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils import (
+    rank_host,
+    rank_unit,
+    replica_link,
+)
+
+# A stop waits for the engine to end by itself, then for Docker to remove its container.
+COMMAND_TIMEOUT_S = 120
+# Directories on the host that hold what units leave behind; Docker would make them, too, but
+# readable by all.
+OWN_DIRECTORIES = ("/var/log/muster/", "/var/cache/muster/")
+
+
+class Host:
+    """The effects on the node. In check mode it only tells whether there would be any."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+
+    def run(self, argv: list[str]) -> tuple[int, str, str]:
+        rc, out, err = self.module.run_command(
+            ["timeout", "--kill-after", "5", str(COMMAND_TIMEOUT_S), *argv],
+            environ_update={"LC_ALL": "C"},
+        )
+        return rc, out, err
+
+    def systemctl(self, *arguments: str) -> None:
+        if self.module.check_mode:
+            return
+        rc, out, err = self.run(["systemctl", *arguments])
+        if rc != 0:
+            raise rank_host.RankError(
+                f"systemctl {' '.join(arguments)} ended with rc {rc}: {(err or out).strip()}"
+            )
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        """Make the file appear whole or not at all."""
+        if self.module.check_mode:
+            return
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".muster-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.chmod(temporary, mode)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def remove(self, paths: list[str]) -> None:
+        if self.module.check_mode:
+            return
+        for path in paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                continue
+
+
+def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
+    """The systemd services of units and agents by name; agents first, so that none of them takes
+    a deliberate stop for a fault."""
+    return [rank_unit.link_unit(link["name"]) for link in links] + [
+        f"muster-{name}.service" for name in names
+    ]
+
+
+def stop(host: Host, services: list[str]) -> list[str]:
+    """Stop the running ones among the services; returns them."""
+    shown = rank_host.show(host.run, services)
+    running = [
+        service
+        for service in services
+        if shown.get(service, {}).get("ActiveState", "inactive") not in ("inactive", "failed")
+    ]
+    if running:
+        host.systemctl("stop", *running)
+    return running
+
+
+def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
+    """Remove the files of units and agents; returns whether there were any."""
+    paths = []
+    for name in names:
+        paths += [
+            rank_unit.unit_path(f"muster-{name}.service"),
+            f"{rank_unit.CONFIG_DIR}/{name}.env",
+            rank_unit.state_path(name),
+        ]
+    for link in links:
+        paths += [
+            rank_unit.unit_path(rank_unit.link_unit(link["name"])),
+            rank_unit.link_config_path(link["name"]),
+            f"{rank_unit.LINK_STATE_DIR}/{link['name']}.json",
+        ]
+    present = [path for path in paths if os.path.lexists(path)]
+    if present:
+        enabled = [
+            os.path.basename(path) for path in present if path.startswith(rank_unit.SYSTEMD_DIR)
+        ]
+        if enabled:
+            host.systemctl("disable", *enabled)
+        host.remove(present)
+        host.systemctl("daemon-reload")
+    return bool(present)
+
+
+def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Write and start the units; returns the differences by unit and the diff."""
+    units, links = params["units"], params["links"]
+    wanted = rank_host.desired(host.run, units)
+    found = {unit["name"]: rank_host.installed(unit["name"]) for unit in units}
+    before = {name: state["effective"] if state else None for name, state in found.items()}
+
+    remove(host, params["orphans"], [])
+    for unit in units:
+        for mount in unit["mounts"]:
+            source = mount.split(":")[0]
+            if source.startswith(OWN_DIRECTORIES) and not host.module.check_mode:
+                os.makedirs(source, mode=0o750, exist_ok=True)
+        secrets = rank_host.secrets(unit)
+        host.write(rank_unit.env_path(unit), rank_unit.env_file(unit, secrets), 0o600)
+        host.write(rank_unit.unit_path(unit["systemd_unit"]), rank_unit.service(unit), 0o644)
+        state = {"deployment": params["deployment"], "effective": wanted[unit["name"]]}
+        host.write(
+            rank_unit.state_path(unit["name"]), json.dumps(state, indent=2, sort_keys=True), 0o600
+        )
+    for link in links:
+        # The agent is this collection's own module, shipped with this call.
+        host.write(rank_unit.LINK_PROGRAM, inspect.getsource(replica_link), 0o644)
+        host.write(
+            rank_unit.link_config_path(link["name"]),
+            rank_unit.link_config(link, params["start_id"]),
+            0o644,
+        )
+        host.write(
+            rank_unit.unit_path(rank_unit.link_unit(link["name"])),
+            rank_unit.link_service(link, sys.executable),
+            0o644,
+        )
+    services = services_of([unit["name"] for unit in units], links)
+    host.systemctl("daemon-reload")
+    host.systemctl("enable", "--quiet", *services)
+    # A unit that used up its restart budget would refuse to start.
+    shown = rank_host.show(host.run, services)
+    failed = [name for name, shows in shown.items() if shows.get("ActiveState") == "failed"]
+    if failed:
+        host.systemctl("reset-failed", *failed)
+    # Units before agents: an agent takes the run that it finds for the one it belongs to.
+    host.systemctl("restart", "--no-block", *reversed(services))
+
+    changes = {name: rank_unit.differences(before[name], wanted[name]) for name in wanted}
+    diff = {
+        "before": "".join(_titled(name, before[name]) for name in wanted),
+        "after": "".join(_titled(name, wanted[name]) for name in wanted),
+    }
+    return changes, diff
+
+
+def _titled(name: str, effective: dict[str, str] | None) -> str:
+    return f"[{name}]\n{rank_unit.diff_text(effective)}" if effective else ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {
+                "type": "str",
+                "choices": ["started", "stopped", "absent"],
+                "required": True,
+            },
+            "deployment": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "dict", "required": True},
+            "orphans": {"type": "list", "elements": "str", "default": []},
+            "links": {"type": "list", "elements": "dict", "default": []},
+            "start_id": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    host = Host(module)
+    params = module.params
+    names = [unit["name"] for unit in params["units"]] + params["orphans"]
+    try:
+        if params["state"] == "started":
+            changes, diff = start(host, params)
+            module.exit_json(changed=True, differences=changes, diff=diff)
+        stopped = stop(host, services_of(names, params["links"]))
+        removed = params["state"] == "absent" and remove(host, names, params["links"])
+        if params["state"] == "absent" and not glob.glob(f"{rank_unit.CONFIG_DIR}/*.link.json"):
+            host.remove([rank_unit.LINK_PROGRAM])
+        module.exit_json(changed=bool(stopped) or removed, stopped=stopped)
+    except (rank_host.RankError, OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

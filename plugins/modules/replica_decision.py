@@ -1,0 +1,84 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: replica_decision
+short_description: Decide for whole replicas whether their units start
+version_added: "0.1.0"
+description:
+  - Ranks live and die together. If one unit of a replica differs from the plan or does not run, all
+    its units stop and start as one; no other replica is touched.
+  - Runs on the controller, once a host, and sends nothing to the node.
+author:
+  - Muster contributors (@muster)
+attributes:
+  check_mode:
+    support: full
+    description: Only decides.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  plan:
+    description: The plan.
+    type: dict
+    required: true
+  register:
+    description: Variable under which each host registered what M(muster.serving.rank_info) said.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Decide whether the replica starts
+  muster.serving.replica_decision:
+    plan: "{{ muster_plan.plan }}"
+    register: __rank_info
+  register: __rank_decision
+"""
+
+RETURN = r"""
+start:
+  description: Whether the units of this host's replica stop and start.
+  returned: success
+  type: bool
+wait:
+  description: Whether there is something to wait for.
+  returned: success
+  type: bool
+reasons:
+  description: Why the replica starts, a line each.
+  returned: success
+  type: list
+  elements: str
+hosts:
+  description: All hosts of this host's replicas.
+  returned: success
+  type: list
+  elements: str
+units:
+  description: The plan's units of this host.
+  returned: success
+  type: list
+  elements: dict
+links:
+  description: The plan's links of this host.
+  returned: success
+  type: list
+  elements: dict
+orphans:
+  description: Installed units of the deployment on this host that the plan does not have.
+  returned: success
+  type: list
+  elements: str
+restarts_before:
+  description: Restarts by unit name from which a wait counts; empty after a start.
+  returned: success
+  type: dict
+"""

@@ -1,0 +1,107 @@
+"""The reader below follows systemd.syntax(7) and extract_first_word(); that the real systemd
+agrees is shown on the lab by tests/integration."""
+
+import re
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import (
+    command,
+    parse_show,
+    quote,
+    unit_file,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+_C_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", '"': '"', "'": "'", "s": " "}
+
+
+def read_command(text: str) -> list[str]:
+    """What systemd makes of an ExecStart= value: joined lines, words, escapes, specifiers."""
+    text = text.replace("\\\n", " ")
+    assert "\n" not in text
+    words: list[str] = []
+    word, quoted, started, index = "", "", False, 0
+    while index < len(text):
+        char = text[index]
+        if char == "\\":
+            following = text[index + 1]
+            width = {"x": 2, "u": 4}.get(following)
+            if width:
+                word += chr(int(text[index + 2 : index + 2 + width], 16))
+                index += 2 + width
+            else:
+                word += _C_ESCAPES[following]
+                index += 2
+            started = True
+            continue
+        if quoted:
+            if char == quoted:
+                quoted = ""
+            else:
+                word += char
+        elif char in "\"'":
+            quoted, started = char, True
+        elif char in " \t":
+            if started:
+                words.append(word)
+            word, started = "", False
+        else:
+            word += char
+            started = True
+        index += 1
+    assert not quoted
+    if started:
+        words.append(word)
+    return [re.sub(r"\$\$|%%", lambda match: match[0][0], word) for word in words]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("vllm", "vllm"),
+        ("", '""'),
+        ("a b", '"a b"'),
+        ("100%", '"100%%"'),
+        ("$HOME", '"$$HOME"'),
+        (";", '";"'),
+        ('{"cudagraph_mode": "FULL_DECODE_ONLY"}', r'"{\"cudagraph_mode\": \"FULL_DECODE_ONLY\"}"'),
+    ],
+)
+def test_quote(argument: str, expected: str) -> None:
+    assert quote(argument) == expected
+
+
+@given(st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]))))
+def test_argv_survives_the_unit_file(argv: list[str]) -> None:
+    assert read_command(command(argv)) == argv
+
+
+def test_nul_is_refused() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        quote("a\0b")
+
+
+def test_flags_stand_on_lines_of_their_own() -> None:
+    assert command(["docker", "run", "--rm", "--name", "x", "image"]) == (
+        "docker run \\\n  --rm \\\n  --name x image"
+    )
+
+
+def test_unit_file_starts_with_the_header() -> None:
+    text = unit_file([("Unit", [("Description", "x")]), ("Service", [("Type", "exec")])])
+    assert text.splitlines()[0].startswith("# Managed by Muster")
+    assert "[Unit]\nDescription=x\n\n[Service]\nType=exec\n" in text
+
+
+def test_parse_show_separates_units() -> None:
+    shown = "Id=a.service\nActiveState=active\n\nId=b.service\nActiveState=failed\nResult=a=b\n"
+    assert parse_show(shown) == {
+        "a.service": {"Id": "a.service", "ActiveState": "active"},
+        "b.service": {"Id": "b.service", "ActiveState": "failed", "Result": "a=b"},
+    }
+
+
+@given(st.text())
+def test_parse_show_takes_any_text(text: str) -> None:
+    parse_show(text)
