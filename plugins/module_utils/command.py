@@ -1,0 +1,57 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""External commands: always bounded in time, always in the C locale."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+
+
+class CommandError(Exception):
+    """The command did not start or did not end in time."""
+
+
+@dataclass(frozen=True)
+class Output:
+    rc: int
+    stdout: str
+    stderr: str
+
+    @property
+    def text(self) -> str:
+        """What an operator would have seen, for a message."""
+        return (self.stderr.strip() or self.stdout.strip() or f"exit code {self.rc}").strip()
+
+
+def run(argv: list[str], timeout: float) -> Output:
+    """Run a command to its end.
+
+    Raises:
+        CommandError: It could not be started, or it was killed with its children after
+            C(timeout) seconds.
+    """
+    environment = dict(os.environ, LC_ALL="C", LANG="C")
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise CommandError(f"{argv[0]} could not be started: {error.strerror}") from error
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise CommandError(f"{' '.join(argv[:3])} did not end within {timeout:g} s") from error
+    return Output(process.returncode, stdout, stderr)
