@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import machine, podman
+from lab.emulators import device_tools
 from lab.paths import LAB, cache_dir, digest, give_to_caller, key_file
 from lab.podman import LABEL
 from lab.shell import LabError, run, say, step
@@ -31,9 +32,10 @@ DEVICES = 8
 SHM = "2g"
 
 MANAGERS = {"davinci_manager": 100, "devmm_svm": 101, "hisi_hdc": 102}
-EMULATORS = {
-    "npu-smi": "usr/local/bin/npu-smi",
-    "hccn_tool": "usr/local/Ascend/driver/tools/hccn_tool",
+TOOLS_HOME = "usr/local/lib/muster-lab"
+TOOL_LINKS = {
+    "usr/local/bin/npu-smi": f"/{TOOLS_HOME}/npu-smi",
+    "usr/local/Ascend/driver/tools/hccn_tool": f"/{TOOLS_HOME}/hccn_tool",
 }
 
 
@@ -53,22 +55,6 @@ def cluster_nodes(count: int) -> list[Node]:
 
 
 # --- what makes one node differ from the image -------------------------------------------------
-
-
-def hccn_conf(address: str, devices: int) -> str:
-    """The NICs of the node's NPUs, all nodes' in one fabric."""
-    host = address.rsplit(".", 1)[1]
-    lines = []
-    for npu in range(devices):
-        lines += [
-            f"address_{npu}=11.12.{host}.{80 + npu}",
-            f"netmask_{npu}=255.255.0.0",
-            f"netdetect_{npu}=11.12.0.1",
-            f"gateway_{npu}=11.12.0.1",
-            f"send_arp_status_{npu}=1",
-            f"tls_enable_{npu}=0",
-        ]
-    return "\n".join([*lines, ""])
 
 
 def device_nodes(devices: int, major: int) -> str:
@@ -103,43 +89,61 @@ def docker_daemon(*, may_raise_limits: bool, cgroup_v2: bool, open_files: int) -
     return config
 
 
-def seed_files(node: Node) -> dict[str, tuple[bytes, int]]:
-    """Path on the node: content and mode."""
+@dataclass(frozen=True)
+class File:
+    content: bytes
+    mode: int = 0o644
+
+
+def seed_files(node: Node) -> dict[str, File]:
+    """What a node has from its creation on, by path."""
     daemon = docker_daemon(
         may_raise_limits=machine.may_raise_limits(),
         cgroup_v2=machine.has_cgroup_v2(),
         open_files=machine.open_files_limit(),
     )
     major = free_major(Path("/proc/devices").read_text())
-    public_key = key_file().with_suffix(".pub").read_bytes()
-    files: dict[str, tuple[bytes, int]] = {
-        "root/.ssh/authorized_keys": (public_key, 0o600),
-        "etc/hccn.conf": (hccn_conf(node.address, node.devices).encode(), 0o644),
-        "etc/tmpfiles.d/muster-lab.conf": (device_nodes(node.devices, major).encode(), 0o644),
+    number = int(node.address.rsplit(".", 1)[1]) - FIRST_NODE
+    state = device_tools.make_state("a2", number, node.devices)
+    files = {
+        "root/.ssh/authorized_keys": File(key_file().with_suffix(".pub").read_bytes(), 0o600),
+        "etc/hccn.conf": File(device_tools.hccn_conf(state).encode()),
+        "etc/tmpfiles.d/muster-lab.conf": File(device_nodes(node.devices, major).encode()),
+        "var/lib/muster-lab/state.json": File(json.dumps(state, indent=1).encode()),
     }
     if daemon:
-        files["etc/docker/daemon.json"] = (json.dumps(daemon, indent=2).encode() + b"\n", 0o644)
-    for source, target in EMULATORS.items():
-        script = LAB / "emulators" / source
-        if script.exists():
-            files[target] = (script.read_bytes(), 0o755)
+        files["etc/docker/daemon.json"] = File(json.dumps(daemon, indent=2).encode() + b"\n")
     return files
 
 
-def tar_of(files: dict[str, tuple[bytes, int]]) -> bytes:
+def tool_files() -> dict[str, File]:
+    """The emulators: replaced at every `up`, under whatever state a test has set."""
+    return {
+        f"{TOOLS_HOME}/{file.name}": File(file.read_bytes(), 0o755)
+        for file in sorted((LAB / "emulators").iterdir())
+        if file.is_file() and file.suffix != ".md"
+    }
+
+
+def tar_of(files: dict[str, File], links: dict[str, str]) -> bytes:
+    """An archive for `podman cp`, with the folders on the way in their usual modes."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        folders: set[str] = set()
-        for path, (content, mode) in files.items():
-            for parent in reversed(Path(path).parents[:-1]):
-                if str(parent) not in folders:
-                    folders.add(str(parent))
-                    entry = tarfile.TarInfo(str(parent))
-                    entry.type, entry.mode = tarfile.DIRTYPE, 0o700 if parent.name == ".ssh" else 0o755
-                    archive.addfile(entry)
+        folders = {parent for path in (*files, *links) for parent in Path(path).parents[:-1]}
+        for folder in sorted(folders):
+            entry = tarfile.TarInfo(str(folder))
+            entry.type = tarfile.DIRTYPE
+            entry.mode = 0o700 if folder.parts[0] == "root" else 0o755
+            entry.mtime = int(time.time())
+            archive.addfile(entry)
+        for path, file in files.items():
             entry = tarfile.TarInfo(path)
-            entry.size, entry.mode, entry.mtime = len(content), mode, int(time.time())
-            archive.addfile(entry, io.BytesIO(content))
+            entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+            archive.addfile(entry, io.BytesIO(file.content))
+        for path, target in links.items():
+            entry = tarfile.TarInfo(path)
+            entry.type, entry.linkname = tarfile.SYMTYPE, target
+            archive.addfile(entry)
     return buffer.getvalue()
 
 
@@ -207,16 +211,13 @@ def wait_for_ssh(nodes: list[Node], timeout: float = 90) -> None:
 
 
 def _marks(node: Node, image: str) -> dict[str, str]:
+    """Labels that say what a container was made of; a difference means a new one."""
     return {
         LABEL: "node",
         f"{LABEL}.image": image,
         f"{LABEL}.node": json.dumps(asdict(node), sort_keys=True),
-        f"{LABEL}.seed": digest(tar_key(seed_files(node))),
+        f"{LABEL}.key": digest(key_file().with_suffix(".pub")),
     }
-
-
-def tar_key(files: dict[str, tuple[bytes, int]]) -> str:
-    return repr(sorted(files.items()))
 
 
 def is_healthy(node: Node, image: str) -> bool:
@@ -249,7 +250,8 @@ def create_node(node: Node, image: str) -> None:
         image,
         "/lib/systemd/systemd",
     )  # fmt: skip
-    podman.podman("cp", "-", f"{node.container}:/", stdin=tar_of(seed_files(node)))
+    seed = tar_of({**seed_files(node), **tool_files()}, TOOL_LINKS)
+    podman.podman("cp", "-", f"{node.container}:/", stdin=seed)
     podman.podman("start", node.container)
 
 
@@ -295,6 +297,7 @@ def ensure_nodes(nodes: list[Node], image: str) -> None:
     fresh = [node for node in nodes if not is_healthy(node, image)]
     for node in nodes:
         if node not in fresh:
+            podman.podman("cp", "-", f"{node.container}:/", stdin=tar_of(tool_files(), TOOL_LINKS))
             say(f"  reused {node.name} ({node.address})")
     if not fresh:
         return

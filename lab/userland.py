@@ -32,6 +32,7 @@ MASKED = (
     "getty.target",
     "proc-sys-fs-binfmt_misc.automount",
     "systemd-binfmt.service",
+    "systemd-firstboot.service",
     "systemd-logind.service",
     "systemd-modules-load.service",
     "systemd-udevd.service",
@@ -40,7 +41,7 @@ MASKED = (
 NODE_HOOKS = (
     'cp -a "$ROOTFS/." "$1/"',
     'chown -R 0:0 "$1/etc" "$1/usr/local"',
-    'rm -f "$1"/etc/ssh/ssh_host_* "$1/etc/machine-id"',
+    'rm -f "$1"/etc/ssh/ssh_host_*; : >"$1/etc/machine-id"',
     # The distribution's sysctls would be applied to the whole machine at each node's boot.
     'rm -f "$1"/etc/sysctl.d/*.conf; for f in "$1"/usr/lib/sysctl.d/*.conf; do '
     'ln -s /dev/null "$1/etc/sysctl.d/${f##*/}"; done',
