@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Collection, NamedTuple
+
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 
 # docker-<id>.scope and libpod-<id>.scope (systemd driver), /docker/<id> (cgroupfs driver).
 _CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
@@ -80,18 +81,10 @@ def container_name(container_id: str, docker_root: Path | None = None) -> str:
     except (ValueError, KeyError, TypeError):
         pass
     try:
-        done = subprocess.run(
-            ["docker", "inspect", "--format", "{{.Name}}", container_id],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        output = run(["docker", "inspect", "--format", "{{.Name}}", container_id], timeout=5)
+    except CommandError:
         return ""
-    return done.stdout.strip().lstrip("/") if done.returncode == 0 else ""
+    return output.stdout.strip().lstrip("/") if output.rc == 0 else ""
 
 
 def _read(path: Path) -> str:

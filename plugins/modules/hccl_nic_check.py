@@ -92,11 +92,11 @@ facts:
       type: int
 """
 
-import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 from ansible_collections.muster.serving.plugins.module_utils.net import (
     NetError,
     Route,
@@ -113,25 +113,13 @@ def ip(args: list[str], timeout: float) -> str:
     Raises:
         NetError: It cannot be run, failed, or did not end in time.
     """
-    command = ["ip", "-json", *args]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-            env={"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"},
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NetError(f"{' '.join(command)}: no answer in {timeout:g} s") from error
-    except OSError as error:
-        raise NetError(f"ip cannot be run: {error.strerror}") from error
-    if done.returncode != 0:
-        raise NetError((done.stderr or done.stdout).strip() or f"exit code {done.returncode}")
-    return done.stdout
+        output = run(["ip", "-json", *args], timeout)
+    except CommandError as error:
+        raise NetError(str(error)) from error
+    if output.rc != 0:
+        raise NetError(output.text)
+    return output.stdout
 
 
 def route_to(peer: str, timeout: float) -> Route:
