@@ -52,6 +52,8 @@ class ActionModule(ActionBase):
             start=start,
             wait=start or wait,
             reasons=reasons,
+            # Equal on all hosts of this task, and new in every run.
+            start_id=str(self._task._uuid),
             hosts=sorted(together),
             units=own,
             links=[link for link in plan["links"] if link["host"] == host],

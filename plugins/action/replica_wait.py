@@ -114,7 +114,7 @@ class ActionModule(ActionBase):
             if waited > args["timeout"]:
                 result.update(
                     failed=True,
-                    msg=f"after {waited:.0f} s (the recipe allows {args['timeout']} s) still waiting"
+                    msg=f"after {waited:.0f} s (allowed: {args['timeout']} s) still waiting"
                     f" for {'; '.join(missing)}",
                 )
                 return result

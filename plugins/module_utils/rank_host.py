@@ -9,23 +9,42 @@ import json
 import os
 import urllib.error
 import urllib.request
-from typing import Any, Callable, List, Mapping, Sequence, Tuple
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils import rank_unit
+from ansible_collections.muster.serving.plugins.module_utils.command import (
+    CommandError,
+    Output,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import parse_show
-
-# run(argv) -> (rc, stdout, stderr), with a timeout of its own.
-Run = Callable[[List[str]], Tuple[int, str, str]]
 
 _SHOWN = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID"
 LOG_LINES = 25
+
+
+# systemctl, journalctl and docker answer at once, or something is wrong with them.
+ASK_TIMEOUT_S = 20
 
 
 class RankError(Exception):
     """Something on the node keeps a unit from being observed or run; the text says what to do."""
 
 
-def show(run: Run, systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
+def ask(argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
+    """Run a command of the node.
+
+    Raises:
+        RankError: It could not be started or did not end in time.
+    """
+    try:
+        return run(argv, timeout)
+    except CommandError as error:
+        raise RankError(str(error)) from error
+
+
+def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
     """Properties of each unit by its name; a unit that systemd does not know is shown as inactive.
 
     Raises:
@@ -33,44 +52,44 @@ def show(run: Run, systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
     """
     if not systemd_units:
         return {}
-    rc, out, err = run(["systemctl", "show", "--property", _SHOWN, *systemd_units])
-    if rc != 0:
+    output = ask(["systemctl", "show", "--property", _SHOWN, *systemd_units])
+    if output.rc != 0:
         raise RankError(
-            f"systemctl show ended with rc {rc}: {(err or out).strip()}. Muster runs each rank as a"
+            f"systemctl show ended with rc {output.rc}: {output.text}. Muster runs each rank as a"
             " systemd service: look whether systemd runs on this node (systemctl is-system-running)"
         )
-    return parse_show(out)
+    return parse_show(output.stdout)
 
 
-def last_log(run: Run, systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
+def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
     """The unit's last journal lines of its present or last run, oldest first."""
-    rc, out, err = run(
+    output = ask(
         ["journalctl", f"--unit={systemd_unit}", f"--lines={lines}", "--output=cat", "--no-pager"]
     )
-    if rc != 0:
-        return [f"(journalctl ended with rc {rc}: {err.strip()})"]
-    return [line.rstrip() for line in out.splitlines() if line.strip()]
+    if output.rc != 0:
+        return [f"(journalctl ended with rc {output.rc}: {output.text})"]
+    return [line.rstrip() for line in output.stdout.splitlines() if line.strip()]
 
 
-def image_ids(run: Run, images: Sequence[str]) -> dict[str, str | None]:
+def image_ids(images: Sequence[str]) -> dict[str, str | None]:
     """The id of each image on this node, None for one that is not there.
 
     Raises:
         RankError: Docker does not answer.
     """
-    found: dict[str, str | None] = {}
-    for image in sorted(set(images)):
-        rc, out, err = run([rank_unit.DOCKER, "image", "inspect", "--format", "{{.Id}}", image])
-        if rc != 0 and "no such image" not in err.lower():
-            # Before prepare there is no Docker: nothing is there, which is all that is asked here.
-            if not os.path.exists(rank_unit.DOCKER):
-                found[image] = None
-                continue
+    found: dict[str, str | None] = dict.fromkeys(images)
+    # Before prepare there may be no Docker: nothing is there, which is all that is asked here.
+    if not os.path.exists(rank_unit.DOCKER):
+        return found
+    for image in found:
+        output = ask([rank_unit.DOCKER, "image", "inspect", "--format", "{{.Id}}", image])
+        if output.rc == 0:
+            found[image] = output.stdout.strip()
+        elif "no such image" not in output.stderr.lower():
             raise RankError(
-                f"docker image inspect {image} ended with rc {rc}: {err.strip()}. "
+                f"docker image inspect {image} ended with rc {output.rc}: {output.text}. "
                 "Look at 'systemctl status docker' on this node"
             )
-        found[image] = out.strip() if rc == 0 else None
     return found
 
 
@@ -98,12 +117,12 @@ def secrets(unit: rank_unit.Unit) -> dict[str, str]:
 
 def installed(name: str) -> dict[str, Any] | None:
     """What the state file says runs under this unit name; None when nothing was installed."""
-    try:
-        with open(rank_unit.state_path(name), encoding="utf-8") as stream:
-            state = json.load(stream)
-    except FileNotFoundError:
+    text = NodeFiles().read(rank_unit.state_path(name))
+    if text is None:
         return None
-    except (OSError, ValueError):
+    try:
+        state = json.loads(text)
+    except ValueError:
         # A file that cannot be read describes nothing: the unit is installed anew.
         return {"effective": {}}
     return state if isinstance(state, dict) and isinstance(state.get("effective"), dict) else None
@@ -111,11 +130,8 @@ def installed(name: str) -> dict[str, Any] | None:
 
 def installed_names(deployment: str) -> list[str]:
     """Names of all units of a deployment that this node has, planned or not."""
-    try:
-        names = sorted(os.listdir(rank_unit.STATE_DIR))
-    except FileNotFoundError:
-        return []
-    stems = [name[: -len(".json")] for name in names if name.endswith(".json")]
+    paths = NodeFiles().glob(rank_unit.state_path("*"))
+    stems = [os.path.basename(path)[: -len(".json")] for path in paths]
     return [stem for stem in stems if (installed(stem) or {}).get("deployment") == deployment]
 
 
@@ -134,9 +150,9 @@ def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) 
         return False
 
 
-def desired(run: Run, units: Sequence[rank_unit.Unit]) -> dict[str, dict[str, str]]:
+def desired(units: Sequence[rank_unit.Unit]) -> dict[str, dict[str, str]]:
     """The effective configuration that the plan wants of each unit, by unit name."""
-    ids = image_ids(run, [unit["image"] for unit in units])
+    ids = image_ids([unit["image"] for unit in units])
     return {
         unit["name"]: rank_unit.effective(unit, ids[unit["image"]], secrets(unit)) for unit in units
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Sequence
 
-HEADER = "# Managed by Muster (muster.serving). Local changes will be overwritten."
+from ansible_collections.muster.serving.plugins.module_utils.node_files import MANAGED_HEADER
 
 # What needs no quotes on a command line. "~" and glob characters mean nothing to systemd, but a
 # reader expects them quoted.
@@ -64,7 +64,7 @@ def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     for name, entries in sections:
         lines = [f"[{name}]"] + [f"{key}={value}" for key, value in entries]
         blocks.append("\n".join(lines))
-    return HEADER + "\n\n" + "\n\n".join(blocks) + "\n"
+    return MANAGED_HEADER + "\n\n" + "\n\n".join(blocks) + "\n"
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:

@@ -126,14 +126,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import rank_host, rank_unit
 
-COMMAND_TIMEOUT_S = 20
 POLL_S = 1.0
 
 
-def look(module: AnsibleModule, run: rank_host.Run) -> list[dict[str, Any]]:
+def look(module: AnsibleModule) -> list[dict[str, Any]]:
     units = module.params["units"]
-    shown = rank_host.show(run, [unit["systemd_unit"] for unit in units])
-    wanted = rank_host.desired(run, units)
+    shown = rank_host.show([unit["systemd_unit"] for unit in units])
+    wanted = rank_host.desired(units)
     reports = []
     for unit in units:
         properties = shown.get(unit["systemd_unit"], {})
@@ -169,23 +168,15 @@ def main() -> None:
         supports_check_mode=True,
     )
 
-    def run(argv: list[str]) -> tuple[int, str, str]:
-        # `timeout` ends a hung systemctl or docker; its code 124 is then the rc.
-        rc, out, err = module.run_command(
-            ["timeout", "--kill-after", "2", str(COMMAND_TIMEOUT_S), *argv],
-            environ_update={"LC_ALL": "C"},
-        )
-        return rc, out, err
-
     deadline = time.monotonic() + module.params["wait"]
     try:
-        reports = look(module, run)
+        reports = look(module)
         while not settled(reports) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            reports = look(module, run)
+            reports = look(module)
         for report in reports:
             lines = rank_host.LOG_LINES if report["ended"] and report["installed"] else 1
-            report["log"] = rank_host.last_log(run, report["systemd_unit"], lines)
+            report["log"] = rank_host.last_log(report["systemd_unit"], lines)
     except rank_host.RankError as error:
         module.fail_json(msg=str(error))
 

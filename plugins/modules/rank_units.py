@@ -88,7 +88,6 @@ import inspect
 import json
 import os
 import sys
-import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -97,12 +96,13 @@ from ansible_collections.muster.serving.plugins.module_utils import (
     rank_unit,
     replica_link,
 )
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 
 # A stop waits for the engine to end by itself, then for Docker to remove its container.
-COMMAND_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 120
 # Directories on the host that hold what units leave behind; Docker would make them, too, but
 # readable by all.
-OWN_DIRECTORIES = ("/var/log/muster/", "/var/cache/muster/")
+OWN_DIRECTORIES = ("/var/log/muster/", "/var/lib/muster/")
 
 
 class Host:
@@ -110,46 +110,25 @@ class Host:
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
-
-    def run(self, argv: list[str]) -> tuple[int, str, str]:
-        rc, out, err = self.module.run_command(
-            ["timeout", "--kill-after", "5", str(COMMAND_TIMEOUT_S), *argv],
-            environ_update={"LC_ALL": "C"},
-        )
-        return rc, out, err
+        self.files = NodeFiles()
 
     def systemctl(self, *arguments: str) -> None:
         if self.module.check_mode:
             return
-        rc, out, err = self.run(["systemctl", *arguments])
-        if rc != 0:
+        output = rank_host.ask(["systemctl", *arguments], STOP_TIMEOUT_S)
+        if output.rc != 0:
             raise rank_host.RankError(
-                f"systemctl {' '.join(arguments)} ended with rc {rc}: {(err or out).strip()}"
+                f"systemctl {' '.join(arguments)} ended with rc {output.rc}: {output.text}"
             )
 
     def write(self, path: str, text: str, mode: int) -> None:
-        """Make the file appear whole or not at all."""
-        if self.module.check_mode:
-            return
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".muster-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            os.chmod(temporary, mode)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        if not self.module.check_mode:
+            self.files.write(path, text, mode)
 
     def remove(self, paths: list[str]) -> None:
-        if self.module.check_mode:
-            return
-        for path in paths:
-            try:
-                os.unlink(path)
-            except FileNotFoundError:
-                continue
+        if not self.module.check_mode:
+            for path in paths:
+                self.files.remove(path)
 
 
 def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
@@ -162,7 +141,7 @@ def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
 
 def stop(host: Host, services: list[str]) -> list[str]:
     """Stop the running ones among the services; returns them."""
-    shown = rank_host.show(host.run, services)
+    shown = rank_host.show(services)
     running = [
         service
         for service in services
@@ -203,7 +182,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
 def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Write and start the units; returns the differences by unit and the diff."""
     units, links = params["units"], params["links"]
-    wanted = rank_host.desired(host.run, units)
+    wanted = rank_host.desired(units)
     found = {unit["name"]: rank_host.installed(unit["name"]) for unit in units}
     before = {name: state["effective"] if state else None for name, state in found.items()}
 
@@ -237,7 +216,7 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     host.systemctl("daemon-reload")
     host.systemctl("enable", "--quiet", *services)
     # A unit that used up its restart budget would refuse to start.
-    shown = rank_host.show(host.run, services)
+    shown = rank_host.show(services)
     failed = [name for name, shows in shown.items() if shows.get("ActiveState") == "failed"]
     if failed:
         host.systemctl("reset-failed", *failed)

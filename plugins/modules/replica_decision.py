@@ -57,6 +57,10 @@ reasons:
   returned: success
   type: list
   elements: str
+start_id:
+  description: Names this start; equal on all hosts.
+  returned: success
+  type: str
 hosts:
   description: All hosts of this host's replicas.
   returned: success

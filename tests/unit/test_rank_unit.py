@@ -1,0 +1,130 @@
+"""From a unit of the plan to the files that run it."""
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils import rank_unit
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "a2-cluster-r0-rank0",
+        "host": "a2-node0",
+        "replica": 0,
+        "role": "head",
+        "device_nodes": ["/dev/davinci0", "/dev/davinci_manager"],
+        "mounts": ["/usr/local/dcmi:/usr/local/dcmi:ro"],
+        "env": {"HCCL_BUFFSIZE": "1024", "NAME": "a b $c %d 'e'"},
+        "argv": ["vllm", "serve", "/models/m", "--max-num-seqs", "128", "--headless"],
+        "image": "registry/vllm:1",
+        "container": {
+            "ipc": "host",
+            "shm_size": "1200g",
+            "privileged": False,
+            "cap_add": ["SYS_NICE"],
+            "group_add": [],
+            "security_opt": [],
+            "user": "0",
+            "entrypoint": ["/bin/bash", "-c", 'exec "$@"', "muster"],
+        },
+        "restart": {"count": 3, "window_s": 3600},
+        "systemd_unit": "muster-a2-cluster-r0-rank0.service",
+        **changes,
+    }
+
+
+def test_the_container_gets_what_the_plan_says_and_no_more() -> None:
+    argv = rank_unit.docker_argv(unit())
+    assert "--privileged" not in argv
+    assert "--shm-size" not in argv, "without effect beside --ipc host"
+    assert argv[argv.index("--cap-add") + 1] == "SYS_NICE"
+    devices = [argv[i + 1] for i, word in enumerate(argv) if word == "--device"]
+    assert devices == ["/dev/davinci0", "/dev/davinci_manager"]
+    image = argv.index("registry/vllm:1")
+    assert argv[image - 2 : image] == ["--entrypoint", "/bin/bash"]
+    assert argv[image + 1 : image + 6] == ["-c", 'exec "$@"', "muster", "vllm", "serve"]
+
+
+def test_without_an_entrypoint_the_engine_is_started_itself() -> None:
+    container = {**unit()["container"], "entrypoint": None, "ipc": None}
+    argv = rank_unit.docker_argv(unit(container=container))
+    image = argv.index("registry/vllm:1")
+    assert argv[image - 2 : image + 2] == ["--entrypoint", "vllm", "registry/vllm:1", "serve"]
+    assert argv[argv.index("--shm-size") + 1] == "1200g"
+
+
+def test_environment_and_secrets_stay_out_of_the_unit_file() -> None:
+    text = rank_unit.service(unit())
+    assert "HCCL_BUFFSIZE" not in text
+    environment = rank_unit.env_file(unit(), {"VLLM_API_KEY": "s3cret"})
+    assert "HCCL_BUFFSIZE=1024\n" in environment
+    assert "NAME=a b $c %d 'e'\n" in environment, "Docker takes values literally"
+    assert "VLLM_API_KEY=s3cret\n" in environment
+
+
+def test_a_line_break_cannot_stand_in_the_env_file() -> None:
+    with pytest.raises(ValueError, match="VLLM_API_KEY.*line break"):
+        rank_unit.env_file(unit(), {"VLLM_API_KEY": "a\nb"})
+
+
+def test_the_restart_budget_reaches_systemd() -> None:
+    text = rank_unit.service(unit())
+    assert "Restart=always\n" in text
+    assert "StartLimitBurst=3\nStartLimitIntervalSec=3600\n" in text
+
+
+def test_a_changed_flag_is_one_difference() -> None:
+    before = rank_unit.effective(unit(), "sha256:1", {})
+    argv = ["vllm", "serve", "/models/m", "--max-num-seqs", "64", "--headless"]
+    after = rank_unit.effective(unit(argv=argv), "sha256:1", {})
+    assert rank_unit.differences(before, after) == [
+        {"name": "argv --max-num-seqs", "current": "128", "desired": "64"}
+    ]
+
+
+def test_the_order_of_flags_and_mounts_is_no_difference() -> None:
+    mounts = ["/a:/a", "/b:/b"]
+    argv = ["vllm", "serve", "/models/m", "--headless", "--max-num-seqs", "128"]
+    assert rank_unit.effective(unit(mounts=mounts), None, {}) == rank_unit.effective(
+        unit(mounts=mounts[::-1], argv=argv), None, {}
+    )
+
+
+def test_a_secret_is_never_shown() -> None:
+    before = rank_unit.effective(unit(), None, {"VLLM_API_KEY": "old-key"})
+    after = rank_unit.effective(unit(), None, {"VLLM_API_KEY": "new-key"})
+    rows = rank_unit.differences(before, after)
+    assert rows == [
+        {"name": "secret VLLM_API_KEY", "current": "<secret>", "desired": "<another secret>"}
+    ]
+    shown = rank_unit.diff_text(after) + json.dumps(rows)
+    for secret in before["secret VLLM_API_KEY"], after["secret VLLM_API_KEY"], "new-key":
+        assert secret not in shown
+
+
+@given(st.lists(st.text(min_size=1)))
+def test_any_argv_can_be_compared(words: list[str]) -> None:
+    flat = rank_unit.flatten_argv(words)
+    assert all(key.startswith("argv") for key in flat)
+    for word in words:
+        assert any(word in f"{key} {value}" for key, value in flat.items())
+
+
+@pytest.mark.parametrize(
+    ("shown", "before", "ended"),
+    [
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, 0, False),
+        ({"ActiveState": "activating", "SubState": "start-pre", "NRestarts": "0"}, 0, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, 0, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 0, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 1, False),
+        ({"ActiveState": "failed", "SubState": "failed"}, 0, True),
+        ({"ActiveState": "inactive", "SubState": "dead"}, 0, True),
+        ({"ActiveState": "active", "NRestarts": "[not set]"}, 0, False),
+    ],
+)
+def test_has_ended(shown: dict[str, str], before: int, ended: bool) -> None:
+    assert rank_unit.has_ended(shown, before) is ended

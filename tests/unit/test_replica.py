@@ -1,0 +1,90 @@
+"""What a whole replica needs, from what its nodes report."""
+
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.replica import (
+    decide,
+    first_death,
+    waiting_for,
+)
+
+UNITS = [{"name": "r0-rank0", "host": "n0"}, {"name": "r0-rank1", "host": "n1"}]
+
+
+def report(name: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "installed": True,
+        "differences": [],
+        "active_state": "active",
+        "sub_state": "running",
+        "exit_status": "0",
+        "result": "success",
+        "ready": True if name.endswith("rank0") else None,
+        "ended": False,
+        "log": [],
+        **changes,
+    }
+
+
+def reports(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {unit["name"]: report(unit["name"], **changes.get(unit["host"], {})) for unit in UNITS}
+
+
+def test_a_healthy_replica_is_left_alone() -> None:
+    assert decide(UNITS, reports()) == {"start": False, "wait": False, "reasons": []}
+
+
+@pytest.mark.parametrize(
+    ("host", "change", "reason"),
+    [
+        ("n1", {"installed": False}, "r0-rank1 is not installed on n1"),
+        ("n0", {"active_state": "failed"}, "r0-rank0 does not run on n0 (failed)"),
+        (
+            "n1",
+            {"active_state": "activating", "sub_state": "auto-restart"},
+            "r0-rank1 does not run on n1 (activating)",
+        ),
+        (
+            "n1",
+            {"differences": [{"name": "image", "current": "a", "desired": "b"}]},
+            "r0-rank1: image a -> b",
+        ),
+        (
+            "n0",
+            {"differences": [{"name": "argv --headless", "current": None, "desired": ""}]},
+            "r0-rank0: argv --headless added ()",
+        ),
+    ],
+)
+def test_one_unit_starts_all_of_them(host: str, change: dict[str, Any], reason: str) -> None:
+    verdict = decide(UNITS, reports(**{host: change}))
+    assert verdict["start"]
+    assert verdict["reasons"] == [reason]
+
+
+def test_a_loading_replica_is_waited_for_and_not_restarted() -> None:
+    verdict = decide(UNITS, reports(n0={"ready": False}))
+    assert verdict == {"start": False, "wait": True, "reasons": []}
+
+
+def test_the_unit_with_a_fault_is_named_before_the_one_that_followed_it() -> None:
+    statuses = {
+        "n0": [report("r0-rank0", ended=True, exit_status="0")],
+        "n1": [report("r0-rank1", ended=True, exit_status="137")],
+    }
+    death = first_death(statuses)
+    assert death is not None
+    assert death[0] == "n1"
+    assert first_death({"n0": [report("r0-rank0")]}) is None
+
+
+def test_a_wait_says_what_is_missing() -> None:
+    statuses = {"n0": [report("r0-rank0", ready=False, log=["Loading weights 3/8"])]}
+    assert waiting_for(statuses, ["n0", "n1"]) == [
+        "word from n1",
+        "r0-rank0 on n0 to serve: Loading weights 3/8",
+    ]
+    statuses = {"n0": [report("r0-rank0")], "n1": [report("r0-rank1")]}
+    assert waiting_for(statuses, ["n0", "n1"]) == []
