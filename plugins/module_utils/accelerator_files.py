@@ -1,0 +1,118 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Are the driver's device nodes and files what a container can be given?"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+
+from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+# Made by Muster itself before an engine starts.
+OWN_SOURCES = ("/var/log/muster/", "/var/lib/muster/", "/etc/muster/")
+DRIVER_SOURCES = (
+    "/usr/local/Ascend",
+    "/usr/local/dcmi",
+    "/etc/ascend_install.info",
+    "/etc/hccn.conf",
+)
+DRIVER_TOOLS = ("npu-smi", "hccn_tool")
+FILE_SUFFIXES = (".info", ".conf", ".so")
+
+INSTALL_DRIVER = "Install the accelerator's driver and firmware on this node"
+
+
+def device_checks(files: NodeFiles, device_nodes: list[str]) -> list[Check]:
+    """One check for each device node."""
+    return [_device_check(files, node) for node in dict.fromkeys(device_nodes)]
+
+
+def mount_checks(files: NodeFiles, mounts: list[str]) -> list[Check]:
+    """One check for each mount's source, without what Muster makes itself."""
+    sources = dict.fromkeys(mount.split(":")[0] for mount in mounts)
+    return [
+        _source_check(files, source)
+        for source in sources
+        if not (source + "/").startswith(OWN_SOURCES)
+    ]
+
+
+def expected_kind(source: str) -> str:
+    """C(file) or C(directory) where the path tells, else C(either)."""
+    name = posixpath.basename(source.rstrip("/"))
+    if source.endswith("/") or name in ("dcmi", "lib64", "driver"):
+        return "directory"
+    if name in DRIVER_TOOLS or name.endswith(FILE_SUFFIXES):
+        return "file"
+    return "either"
+
+
+def is_driver(source: str) -> bool:
+    """Does the driver's installer bring this path?"""
+    return source.startswith(DRIVER_SOURCES) or posixpath.basename(source) in DRIVER_TOOLS
+
+
+def _device_check(files: NodeFiles, node: str) -> Check:
+    def verdict(status: str, observed: str, remedy: str = "") -> Check:
+        return check("device-node", "bare", status, node, observed, "a character device", remedy)
+
+    try:
+        mode = os.stat(files.path(node)).st_mode
+    except FileNotFoundError:
+        return verdict(
+            "failed",
+            "missing",
+            f"{INSTALL_DRIVER}; where it is installed, look for the lost card with npu-smi info "
+            "and dmesg.",
+        )
+    except OSError as error:
+        return verdict("failed", str(error.strerror), "Look at dmesg and reload the driver.")
+    if stat.S_ISCHR(mode):
+        return verdict("ok", "a character device")
+    if stat.S_ISDIR(mode):
+        return verdict(
+            "failed",
+            "a directory, as a container engine makes for a missing source",
+            f"Remove it (rmdir {node}). {INSTALL_DRIVER}.",
+        )
+    return verdict("failed", "a plain file", f"Remove it. {INSTALL_DRIVER}.")
+
+
+def _source_check(files: NodeFiles, source: str) -> Check:
+    expected = expected_kind(source)
+    driver = is_driver(source)
+    bring = INSTALL_DRIVER if driver else "Put it there, or take its mount out of the inventory"
+
+    def verdict(status: str, observed: str, remedy: str = "") -> Check:
+        wanted = {"either": "a file or directory"}.get(expected, f"a {expected}")
+        check_id = "driver-mount" if driver else "mount-source"
+        return check(check_id, "bare", status, source, observed, wanted, remedy)
+
+    path = files.path(source.rstrip("/"))
+    try:
+        mode = os.stat(path).st_mode
+        kind = "directory" if stat.S_ISDIR(mode) else "file"
+        empty = kind == "directory" and not os.listdir(path)
+    except FileNotFoundError:
+        return verdict(
+            "failed", "missing", f"{bring}. Docker would put an empty directory in its place."
+        )
+    except OSError as error:
+        return verdict("failed", str(error.strerror), f"Make it readable for root. {bring}.")
+    if expected == "file" and kind == "directory":
+        return verdict(
+            "failed",
+            "a directory, as Docker makes for a missing source",
+            f"Remove it (rmdir {source}). {bring}.",
+        )
+    if expected == "directory" and kind == "file":
+        return verdict("failed", "a file", f"Remove it. {bring}.")
+    if driver and empty:
+        return verdict("failed", "an empty directory", f"{bring}.")
+    if posixpath.basename(source) in DRIVER_TOOLS and not mode & stat.S_IXUSR:
+        return verdict("failed", "a file that is not executable", f"Run chmod 755 {source}.")
+    return verdict("ok", f"a {kind}")

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: accelerator_files
+short_description: Check the device nodes and mount sources that containers will be given
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Checks that device nodes are character devices and that the sources of mounts exist and are of
+    the right kind. Docker makes an empty directory for a missing source, and a driver's file that
+    became a directory breaks every container after it.
+  - Only observes.
+attributes:
+  check_mode:
+    support: full
+    description: Changes nothing in any mode.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  device_nodes:
+    description: Device nodes that the containers get.
+    type: list
+    elements: path
+    default: []
+  mounts:
+    description: Mounts as C(SOURCE:TARGET[:ro]). Directories that Muster makes itself are skipped.
+    type: list
+    elements: str
+    default: []
+  enforce:
+    description: Fail when a check fails, instead of only reporting it.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Check what the engine's container will be given
+  muster.serving.accelerator_files:
+    device_nodes: [/dev/davinci0, /dev/davinci_manager, /dev/devmm_svm, /dev/hisi_hdc]
+    mounts:
+      - /usr/local/bin/npu-smi:/usr/local/bin/npu-smi:ro
+      - /usr/local/Ascend/driver/lib64/:/usr/local/Ascend/driver/lib64/:ro
+    enforce: true
+"""
+
+RETURN = r"""
+checks:
+  description: One verdict for each device node (C(device-node)), driver path (C(driver-mount)) and
+    other mount source (C(mount-source)).
+  returned: always
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
+    device_checks,
+    mount_checks,
+)
+from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "device_nodes": {"type": "list", "elements": "path", "default": []},
+            "mounts": {"type": "list", "elements": "str", "default": []},
+            "enforce": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    files = NodeFiles()
+    checks = device_checks(files, module.params["device_nodes"])
+    checks += mount_checks(files, module.params["mounts"])
+    message = failure_message(checks)
+    if message and module.params["enforce"]:
+        module.fail_json(msg=message, checks=checks)
+    module.exit_json(changed=False, checks=checks)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+import os
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
+    device_checks,
+    mount_checks,
+)
+from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"
+
+
+@pytest.fixture
+def node(tmp_path):
+    files = NodeFiles(str(tmp_path))
+    os.mkdir(files.path("/dev"))
+    os.symlink("/dev/null", files.path("/dev/davinci0"))
+    files.write("/usr/local/bin/npu-smi", "", mode=0o755)
+    files.write(HCCN_TOOL, "", mode=0o755)
+    files.write("/usr/local/Ascend/driver/lib64/libascend_hal.so", "")
+    files.write("/etc/ascend_install.info", "")
+    files.write("/data/model/config.json", "{}")
+    return files
+
+
+def test_a_complete_driver_is_ok(node) -> None:
+    mounts = [
+        "/usr/local/bin/npu-smi:/usr/local/bin/npu-smi:ro",
+        f"{HCCN_TOOL}:{HCCN_TOOL}",
+        "/usr/local/Ascend/driver/lib64/:/usr/local/Ascend/driver/lib64/",
+        "/etc/ascend_install.info:/etc/ascend_install.info",
+        "/data/model:/data/model:ro",
+    ]
+    checks = device_checks(node, ["/dev/davinci0"]) + mount_checks(node, mounts)
+    assert [entry["status"] for entry in checks] == ["ok"] * 6
+    assert failure_message(checks) == ""
+
+
+def test_device_nodes_that_are_missing_or_no_device_fail(node) -> None:
+    node.write("/dev/davinci1", "")
+    os.mkdir(node.path("/dev/davinci2"))
+    plain, folder, missing = device_checks(
+        node, ["/dev/davinci1", "/dev/davinci2", "/dev/davinci3", "/dev/davinci3"]
+    )
+    assert plain["observed"] == "a plain file"
+    assert "rmdir /dev/davinci2" in folder["remedy"]
+    assert missing["observed"] == "missing"
+    assert "driver" in missing["remedy"]
+    assert {plain["status"], folder["status"], missing["status"]} == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("source", "make", "observed", "remedy"),
+    [
+        ("/etc/hccn.conf", None, "missing", "Install the accelerator's driver"),
+        ("/etc/hccn.conf", "directory", "a directory, as Docker makes", "rmdir /etc/hccn.conf"),
+        ("/usr/local/sbin/npu-smi", "file", "a file that is not executable", "chmod 755"),
+        ("/usr/local/dcmi", "directory", "an empty directory", "Install the accelerator's driver"),
+        ("/usr/local/dcmi/", "file", "a file", "Remove it"),
+        ("/data/profiles", None, "missing", "take its mount out of the inventory"),
+    ],
+)
+def test_a_bad_mount_source_says_what_to_do(node, source, make, observed, remedy) -> None:
+    if make == "file":
+        node.write(source.rstrip("/"), "")
+    elif make == "directory":
+        os.makedirs(node.path(source))
+    (entry,) = mount_checks(node, [f"{source}:{source}"])
+    assert entry["status"] == "failed"
+    assert entry["observed"].startswith(observed)
+    assert remedy in entry["remedy"]
+    assert failure_message([entry]).startswith(f"{entry['id']} {source}: {observed}")
+
+
+def test_what_muster_makes_itself_is_not_asked_for(node) -> None:
+    assert mount_checks(node, ["/var/log/muster/u/plog:/root/ascend/log"]) == []
