@@ -1,0 +1,132 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on the controller alone; see plugins/modules/cluster_verdict.py for the documentation."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.module_utils.checks import PHASES
+from ansible_collections.muster.serving.plugins.plugin_utils import verdict
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    TRANSFERS_FILES = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, args = self.validate_argument_spec(
+            {
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "registers": {"type": "dict", "required": True},
+                "replicas": {"type": "list", "elements": "list"},
+                "waivers": {"type": "dict", "default": {}},
+                "stage": {"type": "str", "required": True},
+                "phase": {"type": "str", "choices": list(PHASES), "required": True},
+                "report_file": {"type": "path"},
+                "extra": {"type": "dict", "default": {}},
+                "gate": {"type": "bool", "default": True},
+            }
+        )
+        hostvars = (task_vars or {})["hostvars"]
+        modules = plain(args["registers"])
+        hosts = plain(args["hosts"])
+        replicas = plain(args["replicas"] or [hosts])
+        results = {
+            host: {register: plain(hostvars[host].get(register)) for register in modules}
+            for host in hosts
+        }
+        today = datetime.datetime.now(datetime.UTC).date()
+        try:
+            waivers = verdict.parse_waivers(plain(args["waivers"]))
+        except verdict.VerdictError as error:
+            raise AnsibleActionFail(str(error)) from None
+
+        checks = verdict.collect(hosts, results, modules, args["phase"])
+        facts = verdict.collect_facts(results)
+        checks += verdict.compare(facts, replicas, args["phase"])
+        checks, expired = verdict.apply_waivers(checks, waivers, today)
+        for line in expired:
+            display.warning(line)
+        failed = verdict.failed_hosts(checks)
+
+        result.update(
+            changed=False,
+            checks=checks,
+            counts=verdict.count(checks),
+            failed_hosts=failed,
+            expired_waivers=expired,
+        )
+        summary = verdict.sentence(args["stage"], checks)
+        if args["report_file"]:
+            report = {
+                "schema": 1,
+                "stage": args["stage"],
+                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "passed": not failed,
+                **{key: result[key] for key in ("counts", "failed_hosts", "expired_waivers")},
+                "checks": checks,
+                "facts": facts,
+                **plain(args["extra"]),
+            }
+            write_report(args["report_file"], report)
+            result["report_file"] = args["report_file"]
+            summary += f" (report: {args['report_file']})"
+
+        text = verdict.table(checks, shutil.get_terminal_size((120, 25)).columns)
+        if text:
+            display.display(text, color="red" if failed else "yellow")
+        result["msg"] = summary
+        if failed and args["gate"]:
+            result["failed"] = True
+            # Callbacks print all of a failed result; what is fine would bury what is not.
+            result["checks"] = [one for one in checks if one["status"] == "failed"]
+        else:
+            display.display(summary)
+        return result
+
+
+def plain(value: Any) -> Any:
+    """A copy without Ansible's own types, as the pure code and JSON want it."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    return value
+
+
+def write_report(path: str, report: Mapping[str, Any]) -> None:
+    """Write a report whole or not at all.
+
+    Raises:
+        AnsibleActionFail: It cannot be written there.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            json.dump(report, stream, indent=2)
+            stream.write("\n")
+        os.chmod(name, 0o644)
+        os.replace(name, target)
+    except OSError as error:
+        raise AnsibleActionFail(f"the report cannot be written: {error}") from None

@@ -1,0 +1,126 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_verdict
+short_description: Judge the checks of all nodes together
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Collects the checks that tasks registered on all nodes, compares the nodes with each other,
+    applies waivers, prints one table of everything that is not fine with its remedy, writes a
+    report, and fails when a check failed.
+  - Runs on the controller and connects to no node. Use it with C(run_once).
+  - A node that could not be reached is a failed check V(node-reachable); a module that ended
+    without checks is a failed check with the module's name.
+attributes:
+  check_mode:
+    support: full
+    description: It judges and reports in check mode too.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: Writing the report is no change.
+options:
+  hosts:
+    description: The hosts that must have reported.
+    type: list
+    elements: str
+    required: true
+  registers:
+    description:
+      - By registered variable, the module whose result it holds. A result has C(checks), and
+        perhaps C(facts); a skipped task counts for nothing.
+    type: dict
+    required: true
+  replicas:
+    description:
+      - The hosts of each replica. What must be equal is compared within a replica.
+      - Without it all O(hosts) are one replica.
+    type: list
+    elements: list
+  waivers:
+    description:
+      - By host, the checks that are accepted, each a map of C(check), C(reason) and C(until), a
+        date. A waiver whose date has passed has no effect, and a warning says so.
+    type: dict
+    default: {}
+  stage:
+    description: What these checks belong to, for the summary and the report.
+    type: str
+    required: true
+  phase:
+    description: The phase of the checks that are made here.
+    type: str
+    choices: [bare, ready]
+    required: true
+  report_file:
+    description: A file on the controller for the whole report, as JSON. Its folder is made.
+    type: path
+  extra:
+    description: More keys for the report.
+    type: dict
+    default: {}
+  gate:
+    description: Whether failed checks make the task fail.
+    type: bool
+    default: true
+notes:
+  - Only V(failed) fails. V(pending) is what prepare will repair; V(unknown) and V(warning) are
+    shown.
+  - "Facts that are compared: C(mtu), C(driver_version) and C(npu_tls) must be equal within a
+    replica; the values of the map C(npu_addresses) must differ on all nodes."
+"""
+
+EXAMPLES = r"""
+- name: Judge what the nodes found
+  muster.serving.cluster_verdict:
+    hosts: "{{ ansible_play_hosts_all }}"
+    registers:
+      nic: hccl_nic_check
+      ports: hccl_port_check
+    waivers:
+      a2-node1:
+        - check: port-reserved
+          reason: the range is set at the next reboot
+          until: 2027-01-31
+    stage: preflight
+    phase: bare
+    report_file: ./muster-output/a2-cluster/preflight.json
+  run_once: true
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - All checks, each with its C(host); what is waived also with C(waiver). When the task fails,
+      the failed checks alone, and all of them in the report.
+  returned: always
+  type: list
+  elements: dict
+counts:
+  description: How many checks have each status.
+  returned: always
+  type: dict
+  sample: {ok: 40, failed: 1, warning: 0, waived: 0, pending: 2, unknown: 0}
+failed_hosts:
+  description: The hosts that have a failed check.
+  returned: always
+  type: list
+  elements: str
+expired_waivers:
+  description: A line for each waiver that has run out while its check still fails.
+  returned: always
+  type: list
+  elements: str
+report_file:
+  description: Where the report stands.
+  returned: when a report was asked for
+  type: str
+"""

@@ -1,0 +1,383 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge the checks of all nodes together: collect, compare, waive, count and render."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.muster.serving.plugins.module_utils.checks import STATUSES, Check, check
+
+# Most urgent first. The gate fails on the first alone.
+_ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
+_WAIVABLE = ("failed", "unknown", "warning")
+
+_PYTHON_TROUBLE = re.compile(
+    r"requires a minimum of Python|No python interpreters? found|"
+    r"python\S*: (?:command )?not found|interpreter .{1,80} was not found|"
+    r"future feature annotations is not defined",
+    re.IGNORECASE,
+)
+
+
+class VerdictError(ValueError):
+    """A waiver cannot be read."""
+
+
+class Comparison(NamedTuple):
+    """A fact that nodes report, and what must hold between them.
+
+    C(unique) wants all values of all nodes to differ; otherwise the nodes of one replica must
+    agree. A fact is a plain value, or a map whose keys name parts of the node, such as devices.
+    """
+
+    fact: str
+    check_id: str
+    subject: str
+    remedy: str
+    unique: bool = False
+
+
+COMPARISONS = (
+    Comparison(
+        "mtu",
+        "cluster-mtu",
+        "MTU of the cluster NIC",
+        "give the cluster NIC one MTU on all nodes: ip link set NIC mtu N",
+    ),
+    Comparison(
+        "driver_version",
+        "cluster-driver-version",
+        "driver version",
+        "install one driver version on all nodes of the replica",
+    ),
+    Comparison(
+        "npu_tls",
+        "cluster-npu-tls",
+        "TLS switch of the NPUs",
+        "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
+    ),
+    Comparison(
+        "npu_addresses",
+        "cluster-npu-address",
+        "address of an NPU",
+        "give each NPU an address of its own: hccn_tool -i DEVICE -ip -s address ADDRESS"
+        " netmask NETMASK",
+        unique=True,
+    ),
+)
+
+
+class Waiver(NamedTuple):
+    """A failed check that an operator accepts for a while."""
+
+    host: str
+    check_id: str
+    reason: str
+    until: datetime.date
+
+
+def parse_waivers(by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Waiver]:
+    """Read the waivers of each host.
+
+    Raises:
+        VerdictError: One of them lacks a part or holds no date.
+    """
+    waivers = []
+    for host, entries in by_host.items():
+        for entry in entries:
+            check_id, reason = entry.get("check"), entry.get("reason")
+            if not (isinstance(check_id, str) and check_id and isinstance(reason, str) and reason):
+                raise VerdictError(f"{host}: a waiver needs check, reason and until: {entry!r}")
+            try:
+                until = datetime.date.fromisoformat(str(entry.get("until")))
+            except ValueError:
+                raise VerdictError(
+                    f"{host}: the waiver of {check_id} needs until, a date as 2027-01-31"
+                ) from None
+            waivers.append(Waiver(host, check_id, reason, until))
+    return waivers
+
+
+def collect(
+    hosts: Sequence[str],
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
+    modules: Mapping[str, str],
+    phase: str,
+) -> list[Check]:
+    """The checks of all hosts, each with its C(host).
+
+    Args:
+        hosts: The hosts that must have reported.
+        results: By host and register, what a task returned; None where it has not run.
+        modules: By register, the module whose result it holds.
+        phase: The phase of checks that are made here.
+    """
+    checks: list[Check] = []
+    for host in hosts:
+        mine = results.get(host, {})
+        gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
+        if gone is not None:
+            checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")), phase)))
+        for register, result in mine.items():
+            if result is None:
+                if gone is None:
+                    text = f"no result of {modules[register]}"
+                    checks.append(_at(host, _unreachable(host, text, phase)))
+            elif isinstance(result.get("checks"), list):
+                checks.extend(_at(host, one) for one in result["checks"])
+            elif not result.get("unreachable") and not result.get("skipped"):
+                checks.append(_at(host, _broken(modules[register], result, phase)))
+    unique = {tuple(one.items()): one for one in checks}
+    return list(unique.values())
+
+
+def _at(host: str, one: Mapping[str, Any]) -> Check:
+    return {"host": host, **one}
+
+
+def _unreachable(host: str, text: str, phase: str) -> Check:
+    return check(
+        "node-reachable",
+        phase,
+        "failed",
+        host,
+        _first_words(text.removeprefix("Task failed: ")) or "no answer",
+        "answers over SSH",
+        f"bring it up, or correct ansible_host and its SSH key; try: ansible {host} -m ping",
+    )
+
+
+def _broken(module: str, result: Mapping[str, Any], phase: str) -> Check:
+    text = " ".join(str(result.get(key) or "") for key in ("msg", "module_stderr", "module_stdout"))
+    if _PYTHON_TROUBLE.search(text):
+        return check(
+            "node-python",
+            phase,
+            "failed",
+            "python",
+            _first_words(text),
+            "Python 3.8 or later",
+            "install it, or set ansible_python_interpreter to one that is",
+        )
+    return check(
+        module.replace("_", "-"),
+        phase,
+        "failed",
+        module,
+        _first_words(text) or "it ended without a result",
+        "the module's checks",
+        "run again with -vvv to see what the module printed",
+    )
+
+
+def _first_words(text: str, limit: int = 300) -> str:
+    return textwrap.shorten(text, limit, placeholder=" ...")
+
+
+def collect_facts(
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
+) -> dict[str, dict[str, Any]]:
+    """By host, the facts of all its results."""
+    facts: dict[str, dict[str, Any]] = {}
+    for host, by_register in results.items():
+        for result in by_register.values():
+            if result and isinstance(result.get("facts"), Mapping):
+                facts.setdefault(host, {}).update(result["facts"])
+    return facts
+
+
+def compare(
+    facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], phase: str
+) -> list[Check]:
+    """Compare what nodes reported: within each group for equality, over all for uniqueness."""
+    checks = []
+    for comparison in COMPARISONS:
+        if comparison.unique:
+            checks.extend(_compare_unique(comparison, facts, phase))
+            continue
+        for group in groups:
+            values = {
+                host: _spread(facts[host][comparison.fact])
+                for host in group
+                if facts.get(host, {}).get(comparison.fact) is not None
+            }
+            if len(values) > 1:
+                checks.extend(_compare_equal(comparison, values, phase))
+    return checks
+
+
+def _spread(value: Any) -> str:
+    """A fact as text: of a map, the distinct values of its parts."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(sorted({str(one) for one in value}))
+    return str(value)
+
+
+def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str) -> list[Check]:
+    by_value: dict[str, list[str]] = {}
+    for host, value in values.items():
+        by_value.setdefault(value, []).append(host)
+    common = max(by_value.values(), key=len)
+    if len(common) * 2 <= len(values):
+        # No majority says which value is the right one, so every node is named.
+        common = []
+    checks = []
+    for host, value in values.items():
+        alike = len(by_value) == 1
+        if alike or host in common:
+            one = check(comparison.check_id, phase, "ok", comparison.subject, value)
+        else:
+            others = "; ".join(
+                f"{other} on {', '.join(names)}"
+                for other, names in sorted(by_value.items())
+                if other != value
+            )
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed",
+                comparison.subject,
+                value,
+                f"the same on all nodes of the replica ({others})",
+                comparison.remedy,
+            )
+        checks.append(_at(host, one))
+    return checks
+
+
+def _compare_unique(
+    comparison: Comparison, facts: Mapping[str, Mapping[str, Any]], phase: str
+) -> list[Check]:
+    places: dict[str, list[tuple[str, str]]] = {}
+    reporting = []
+    for host, mine in facts.items():
+        parts = mine.get(comparison.fact)
+        if isinstance(parts, Mapping):
+            reporting.append(host)
+            for part, value in parts.items():
+                if value is not None:
+                    places.setdefault(str(value), []).append((host, str(part)))
+    if len(reporting) < 2:
+        return []
+    checks, doubled = [], set()
+    for value, where in sorted(places.items()):
+        for host, part in where if len(where) > 1 else ():
+            doubled.add(host)
+            others = ", ".join(f"{a} device {b}" for a, b in where if (a, b) != (host, part))
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed",
+                f"device {part}",
+                f"{value}, as {others}",
+                f"an {comparison.subject} that no other has",
+                comparison.remedy,
+            )
+            checks.append(_at(host, one))
+    clean = [host for host in reporting if host not in doubled]
+    subject = comparison.subject
+    checks.extend(_at(host, check(comparison.check_id, phase, "ok", subject)) for host in clean)
+    return checks
+
+
+def apply_waivers(
+    checks: Sequence[Check], waivers: Sequence[Waiver], today: datetime.date
+) -> tuple[list[Check], list[str]]:
+    """Mark what is waived.
+
+    Returns:
+        The checks, and a line for each waiver that has run out while its check still fails.
+    """
+    by_key = {(one.host, one.check_id): one for one in waivers}
+    judged, expired = [], {}
+    for one in checks:
+        waiver = by_key.get((one["host"], one["id"]))
+        if waiver is None or one["status"] not in _WAIVABLE:
+            judged.append(one)
+        elif waiver.until < today:
+            judged.append(one)
+            expired[waiver] = (
+                f"{waiver.host}: the waiver of {waiver.check_id} ran out on {waiver.until}"
+                f" ({waiver.reason})"
+            )
+        else:
+            reason = f"waived until {waiver.until}: {waiver.reason}"
+            judged.append({**one, "status": "waived", "waiver": reason})
+    return judged, list(expired.values())
+
+
+def count(checks: Sequence[Check]) -> dict[str, int]:
+    """How many checks have each status."""
+    counted = Counter(one["status"] for one in checks)
+    return {status: counted[status] for status in STATUSES}
+
+
+def failed_hosts(checks: Sequence[Check]) -> list[str]:
+    """The hosts with a failed check, in the order of the checks."""
+    return list(dict.fromkeys(one["host"] for one in checks if one["status"] == "failed"))
+
+
+def sentence(stage: str, checks: Sequence[Check]) -> str:
+    """One line: what was found."""
+    counts = count(checks)
+    nodes = len({one["host"] for one in checks})
+    found = [f"{counts[status]} {status}" for status in _ORDER if counts[status]]
+    return (
+        f"{stage}: {len(checks)} check{'' if len(checks) == 1 else 's'} on {nodes} "
+        f"node{'' if nodes == 1 else 's'}: {', '.join(found) or 'none'}"
+    )
+
+
+def table(checks: Sequence[Check], width: int) -> str:
+    """All checks that are not ok, by host and then by urgency, each with its remedy."""
+    hosts = list(dict.fromkeys(one["host"] for one in checks))
+    shown = sorted(
+        (one for one in checks if one["status"] != "ok"),
+        key=lambda one: (hosts.index(one["host"]), _ORDER.index(one["status"])),
+    )
+    if not shown:
+        return ""
+    rows = [("NODE", "STATUS", "CHECK", "SUBJECT"), *(_cells(one) for one in shown)]
+    widths = [max(len(row[at]) for row in rows) for at in range(4)]
+    indent = "  " + " " * widths[0] + "  "
+    lines = [_row(rows[0], widths)]
+    for one, row in zip(shown, rows[1:], strict=True):
+        lines.append(_row(row, widths))
+        for label, text in (
+            ("seen", one["observed"]),
+            ("expected", one["expected"]),
+            ("remedy", one["remedy"]),
+            ("waiver", one.get("waiver", "")),
+        ):
+            if text:
+                lines += _paragraph(f"{indent}{label:<9}", text, width)
+    return "\n".join(lines)
+
+
+def _cells(one: Check) -> tuple[str, str, str, str]:
+    return one["host"], one["status"], one["id"], one["subject"]
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=True))
+    return ("  " + "  ".join(padded)).rstrip()
+
+
+def _paragraph(start: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, len(start) + 30),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
