@@ -21,7 +21,7 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, args = self.validate_argument_spec(
+        _validation, args = self.validate_argument_spec(
             {
                 "plan": {"type": "dict", "required": True},
                 "register": {"type": "str", "required": True},
