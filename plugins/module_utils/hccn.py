@@ -1,0 +1,97 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What hccn_tool prints and what /etc/hccn.conf holds, as data.
+
+hccn_tool is asked for one device at a time, so a text belongs to one device; most of its answers do
+not name it. A function that does not find what it looks for returns nothing, never a default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Dict
+
+# Per device: the keys of hccn.conf without their _N.
+Configuration = Dict[int, Dict[str, str]]
+
+BUSY = "hccn_tool is busy"
+
+_SETTING = re.compile(r"([A-Za-z]\w*?)_(\d{1,4})\s*=\s*(.*)", re.ASCII)
+_TLS = re.compile(r"dev_id:\s*(\d{1,4}),\s*tls switch\[([01])\]", re.ASCII)
+
+
+def parse_link(text: str) -> str | None:
+    """C(UP) or C(DOWN) from C(-link -g)."""
+    found = re.search(r"^\s*link status:\s*(UP|DOWN)\s*$", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def parse_net_health(text: str) -> str | None:
+    """The word behind C(-net_health -g), for instance C(Success) or C(Socket fail)."""
+    found = re.search(r"^\s*net health status:[ \t]*(\S[^\r\n]*?)\s*$", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def parse_tls(text: str, device: int) -> int | None:
+    """The TLS switch from C(-tls -g): 0 or 1. Certificates and other devices may follow."""
+    return next(
+        (int(switch) for number, switch in _TLS.findall(text) if int(number) == device), None
+    )
+
+
+def parse_address(text: str) -> str | None:
+    """The NPU's address from C(-ip -g)."""
+    found = re.search(r"^\s*ipaddr:\s*(\S+)\s*$", text, re.MULTILINE)
+    return found[1] if found and is_address(found[1]) else None
+
+
+def parse_gateway(text: str) -> str | None:
+    """The NPU's gateway from C(-gateway -g)."""
+    found = re.search(r"^\s*default gateway:\s*([^\s,]+)", text, re.MULTILINE)
+    return found[1] if found and is_address(found[1]) else None
+
+
+def parse_detect_address(text: str) -> str | None:
+    """The address that the net health is measured against, from C(-netdetect -g)."""
+    found = re.search(r"^\s*netdetect addr(?:ess)?:\s*(\S+)\s*$", text, re.MULTILINE)
+    return found[1] if found and is_address(found[1]) else None
+
+
+def parse_neighbour(text: str) -> str | None:
+    """What the NPU's cable ends at, from C(-lldp -g): C(switch), C(npu), or nothing known."""
+    description = []
+    inside = False
+    for line in text.splitlines():
+        if line.rstrip().endswith(" TLV"):
+            inside = line.startswith("System Description")
+        elif inside:
+            description.append(line.strip())
+    if any("AscendNPU" in line for line in description):
+        return "npu"
+    return "switch" if any(description) else None
+
+
+def parse_configuration(text: str) -> tuple[Configuration, list[str]]:
+    """The settings of C(/etc/hccn.conf) by device, and the lines that are none."""
+    settings: Configuration = {}
+    problems = []
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        found = _SETTING.fullmatch(line)
+        if found:
+            settings.setdefault(int(found[2]), {})[found[1]] = found[3]
+        else:
+            problems.append(f"/etc/hccn.conf line {number} is not KEY_DEVICE=VALUE")
+    return settings, problems
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
