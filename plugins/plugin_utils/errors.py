@@ -1,0 +1,28 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one exception of planning, and how it speaks to the operator."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Iterable
+
+
+class PlanError(Exception):
+    """All that is wrong with a recipe or an inventory, one message an entry."""
+
+    def __init__(self, messages: Iterable[str]) -> None:
+        self.messages: list[str] = list(dict.fromkeys(messages))
+        super().__init__("\n".join(self.messages))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a half-sentence that offers the known name closest to the given one."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    if len(known) <= 12:
+        return f"known: {', '.join(known) or 'none'}"
+    return "no known name is close to it"

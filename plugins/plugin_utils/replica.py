@@ -1,0 +1,78 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a whole replica needs, from what its nodes report. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+# One unit's report as rank_info returns it.
+Report = Mapping[str, Any]
+
+
+def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> dict[str, Any]:
+    """Whether the units of one replica must start, all together, or only be waited for.
+
+    Args:
+        units: The replica's units in the plan.
+        reports: What rank_info said of each, by unit name; all of them must be there.
+
+    Returns:
+        C({start, wait, reasons}): start is true when any unit differs from the plan or does not
+        run; wait is true when all run as planned and one with an API does not serve yet.
+    """
+    reasons: list[str] = []
+    for unit in units:
+        report = reports[unit["name"]]
+        if not report["installed"]:
+            reasons.append(f"{unit['name']} is not installed on {unit['host']}")
+            continue
+        reasons += [f"{unit['name']}: {_change(row)}" for row in report["differences"]]
+        # "activating" without a start of systemd's own is a unit on its way up.
+        if (
+            report["active_state"] not in ("active", "activating")
+            or report["sub_state"] == "auto-restart"
+        ):
+            reasons.append(
+                f"{unit['name']} does not run on {unit['host']} ({report['active_state']})"
+            )
+    wait = not reasons and any(reports[unit["name"]]["ready"] is False for unit in units)
+    return {"start": bool(reasons), "wait": wait, "reasons": reasons}
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row["current"] is None:
+        return f"{row['name']} added ({row['desired']})"
+    if row["desired"] is None:
+        return f"{row['name']} removed ({row['current']})"
+    return f"{row['name']} {row['current']} -> {row['desired']}"
+
+
+def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] | None:
+    """The host and report of a unit that has ended, as told by any host; None when all live.
+
+    When several have ended, the one whose exit status says a fault comes first: it is the likelier
+    cause, while the others followed it.
+    """
+    dead = [
+        (host, report)
+        for host in sorted(statuses)
+        for report in statuses[host]
+        if report.get("ended")
+    ]
+    faulty = [entry for entry in dead if entry[1].get("exit_status") not in ("0", "", None)]
+    return next(iter(faulty or dead), None)
+
+
+def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) -> list[str]:
+    """What is still missing, a phrase each: hosts without word and units that do not serve yet."""
+    missing = [f"word from {host}" for host in hosts if host not in statuses]
+    for host in sorted(statuses):
+        for report in statuses[host]:
+            if report["ready"] is False:
+                last = f": {report['log'][-1].strip()}" if report["log"] else ""
+                missing.append(f"{report['name']} on {host} to serve{last}")
+            elif report["active_state"] != "active":
+                missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
+    return missing
