@@ -61,6 +61,7 @@ class ActionModule(ActionBase):
         checks = verdict.collect(hosts, results, modules, args["phase"])
         facts = verdict.collect_facts(results)
         checks += verdict.compare(facts, replicas, args["phase"])
+        checks.sort(key=lambda one: hosts.index(one["host"]))
         checks, expired = verdict.apply_waivers(checks, waivers, today)
         for line in expired:
             display.warning(line)
@@ -95,8 +96,13 @@ class ActionModule(ActionBase):
         result["msg"] = summary
         if failed and args["gate"]:
             result["failed"] = True
-            # Callbacks print all of a failed result; what is fine would bury what is not.
-            result["checks"] = [one for one in checks if one["status"] == "failed"]
+            # Callbacks print all of a failed result, and the table has just said it better.
+            del result["checks"]
+            result["failures"] = [
+                f"{one['host']}: {one['id']} ({one['subject']})"
+                for one in checks
+                if one["status"] == "failed"
+            ]
         else:
             display.display(summary)
         return result

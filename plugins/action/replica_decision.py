@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.muster.serving.plugins.module_utils.replica import decide
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import decide
 
 
 class ActionModule(ActionBase):

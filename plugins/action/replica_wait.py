@@ -15,7 +15,7 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.module_utils.replica import (
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     Report,
     first_death,
     waiting_for,

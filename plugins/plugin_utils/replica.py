@@ -76,3 +76,32 @@ def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) 
             elif report["active_state"] != "active":
                 missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
     return missing
+
+
+def status_rows(
+    units: Sequence[Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, ...]]:
+    """A row a planned unit: node, unit, role, state, restarts, API, agreement with the plan.
+
+    I(seen) is what rank_info said, by host; a host without C(units) could not be asked.
+    """
+    rows = []
+    for unit in units:
+        host = unit["host"]
+        reports = {report["name"]: report for report in seen[host].get("units", [])}
+        report = reports.get(unit["name"])
+        if report is None:
+            state = "unreachable" if seen[host].get("unreachable") else "unknown"
+            rows.append((host, unit["name"], unit["role"], state, "-", "-", "-"))
+            continue
+        api = {True: "serves", False: "silent", None: "-"}[report["ready"]]
+        if not report["installed"]:
+            agreement = "not installed"
+        elif report["differences"]:
+            agreement = f"{len(report['differences'])} differences"
+        else:
+            agreement = "as planned"
+        state = f"{report['active_state']} ({report['sub_state']})"
+        restarts = str(report["restarts"])
+        rows.append((host, unit["name"], unit["role"], state, restarts, api, agreement))
+    return rows

@@ -1,0 +1,66 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs on the controller alone; see plugins/modules/cluster_status.py for the documentation."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import status_rows
+from ansible_collections.muster.serving.plugins.plugin_utils.report import (
+    columns,
+    plain,
+    write_json,
+)
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    TRANSFERS_FILES = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, args = self.validate_argument_spec(
+            {
+                "plan": {"type": "dict", "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "register": {"type": "str", "required": True},
+                "report_file": {"type": "path"},
+            }
+        )
+        plan, hosts = plain(args["plan"]), plain(args["hosts"])
+        hostvars = (task_vars or {})["hostvars"]
+        seen = {host: plain(hostvars[host].get(args["register"]) or {}) for host in hosts}
+        units = [unit for unit in plan["units"] if unit["host"] in seen]
+        rows = status_rows(units, seen)
+        heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
+        display.display(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
+        display.display("\n".join(columns([heading, *rows])))
+        if args["report_file"]:
+            write_json(
+                args["report_file"],
+                {
+                    "schema": 1,
+                    "time": datetime.datetime.now(datetime.UTC).isoformat(
+                        timespec="seconds"
+                    ),
+                    "deployment": plan["deployment"],
+                    "endpoint": plan["endpoint"],
+                    "units": [
+                        {"host": host, **report}
+                        for host in hosts
+                        for report in seen[host].get("units", [])
+                    ],
+                    "unreachable": [host for host in hosts if "units" not in seen[host]],
+                },
+            )
+        result.update(changed=False)
+        return result
