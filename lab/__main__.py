@@ -12,7 +12,8 @@ import shutil
 import sys
 import time
 
-from lab import machine, nodes, podman, userland
+from lab import machine, network, nodes, podman, registry, userland
+from lab.engine import build as engine
 from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir
 from lab.shell import LabError, say
 
@@ -29,7 +30,7 @@ def prepare() -> str:
     nodes.ensure_key()
     machine.save_settings()
     image = userland.make_node_image(machine.apt_sources())
-    nodes.ensure_network()
+    network.ensure()
     return image
 
 
@@ -38,6 +39,9 @@ def up(args: argparse.Namespace) -> int:
     with lab_lock():
         image = prepare()
         nodes.ensure_nodes(nodes.cluster_nodes(args.nodes), image)
+        registry.ensure(image)
+        if not args.bare:
+            say("  engine " + engine.ensure_image(machine.apt_sources()))
     say(f"the lab is up ({time.monotonic() - start:.1f} s)")
     return 0
 
@@ -113,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("up", help="make the nodes, or reuse what is healthy")
     command.add_argument("--nodes", type=int, default=2, help="how many a2-nodeN (default 2)")
+    command.add_argument("--bare", action="store_true", help="without engine and model")
     command.set_defaults(run=up)
 
     command = commands.add_parser("down", help="remove all of it and restore the machine")

