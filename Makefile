@@ -46,5 +46,30 @@ unit: setup ## Unit and property tests
 .PHONY: check
 check: lint unit ## Lint and unit tests, in under a minute
 
+.PHONY: sanity
+sanity: setup ## ansible-test sanity on the built collection
+	./scripts/sanity
+
+.PHONY: lab
+lab: setup ## Make the lab, or reuse what runs
+	$(BIN)/python -m lab up
+
+.PHONY: lab-down demo-down
+lab-down demo-down: ## Remove the lab and restore what it changed on this machine
+	$(BIN)/python -m lab down
+
+.PHONY: demo
+demo: lab ## Take two bare lab nodes to a verified answer
+	$(BIN)/ansible-playbook -i inventories/lab site.yml -l a2-cluster
+	$(BIN)/python -m lab tour
+
+.PHONY: molecule
+molecule: lab ## Every Ansible role on real systemd nodes
+	./scripts/molecule
+
+.PHONY: integration
+integration: lab ## site.yml on the lab, start to end
+	$(BIN)/pytest -q tests/integration
+
 .PHONY: test
-test: check ## Everything: check, sanity, molecule, integration on the lab
+test: check sanity molecule integration ## Everything
