@@ -43,7 +43,7 @@ SYSTEMCTL_TIMEOUT_S = 10.0
 # An engine needs longer than this from its start to its first word to the other ranks, so one that
 # started no earlier than this before a crash elsewhere has met nothing of what crashed.
 AGREE_S = 5.0
-# What systemd has not begun by now of what we asked, it was not asked: a call was lost.
+# What systemd has not begun by now of what it was asked, it will not.
 GRACE_S = 15.0
 MAX_ANSWER = 65536
 
@@ -109,8 +109,10 @@ class Memory:
     entered_at: float = 0.0
     # The lives of our units that belong to this generation.
     invocations: dict[str, str] = dataclasses.field(default_factory=dict)
-    # Units whose next life is our own doing, and when we last asked systemd for anything.
+    # Units whose next life is our own doing, whether systemd has accepted to begin it, and when
+    # it was last asked for anything.
     pending: list[str] = dataclasses.field(default_factory=list)
+    accepted: bool = True
     asked_at: float = 0.0
     # Units that we stopped because the replica has failed elsewhere.
     halted: list[str] = dataclasses.field(default_factory=list)
@@ -169,8 +171,8 @@ def decide(
 
 
 def _account(memory: Memory, units: Mapping[str, Unit], now: float) -> list[Action]:
-    """Learn the lives that we caused or that begin the record; ask again where a call was lost."""
-    lost = []
+    """Learn the lives that we caused or that begin the record; ask again if a call was lost."""
+    overdue = []
     for name, unit in units.items():
         known = memory.invocations.get(name)
         if name in memory.pending:
@@ -180,17 +182,18 @@ def _account(memory: Memory, units: Mapping[str, Unit], now: float) -> list[Acti
                 if unit.restarts == 0:
                     memory.invocations[name] = unit.invocation
             elif now - memory.asked_at >= GRACE_S and not unit.unsettled:
-                if unit.up:
-                    lost.append(name)
-                else:
-                    memory.pending.remove(name)
+                overdue.append(name)
         elif known is None and unit.up and unit.invocation:
             memory.invocations[name] = unit.invocation
-    if not lost:
+    if not overdue:
+        return []
+    if memory.accepted:
+        # The operator stopped it meanwhile, or its start limit was hit.
+        memory.pending = [name for name in memory.pending if name not in overdue]
         return []
     memory.asked_at = now
-    why = f"generation {memory.generation}: systemd has not begun the restart, asking again"
-    return [Action("restart", tuple(lost), why)]
+    why = f"generation {memory.generation}: systemd was not reached, asking again"
+    return _restart(overdue, memory.by_hand, why)
 
 
 def _own_restarts(
@@ -332,10 +335,13 @@ def _enter(
     memory.entered_at = now
     memory.asked_at = now
     memory.pending = list(names)
+    memory.accepted = not names
     memory.halted = []
     why = f"generation {generation}: {why}"
-    if not names:
-        return [Action("note", (), why)]
+    return _restart(names, by_hand, why) if names else [Action("note", (), why)]
+
+
+def _restart(names: Sequence[str], by_hand: bool, why: str) -> list[Action]:
     restart = Action("restart", tuple(names), why)
     return [Action("reset-failed", tuple(names), why), restart] if by_hand else [restart]
 
@@ -425,6 +431,7 @@ def parse_memory(text: str) -> Memory:
     kinds = {
         "generation": int,
         "by_hand": bool,
+        "accepted": bool,
         "entered_at": float,
         "asked_at": float,
         "down_at": float,
@@ -682,6 +689,10 @@ class Agent:
             self._call(action.verb, *options, "--", *action.units)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             log(f"{action.verb} {' '.join(action.units)} did not work: {error}")
+            return
+        if action.verb == "restart" and self.memory is not None:
+            self.memory = dataclasses.replace(self.memory, accepted=True)
+            self._remember(self.memory)
 
     def _call(self, *arguments: str) -> str:
         done = subprocess.run(
