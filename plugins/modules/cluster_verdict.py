@@ -99,11 +99,16 @@ EXAMPLES = r"""
 RETURN = r"""
 checks:
   description:
-    - All checks, each with its C(host); what is waived also with C(waiver). When the task fails,
-      the failed checks alone, and all of them in the report.
-  returned: always
+    - All checks, each with its C(host); what is waived also with C(waiver).
+  returned: when the task does not fail; the report always holds them
   type: list
   elements: dict
+failures:
+  description: A line for each failed check.
+  returned: when the task fails
+  type: list
+  elements: str
+  sample: ["a2-node1: nic-up (enp67s0f0np0)"]
 counts:
   description: How many checks have each status.
   returned: always

@@ -1,0 +1,237 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: endpoint_check
+short_description: Ask an endpoint what its users will ask
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Sends real requests to an OpenAI endpoint and sees that every engine behind it produces tokens.
+    A health page is not asked, since it can be fine while every completion fails.
+  - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+attributes:
+  check_mode:
+    support: partial
+    description: It only asks which models are served, and spends no tokens.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing, but spends tokens.
+options:
+  url:
+    description: The endpoint, C(http[s]://HOST:PORT/v1). No proxy is used.
+    type: str
+    required: true
+  model:
+    description: The model's name in the API.
+    type: str
+    required: true
+  api_key_file:
+    description: A file on the node that holds the API key.
+    type: path
+  features:
+    description:
+      - What the deployment offers. A chat is always asked for; what stands not here is skipped.
+      - With V(tools) a reply that calls the offered tool is right, one that answers in words is a
+        warning.
+    type: list
+    elements: str
+    choices: [chat, streaming, tools, completions, responses]
+    default: [chat]
+  engines:
+    description:
+      - The engines whose token counters must rise, as C(/metrics) of vLLM labels them. With data
+        parallelism each rank is one.
+    type: list
+    elements: str
+    default: []
+  max_requests:
+    description: How many small requests may be sent until every engine has produced tokens.
+    type: int
+    default: 64
+  known_answers:
+    description: Questions with a regular expression that their answers match.
+    type: list
+    elements: dict
+    suboptions:
+      prompt:
+        description: The question.
+        type: str
+        required: true
+      expect:
+        description: The regular expression. It is searched in the answer, without its thoughts.
+        type: str
+        required: true
+  max_repetition:
+    description:
+      - How often the same few words or characters may follow each other in an answer. Wrong weights
+        or flags show so. Without it nothing is said about it.
+    type: int
+  timeout:
+    description: Seconds that one request may take.
+    type: float
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Ask the endpoint
+  muster.serving.endpoint_check:
+    url: http://10.20.0.11:20004/v1
+    model: minimax25
+    features: [chat, streaming, tools]
+    engines: ["0", "1"]
+    known_answers:
+      - prompt: What is 17 + 25? Answer with the number only.
+        expect: \b42\b
+  register: endpoint
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The verdicts, with the ids V(endpoint-key), V(endpoint-models), V(endpoint-chat),
+      V(endpoint-repetition), V(endpoint-streaming), V(endpoint-tools), V(endpoint-completions),
+      V(endpoint-responses), V(endpoint-engines) and V(endpoint-answers).
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: endpoint-engines
+      phase: ready
+      status: failed
+      subject: engine 1
+      observed: no tokens from 66 requests
+      expected: tokens
+      remedy: restart the whole replica, since its ranks work together or not at all
+answer:
+  description: What the model answered to a greeting.
+  returned: always
+  type: str
+tokens:
+  description: Tokens that each engine produced meanwhile.
+  returned: always
+  type: dict
+  sample: {"0": 312, "1": 96}
+usage:
+  description: Tokens that the server counted for the answers to single requests.
+  returned: always
+  type: dict
+  sample: {prompt_tokens: 120, completion_tokens: 408, total_tokens: 528}
+requests:
+  description: How many requests that cost tokens were sent.
+  returned: always
+  type: int
+skipped:
+  description: What was not asked for, and why.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{feature: tools, reason: the deployment does not have it}]
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import FEATURES, Prober
+
+
+def ask(client: Client, params: dict[str, Any], spend: bool) -> dict[str, Any]:
+    prober = Prober(client, params["model"])
+    prober.run(
+        features=params["features"],
+        engines=params["engines"],
+        max_requests=params["max_requests"],
+        known_answers=params["known_answers"] or (),
+        max_repetition=params["max_repetition"],
+        spend=spend,
+    )
+    return {
+        "checks": prober.checks,
+        "answer": prober.answer,
+        "tokens": prober.tokens,
+        "usage": prober.usage,
+        "requests": prober.requests,
+        "skipped": prober.skipped,
+    }
+
+
+def no_key(path: str, problem: str) -> dict[str, Any]:
+    return {
+        "checks": [
+            check(
+                "endpoint-key",
+                "ready",
+                "failed",
+                path,
+                problem,
+                "a file with the API key",
+                "put the key there, or correct muster_api_key_file",
+            )
+        ],
+        "answer": "",
+        "tokens": {},
+        "usage": {},
+        "requests": 0,
+        "skipped": [
+            {"feature": feature, "reason": "there is no API key"}
+            for feature in (*FEATURES, "engines", "answers")
+        ],
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "model": {"type": "str", "required": True},
+            "api_key_file": {"type": "path", "no_log": False},
+            "features": {
+                "type": "list",
+                "elements": "str",
+                "choices": list(FEATURES),
+                "default": ["chat"],
+            },
+            "engines": {"type": "list", "elements": "str", "default": []},
+            "max_requests": {"type": "int", "default": 64},
+            "known_answers": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "prompt": {"type": "str", "required": True},
+                    "expect": {"type": "str", "required": True},
+                },
+            },
+            "max_repetition": {"type": "int"},
+            "timeout": {"type": "float", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    key = None
+    if params["api_key_file"]:
+        try:
+            key = Path(params["api_key_file"]).read_text().strip()
+        except (OSError, ValueError) as error:
+            module.exit_json(changed=False, **no_key(params["api_key_file"], str(error)))
+    try:
+        for one in params["known_answers"] or ():
+            re.compile(one["expect"])
+        client = Client(params["url"], key, params["timeout"])
+    except (ValueError, re.error) as error:
+        module.fail_json(msg=f"an option cannot be used: {error}")
+    module.exit_json(changed=False, **ask(client, params, spend=not module.check_mode))
+
+
+if __name__ == "__main__":
+    main()
