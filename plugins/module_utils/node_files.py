@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import stat
 import tempfile
 
 MANAGED_HEADER = "# Managed by Muster (muster.serving). Local changes will be overwritten."
@@ -39,9 +40,14 @@ class NodeFiles:
         found = glob.glob(os.path.join(glob.escape(self.root), pattern.lstrip("/")))
         return sorted("/" + os.path.relpath(path, self.root) for path in found)
 
-    def write(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Replace a file in one step: a reader sees the old or the new text, never half of one."""
+    def write(self, path: str, text: str, mode: int | None = None) -> None:
+        """Replace a file in one step: a reader sees the old or the new text, never half of one.
+
+        Without a mode, a file that exists keeps its own and a new one gets 0644.
+        """
         target = self.path(path)
+        if mode is None:
+            mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else 0o644
         folder = os.path.dirname(target)
         os.makedirs(folder, mode=0o755, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=".muster-", dir=folder)

@@ -1,0 +1,230 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine_image
+short_description: Bring an engine's image to a node and prove that it can run there
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Pulls an image unless it is there, by digest where one is given. An image that is there is
+    used without asking the registry.
+  - Checks that the image is built for this machine, and that the libraries that the engine
+    preloads exist in it. The dynamic linker only warns about a missing one, so that an engine would
+    run without it. The result is kept below C(/var/lib/muster/images/).
+  - Running containers keep the image they were started from.
+attributes:
+  check_mode:
+    support: partial
+    description: Says whether it would pull. Does not test preloads.
+  diff_mode:
+    support: full
+    description: Shows the image's identity before and after.
+  idempotent:
+    support: full
+    description: Pulls only what is not there.
+options:
+  image:
+    description: The image, as C(REPOSITORY[:TAG][@DIGEST]).
+    type: str
+    required: true
+  digest:
+    description:
+      - Digest that the image must have. The tag is set to it, whatever it was before.
+    type: str
+  preload:
+    description: Libraries of C(LD_PRELOAD), as names or as paths in the image.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds that the pull may take.
+    type: int
+    default: 3600
+  preload_timeout:
+    description: Seconds that the test of the libraries may take.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Bring the engine
+  muster.serving.engine_image:
+    image: quay.io/ascend/vllm-ascend:v0.18.0
+    preload: [libjemalloc.so.2]
+"""
+
+RETURN = r"""
+pulled:
+  description: Whether it was pulled, or would be in check mode.
+  returned: always
+  type: bool
+image_id:
+  description: Its id. Null where it would be pulled in check mode.
+  returned: always
+  type: str
+repo_digests:
+  description: Digests under which registries know it.
+  returned: when it is on the node
+  type: list
+  elements: str
+architecture:
+  description: Architecture it is built for.
+  returned: when it is on the node
+  type: str
+size:
+  description: Its size in bytes.
+  returned: when it is on the node
+  type: int
+preload:
+  description: Libraries that were shown to load in it, now or before.
+  returned: when it is on the node
+  type: list
+  elements: str
+"""
+
+import os
+import platform
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
+from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+    ImageError,
+    Reference,
+    architecture_problem,
+    dump_notes,
+    explain_pull,
+    matches,
+    missing_preloads,
+    notes_path,
+    parse_inspect,
+    parse_reference,
+    preload_problem,
+    proven_preloads,
+)
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+
+def inspect(name: str) -> dict[str, Any] | None:
+    """The image under this name, None when there is none."""
+    output = run(["docker", "image", "inspect", name], timeout=60)
+    if output.rc and "no such image" not in output.text.lower():
+        raise ImageError(
+            f"docker image inspect {name} failed: {output.text}. Does Docker run here?"
+        )
+    return parse_inspect(output.stdout) if output.rc == 0 else None
+
+
+def observe(reference: Reference) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The wanted image, and the one that now bears its name."""
+    named = inspect(reference.local)
+    if matches(named, reference):
+        return named, named
+    return (inspect(reference.source) if reference.digest else None), named
+
+
+def docker(*words: str, timeout: float) -> None:
+    output = run(["docker", *words], timeout)
+    if output.rc:
+        raise ImageError(f"docker {' '.join(words)} failed: {output.text}")
+
+
+def pull(reference: Reference, timeout: float) -> dict[str, Any]:
+    output = run(["docker", "pull", reference.source], timeout)
+    if output.rc:
+        raise ImageError(explain_pull(reference, output.stderr or output.stdout))
+    image = inspect(reference.source)
+    if image is None:
+        raise ImageError(f"{reference.source} was pulled, yet is not there: is it being pruned?")
+    return image
+
+
+def prove_preloads(reference: Reference, libraries: list[str], timeout: float) -> str | None:
+    """Start the image once with the libraries; its network is off and nothing of it stays.
+
+    Returns why it could not be tested, or None when all of them load.
+    """
+    name = f"muster-preload-{os.getpid()}"
+    argv = ["docker", "run", "--rm", "--name", name, "--network", "none", "--entrypoint"]
+    argv += ["/bin/true", "--env", "LD_PRELOAD=" + ":".join(libraries), reference.local]
+    try:
+        output = run(argv, timeout)
+    except CommandError as error:
+        run(["docker", "rm", "--force", name], timeout=60)
+        return str(error)
+    missing = missing_preloads(output.stderr, libraries)
+    if missing:
+        raise ImageError(preload_problem(reference, missing))
+    return output.text if output.rc else None
+
+
+def check_runs(
+    module: AnsibleModule, files: NodeFiles, reference: Reference, image: dict[str, Any]
+) -> list[str]:
+    """Prove what can be proven of an image that is here, and remember it. Returns the preloads."""
+    problem = architecture_problem(image, reference, platform.machine())
+    if problem:
+        raise ImageError(problem)
+    notes = notes_path(image["id"])
+    proven = proven_preloads(files.read(notes))
+    untested = [library for library in module.params["preload"] if library not in proven]
+    if untested and not module.check_mode:
+        reason = prove_preloads(reference, untested, module.params["preload_timeout"])
+        if reason:
+            module.warn(f"{reference.local}: could not test LD_PRELOAD: {reason}")
+        else:
+            proven += untested
+            files.write(notes, dump_notes(image["id"], proven))
+    return [library for library in module.params["preload"] if library in proven]
+
+
+def describe(reference: Reference, image: dict[str, Any] | None) -> str:
+    return f"{reference.local}: {image['id'] if image else 'not here'}\n"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "image": {"type": "str", "required": True},
+            "digest": {"type": "str"},
+            "preload": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 3600},
+            "preload_timeout": {"type": "int", "default": 120},
+        },
+        supports_check_mode=True,
+    )
+    files = NodeFiles()
+    result: dict[str, Any] = {"changed": False, "pulled": False, "image_id": None}
+    try:
+        reference = parse_reference(module.params["image"], module.params["digest"])
+        # On a bare node there is no daemon yet, and asking its socket would start one.
+        planned = module.check_mode and run(["systemctl", "is-active", "docker.service"], 30).rc
+        image, named = (None, None) if planned else observe(reference)
+        result["pulled"] = image is None
+        if image is None and not module.check_mode:
+            image = pull(reference, module.params["timeout"])
+        # A pull by digest leaves the tag, under which containers start, where it was.
+        retag = reference.source != reference.local and image != named
+        if retag and not module.check_mode:
+            docker("tag", reference.source, reference.local, timeout=60)
+        result["changed"] = result["pulled"] or retag
+        result["diff"] = {
+            "before": describe(reference, named),
+            "after": describe(reference, image) if image else f"{reference.source}: pulled\n",
+        }
+        if image:
+            result.update({key: image[key] for key in ("repo_digests", "architecture", "size")})
+            result["image_id"] = image["id"]
+            result["preload"] = check_runs(module, files, reference, image)
+    except (ImageError, CommandError, OSError) as error:
+        module.fail_json(msg=str(error), **result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
