@@ -427,6 +427,8 @@ def _board_card(state: State, chips: list[Device]) -> str:
         ("Class ID", "NA"),
         ("PCI Vendor ID", "0x19E5"),
         ("PCI Device ID", "0xD803" if state["family"] == "a3" else "0xD802"),
+        ("Subsystem Vendor ID", "0x0200"),
+        ("Subsystem Device ID", "0x0100"),
         ("Chip Count", len(chips)),
     )
 

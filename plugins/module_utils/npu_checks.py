@@ -6,10 +6,14 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Callable, Collection, Iterable, NamedTuple
+from typing import Any, Callable, Collection, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import Fabric, Npus
+from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
+    Fabric,
+    Npus,
+    devices_text,
+)
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import Device
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 
@@ -29,18 +33,6 @@ class Finding(NamedTuple):
     status: str
     observed: str
     remedy: str = ""
-
-
-def devices_text(devices: Iterable[int]) -> str:
-    """C(device 3), or C(devices 0-3, 6)."""
-    runs: list[list[int]] = []
-    for device in sorted(set(devices)):
-        if runs and device == runs[-1][1] + 1:
-            runs[-1][1] = device
-        else:
-            runs.append([device, device])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-    return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
 
 
 def grouped(check_id: str, findings: list[Finding], expected: str) -> list[Check]:

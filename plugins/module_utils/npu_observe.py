@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 from ansible_collections.muster.serving.plugins.module_utils import hccn, npu_smi
 from ansible_collections.muster.serving.plugins.module_utils.command import (
@@ -98,6 +98,18 @@ def device_numbers(folder: str = "/dev") -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def devices_text(devices: Iterable[int]) -> str:
+    """C(device 3), or C(devices 0-3, 6)."""
+    runs: list[list[int]] = []
+    for device in sorted(set(devices)):
+        if runs and device == runs[-1][1] + 1:
+            runs[-1][1] = device
+        else:
+            runs.append([device, device])
+    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
+
+
 def observe_npus(tool: Tool, nodes: list[int]) -> Npus:
     """Ask for devices, topology, and the error codes of what is not well.
 
@@ -128,15 +140,14 @@ def observe_npus(tool: Tool, nodes: list[int]) -> Npus:
 
 
 def _against_nodes(devices: list[npu_smi.Device], nodes: list[int]) -> list[str]:
-    listed = [device["device_id"] for device in devices if device["device_id"] is not None]
-    return [
-        *(f"/dev/davinci{n} exists, npu-smi does not list it" for n in nodes if n not in listed),
-        *(
-            f"npu-smi lists device {n}, /dev/davinci{n} is missing"
-            for n in listed
-            if n not in nodes
-        ),
-    ]
+    listed = {device["device_id"] for device in devices if device["device_id"] is not None}
+    lost, hidden = set(nodes) - listed, listed - set(nodes)
+    problems = []
+    if lost:
+        problems.append(f"npu-smi does not list {devices_text(lost)}, which /dev has")
+    if hidden:
+        problems.append(f"/dev has no davinci node for {devices_text(hidden)}")
+    return problems
 
 
 def _error_codes(tool: Tool, device: npu_smi.Device) -> list[str] | None:

@@ -27,7 +27,7 @@ _POWER_ROW = re.compile(rf"(\S+)\s+(\S+)\s+{_PAIR}", re.ASCII)
 _HBM_ROW = re.compile(rf"(\S+)\s+{_PAIR}\s+{_PAIR}", re.ASCII)
 _MEMORY_ROW = re.compile(rf"(\S+)\s+{_PAIR}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
-_INTEGER = re.compile(r"\d{1,9}", re.ASCII)
+_INTEGER = re.compile(r"\d{1,15}", re.ASCII)
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _IDLE = re.compile(r"No running processes found in NPU (\d{1,9})", re.ASCII)
 _LABEL = re.compile(r"(?:NPU|Phy-ID)(\d{1,9})", re.ASCII)
@@ -258,6 +258,8 @@ class _InfoParser:
         self.npus_told.add(npu_id)
         if device["processes"] is None:
             device["processes"] = []
+        if memory is None:
+            self.problems.add(f"memory of process {pid} not understood: {excerpt(cells[3])}")
         memory_mb = None if memory is None else memory // self.process_unit
         # The name stays empty for processes of another user or another container.
         device["processes"].append({"pid": pid, "name": cells[2], "memory_mb": memory_mb})

@@ -145,7 +145,7 @@ problems:
   returned: always
   type: list
   elements: str
-  sample: ["/dev/davinci3 exists, npu-smi does not list it"]
+  sample: ["npu-smi does not list device 3, which /dev has"]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -1,0 +1,286 @@
+"""The lab's npu-smi and hccn_tool print what the real ones print."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils import hccn
+from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
+    parse_info,
+    parse_topology,
+)
+
+from lab.emulators import device_tools
+
+CAPTURES = Path(__file__).parent / "captures"
+EMULATORS = Path(device_tools.__file__).parent
+
+
+def capture(name: str) -> str:
+    return (CAPTURES / f"{name}.txt").read_text()
+
+
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """Makes a node's state the one the tools see."""
+    monkeypatch.setenv("MUSTER_LAB_STATE", str(tmp_path / "state.json"))
+
+    def write(value=None, **changes):
+        value = value or device_tools.make_state()
+        for path, new in changes.items():
+            device_tools.set_value(value, path.replace("__", "."), json.dumps(new))
+        device_tools.save_state(value)
+        return value
+
+    write()
+    return write
+
+
+def say(tool, *arguments) -> str:
+    """What a tool prints, called in this process."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        tool(list(arguments))
+    return out.getvalue()
+
+
+def npu_smi(*arguments) -> str:
+    return say(device_tools.npu_smi, *arguments)
+
+
+def hccn_tool(*arguments) -> str:
+    return say(device_tools.hccn_tool, *arguments)
+
+
+def state_of(text: str) -> dict:
+    """A state with the values that a captured table shows."""
+    info = parse_info(text)
+    assert info.problems == []
+    state = device_tools.make_state(info.layout, devices=len(info.devices))
+    state.update(tool_version=info.tool_version, driver_version=info.version)
+    for device, seen in zip(state["devices"], info.devices, strict=True):
+        device.update(id=seen["device_id"], npu=seen["npu_id"], chip=seen["chip_id"])
+        device.update(aicore_percent=seen["utilisation_percent"])
+        device.update(hbm_used_mb=seen["memory_used_mb"], hbm_total_mb=seen["memory_total_mb"])
+        same = ("name", "health", "bus_id", "power_w", "temperature_c", "processes")
+        device.update({key: seen[key] for key in same})
+    return state
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "npu_smi_info_910B4_x8_24.1.rc3_busy",
+        "npu_smi_info_910B4_x8_25.2.0_idle",
+        "npu_smi_info_A3_16die_24.1.rc3.3_halfbusy",
+    ],
+)
+def test_info_is_the_real_table_to_the_letter(state, name):
+    text = capture(name)
+    state(state_of(text))
+
+    assert npu_smi("info") == text
+
+
+def test_topology_is_the_real_matrix(state):
+    real = capture("npu_smi_topo_910B3_x8_msswift").splitlines()[1:10]
+
+    assert npu_smi("info", "-t", "topo").splitlines()[:9] == real
+
+
+def test_topology_of_a3_joins_the_chips_of_a_card(state):
+    state(device_tools.make_state("a3"))
+
+    topology, problems = parse_topology(npu_smi("info", "-t", "topo"))
+
+    assert problems == []
+    assert (topology.link(4, 5), topology.link(5, 6)) == ("SIO", "HCCS_SW")
+
+
+def keys(text: str) -> list[str]:
+    return [line.split(" : ")[0].strip() for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("npu_smi_usages_910B1", "info -t usages -i 0"),
+        ("npu_smi_common_910B1", "info -t common -i 1"),
+        ("npu_smi_board_npu_910A", "info -t board -i 0"),
+    ],
+)
+def test_other_queries_have_the_real_keys(state, name, arguments):
+    assert keys(npu_smi(*arguments.split())) == keys(capture(name))
+
+
+def test_super_pod_info_is_the_real_one(state):
+    state(device_tools.make_state("a3", node=40))
+
+    for chip in (0, 1):
+        assert npu_smi("info", "-t", "spod-info", "-i", "0", "-c", str(chip)) == capture(
+            f"npu_smi_spod_info_A3_dev{chip}"
+        )
+
+
+def test_a_lost_card_is_an_invalid_one(state):
+    state(None, devices__0__present=False)
+
+    assert npu_smi("info", "-t", "board", "-i", "0") == capture("npu_smi_board_INVALID_CARD")
+    assert "| 0     910B3" not in npu_smi("info")
+    assert hccn_tool("-i", "0", "-link", "-g") == "The device is not exist!\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("-i {} -tls -g", "hccn_tls_switch_loop_8_off"),
+        ("-i {} -vnic -g", "hccn_vnic_loop_8"),
+    ],
+)
+def test_hccn_answers_are_the_real_ones(state, arguments, name):
+    said = "".join(hccn_tool(*arguments.format(device).split()) for device in range(8))
+
+    assert said == capture(name)
+
+
+def without_values(text: str) -> str:
+    return re.sub(r"\d+(\.\d+)*", "0", text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ("-i 3 -ip -g", "hccn_ip_910B1"),
+        ("-i 3 -ping -g address 29.1.137.205", "hccn_ping_910B1_ok"),
+    ],
+)
+def test_hccn_answers_have_the_real_form(state, arguments, name):
+    assert without_values(hccn_tool(*arguments.split())) == without_values(capture(name))
+
+
+def test_link_records_have_the_real_form(state):
+    state(None, devices__0__link_down_count=1)
+
+    said = without_values(hccn_tool("-i", "0", "-link_stat", "-g")).splitlines()
+
+    real = re.sub(
+        r"(Tue|Sun) (Oct) +", r"\1 \2 ", without_values(capture("hccn_link_stat_flap_2025"))
+    )
+    assert [re.sub(r"(Tue|Sun) (Oct) +", r"\1 \2 ", line) for line in said] == real.splitlines()
+
+
+def test_hccn_answers_follow_the_state(state):
+    state(
+        None,
+        devices__3__link="DOWN",
+        devices__3__net_health="Socket fail",
+        devices__3__gateway=None,
+        devices__3__lldp="npu",
+    )
+
+    assert hccn.parse_link(hccn_tool("-i", "3", "-link", "-g")) == "DOWN"
+    assert hccn.parse_link(hccn_tool("-i", "4", "-link", "-g")) == "UP"
+    assert hccn.parse_net_health(hccn_tool("-i", "3", "-net_health", "-g")) == "Socket fail"
+    assert "no gateway was preset" in hccn_tool("-i", "3", "-gateway", "-g")
+    assert hccn.parse_neighbour(hccn_tool("-i", "3", "-lldp", "-g")) == "npu"
+    assert "0 received" in hccn_tool("-i", "3", "-ping", "-g", "address", "10.20.1.10")
+    assert hccn_tool("-i", "3", "-speed", "-g") == "Speed: Unknown!\n"
+
+
+def test_the_configuration_file_fits_the_tool(state):
+    settings, problems = hccn.parse_configuration(device_tools.hccn_conf(state(None)))
+
+    assert problems == []
+    for device in range(8):
+        said = hccn.parse_address(hccn_tool("-i", str(device), "-ip", "-g"))
+        assert said == settings[device]["address"]
+
+
+def test_no_two_nodes_share_an_address():
+    nodes = [device_tools.make_state(family, node=n) for n, family in enumerate(["a2", "a2", "a3"])]
+    addresses = [device["address"] for node in nodes for device in node["devices"]]
+
+    assert len(set(addresses)) == 8 + 8 + 16
+
+
+def test_the_nearest_fault_holds(state):
+    state(
+        None,
+        faults={
+            "npu-smi": {"output": "garbage\n", "rc": 3},
+            "npu-smi topo": {},
+            "hccn_tool link": {"output": "Command execute failed!\n"},
+        },
+    )
+
+    assert npu_smi("info") == "garbage\n"
+    assert device_tools.npu_smi(["info"]) == 3
+    assert parse_topology(npu_smi("info", "-t", "topo"))[1] == []
+    assert hccn_tool("-i", "0", "-link", "-g") == "Command execute failed!\n"
+    assert hccn_tool("-i", "0", "-net_health", "-g") == "net health status: Success\n"
+
+
+def run(*argv: str) -> subprocess.CompletedProcess:
+    return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+
+
+def test_the_commands_work_from_a_link_elsewhere(state, tmp_path):
+    (tmp_path / "npu-smi").symlink_to(EMULATORS / "npu-smi")
+
+    assert "910B3" in run(str(tmp_path / "npu-smi"), "info").stdout
+
+
+def test_a_second_hccn_tool_at_the_same_time_is_refused(state):
+    state(None, faults={"hccn_tool link": {"hang": True}})
+    first = subprocess.Popen([EMULATORS / "hccn_tool", "-i", "0", "-link", "-g"])
+    try:
+        deadline = time.monotonic() + 15
+        said = ""
+        while "busy" not in said and time.monotonic() < deadline:
+            said = run(str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g").stdout
+        assert said == "hccn_tool is busy, please try again.\n"
+    finally:
+        first.kill()
+        first.wait()
+    again = run(str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g").stdout
+    assert again == "net health status: Success\n"
+
+
+def test_the_state_is_made_and_changed_by_command(tmp_path):
+    path = tmp_path / "lab" / "state.json"
+    tools = ["env", f"MUSTER_LAB_STATE={path}", "python3", str(EMULATORS / "device_tools.py")]
+
+    assert run(*tools, "make", "--family", "a3", "--node", "2").returncode == 0
+    assert run(*tools, "set", "devices.3.health", "Alarm").returncode == 0
+    assert run(*tools, "set", "devices.*.tls", "1").returncode == 0
+    assert run(*tools, "set", "faults.hccn_tool link", '{"hang": true}').returncode == 0
+    refused = run(*tools, "set", "devices.3.helth", "Alarm")
+
+    state = json.loads(path.read_text())
+    assert [device["health"] for device in state["devices"]].count("Alarm") == 1
+    assert {device["tls"] for device in state["devices"]} == {1}
+    assert state["faults"] == {"hccn_tool link": {"hang": True}}
+    assert refused.returncode == 2
+    assert "the state has no devices.3.helth" in refused.stderr
+    assert run(*tools, "hccn-conf").stdout.startswith("address_0=10.20.2.10\n")
+
+
+def test_without_a_state_the_tools_say_so(monkeypatch, tmp_path):
+    environment = {**os.environ, "MUSTER_LAB_STATE": str(tmp_path / "none.json")}
+    result = subprocess.run(
+        [EMULATORS / "npu-smi", "info"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "no usable state" in result.stderr
