@@ -23,6 +23,10 @@ options:
         and addresses reserved for documentation are refused.
     type: bool
     default: false
+  show:
+    description: Whether to print the plan as a table, with its warnings.
+    type: bool
+    default: false
   plan_file:
     description: Where to write the plan of the one cluster as JSON.
     type: path

@@ -225,7 +225,7 @@ VARIABLES: tuple[Variable, ...] = (
     # Preparation
     Variable(
         "muster_host_tuning",
-        "map",
+        "map of tuning",
         "cluster",
         "the recipe's",
         "Changes to cpu_governor, sysctl (a map), sched_migration_cost_ns and reserved_ports (a "
@@ -284,12 +284,11 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
-HOST_TUNING = ("cpu_governor", "sysctl", "sched_migration_cost_ns", "reserved_ports")
 _PATH = re.compile(r"/[^:\x00-\x1f\x7f]*")
 _MOUNT = re.compile(r"/[^:\x00-\x1f\x7f]*:/[^:\x00-\x1f\x7f]*(:ro)?")
 # What the kernel takes as an interface name.
 _INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 
@@ -366,6 +365,49 @@ def _waivers(value: Any) -> Any:
     return value
 
 
+def _host_tuning(value: Any) -> Any:
+    for name, item in _map(value).items():
+        check = _TUNING.get(name)
+        _need(check is not None, f"a map; {name} is unknown in it: {nearest(name, _TUNING)}")
+        if check and item is not None:
+            check(item)
+    return value
+
+
+def _governor(value: Any) -> None:
+    right = isinstance(value, str) and re.fullmatch(r"[a-z_]{1,32}", value) is not None
+    _need(right, "a map; cpu_governor is the name of a governor")
+
+
+def _sysctl(value: Any) -> None:
+    for name, item in _map(value).items():
+        _need(re.fullmatch(r"[a-z0-9_./-]+", name) is not None, f"a map; {name!r} is no sysctl")
+        text = isinstance(item, str) and item != "" and not _CONTROL.search(item)
+        number = isinstance(item, int) and not isinstance(item, bool)
+        _need(item is None or text or number, f"a map; sysctl.{name} is a number or text")
+
+
+def _cost(value: Any) -> None:
+    right = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    _need(right, "a map; sched_migration_cost_ns is a whole number")
+
+
+def _port_ranges(value: Any) -> None:
+    what = "a map; reserved_ports is a list of FIRST-LAST"
+    _need(isinstance(value, list), what)
+    for item in value:
+        match = _PORT_RANGE.fullmatch(item) if isinstance(item, str) else None
+        _need(match is not None and 1 <= int(match[1]) <= int(match[2]) <= 65535, what)
+
+
+_TUNING: dict[str, Callable[[Any], None]] = {
+    "cpu_governor": _governor,
+    "sysctl": _sysctl,
+    "sched_migration_cost_ns": _cost,
+    "reserved_ports": _port_ranges,
+}
+
+
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         _need(isinstance(value, str) and pattern.fullmatch(value) is not None, what)
@@ -408,6 +450,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "interface": _matching(_INTERFACE, "the name of a network interface, at most 15 characters"),
     "map": _map,
     "map of flags": _map,
+    "map of tuning": _host_tuning,
     "map of str": _map_of_str,
     "list of str": _list_of(_str, "a list of text"),
     "list of int": _list_of(_int, "a list of whole numbers"),
@@ -451,19 +494,3 @@ def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
 def cluster_wide() -> list[str]:
     """Return the names that have to be equal on all nodes of a cluster."""
     return [variable.name for variable in VARIABLES if variable.where == "cluster"]
-
-
-def check_env_names(env: Mapping[str, Any]) -> list[str]:
-    """Return the names that no environment variable can have."""
-    return [name for name in env if not _ENV_NAME.fullmatch(name)]
-
-
-def check_port_ranges(value: Any) -> bool:
-    """Tell whether a value is a list of ranges of ports such as 60000-60031."""
-    if not isinstance(value, list):
-        return False
-    for item in value:
-        match = _PORT_RANGE.fullmatch(item) if isinstance(item, str) else None
-        if not match or not 1 <= int(match[1]) <= int(match[2]) <= 65535:
-            return False
-    return True
