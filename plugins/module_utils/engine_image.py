@@ -123,12 +123,12 @@ PULL_FAILURES = (
     (
         r"server gave HTTP response to HTTPS client",
         "the registry speaks plain HTTP and Docker asked over HTTPS",
-        "Name it in container_engine_insecure_registries, if that is meant.",
+        "Name it in muster_insecure_registries, if that is meant.",
     ),
     (
         r"x509:|certificate",
         "the registry's certificate is not trusted",
-        "Give its CA with container_engine_registry_ca.",
+        "Give its CA with muster_registry_ca.",
     ),
     (
         r"toomanyrequests|rate limit",
@@ -154,7 +154,7 @@ PULL_FAILURES = (
         r"connection refused|no such host|i/o timeout|network is unreachable|no route to host"
         r"|deadline exceeded|request canceled|TLS handshake timeout|connection reset|EOF",
         "the registry cannot be reached from this node",
-        "Check the name, the network and the proxy (container_engine_proxy), or use a mirror of it "
+        "Check the name, the network and the proxy (muster_proxy), or use a mirror of it "
         "with muster_image.",
     ),
 )

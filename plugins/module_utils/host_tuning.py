@@ -166,10 +166,13 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
     names: dict[str, str] = {}
 
     def want(setting: str, path: str, value: str) -> None:
-        live = files.read(path)
+        try:
+            live, reason = files.read(path), f"no {path}"
+        except PermissionError:
+            live, reason = None, f"the kernel keeps {path} closed (lockdown, or a container)"
         if live is None:
-            changes.warnings.append(f"{setting}: unsupported here, this node has no {path}")
-            _report(changes, setting, "unsupported", "", value, f"no {path}")
+            changes.warnings.append(f"{setting}: unsupported here, {reason}")
+            _report(changes, setting, "unsupported", "", value, reason)
             return
         targets[path], names[path] = value, setting
         original.setdefault(path, _normal(live))

@@ -98,19 +98,19 @@ def test_an_image_for_another_machine_is_named() -> None:
             'Error response from daemon: Get "https://r.lan/v2/": http: server gave HTTP response '
             "to HTTPS client",
             "speaks plain HTTP",
-            "container_engine_insecure_registries",
+            "muster_insecure_registries",
         ),
         (
             'Error response from daemon: Get "https://r.lan/v2/": dial tcp 198.51.100.9:443: '
             "connect: connection refused",
             "cannot be reached",
-            "container_engine_proxy",
+            "muster_proxy",
         ),
         (
             'Error response from daemon: Get "https://r.lan/v2/": x509: certificate signed by '
             "unknown authority",
             "not trusted",
-            "container_engine_registry_ca",
+            "muster_registry_ca",
         ),
         (
             "failed to register layer: Error processing tar file(exit status 1): write /x: no "

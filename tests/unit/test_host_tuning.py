@@ -148,6 +148,19 @@ def test_what_a_node_lacks_is_unsupported_and_not_persisted(tmp_path) -> None:
     assert UNIT_PATH not in changes.files
 
 
+def test_a_debugfs_that_lockdown_closes_is_unsupported(node) -> None:
+    class LockedDown(NodeFiles):
+        def read(self, path: str) -> str | None:
+            if path.startswith("/sys/kernel/debug/"):
+                raise PermissionError(1, "Operation not permitted")
+            return super().read(path)
+
+    changes = converge(LockedDown(node.root))
+    assert "lockdown" in changes.warnings[0]
+    assert "swappiness" in node.read(SYSCTL_PATH)
+    assert "debug/sched" not in node.read(UNIT_PATH)
+
+
 def test_an_older_kernel_has_the_migration_cost_as_a_sysctl(tmp_path) -> None:
     files = NodeFiles(str(tmp_path))
     files.write(SCHED_MIGRATION_COST[1], "500000\n")
