@@ -66,7 +66,7 @@ def test_environment_and_secrets_stay_out_of_the_unit_file() -> None:
 
 
 def test_a_line_break_cannot_stand_in_the_env_file() -> None:
-    with pytest.raises(ValueError, match="VLLM_API_KEY.*line break"):
+    with pytest.raises(ValueError, match=r"VLLM_API_KEY.*line break"):
         rank_unit.env_file(unit(), {"VLLM_API_KEY": "a\nb"})
 
 
