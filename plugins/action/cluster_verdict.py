@@ -6,12 +6,7 @@
 from __future__ import annotations
 
 import datetime
-import json
-import os
 import shutil
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -19,6 +14,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.checks import PHASES
 from ansible_collections.muster.serving.plugins.plugin_utils import verdict
+from ansible_collections.muster.serving.plugins.plugin_utils.report import plain, write_json
 
 display = Display()
 
@@ -86,7 +82,7 @@ class ActionModule(ActionBase):
                 "facts": facts,
                 **plain(args["extra"]),
             }
-            write_report(args["report_file"], report)
+            write_json(args["report_file"], report)
             result["report_file"] = args["report_file"]
             summary += f" (report: {args['report_file']})"
 
@@ -106,33 +102,3 @@ class ActionModule(ActionBase):
         else:
             display.display(summary)
         return result
-
-
-def plain(value: Any) -> Any:
-    """A copy without Ansible's own types, as the pure code and JSON want it."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, datetime.date):
-        return value.isoformat()
-    return value
-
-
-def write_report(path: str, report: Mapping[str, Any]) -> None:
-    """Write a report whole or not at all.
-
-    Raises:
-        AnsibleActionFail: It cannot be written there.
-    """
-    target = Path(path)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(report, stream, indent=2)
-            stream.write("\n")
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except OSError as error:
-        raise AnsibleActionFail(f"the report cannot be written: {error}") from None

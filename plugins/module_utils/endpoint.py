@@ -23,6 +23,10 @@ class EndpointError(Exception):
     """The endpoint did not answer as the protocol wants."""
 
 
+class NobodyListens(EndpointError):
+    """There is no server at the endpoint's address."""
+
+
 def generated_tokens(metrics: str) -> dict[str, float]:
     """Tokens that each engine has produced so far, by its label, from C(/metrics).
 

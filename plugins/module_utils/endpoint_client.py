@@ -15,6 +15,7 @@ from typing import Any, Iterator
 
 from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
     EndpointError,
+    NobodyListens,
     error_text,
 )
 
@@ -87,6 +88,8 @@ class Client:
             raise EndpointError(f"no answer within {self._timeout:g} s") from error
         except http.client.HTTPException as error:
             raise EndpointError(f"not HTTP, or cut off: {error!r}") from error
+        except ConnectionRefusedError as error:
+            raise NobodyListens(error.strerror) from error
         except OSError as error:
             raise EndpointError(error.strerror or str(error)) from error
         finally:

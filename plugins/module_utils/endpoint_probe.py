@@ -12,7 +12,10 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils import endpoint
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.endpoint import EndpointError
+from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
+    EndpointError,
+    NobodyListens,
+)
 from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
 
 FEATURES = ("chat", "streaming", "tools", "completions", "responses")
@@ -78,7 +81,7 @@ class Prober:
             "responses": self._responses,
         }
         rest = [*FEATURES, "engines", "answers"]
-        if not self._models():
+        if not self._models(spend):
             self._skip(rest, "the model is not served")
             return
         if not spend:
@@ -124,13 +127,17 @@ class Prober:
             )
         )
 
-    def _models(self) -> bool:
+    def _models(self, started: bool) -> bool:
         expected = f"serves {self._model}"
         try:
             reply = endpoint.parse_json(self._client.get(f"{self._client.base}/models"))
             length = endpoint.max_model_len(reply, self._model)
         except EndpointError as error:
             text = str(error)
+            if isinstance(error, NobodyListens) and not started:
+                # In check mode nothing has been started that could answer.
+                self._add("models", "pending", text, expected, "serve starts the engines")
+                return False
             if text.startswith(("HTTP 401", "HTTP 403")):
                 remedy = (
                     "set muster_api_key_file to the file with the key that the engine was given"

@@ -75,7 +75,7 @@ notes:
   - Only V(failed) fails. V(pending) is what prepare will repair; V(unknown) and V(warning) are
     shown.
   - "Facts that are compared: C(mtu), C(driver_version) and C(npu_tls) must be equal within a
-    replica; the values of the map C(npu_addresses) must differ on all nodes."
+    replica; no value of the list C(npu_addresses) may stand on two nodes."
 """
 
 EXAMPLES = r"""

@@ -127,6 +127,10 @@ own:
   returned: in the modes local and listen
   type: list
   elements: int
+address:
+  description: What O(bind_address) said.
+  returned: in the mode listen
+  type: str
 listening:
   description: The ports that a listener was started on; none in check mode.
   returned: in the mode listen
@@ -218,6 +222,7 @@ def main() -> None:
     except PortError as error:
         module.fail_json(msg=str(error))
     if params["mode"] == "listen":
+        result["address"] = params["bind_address"]
         result["listening"] = listen(result["free"], params) if may_listen else []
     module.exit_json(changed=False, **result)
 

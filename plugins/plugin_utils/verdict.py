@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import STATUSES, Check, check
+from ansible_collections.muster.serving.plugins.plugin_utils.report import columns
 
 # Most urgent first. The gate fails on the first alone.
 _ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
@@ -34,7 +35,7 @@ class Comparison(NamedTuple):
     """A fact that nodes report, and what must hold between them.
 
     C(unique) wants all values of all nodes to differ; otherwise the nodes of one replica must
-    agree. A fact is a plain value, or a map whose keys name parts of the node, such as devices.
+    agree. A fact is one value, or a list of the values of a node's devices.
     """
 
     fact: str
@@ -66,7 +67,7 @@ COMPARISONS = (
     Comparison(
         "npu_addresses",
         "cluster-npu-address",
-        "address of an NPU",
+        "NPU addresses",
         "give each NPU an address of its own: hccn_tool -i DEVICE -ip -s address ADDRESS"
         " netmask NETMASK",
         unique=True,
@@ -203,23 +204,17 @@ def compare(
             checks.extend(_compare_unique(comparison, facts, phase))
             continue
         for group in groups:
-            values = {
-                host: _spread(facts[host][comparison.fact])
-                for host in group
-                if facts.get(host, {}).get(comparison.fact) is not None
-            }
+            known = {host: _single(facts.get(host, {}).get(comparison.fact)) for host in group}
+            values = {host: value for host, value in known.items() if value}
             if len(values) > 1:
                 checks.extend(_compare_equal(comparison, values, phase))
     return checks
 
 
-def _spread(value: Any) -> str:
-    """A fact as text: of a map, the distinct values of its parts."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(sorted({str(one) for one in value}))
-    return str(value)
+def _single(value: Any) -> str:
+    """A fact as text; nothing where a node's devices differ, which is a verdict on the node."""
+    values = {str(one) for one in (value if isinstance(value, list) else [value])} - {"None"}
+    return values.pop() if len(values) == 1 else ""
 
 
 def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str) -> list[Check]:
@@ -257,35 +252,35 @@ def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str
 def _compare_unique(
     comparison: Comparison, facts: Mapping[str, Mapping[str, Any]], phase: str
 ) -> list[Check]:
-    places: dict[str, list[tuple[str, str]]] = {}
-    reporting = []
-    for host, mine in facts.items():
-        parts = mine.get(comparison.fact)
-        if isinstance(parts, Mapping):
-            reporting.append(host)
-            for part, value in parts.items():
-                if value is not None:
-                    places.setdefault(str(value), []).append((host, str(part)))
-    if len(reporting) < 2:
+    reported = {
+        host: sorted(set(map(str, mine[comparison.fact])))
+        for host, mine in facts.items()
+        if mine.get(comparison.fact)
+    }
+    if len(reported) < 2:
         return []
-    checks, doubled = [], set()
-    for value, where in sorted(places.items()):
-        for host, part in where if len(where) > 1 else ():
-            doubled.add(host)
-            others = ", ".join(f"{a} device {b}" for a, b in where if (a, b) != (host, part))
+    holders: dict[str, list[str]] = {}
+    for host, values in reported.items():
+        for value in values:
+            holders.setdefault(value, []).append(host)
+    checks = []
+    for host, values in reported.items():
+        doubled = [value for value in values if len(holders[value]) > 1]
+        for value in doubled:
+            others = ", ".join(other for other in holders[value] if other != host)
             one = check(
                 comparison.check_id,
                 phase,
                 "failed",
-                f"device {part}",
-                f"{value}, as {others}",
-                f"an {comparison.subject} that no other has",
+                value,
+                f"{others} has it too",
+                "on one node alone",
                 comparison.remedy,
             )
             checks.append(_at(host, one))
-    clean = [host for host in reporting if host not in doubled]
-    subject = comparison.subject
-    checks.extend(_at(host, check(comparison.check_id, phase, "ok", subject)) for host in clean)
+        if not doubled:
+            one = check(comparison.check_id, phase, "ok", comparison.subject, "on no other node")
+            checks.append(_at(host, one))
     return checks
 
 
@@ -346,12 +341,11 @@ def table(checks: Sequence[Check], width: int) -> str:
     )
     if not shown:
         return ""
-    rows = [("NODE", "STATUS", "CHECK", "SUBJECT"), *(_cells(one) for one in shown)]
-    widths = [max(len(row[at]) for row in rows) for at in range(4)]
-    indent = "  " + " " * widths[0] + "  "
-    lines = [_row(rows[0], widths)]
-    for one, row in zip(shown, rows[1:], strict=True):
-        lines.append(_row(row, widths))
+    heading, *rows = columns([("NODE", "STATUS", "CHECK", "SUBJECT"), *map(_cells, shown)])
+    indent = " " * (max(map(len, hosts)) + 4)
+    lines = [heading]
+    for one, row in zip(shown, rows, strict=True):
+        lines.append(row)
         for label, text in (
             ("seen", one["observed"]),
             ("expected", one["expected"]),
@@ -365,11 +359,6 @@ def table(checks: Sequence[Check], width: int) -> str:
 
 def _cells(one: Check) -> tuple[str, str, str, str]:
     return one["host"], one["status"], one["id"], one["subject"]
-
-
-def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (f"{cell:<{size}}" for cell, size in zip(cells, widths, strict=True))
-    return ("  " + "  ".join(padded)).rstrip()
 
 
 def _paragraph(start: str, text: str, width: int) -> list[str]:
