@@ -503,7 +503,7 @@ def hccn_tool(argv: list[str]) -> int:
         print("Command parse failed!", file=sys.stderr)
         return 1
     index, command, extra = int(argv[1]), argv[2].lstrip("-"), argv[4:]
-    with _only_one() as alone:
+    with only_one() as alone:
         if not alone:
             print("hccn_tool is busy, please try again.")
             return 1
@@ -511,7 +511,7 @@ def hccn_tool(argv: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _only_one() -> Iterator[bool]:
+def only_one() -> Iterator[bool]:
     """Hold the tool's lock, as the real one does: a second call at the same time is refused."""
     with state_path().with_name("hccn_tool.lock").open("w") as lock:
         try:

@@ -121,16 +121,13 @@ def _health(device: Device) -> Finding:
     number, health = device["device_id"], device["health"]
     if health == "OK":
         return Finding(number, "ok", "OK")
-    where = f"-i {device['npu_id']} -c {device['chip_id']}"
     codes = device.get("error_codes")
     observed = health + (f", error codes {' '.join(codes)}" if codes else "")
-    return Finding(
-        number,
-        "failed",
-        observed,
-        f"npu-smi info -t health {where} tells more; reset the chip when it is idle "
-        f"(npu-smi set -t reset {where}), else leave the device out of muster_devices",
+    remedy = (
+        "see npu-smi info -t health -i NPU -c CHIP; reset the idle chip (npu-smi set -t reset -i NPU "
+        "-c CHIP), or leave the device out of muster_devices"
     )
+    return Finding(number, "failed", observed, remedy)
 
 
 def _holders(device: Device, owner_of: Callable[[int], Owner]) -> list[Owner] | None:

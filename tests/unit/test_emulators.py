@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils import hccn
@@ -19,45 +15,22 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
 )
 
 from lab.emulators import device_tools
-
-CAPTURES = Path(__file__).parent / "captures"
-EMULATORS = Path(device_tools.__file__).parent
-
-
-def capture(name: str) -> str:
-    return (CAPTURES / f"{name}.txt").read_text()
+from tests.unit.npu_node import EMULATORS, NpuNode, call, capture
 
 
 @pytest.fixture
-def state(tmp_path, monkeypatch):
-    """Makes a node's state the one the tools see."""
-    monkeypatch.setenv("MUSTER_LAB_STATE", str(tmp_path / "state.json"))
-
-    def write(value=None, **changes):
-        value = value or device_tools.make_state()
-        for path, new in changes.items():
-            device_tools.set_value(value, path.replace("__", "."), json.dumps(new))
-        device_tools.save_state(value)
-        return value
-
-    write()
-    return write
-
-
-def say(tool, *arguments) -> str:
-    """What a tool prints, called in this process."""
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        tool(list(arguments))
-    return out.getvalue()
+def node(tmp_path, monkeypatch):
+    return NpuNode(tmp_path, monkeypatch)
 
 
 def npu_smi(*arguments) -> str:
-    return say(device_tools.npu_smi, *arguments)
+    output = call(device_tools.npu_smi, *arguments)
+    return output.stdout + output.stderr
 
 
 def hccn_tool(*arguments) -> str:
-    return say(device_tools.hccn_tool, *arguments)
+    output = call(device_tools.hccn_tool, *arguments)
+    return output.stdout + output.stderr
 
 
 def state_of(text: str) -> dict:
@@ -83,21 +56,21 @@ def state_of(text: str) -> dict:
         "npu_smi_info_A3_16die_24.1.rc3.3_halfbusy",
     ],
 )
-def test_info_is_the_real_table_to_the_letter(state, name):
+def test_info_is_the_real_table_to_the_letter(node, name):
     text = capture(name)
-    state(state_of(text))
+    node.write(state_of(text))
 
     assert npu_smi("info") == text
 
 
-def test_topology_is_the_real_matrix(state):
+def test_topology_is_the_real_matrix(node):
     real = capture("npu_smi_topo_910B3_x8_msswift").splitlines()[1:10]
 
     assert npu_smi("info", "-t", "topo").splitlines()[:9] == real
 
 
-def test_topology_of_a3_joins_the_chips_of_a_card(state):
-    state(device_tools.make_state("a3"))
+def test_topology_of_a3_joins_the_chips_of_a_card(node):
+    node.make("a3")
 
     topology, problems = parse_topology(npu_smi("info", "-t", "topo"))
 
@@ -117,12 +90,12 @@ def keys(text: str) -> list[str]:
         ("npu_smi_board_npu_910A", "info -t board -i 0"),
     ],
 )
-def test_other_queries_have_the_real_keys(state, name, arguments):
+def test_other_queries_have_the_real_keys(node, name, arguments):
     assert keys(npu_smi(*arguments.split())) == keys(capture(name))
 
 
-def test_super_pod_info_is_the_real_one(state):
-    state(device_tools.make_state("a3", node=40))
+def test_super_pod_info_is_the_real_one(node):
+    node.make("a3", node=40)
 
     for chip in (0, 1):
         assert npu_smi("info", "-t", "spod-info", "-i", "0", "-c", str(chip)) == capture(
@@ -130,8 +103,8 @@ def test_super_pod_info_is_the_real_one(state):
         )
 
 
-def test_a_lost_card_is_an_invalid_one(state):
-    state(None, devices__0__present=False)
+def test_a_lost_card_is_an_invalid_one(node):
+    node.set("devices.0.present", False)
 
     assert npu_smi("info", "-t", "board", "-i", "0") == capture("npu_smi_board_INVALID_CARD")
     assert "| 0     910B3" not in npu_smi("info")
@@ -145,7 +118,7 @@ def test_a_lost_card_is_an_invalid_one(state):
         ("-i {} -vnic -g", "hccn_vnic_loop_8"),
     ],
 )
-def test_hccn_answers_are_the_real_ones(state, arguments, name):
+def test_hccn_answers_are_the_real_ones(node, arguments, name):
     said = "".join(hccn_tool(*arguments.format(device).split()) for device in range(8))
 
     assert said == capture(name)
@@ -162,12 +135,12 @@ def without_values(text: str) -> str:
         ("-i 3 -ping -g address 29.1.137.205", "hccn_ping_910B1_ok"),
     ],
 )
-def test_hccn_answers_have_the_real_form(state, arguments, name):
+def test_hccn_answers_have_the_real_form(node, arguments, name):
     assert without_values(hccn_tool(*arguments.split())) == without_values(capture(name))
 
 
-def test_link_records_have_the_real_form(state):
-    state(None, devices__0__link_down_count=1)
+def test_link_records_have_the_real_form(node):
+    node.set("devices.0.link_down_count", 1)
 
     said = without_values(hccn_tool("-i", "0", "-link_stat", "-g")).splitlines()
 
@@ -177,14 +150,11 @@ def test_link_records_have_the_real_form(state):
     assert [re.sub(r"(Tue|Sun) (Oct) +", r"\1 \2 ", line) for line in said] == real.splitlines()
 
 
-def test_hccn_answers_follow_the_state(state):
-    state(
-        None,
-        devices__3__link="DOWN",
-        devices__3__net_health="Socket fail",
-        devices__3__gateway=None,
-        devices__3__lldp="npu",
-    )
+def test_hccn_answers_follow_the_state(node):
+    node.set("devices.3.link", "DOWN")
+    node.set("devices.3.net_health", "Socket fail")
+    node.set("devices.3.gateway", None)
+    node.set("devices.3.lldp", "npu")
 
     assert hccn.parse_link(hccn_tool("-i", "3", "-link", "-g")) == "DOWN"
     assert hccn.parse_link(hccn_tool("-i", "4", "-link", "-g")) == "UP"
@@ -195,8 +165,8 @@ def test_hccn_answers_follow_the_state(state):
     assert hccn_tool("-i", "3", "-speed", "-g") == "Speed: Unknown!\n"
 
 
-def test_the_configuration_file_fits_the_tool(state):
-    settings, problems = hccn.parse_configuration(device_tools.hccn_conf(state(None)))
+def test_the_configuration_file_fits_the_tool(node):
+    settings, problems = hccn.parse_configuration(device_tools.hccn_conf(device_tools.load_state()))
 
     assert problems == []
     for device in range(8):
@@ -211,15 +181,10 @@ def test_no_two_nodes_share_an_address():
     assert len(set(addresses)) == 8 + 8 + 16
 
 
-def test_the_nearest_fault_holds(state):
-    state(
-        None,
-        faults={
-            "npu-smi": {"output": "garbage\n", "rc": 3},
-            "npu-smi topo": {},
-            "hccn_tool link": {"output": "Command execute failed!\n"},
-        },
-    )
+def test_the_nearest_fault_holds(node):
+    node.set("faults.npu-smi", {"output": "garbage\n", "rc": 3})
+    node.set("faults.npu-smi topo", {})
+    node.set("faults.hccn_tool link", {"output": "Command execute failed!\n"})
 
     assert npu_smi("info") == "garbage\n"
     assert device_tools.npu_smi(["info"]) == 3
@@ -232,26 +197,22 @@ def run(*argv: str) -> subprocess.CompletedProcess:
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
 
 
-def test_the_commands_work_from_a_link_elsewhere(state, tmp_path):
+def test_the_commands_work_from_a_link_elsewhere(node, tmp_path):
     (tmp_path / "npu-smi").symlink_to(EMULATORS / "npu-smi")
 
     assert "910B3" in run(str(tmp_path / "npu-smi"), "info").stdout
 
 
-def test_a_second_hccn_tool_at_the_same_time_is_refused(state):
-    state(None, faults={"hccn_tool link": {"hang": True}})
-    first = subprocess.Popen([EMULATORS / "hccn_tool", "-i", "0", "-link", "-g"])
-    try:
-        deadline = time.monotonic() + 15
-        said = ""
-        while "busy" not in said and time.monotonic() < deadline:
-            said = run(str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g").stdout
-        assert said == "hccn_tool is busy, please try again.\n"
-    finally:
-        first.kill()
-        first.wait()
-    again = run(str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g").stdout
-    assert again == "net health status: Success\n"
+def test_a_second_hccn_tool_at_the_same_time_is_refused(node):
+    ask = (str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g")
+
+    with device_tools.only_one() as alone:
+        assert alone
+        refused = run(*ask)
+
+    assert refused.stdout == "hccn_tool is busy, please try again.\n"
+    assert refused.returncode != 0
+    assert run(*ask).stdout == "net health status: Success\n"
 
 
 def test_the_state_is_made_and_changed_by_command(tmp_path):

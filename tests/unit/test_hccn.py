@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils import hccn
 from hypothesis import given
 from hypothesis import strategies as st
 
-CAPTURES = Path(__file__).parent / "captures"
-
-
-def capture(name: str) -> str:
-    return (CAPTURES / f"{name}.txt").read_text()
+from tests.unit.npu_node import capture
 
 
 @pytest.mark.parametrize(

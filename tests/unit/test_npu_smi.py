@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-from pathlib import Path
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
@@ -17,11 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-CAPTURES = Path(__file__).parent / "captures"
-
-
-def capture(name: str) -> str:
-    return (CAPTURES / f"{name}.txt").read_bytes().decode()
+from tests.unit.npu_node import CAPTURES, capture
 
 
 def test_every_capture_has_its_line_in_the_index():
