@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
                 "stage": {"type": "str", "required": True},
                 "phase": {"type": "str", "choices": list(PHASES), "required": True},
                 "report_file": {"type": "path"},
-                "extra": {"type": "dict", "default": {}},
+                "show": {"type": "list", "elements": "str", "default": []},
                 "gate": {"type": "bool", "default": True},
             }
         )
@@ -62,6 +62,7 @@ class ActionModule(ActionBase):
         for line in expired:
             display.warning(line)
         failed = verdict.failed_hosts(checks)
+        shown = verdict.pick(results, args["show"])
 
         result.update(
             changed=False,
@@ -80,15 +81,18 @@ class ActionModule(ActionBase):
                 **{key: result[key] for key in ("counts", "failed_hosts", "expired_waivers")},
                 "checks": checks,
                 "facts": facts,
-                **plain(args["extra"]),
+                "results": shown,
             }
             write_json(args["report_file"], report)
             result["report_file"] = args["report_file"]
             summary += f" (report: {args['report_file']})"
 
-        text = verdict.table(checks, shutil.get_terminal_size((120, 25)).columns)
+        width = shutil.get_terminal_size((120, 25)).columns
+        text = verdict.table(checks, width)
         if text:
             display.display(text, color="red" if failed else "yellow")
+        if shown:
+            display.display(verdict.listing(shown, width))
         result["msg"] = summary
         if failed and args["gate"]:
             result["failed"] = True

@@ -19,6 +19,8 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
 from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
 
 FEATURES = ("chat", "streaming", "tools", "completions", "responses")
+# All that a pass looks at, in its order.
+ASPECTS = (*FEATURES, "engines", "answers")
 
 GREETING = "Hello, who are you?"
 _TOOL_QUESTION = "What is the weather in Shanghai? Use the tool."
@@ -51,15 +53,18 @@ _LOG_REMEDY = "read the engine's log on every node: journalctl -u 'muster-*' -n 
 class Prober:
     """One pass over an endpoint. Its attributes are the result."""
 
-    def __init__(self, client: Client, model: str) -> None:
+    def __init__(
+        self, client: Client, model: str, engine_hosts: Mapping[str, str] | None = None
+    ) -> None:
         self.checks: list[Check] = []
-        self.skipped: list[dict[str, str]] = []
+        self.skipped: dict[str, str] = {}
         self.answer = ""
         self.usage: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
         self.requests = 0
         self._client = client
         self._model = model
+        self._engine_hosts = engine_hosts or {}
         self._most_tokens = _THOUGHT_TOKENS
         self._metrics_problem = ""
 
@@ -80,7 +85,7 @@ class Prober:
             "completions": self._completions,
             "responses": self._responses,
         }
-        rest = [*FEATURES, "engines", "answers"]
+        rest = list(ASPECTS)
         if not self._models(spend):
             self._skip(rest, "the model is not served")
             return
@@ -109,7 +114,7 @@ class Prober:
             self._skip(["answers"], "the deployment names no known answers")
 
     def _skip(self, features: Sequence[str], reason: str) -> None:
-        self.skipped += [{"feature": feature, "reason": reason} for feature in features]
+        self.skipped.update(dict.fromkeys(features, reason))
 
     def _add(
         self, name: str, status: str, observed: str, expected: str, remedy: str, subject: str = ""
@@ -310,8 +315,13 @@ class Prober:
                 "tokens",
                 f"restart the whole replica, since its ranks work together or not at all;"
                 f" {_LOG_REMEDY}",
-                subject=f"engine {engine}",
+                subject=self.place(engine),
             )
+
+    def place(self, engine: str) -> str:
+        """An engine as an operator finds it."""
+        host = self._engine_hosts.get(engine)
+        return f"engine {engine} on {host}" if host else f"engine {engine}"
 
     def _read_tokens(self, engines: Sequence[str], before: Mapping[str, float]) -> dict[str, int]:
         return endpoint.risen(engines, before, self._metrics())

@@ -63,10 +63,13 @@ options:
   report_file:
     description: A file on the controller for the whole report, as JSON. Its folder is made.
     type: path
-  extra:
-    description: More keys for the report.
-    type: dict
-    default: {}
+  show:
+    description:
+      - Keys of the results that are printed and kept in the report beside the checks, for instance
+        the answer of an endpoint.
+    type: list
+    elements: str
+    default: []
   gate:
     description: Whether failed checks make the task fail.
     type: bool

@@ -52,6 +52,10 @@ options:
     type: list
     elements: str
     default: []
+  engine_hosts:
+    description: By engine, the node that it runs on, for messages.
+    type: dict
+    default: {}
   max_requests:
     description: How many small requests may be sent until every engine has produced tokens.
     type: int
@@ -119,6 +123,15 @@ tokens:
   returned: always
   type: dict
   sample: {"0": 312, "1": 96}
+produced:
+  description: RV(tokens) as people read it, with the engines' nodes.
+  returned: always
+  type: dict
+  sample: {engine 0 on a2-node0: 312, engine 1 on a2-node1: 96}
+url:
+  description: The endpoint.
+  returned: always
+  type: str
 usage:
   description: Tokens that the server counted for the answers to single requests.
   returned: always
@@ -128,12 +141,11 @@ requests:
   description: How many requests that cost tokens were sent.
   returned: always
   type: int
-skipped:
-  description: What was not asked for, and why.
+skipped_features:
+  description: By feature that was not asked for, the reason.
   returned: always
-  type: list
-  elements: dict
-  sample: [{feature: tools, reason: the deployment does not have it}]
+  type: dict
+  sample: {tools: the deployment does not have it}
 """
 
 import re
@@ -143,11 +155,15 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.checks import check
 from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import FEATURES, Prober
+from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import (
+    ASPECTS,
+    FEATURES,
+    Prober,
+)
 
 
 def ask(client: Client, params: dict[str, Any], spend: bool) -> dict[str, Any]:
-    prober = Prober(client, params["model"])
+    prober = Prober(client, params["model"], params["engine_hosts"])
     prober.run(
         features=params["features"],
         engines=params["engines"],
@@ -160,9 +176,10 @@ def ask(client: Client, params: dict[str, Any], spend: bool) -> dict[str, Any]:
         "checks": prober.checks,
         "answer": prober.answer,
         "tokens": prober.tokens,
+        "produced": {prober.place(engine): count for engine, count in prober.tokens.items()},
         "usage": prober.usage,
         "requests": prober.requests,
-        "skipped": prober.skipped,
+        "skipped_features": prober.skipped,
     }
 
 
@@ -181,12 +198,10 @@ def no_key(path: str, problem: str) -> dict[str, Any]:
         ],
         "answer": "",
         "tokens": {},
+        "produced": {},
         "usage": {},
         "requests": 0,
-        "skipped": [
-            {"feature": feature, "reason": "there is no API key"}
-            for feature in (*FEATURES, "engines", "answers")
-        ],
+        "skipped_features": dict.fromkeys(ASPECTS, "there is no API key"),
     }
 
 
@@ -203,6 +218,7 @@ def main() -> None:
                 "default": ["chat"],
             },
             "engines": {"type": "list", "elements": "str", "default": []},
+            "engine_hosts": {"type": "dict", "default": {}},
             "max_requests": {"type": "int", "default": 64},
             "known_answers": {
                 "type": "list",
@@ -221,16 +237,21 @@ def main() -> None:
     key = None
     if params["api_key_file"]:
         try:
-            key = Path(params["api_key_file"]).read_text().strip()
-        except (OSError, ValueError) as error:
-            module.exit_json(changed=False, **no_key(params["api_key_file"], str(error)))
+            key = Path(params["api_key_file"]).read_text(errors="replace").strip()
+        except OSError as error:
+            module.exit_json(
+                changed=False,
+                url=params["url"],
+                **no_key(params["api_key_file"], error.strerror or str(error)),
+            )
     try:
         for one in params["known_answers"] or ():
             re.compile(one["expect"])
         client = Client(params["url"], key, params["timeout"])
     except (ValueError, re.error) as error:
         module.fail_json(msg=f"an option cannot be used: {error}")
-    module.exit_json(changed=False, **ask(client, params, spend=not module.check_mode))
+    result = ask(client, params, spend=not module.check_mode)
+    module.exit_json(changed=False, url=params["url"], **result)
 
 
 if __name__ == "__main__":

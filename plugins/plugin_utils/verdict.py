@@ -194,6 +194,17 @@ def collect_facts(
     return facts
 
 
+def pick(
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]], keys: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """By host, those of its results' values that have one of the keys and are not empty."""
+    picked = {
+        host: {key: one[key] for key in keys for one in mine.values() if one and one.get(key)}
+        for host, mine in results.items()
+    }
+    return {host: values for host, values in picked.items() if values}
+
+
 def compare(
     facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], phase: str
 ) -> list[Check]:
@@ -355,6 +366,25 @@ def table(checks: Sequence[Check], width: int) -> str:
             if text:
                 lines += _paragraph(f"{indent}{label:<9}", text, width)
     return "\n".join(lines)
+
+
+def listing(values: Mapping[str, Mapping[str, Any]], width: int) -> str:
+    """By host, named values for a reader."""
+    lines = []
+    for host, mine in values.items():
+        lines.append(f"  {host}")
+        for key, value in mine.items():
+            lines += _paragraph(f"    {key.replace('_', ' '):<17}", _words(value), width)
+    return "\n".join(lines)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        keys: dict[str, list[str]] = {}
+        for key, one in value.items():
+            keys.setdefault(_words(one), []).append(str(key))
+        return "; ".join(f"{', '.join(names)}: {text}" for text, names in keys.items())
+    return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)
 
 
 def _cells(one: Check) -> tuple[str, str, str, str]:
