@@ -60,9 +60,14 @@ class Unit(NamedTuple):
     restarts: int
 
     @property
+    def crashed(self) -> bool:
+        """systemd is about to restart it."""
+        return "auto-restart" in self.sub
+
+    @property
     def unsettled(self) -> bool:
         """Between two lives: what comes next is not known yet."""
-        return self.active == "deactivating" or "auto-restart" in self.sub
+        return self.active == "deactivating" or self.crashed
 
     @property
     def failed(self) -> bool:
@@ -183,7 +188,7 @@ def _account(memory: Memory, units: Mapping[str, Unit], now: float) -> list[Acti
                     memory.invocations[name] = unit.invocation
             elif now - memory.asked_at >= GRACE_S and not unit.unsettled:
                 overdue.append(name)
-        elif known is None and unit.up and unit.invocation:
+        elif known is None and unit.invocation and (unit.up or unit.crashed):
             memory.invocations[name] = unit.invocation
     if not overdue:
         return []

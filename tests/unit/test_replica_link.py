@@ -1,0 +1,683 @@
+"""replica_link: what an agent decides, what it reads and writes, and real agents on loopback."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils import replica_link
+from ansible_collections.muster.serving.plugins.module_utils.replica_link import (
+    AGREE_S,
+    GRACE_S,
+    Local,
+    Memory,
+    Peer,
+    Unit,
+    decide,
+    parse_answer,
+    parse_config,
+    parse_memory,
+    parse_units,
+    render_answer,
+    state_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+A, B = "a.service", "b.service"
+P1, P2 = "192.0.2.2", "192.0.2.3"
+NOW = 1000.0
+
+RUNNING = Unit("active", "running", "success", "old", 0)
+CRASHED = RUNNING._replace(active="activating", sub="auto-restart", result="exit-code")
+AGAIN = RUNNING._replace(invocation="new", restarts=1)
+BY_HAND = RUNNING._replace(invocation="new")
+FAILED = Unit("failed", "failed", "start-limit-hit", "old", 3)
+STOPPING = RUNNING._replace(active="deactivating", sub="stop-sigterm")
+STOPPED = RUNNING._replace(active="inactive", sub="dead")
+
+MEMORY = Memory(
+    "start", "boot", entered_at=100.0, invocations={A: "old", B: "old"}, seen={P1: "", P2: ""}
+)
+PEER = Peer("start", 0, "running", False, "", 0.0)
+
+
+def decided(units, peers=None, memory=MEMORY, boot_id="boot", now=NOW, start_id="start"):
+    """The new memory and the actions as a list of what an operator would have typed."""
+    if isinstance(units, Unit):
+        units = {A: units}
+    memory, actions = decide(memory, Local(start_id, boot_id, units), peers or {}, now)
+    return memory, [" ".join([action.verb, *action.units]) for action in actions]
+
+
+def remembering(**changes):
+    return dataclasses.replace(MEMORY, **changes)
+
+
+GEN3 = remembering(generation=3)
+HALTED = remembering(generation=3, halted=[A])
+PENDING = remembering(generation=1, pending=[A], accepted=True, asked_at=NOW - 2)
+
+
+@pytest.mark.parametrize(
+    ("case", "units", "peers", "memory", "generation", "commands"),
+    [
+        ("all is well", RUNNING, {P1: PEER}, MEMORY, 0, []),
+        ("a peer is silent", RUNNING, {P1: None}, MEMORY, 0, []),
+        ("crash of the only unit", AGAIN, {P1: PEER}, MEMORY, 1, ["note"]),
+        ("the others of the node follow", {A: AGAIN, B: RUNNING}, {}, MEMORY, 1, [f"restart {B}"]),
+        (
+            "what the operator stopped stays",
+            {A: AGAIN, B: STOPPED},
+            {},
+            MEMORY,
+            1,
+            ["note"],
+        ),
+        ("a crash is not over", CRASHED, {P1: PEER._replace(generation=4)}, MEMORY, 0, []),
+        ("a stop is not over", STOPPING, {P1: PEER._replace(generation=4)}, MEMORY, 0, []),
+        ("both sides crashed", AGAIN, {P1: PEER._replace(generation=1)}, MEMORY, 1, ["note"]),
+        ("both, and a peer twice", AGAIN, {P1: PEER._replace(generation=2)}, MEMORY, 2, ["note"]),
+        ("by hand goes beyond", BY_HAND, {P1: PEER._replace(generation=1)}, MEMORY, 2, ["note"]),
+        (
+            "a peer is ahead",
+            RUNNING,
+            {P1: PEER._replace(generation=2)},
+            MEMORY,
+            2,
+            [f"restart {A}"],
+        ),
+        ("a peer is behind", RUNNING, {P1: PEER}, GEN3, 3, []),
+        (
+            "the furthest counts",
+            RUNNING,
+            {P1: PEER._replace(generation=2), P2: PEER._replace(generation=5)},
+            MEMORY,
+            5,
+            [f"restart {A}"],
+        ),
+        (
+            "a peer was started by hand: a new budget",
+            RUNNING,
+            {P1: PEER._replace(generation=1, by_hand=True)},
+            MEMORY,
+            1,
+            [f"reset-failed {A}", f"restart {A}"],
+        ),
+        (
+            "another start is ignored",
+            RUNNING,
+            {P1: PEER._replace(start_id="next", generation=9, state="failed")},
+            MEMORY,
+            0,
+            [],
+        ),
+        ("stopped here: left alone", STOPPED, {P1: PEER._replace(generation=2)}, MEMORY, 0, []),
+        (
+            "stopped here, the peer started by hand: left alone",
+            STOPPED,
+            {P1: PEER._replace(generation=2, by_hand=True)},
+            MEMORY,
+            0,
+            [],
+        ),
+        ("a peer was stopped", RUNNING, {P1: PEER._replace(state="stopped")}, MEMORY, 0, []),
+        (
+            "a peer failed for good",
+            RUNNING,
+            {P1: PEER._replace(state="failed")},
+            MEMORY,
+            0,
+            [f"stop {A}"],
+        ),
+        (
+            "a peer had failed before we were started by hand",
+            RUNNING,
+            {P1: PEER._replace(state="failed", generation=2)},
+            GEN3,
+            3,
+            [],
+        ),
+        ("failed here: the others stop", {A: FAILED, B: RUNNING}, {}, MEMORY, 0, [f"stop {B}"]),
+        (
+            "failed here, a crash elsewhere",
+            FAILED,
+            {P1: PEER._replace(generation=4)},
+            MEMORY,
+            4,
+            ["note"],
+        ),
+        (
+            "failed here, started by hand elsewhere",
+            FAILED,
+            {P1: PEER._replace(generation=4, by_hand=True)},
+            MEMORY,
+            4,
+            [f"reset-failed {A}", f"restart {A}"],
+        ),
+        (
+            "failed here, started by hand here",
+            BY_HAND,
+            {P1: PEER._replace(generation=3)},
+            GEN3,
+            4,
+            ["note"],
+        ),
+        ("halted, a crash elsewhere", STOPPED, {P1: PEER._replace(generation=4)}, HALTED, 3, []),
+        (
+            "halted, the failed one was started by hand",
+            STOPPED,
+            {P1: PEER._replace(generation=4, by_hand=True)},
+            HALTED,
+            4,
+            [f"reset-failed {A}", f"restart {A}"],
+        ),
+        ("our restart is on its way", STOPPING, {P1: PEER}, PENDING, 1, []),
+        ("our restart came", BY_HAND, {P1: PEER}, PENDING, 1, []),
+        ("our restart came and crashed", AGAIN, {P1: PEER}, PENDING, 2, ["note"]),
+        (
+            "our restart is on its way and a peer crashed again",
+            STOPPING,
+            {P1: PEER._replace(generation=2)},
+            PENDING,
+            2,
+            [f"restart {A}"],
+        ),
+        (
+            "a peer crashed unheard, long after our start",
+            RUNNING,
+            {P1: PEER._replace(crash="x", crashed_at=100 + AGREE_S + 1)},
+            MEMORY,
+            1,
+            [f"restart {A}"],
+        ),
+        (
+            "a peer crashed unheard, at our start",
+            RUNNING,
+            {P1: PEER._replace(crash="x", crashed_at=100 + AGREE_S - 1)},
+            MEMORY,
+            0,
+            [],
+        ),
+    ],
+)
+def test_rule(case, units, peers, memory, generation, commands) -> None:
+    after, actual = decided(units, peers, memory)
+    assert (actual, after.generation) == (commands, generation), case
+    # Nothing else happened, so nothing more is done.
+    assert decided(units, peers, after, now=NOW + 1)[1] == [], case
+
+
+def test_first_sight_is_no_restart() -> None:
+    memory, commands = decided({A: RUNNING, B: STOPPED}, {P1: PEER}, memory=None)
+    assert (memory.generation, commands) == (0, [])
+    # B is started after the agent.
+    memory, commands = decided({A: RUNNING, B: BY_HAND}, {P1: PEER}, memory)
+    assert (memory.generation, commands) == (0, [])
+    assert memory.invocations == {A: "old", B: "new"}
+
+
+def test_a_crash_before_first_sight_counts() -> None:
+    memory, _ = decided(CRASHED, memory=None)
+    memory, _ = decided(AGAIN, memory=memory)
+    assert memory.generation == 1
+
+
+def test_a_new_start_forgets_the_old_one() -> None:
+    memory, commands = decided(BY_HAND, {P1: PEER}, GEN3, start_id="next")
+    assert (memory.start_id, memory.generation, commands) == ("next", 0, [])
+
+
+def test_a_reboot_is_a_restart_of_the_replica_with_a_new_budget() -> None:
+    # Its answers of before the boot, and what it was about to do then, are void.
+    memory, _ = decided(BY_HAND, {P1: PEER}, PENDING, boot_id="next", now=30.0)
+    assert (memory.generation, memory.by_hand, memory.pending) == (2, True, [])
+    assert memory.crashed_at == 0.0
+    # Both sides of a power cut agree.
+    memory, _ = decided(BY_HAND, {P1: PEER._replace(generation=1)}, boot_id="next", now=30.0)
+    assert memory.generation == 1
+
+
+def test_a_crash_is_dated_when_the_unit_went_down() -> None:
+    memory, _ = decided(CRASHED, now=NOW)
+    memory, _ = decided(AGAIN, memory=memory, now=NOW + 8)
+    assert (memory.crashed_at, memory.entered_at) == (NOW, NOW + 8)
+
+
+def test_an_unheard_crash_is_looked_at_once() -> None:
+    peer = PEER._replace(crash="x", crashed_at=50.0)
+    memory, commands = decided(RUNNING, {P1: peer})
+    assert commands == []
+    # The clock of the peer drifts.
+    assert decided(RUNNING, {P1: peer._replace(crashed_at=900.0)}, memory)[1] == []
+
+
+def test_an_agent_that_lost_its_state_file_tells_that_it_restarts() -> None:
+    memory, _ = decided(RUNNING, memory=None)
+    memory, commands = decided(RUNNING, {P1: PEER._replace(generation=3)}, memory)
+    assert (commands, memory.crash) == ([f"restart {A}"], "old")
+
+
+def test_an_order_that_systemd_never_got_is_given_again() -> None:
+    memory = remembering(generation=1, pending=[A], accepted=False, asked_at=NOW, by_hand=True)
+    assert decided(RUNNING, memory=memory, now=NOW + GRACE_S - 1)[1] == []
+    memory, commands = decided(STOPPED, memory=memory, now=NOW + GRACE_S)
+    assert commands == [f"reset-failed {A}", f"restart {A}"]
+    assert decided(STOPPED, memory=memory, now=NOW + GRACE_S + 1)[1] == []
+
+
+@pytest.mark.parametrize(("unit", "state"), [(FAILED, "failed"), (STOPPED, "stopped")])
+def test_an_order_that_systemd_refused_is_not_given_again(unit, state) -> None:
+    memory, commands = decided(unit, memory=PENDING, now=NOW + GRACE_S)
+    assert (commands, state_of(memory, {A: unit})) == ([], state)
+
+
+def test_a_stop_that_systemd_never_got_is_given_again() -> None:
+    peers = {P1: PEER._replace(state="failed")}
+    memory, commands = decided(RUNNING, peers)
+    assert commands == [f"stop {A}"]
+    assert decided(RUNNING, peers, memory, now=NOW + GRACE_S - 1)[1] == []
+    assert decided(RUNNING, peers, memory, now=NOW + GRACE_S)[1] == [f"stop {A}"]
+
+
+def test_the_reason_names_unit_peer_and_generation() -> None:
+    local = Local("start", "boot", {A: RUNNING})
+    _, [action] = decide(MEMORY, local, {P1: PEER._replace(generation=2)}, NOW)
+    assert action.why == f"generation 2: {P1} restarted the replica (after a crash)"
+    _, [action] = decide(MEMORY, local, {P1: PEER._replace(state="failed")}, NOW)
+    assert f"generation 0: failed for good: peer {P1};" in action.why
+    _, [action] = decide(MEMORY, Local("start", "boot", {A: AGAIN}), {}, NOW)
+    assert action.why == f"generation 1: {A} restarted here (after a crash)"
+
+
+@pytest.mark.parametrize(
+    ("units", "pending", "state"),
+    [
+        ({A: RUNNING}, [], "running"),
+        ({A: RUNNING._replace(active="activating", sub="start")}, [], "starting"),
+        ({A: CRASHED}, [], "starting"),
+        ({A: STOPPING}, [], "starting"),
+        ({A: STOPPED}, [A], "starting"),
+        ({A: RUNNING, B: STOPPED}, [], "stopped"),
+        ({A: FAILED, B: STOPPED}, [], "failed"),
+        ({A: FAILED}, [A], "starting"),
+        # What systemd 254 and later show between two lives.
+        ({A: FAILED._replace(sub="failed-before-auto-restart")}, [], "starting"),
+        ({A: STOPPED._replace(sub="dead-before-auto-restart")}, [], "starting"),
+    ],
+)
+def test_state(units, pending, state) -> None:
+    assert state_of(remembering(pending=pending), units) == state
+
+
+def test_an_answer_carries_ages_from_clock_to_clock() -> None:
+    memory = remembering(generation=2, by_hand=True, crash="x", crashed_at=90.0)
+    text = render_answer(memory, {A: RUNNING}, 100.0)
+    assert parse_answer(text, 5000.0) == Peer("start", 2, "running", True, "x", 4990.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state": "asleep"}, "unknown state 'asleep'"),
+        ({"generation": -1}, "generation -1 is negative"),
+        ({"generation": True}, "generation: True is not of type int"),
+        ({"crash": None}, "crash: None is not of type str"),
+    ],
+)
+def test_a_wrong_answer_is_refused(change, message) -> None:
+    answer = {**json.loads(render_answer(MEMORY, {A: RUNNING}, NOW)), **change}
+    with pytest.raises(ValueError, match=message):
+        parse_answer(json.dumps(answer), NOW)
+
+
+SHOW = """\
+Result=success
+NRestarts=0
+Id=a.service
+ActiveState=active
+SubState=running
+InvocationID=0123456789abcdef0123456789abcdef
+
+Result=exit-code
+NRestarts=2
+Id=b.service
+ActiveState=activating
+SubState=auto-restart
+InvocationID=00000000000000000000000000000000
+"""
+
+
+def test_systemctl_show_is_read() -> None:
+    assert parse_units(SHOW, [B, A]) == {
+        A: Unit("active", "running", "success", "0123456789abcdef0123456789abcdef", 0),
+        B: Unit("activating", "auto-restart", "exit-code", "", 2),
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SHOW.replace("Id=b", "Id=c"), "gave nothing for b.service"),
+        (SHOW.replace("NRestarts=2\n", ""), "gave no NRestarts"),
+        (SHOW.replace("NRestarts=2", "NRestarts=[not set]"), "not set"),
+    ],
+)
+def test_strange_output_of_systemctl_is_an_error_with_its_reason(text, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_units(text, [A, B])
+
+
+CONFIG = {
+    "units": [A],
+    "listen": "192.0.2.1",
+    "port": 2348,
+    "peers": [P1, "2001:db8::3"],
+    "state_file": "/var/lib/muster/links/x.json",
+    "start_id": "ab12",
+}
+
+
+def test_config_is_read() -> None:
+    assert parse_config(json.dumps(CONFIG))._asdict() == CONFIG
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unit": A}, "unknown key 'unit'; known: units, listen"),
+        ({"units": []}, "units is empty"),
+        ({"units": ["--now"]}, "'--now' is not the name of a service"),
+        ({"listen": "node1"}, "'node1' is not an IP address"),
+        ({"peers": [7]}, "7 is not an IP address"),
+        ({"peers": ["192.0.2.1"]}, "192.0.2.1 is this node's own address"),
+        ({"port": "2348"}, "port: '2348' is not of type int"),
+        ({"port": 70000}, "70000 is not a port"),
+        ({"state_file": "x.json"}, "'x.json' is not an absolute path"),
+        ({"start_id": ""}, "start_id is empty"),
+    ],
+)
+def test_a_wrong_config_says_what_is_wrong(change, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_config(json.dumps({**CONFIG, **change}))
+
+
+def test_a_state_file_of_another_release_is_read() -> None:
+    """An upgrade that forgot where the replica stands would restart it."""
+    old = {"start_id": "s", "boot_id": "b", "generation": 4, "invocations": {A: "x"}, "gone": 1}
+    assert parse_memory(json.dumps(old)) == Memory("s", "b", 4, invocations={A: "x"})
+    with pytest.raises(ValueError, match="generation is missing"):
+        parse_memory('{"start_id": "s", "boot_id": "b"}')
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*CONFIG, *dataclasses.asdict(MEMORY), "state"]), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_any_text_is_read_or_refused(text) -> None:
+    readers = (
+        parse_config,
+        parse_memory,
+        lambda t: parse_answer(t, NOW),
+        lambda t: parse_units(t, [A]),
+    )
+    for read in readers:
+        with contextlib.suppress(ValueError):
+            read(text)
+
+
+def test_the_script_stands_alone() -> None:
+    """It is copied to the nodes as it is."""
+    tree = ast.parse(inspect.getsource(replica_link), feature_version=(3, 8))
+    modules = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        )
+    }
+    assert modules <= sys.stdlib_module_names
+
+
+# Real agents: a systemctl whose units are directories of one file a property.
+SYSTEMCTL = """\
+#!/bin/sh
+cd {root} || exit 1
+echo "$*" >> calls
+set_state() {{ echo $1 > "$unit/ActiveState"; echo $2 > "$unit/SubState"; }}
+verb=$1
+for unit; do
+  [ -d "$unit" ] || continue
+  case $verb in
+  show) (cd "$unit" && grep '' [A-Z]* | sed 's/:/=/'; echo) ;;
+  restart)
+    set_state active running
+    echo 0 > "$unit/NRestarts"
+    cat /proc/sys/kernel/random/uuid > "$unit/InvocationID" ;;
+  stop) set_state inactive dead ;;
+  esac
+done
+"""
+
+
+class Node:
+    def __init__(self, root: Path, listen: str, port: int, peers: list[str]) -> None:
+        self.root = root
+        self.unit = f"{root.name}.service"
+        (root / self.unit).mkdir(parents=True)
+        self.set(
+            Id=self.unit,
+            ActiveState="active",
+            SubState="running",
+            Result="success",
+            InvocationID=f"{root.name}-first",
+            NRestarts=0,
+        )
+        self.systemctl = root / "systemctl"
+        self.systemctl.write_text(SYSTEMCTL.format(root=root))
+        self.systemctl.chmod(0o755)
+        self.config = root / "link.json"
+        self.config.write_text(
+            json.dumps(
+                {
+                    "units": [self.unit],
+                    "listen": listen,
+                    "port": port,
+                    "peers": peers,
+                    "state_file": str(root / "links" / "state.json"),
+                    "start_id": "ab12",
+                }
+            )
+        )
+        host = f"[{listen}]" if ":" in listen else listen
+        self.url = f"http://{host}:{port}/"
+        self.journal = root / "journal"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def set(self, **properties: object) -> None:
+        for name, value in properties.items():
+            # As one step: an agent may be looking.
+            new = self.root / "new"
+            new.write_text(f"{value}\n")
+            new.replace(self.root / self.unit / name)
+
+    def start(self) -> None:
+        with self.journal.open("ab") as journal:
+            self.process = subprocess.Popen(
+                [
+                    sys.executable,
+                    replica_link.__file__,
+                    "--config",
+                    self.config,
+                    "--systemctl",
+                    self.systemctl,
+                ],
+                stderr=journal,
+            )
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=2)
+
+    def answer(self) -> dict:
+        try:
+            with urllib.request.urlopen(self.url, timeout=2) as response:  # noqa: S310
+                return json.load(response)
+        except OSError:
+            return {}
+
+    def restarts(self) -> int:
+        calls = (self.root / "calls").read_text().splitlines()
+        return calls.count(f"restart --no-block -- {self.unit}")
+
+
+def eventually(nodes, condition) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail("\n".join(f"{n.root.name}: {n.journal.read_text()}" for n in nodes))
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def pair(tmp_path, port):
+    nodes = [
+        Node(tmp_path / "head", "127.0.0.1", port, ["127.0.0.2"]),
+        Node(tmp_path / "follower", "127.0.0.2", port, ["127.0.0.1"]),
+    ]
+    for node in nodes:
+        node.start()
+    yield nodes
+    for node in nodes:
+        if node.process.poll() is None:
+            node.process.kill()
+            node.process.wait()
+
+
+def test_agents_restart_the_replica_as_one(pair) -> None:
+    head, follower = pair
+    linked = "is running in generation 0"
+    eventually(pair, lambda: all(linked in node.journal.read_text() for node in pair))
+
+    follower.set(NRestarts=1, InvocationID="after-crash")
+    eventually(pair, lambda: head.restarts() == 1)
+    eventually(pair, lambda: {n.answer().get("generation") for n in pair} == {1})
+    assert "restart head.service: generation 1: 127.0.0.2 restarted the replica" in (
+        head.journal.read_text()
+    )
+
+    # The head's agent is replaced while nothing happens, as an upgrade does.
+    assert head.end() == 0
+    head.start()
+    eventually(pair, lambda: head.answer().get("state") == "running")
+
+    follower.set(ActiveState="failed", SubState="failed", Result="start-limit-hit")
+    eventually(pair, lambda: head.answer().get("state") == "stopped")
+    assert "failed for good: peer 127.0.0.2" in head.journal.read_text()
+
+    follower.set(ActiveState="active", SubState="running", InvocationID="by-hand", NRestarts=0)
+    eventually(pair, lambda: {n.answer().get("generation") for n in pair} == {2})
+    eventually(pair, lambda: {n.answer().get("state") for n in pair} == {"running"})
+    assert (head.restarts(), follower.restarts()) == (2, 0)
+
+    # A peer that is away is said once, and nothing is done.
+    assert follower.end() == 0
+    eventually(pair, lambda: "127.0.0.2 does not answer" in head.journal.read_text())
+    time.sleep(1.5)
+    assert head.journal.read_text().count("127.0.0.2 does not answer") == 1
+    assert head.restarts() == 2
+
+
+def test_an_agent_serves_ipv6(tmp_path, port) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6 loopback")
+    node = Node(tmp_path / "head", "::1", port, ["::2"])
+    node.start()
+    try:
+        eventually([node], lambda: node.answer().get("generation") == 0)
+    finally:
+        assert node.end() == 0
+
+
+def test_an_agent_without_systemd_says_so_and_serves_nothing(tmp_path, port) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", port, [])
+    node.systemctl.write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
+    node.start()
+    try:
+        eventually([node], lambda: "nothing is done" in node.journal.read_text())
+        assert "rc 1: Failed to connect to bus" in node.journal.read_text()
+        time.sleep(1.2)
+        assert node.journal.read_text().count("nothing is done") == 1
+    finally:
+        assert node.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        (json.dumps({**CONFIG, "port": 0}), "port: 0 is not a port"),
+    ],
+)
+def test_a_bad_config_is_one_line_and_rc_2(tmp_path, text, message) -> None:
+    path = tmp_path / "x.link.json"
+    path.write_text(text)
+    done = run_script(path)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"{path}: ")
+    assert message in line
+
+
+def test_a_missing_config_is_one_line_and_rc_2(tmp_path) -> None:
+    done = run_script(tmp_path / "none.json")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "none.json" in done.stderr
+
+
+def test_a_taken_port_is_said(tmp_path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        node = Node(tmp_path / "head", "127.0.0.1", taken.getsockname()[1], [])
+        done = run_script(node.config)
+    assert done.returncode == 1
+    assert "cannot listen on 127.0.0.1 port" in done.stderr
+
+
+def run_script(config: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, replica_link.__file__, "--config", config],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+        check=False,
+    )
