@@ -1,0 +1,115 @@
+"""What drives the lab: playbooks through ansible-runner, nodes through the lab's own commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ansible_runner
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB_INVENTORY = ROOT / "inventories" / "lab"
+
+
+@dataclass
+class Outcome:
+    """One run of a playbook: its return code, its events and what it printed."""
+
+    rc: int
+    stdout: str
+    events: list[dict[str, Any]]
+    stats: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def changed(self) -> dict[str, int]:
+        return {host: count for host, count in self.stats.get("changed", {}).items() if count}
+
+    def task_results(self, task: str) -> dict[str, dict[str, Any]]:
+        """The last result of the named task on each host."""
+        return {
+            event["event_data"]["host"]: event["event_data"]["res"]
+            for event in self.events
+            if event["event"].startswith("runner_on_")
+            and event["event_data"].get("task") == task
+            and "res" in event["event_data"]
+        }
+
+    def changed_tasks(self) -> list[str]:
+        return [
+            f"{event['event_data']['host']}: {event['event_data']['task']}"
+            for event in self.events
+            if event["event"] == "runner_on_ok" and event["event_data"]["res"].get("changed")
+        ]
+
+    def tasks_sent(self) -> Counter[str]:
+        """How many tasks ran on each host, those of the controller alone left out."""
+        on_controller = {"cluster_plan", "cluster_verdict", "cluster_status", "replica_decision"}
+        return Counter(
+            event["event_data"]["host"]
+            for event in self.events
+            if event["event"] in ("runner_on_ok", "runner_on_failed")
+            and event["event_data"]["task_action"].split(".")[-1] not in on_controller
+        )
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run a playbook of the checkout, on the lab unless told otherwise."""
+
+    def run(
+        playbook: str,
+        *arguments: str,
+        inventory: Path = LAB_INVENTORY,
+        limit: str | None = "a2-cluster",
+        **extra: Any,
+    ) -> Outcome:
+        runner = ansible_runner.run(
+            private_data_dir=str(tmp_path),
+            project_dir=str(ROOT),
+            playbook=playbook,
+            inventory=str(inventory),
+            limit=limit,
+            extravars={"muster_output_dir": str(tmp_path / "output"), **extra},
+            cmdline=" ".join(arguments) or None,
+            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PATH": os.environ["PATH"]},
+            quiet=True,
+        )
+        outcome = Outcome(
+            runner.rc, Path(runner.stdout.name).read_text(), list(runner.events), runner.stats or {}
+        )
+        print(outcome.stdout)
+        return outcome
+
+    return run
+
+
+def lab(*arguments: str, timeout: float = 600) -> str:
+    """Run a command of the lab and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, f"lab {' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def on_node(node: str, *argv: str) -> str:
+    """Run a command on a lab node, beside SSH and Ansible."""
+    return lab("exec", node, *argv)
+
+
+@pytest.fixture(scope="session")
+def addresses() -> dict[str, str]:
+    """Address of each lab node by its name."""
+    return {node["name"]: node["address"] for node in json.loads(lab("status", "--json"))["nodes"]}

@@ -1,0 +1,221 @@
+"""site.yml on the lab, in the order of an operator's day. Each test leaves the pair in service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
+
+Play = Callable[..., Outcome]
+
+NODES = ("a2-node0", "a2-node1")
+UNITS = {node: f"a2-cluster-r0-rank{rank}" for rank, node in enumerate(NODES)}
+
+
+def containers() -> dict[str, str]:
+    """The id of each node's engine container; empty where none runs."""
+    return {
+        node: on_node(
+            node, "docker", "ps", "--quiet", "--no-trunc", "--filter", f"name=^muster-{unit}$"
+        ).strip()
+        for node, unit in UNITS.items()
+    }
+
+
+def lab_variables() -> dict[str, Any]:
+    hosts = yaml.safe_load((LAB_INVENTORY / "hosts.yml").read_text())
+    cluster = hosts["all"]["children"]["a2-cluster"]
+    files = sorted((LAB_INVENTORY / "group_vars").rglob("*.yml"))
+    merged: dict[str, Any] = dict(cluster.get("vars", {}))
+    for path in files:
+        merged.update(yaml.safe_load(path.read_text()) or {})
+    return merged
+
+
+def complete(address: str, prompt: str = "Hello") -> str:
+    """One completion straight from the endpoint."""
+    request = urllib.request.Request(
+        f"http://{address}:20004/v1/completions",
+        json.dumps({"model": "minimax25", "prompt": prompt, "max_tokens": 4}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return str(json.load(answer)["choices"][0]["text"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bare_nodes() -> None:
+    """Two nodes as a provider hands them over: driver and SSH, nothing else."""
+    lab("up", "--fresh")
+
+
+def test_check_mode_on_bare_nodes_ends_well_and_changes_nothing(play: Play) -> None:
+    outcome = play("site.yml", "--check", "--diff")
+    assert outcome.rc == 0
+    assert outcome.changed(), "a dry run on bare nodes must say what it would do"
+    for node in NODES:
+        left = on_node(node, "sh", "-c", "ls -d /etc/muster /var/lib/muster 2>/dev/null || true")
+        assert left.strip() == ""
+
+
+def test_site_takes_bare_nodes_to_an_answer_from_both_ranks(play: Play, tmp_path: Path) -> None:
+    outcome = play("site.yml")
+    assert outcome.rc == 0
+    report = json.loads((tmp_path / "output" / "verify.json").read_text())
+    assert report["passed"]
+    endpoint = outcome.task_results("Ask the endpoint")["a2-node0"]
+    assert endpoint["answer"]
+    assert {rank: tokens > 0 for rank, tokens in endpoint["tokens"].items()} == {
+        "0": True,
+        "1": True,
+    }
+
+
+def test_a_second_run_changes_nothing_and_restarts_nothing(play: Play) -> None:
+    before = containers()
+    assert all(before.values())
+    outcome = play("site.yml")
+    assert outcome.rc == 0
+    assert outcome.changed_tasks() == []
+    assert containers() == before
+
+
+def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
+    before = containers()
+    args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}
+    outcome = play("site.yml", "--check", "--diff", muster_engine_args=args)
+    assert outcome.rc == 0
+    assert "+argv --max-num-seqs: 7" in outcome.stdout
+    assert "-argv --max-num-seqs: 8" in outcome.stdout
+    assert containers() == before
+
+
+def test_a_changed_flag_restarts_both_ranks_and_nothing_else(play: Play) -> None:
+    before = containers()
+    docker = {
+        node: on_node(node, "systemctl", "show", "-p", "InvocationID", "docker") for node in NODES
+    }
+    args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}
+    outcome = play("site.yml", muster_engine_args=args)
+    assert outcome.rc == 0
+    assert {task.partition(": ")[2] for task in outcome.changed_tasks()} == {
+        "Stop the replica's units",
+        "Start the replica's units",
+    }
+    after = containers()
+    for node in NODES:
+        assert after[node], f"{node} runs no engine"
+        assert after[node] != before[node]
+        assert on_node(node, "systemctl", "show", "-p", "InvocationID", "docker") == docker[node]
+
+
+def test_half_a_pair_is_refused_before_any_node_is_touched(play: Play) -> None:
+    before = containers()
+    outcome = play("site.yml", limit="a2-node0")
+    assert outcome.rc != 0
+    assert "a2-node1" in outcome.stdout
+    assert containers() == before
+
+
+def test_a_dead_rank_takes_its_replica_with_it_and_both_come_back(
+    addresses: dict[str, str],
+) -> None:
+    before = containers()
+    on_node("a2-node1", "docker", "kill", f"muster-{UNITS['a2-node1']}")
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        time.sleep(3)
+        now = containers()
+        if all(now[node] and now[node] != before[node] for node in NODES):
+            break
+    else:
+        pytest.fail(f"no restart of both within 180 s: {before} -> {containers()}")
+    while time.monotonic() < deadline:
+        try:
+            complete(addresses["a2-node0"])
+            return
+        except OSError:
+            time.sleep(3)
+    pytest.fail("both ranks restarted, and the endpoint still gives no completion")
+
+
+def test_an_engine_that_dies_at_start_ends_the_play_with_its_last_lines(play: Play) -> None:
+    args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 0}
+    begin = time.monotonic()
+    outcome = play("site.yml", muster_engine_args=args)
+    assert outcome.rc != 0
+    assert time.monotonic() - begin < 240, "it waited for a time-out"
+    failed = outcome.task_results("Report why the replica did not come up")
+    assert set(failed) == set(NODES), "the play ends for all nodes"
+    for result in failed.values():
+        assert "Its last lines" in result["msg"]
+        assert "max_num_seqs" in result["msg"]
+    assert not any(containers().values()), "half a replica was left running"
+
+
+@pytest.mark.parametrize(
+    "stage", ["TASK [muster.serving.host_tuning", "TASK [muster.serving.rank : Wait until"]
+)
+def test_a_killed_controller_is_no_harm(play: Play, stage: str) -> None:
+    lab_environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    process = subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            "-i",
+            str(LAB_INVENTORY),
+            "site.yml",
+            "-l",
+            "a2-cluster",
+        ],
+        cwd=ROOT,
+        env=lab_environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(stage):
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.wait(60)
+    outcome = play("site.yml")
+    assert outcome.rc == 0
+    assert all(containers().values())
+
+
+def test_a_node_that_is_down_fails_the_check_by_name(play: Play) -> None:
+    before = containers()
+    on_node("a2-node1", "systemctl", "stop", "ssh.socket", "ssh")
+    try:
+        outcome = play("site.yml")
+    finally:
+        on_node("a2-node1", "systemctl", "start", "ssh")
+    assert outcome.rc != 0
+    assert "node-reachable" in outcome.stdout
+    assert containers() == before
+
+
+def test_status_tells_units_apart_and_stop_stops_them(play: Play, tmp_path: Path) -> None:
+    assert play("playbooks/status.yml").rc == 0
+    report = json.loads((tmp_path / "output" / "status.json").read_text())
+    assert [(unit["name"], unit["active_state"], unit["ready"]) for unit in report["units"]] == [
+        ("a2-cluster-r0-rank0", "active", True),
+        ("a2-cluster-r0-rank1", "active", None),
+    ]
+    assert play("playbooks/stop.yml").rc == 0
+    assert not any(containers().values())
+    assert play("playbooks/serve.yml").rc == 0
+    assert all(containers().values())
