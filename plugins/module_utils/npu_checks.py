@@ -124,8 +124,8 @@ def _health(device: Device) -> Finding:
     codes = device.get("error_codes")
     observed = health + (f", error codes {' '.join(codes)}" if codes else "")
     remedy = (
-        "see npu-smi info -t health -i NPU -c CHIP; reset the idle chip (npu-smi set -t reset -i NPU "
-        "-c CHIP), or leave the device out of muster_devices"
+        "see npu-smi info -t health -i NPU -c CHIP; reset the idle chip "
+        "(npu-smi set -t reset -i NPU -c CHIP), or leave the device out of muster_devices"
     )
     return Finding(number, "failed", observed, remedy)
 

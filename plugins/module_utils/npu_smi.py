@@ -173,9 +173,9 @@ class _InfoParser:
 
     def chip(self, top: list[str], bottom: list[str]) -> None:
         layout = self.layout
-        npu, _, name = top[0].partition(" ")
+        words = top[0].split(None, 1)
         ids = bottom[0].split()
-        npu_id = _integer(npu)
+        npu_id = _integer(words[0]) if words else None
         chip_id = _integer(ids[0]) if ids else None
         if layout is None or npu_id is None or (chip_id is None and layout.name != "950"):
             self.problems.add(f"no NPU and chip number in: {excerpt(' | '.join(top + bottom))}")
@@ -186,7 +186,7 @@ class _InfoParser:
             "device_id": device_id,
             "npu_id": npu_id,
             "chip_id": chip_id,
-            "name": name.strip(),
+            "name": words[1] if len(words) > 1 else "",
             "health": top[1],
             "bus_id": None if bottom[1] in ("", "NA") else bottom[1],
             "power_w": None,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.npu_checks import devices_text
+from ansible_collections.muster.serving.plugins.module_utils import npu_observe
+from ansible_collections.muster.serving.plugins.module_utils.command import Output
+from ansible_collections.muster.serving.plugins.module_utils.npu_observe import devices_text
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lab.emulators import device_tools
-from tests.unit.npu_node import EMULATORS, NpuNode, capture
+from tests.unit.npu_node import CAPTURES, EMULATORS, NpuNode, capture
 
 OWN_UNIT = "muster-a2-cluster-r0-rank0.service"
 OURS, FOREIGN = 4711, 4712
@@ -163,6 +168,12 @@ def test_a_fault_elsewhere_does_not_concern_the_deployment(node):
     node.set("devices.7.processes", [{"pid": FOREIGN, "name": "", "memory_mb": 60000}])
 
     assert not_ok(device_count=4, devices=[0, 1, 2, 3]) == []
+
+
+def test_a_lost_card_is_counted_and_not_asked_for_its_port(node):
+    node.set("devices.3.present", False)
+
+    assert [check[0] for check in not_ok()] == ["npu-tool", "npu-count"]
 
 
 def test_error_codes_are_shown(node):
@@ -334,6 +345,28 @@ def test_the_device_nodes_and_driver_files_of_the_plan_are_looked_at(node, tmp_p
         str(tmp_path / "davinci0"): "failed",
         "/usr/local/Ascend/driver/lib64": "failed",
     }
+
+
+TEXTS = [
+    *(path.read_bytes().decode() for path in sorted(CAPTURES.glob("*.txt"))),
+    "hccn_tool: permission denied: pls check this cmd run permission.\n",
+]
+
+
+@given(st.lists(st.sampled_from(TEXTS) | st.text(max_size=200), min_size=1, max_size=4))
+def test_any_output_of_the_tools_gives_checks(texts):
+    answers = itertools.cycle(texts)
+
+    def run(argv, timeout):
+        return Output(0, next(answers), next(answers))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(npu_observe, "run", run)
+        patch.setattr(npu_topology_check, "HCCN_CONF", "/nowhere/hccn.conf")
+        result = inspect()
+
+    assert {"npu-tool", "npu-fabric-tool"} <= {c["id"] for c in result["checks"]}
+    json.dumps(result)
 
 
 # --- with real processes ----------------------------------------------------------------------
