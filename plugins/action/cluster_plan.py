@@ -16,7 +16,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils import planner, report
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import PREFIX
+from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import (
+    PREFIX,
+    Unreadable,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook, read_schema
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -171,20 +174,21 @@ def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         str(name): [str(host) for host in hosts] for name, hosts in variables["groups"].items()
     }
     hostvars: dict[str, dict[str, Any]] = {}
-    errors = []
     for host in groups["all"]:
         templated = variables["hostvars"][host]
-        hostvars[host] = {}
-        for name in templated:
-            if name.startswith(PREFIX) or name == "ansible_host":
-                try:
-                    hostvars[host][str(name)] = report.plain(templated[name])
-                except AnsibleError as error:
-                    reason = " ".join(str(error).split())
-                    errors.append(f"{host}: {name} cannot be evaluated: {reason}")
-    if errors:
-        raise PlanError(errors)
+        hostvars[host] = {
+            str(name): _value(templated, name)
+            for name in templated
+            if name.startswith(PREFIX) or name == "ansible_host"
+        }
     return {"groups": groups, "hostvars": hostvars}
+
+
+def _value(templated: Mapping[str, Any], name: str) -> Any:
+    try:
+        return report.plain(templated[name])
+    except AnsibleError as error:
+        return Unreadable(" ".join(str(error).split()))
 
 
 def _by_host(

@@ -107,7 +107,7 @@ def read_deployment(view: View, cluster: str) -> tuple[Deployment, list[str]]:
     return Deployment(cluster, settings, hosts, wrong), errors
 
 
-def recipe_of(view: View, cluster: str) -> tuple[str, str | None, list[str]]:
+def recipe_of(view: View, cluster: str) -> tuple[str, str | None, tuple[str, ...]]:
     """Return a cluster's recipe, variant and folders of own recipes.
 
     Raises:
@@ -119,7 +119,8 @@ def recipe_of(view: View, cluster: str) -> tuple[str, str | None, list[str]]:
     about = [error for error in errors if any(f": {name} " in error for name in names)]
     if about or "muster_recipe" not in said:
         raise PlanError(about or errors)
-    return said["muster_recipe"], said.get("muster_variant"), said.get("muster_recipes_path", [])
+    folders = tuple(said.get("muster_recipes_path", ()))
+    return said["muster_recipe"], said.get("muster_variant"), folders
 
 
 def machines(view: View, hosts: Iterable[str]) -> set[str]:

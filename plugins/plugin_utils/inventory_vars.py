@@ -463,6 +463,10 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
 }
 
 
+class Unreadable(str):
+    """In place of a value whose template failed: the reason."""
+
+
 class Settings(NamedTuple):
     """What one host's variables say, and what is wrong with them."""
 
@@ -481,6 +485,10 @@ def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
         if name not in _BY_NAME:
             settings.errors.append(f"{host}: {name} is unknown: {nearest(name, _BY_NAME)}")
             continue
+        if isinstance(value, Unreadable):
+            settings.wrong.append(name)
+            settings.errors.append(f"{host}: {name} cannot be evaluated: {value}")
+            continue
         try:
             settings.values[name] = _CONVERT[_BY_NAME[name].type](value)
         except ValueError as expected:
@@ -494,3 +502,16 @@ def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
 def cluster_wide() -> list[str]:
     """Return the names that have to be equal on all nodes of a cluster."""
     return [variable.name for variable in VARIABLES if variable.where == "cluster"]
+
+
+def reference() -> str:
+    """Return the table of all variables, as the docs have it."""
+    rows = [
+        "| variable | type | same on all nodes | default | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for variable in VARIABLES:
+        equal = "yes" if variable.where == "cluster" else ""
+        cells = (f"`{variable.name}`", variable.type, equal, variable.default, variable.doc)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"

@@ -396,6 +396,11 @@ def _argv(
     ranks: Sequence[int],
 ) -> list[str]:
     head = replica[0]
+    shared = {
+        name: value
+        for name, value in engine.args.items()
+        if node is head or name not in rendering.HEAD_ONLY
+    }
     flags: dict[str, Any] = {
         "served-model-name": served_name(recipe, deployment),
         "host": node.address,
@@ -418,7 +423,7 @@ def _argv(
     return [
         *recipe["engine"]["command"],
         engine.model,
-        *rendering.render_flags({**flags, **engine.args}),
+        *rendering.render_flags({**flags, **shared}),
     ]
 
 

@@ -31,6 +31,8 @@ COMPUTED = {
     "port": "set muster_port",
     "served-model-name": "set muster_served_model_name",
 }
+# Flags of the API server, which a headless follower refuses.
+HEAD_ONLY = ("api-server-count",)
 PARALLEL_FLAGS = {
     "tensor": "tensor-parallel-size",
     "data": "data-parallel-size",

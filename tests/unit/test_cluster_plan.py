@@ -1,0 +1,95 @@
+"""The action cluster_plan, driven by ansible-playbook on real inventories without any node."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+
+
+def playbook(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "ansible-playbook", "playbooks/plan.yml", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_plan_file_is_written_once(tmp_path: Path) -> None:
+    target = tmp_path / "plan.json"
+    arguments = ("-l", "a2-cluster", "-e", f"plan_file={target}", "--diff")
+    assert "changed=1" in playbook(*arguments, "--check").stdout
+    assert not target.exists()
+    first = playbook(*arguments)
+    assert "changed=1" in first.stdout, first.stdout + first.stderr
+    assert "a2-cluster-r0-rank1  a2-node1  follower  1      0-7" in first.stdout
+    assert "warning   Upstream reports two-node A2 deployments" in first.stdout
+    recorded = json.loads((ROOT / "tests/unit/golden/a2-cluster.json").read_text())
+    assert json.loads(target.read_text())["units"] == recorded["units"]
+    assert target.stat().st_mode & 0o777 == 0o644
+    assert "changed=0" in playbook(*arguments).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ("-l", "a2-node1", "-e", "plan_changes=true", "-e", "plan_verb=serve"),
+            (
+                "serve stops before it touches any node: 2 problems",
+                "the limit leaves out a2-node0 of replica 0",
+                "a2-node1: 192.0.2.21 is an address reserved for documentation",
+            ),
+        ),
+        (
+            ("-l", "a2-single", "-e", "muster_prt=1", "-e", "muster_image={{ nope }}"),
+            (
+                "muster_prt is unknown: did you mean muster_port?",
+                "muster_image cannot be evaluated: 'nope' is undefined",
+            ),
+        ),
+    ],
+)
+def test_a_refusal_is_a_message_without_a_traceback(
+    arguments: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    run = playbook(*arguments)
+    shown = run.stdout + run.stderr
+    assert run.returncode == 2, shown
+    assert all(line in shown for line in expected), shown
+    assert "Traceback" not in shown
+
+
+def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
+    book = tmp_path / "book.yml"
+    book.write_text(
+        f"""
+- import_playbook: {ROOT}/playbooks/plan.yml
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.debug:
+        msg: "{{{{ muster_plan.units[inventory_hostname] | map(attribute='name') | join }}}} of
+          {{{{ muster_plan.needs[inventory_hostname].peers | join }}}}"
+"""
+    )
+    run = subprocess.run(
+        [BIN / "ansible-playbook", book, "-l", "a2-cluster", "--tags", "serve,all"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "a2-cluster-r0-rank0 of 192.0.2.21" in run.stdout, run.stdout + run.stderr
+    assert "a2-cluster-r0-rank1 of 192.0.2.20" in run.stdout

@@ -1,0 +1,105 @@
+"""The variables of an inventory: read, converted, refused and documented."""
+
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import (
+    VARIABLES,
+    Unreadable,
+    read_settings,
+    reference,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+
+RIGHT = {
+    "muster_port": [(1, 1), ("8000", 8000)],
+    "muster_privileged": [(True, True), ("no", False)],
+    "muster_address": [("10.0.0.1", "10.0.0.1"), ("FD00::1", "fd00::1")],
+    "muster_recipes_path": [("recipes", ["recipes"]), (["/a", "b"], ["/a", "b"])],
+    "muster_reasoning_parser": [(False, False), ("minimax_m2", "minimax_m2")],
+    "muster_devices": [([0, "1"], [0, 1])],
+    "muster_restart": [("never", "never")],
+    "muster_engine_env": [({"A": "1", "B": None}, {"A": "1", "B": None})],
+    "muster_host_tuning": [({"reserved_ports": ["1-2"]}, {"reserved_ports": ["1-2"]})],
+}
+WRONG = {
+    "muster_port": [0, 65536, True, "80a", 1.5, "²"],
+    "muster_privileged": ["maybe", 1],
+    "muster_address": ["10.0.0", "host", 10],
+    "muster_interface": ["eth0/1", "a name", "sixteen-letters-"],
+    "muster_model_path": ["models", "/a:b", "/a\n", ""],
+    "muster_extra_mounts": ["/a:/b", ["/a"], ["/a:/b:rw"]],
+    "muster_devices": ["0,1", [0.5], [True]],
+    "muster_restart": ["later", ["now"]],
+    "muster_engine_env": [{"A": 1}, {"A": "x\0"}, []],
+    "muster_engine_args": ["--seed 1", {1: 2}],
+    "muster_waivers": [{}, [{}], [{"id": "a", "reason": "", "until": "2026-01-01"}]],
+    "muster_host_tuning": [
+        {"sysctls": {}},
+        {"cpu_governor": "On Demand"},
+        {"sysctl": {"vm.swappiness": True}},
+        {"sysctl": {"a b": 1}},
+        {"sched_migration_cost_ns": -1},
+        {"reserved_ports": ["2-1"]},
+        {"reserved_ports": "60000"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [(name, value, expected) for name, cases in RIGHT.items() for value, expected in cases],
+)
+def test_right_values_are_taken(name: str, value: Any, expected: Any) -> None:
+    read = read_settings("h", {name: value})
+    assert (read.values, read.errors) == ({name: expected}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_wrong_values_are_named(name: str, value: Any) -> None:
+    read = read_settings("h", {name: value})
+    assert read.values == {}
+    assert read.wrong == [name]
+    assert read.errors[0].startswith(f"h: {name} has to be ")
+
+
+def test_null_is_unset_and_a_failed_template_says_why() -> None:
+    read = read_settings("h", {"muster_port": None, "muster_image": Unreadable("'x' is undefined")})
+    assert read.values == {}
+    assert read.errors == ["h: muster_image cannot be evaluated: 'x' is undefined"]
+
+
+@given(
+    st.sampled_from([variable.name for variable in VARIABLES]),
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+        max_leaves=5,
+    ),
+)
+def test_any_value_is_taken_or_named(name: str, value: Any) -> None:
+    read = read_settings("h", {name: value})
+    assert (name in read.values) + len(read.errors) == (value is not None)
+
+
+def test_the_reference_in_the_docs_is_the_table_in_the_code() -> None:
+    """When this fails, put what reference() returns into docs/inventory.md."""
+    text = (ROOT / "docs" / "inventory.md").read_text()
+    assert reference() in text
+
+
+def test_the_playbooks_read_only_what_can_be_set() -> None:
+    known = {variable.name for variable in VARIABLES} | {"muster_plan"}
+    files = [*(ROOT / "playbooks").glob("*.yml"), ROOT / "site.yml"]
+    used = {
+        (path.name, name)
+        for path in files
+        for name in re.findall(r"\bmuster_[a-z_]+", path.read_text())
+    }
+    assert {(path, name) for path, name in used if name not in known} == set()
