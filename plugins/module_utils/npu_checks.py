@@ -122,7 +122,7 @@ def _health(device: Device) -> Finding:
     if health == "OK":
         return Finding(number, "ok", "OK")
     codes = device.get("error_codes")
-    observed = health + (f", error codes {' '.join(codes)}" if codes else "")
+    observed = (health or "no health told") + (f", error codes {' '.join(codes)}" if codes else "")
     remedy = (
         "see npu-smi info -t health -i NPU -c CHIP; reset the idle chip "
         "(npu-smi set -t reset -i NPU -c CHIP), or leave the device out of muster_devices"

@@ -187,7 +187,7 @@ class _InfoParser:
             "npu_id": npu_id,
             "chip_id": chip_id,
             "name": words[1] if len(words) > 1 else "",
-            "health": top[1],
+            "health": excerpt(top[1]),
             "bus_id": None if bottom[1] in ("", "NA") else bottom[1],
             "power_w": None,
             "temperature_c": None,
