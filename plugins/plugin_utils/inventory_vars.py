@@ -272,7 +272,7 @@ VARIABLES: tuple[Variable, ...] = (
         "list of waivers",
         "node",
         "[]",
-        "Failed checks to accept: maps of `id`, `reason` and `until` (a date).",
+        "Failed checks to accept: maps of `check`, `reason` and `until` (a date).",
     ),
     Variable(
         "muster_output_dir",
@@ -356,10 +356,10 @@ def _parser(value: Any) -> Any:
 
 
 def _waivers(value: Any) -> Any:
-    what = "a list of maps with id, reason and until (YYYY-MM-DD)"
+    what = "a list of maps with check, reason and until (YYYY-MM-DD)"
     _need(isinstance(value, list), what)
     for item in value:
-        _need(isinstance(item, dict) and set(item) == {"id", "reason", "until"}, what)
+        _need(isinstance(item, dict) and set(item) == {"check", "reason", "until"}, what)
         _need(all(isinstance(text, str) and text.strip() for text in item.values()), what)
         _need(re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", item["until"]) is not None, what)
     return value

@@ -37,7 +37,7 @@ WRONG = {
     "muster_restart": ["later", ["now"]],
     "muster_engine_env": [{"A": 1}, {"A": "x\0"}, []],
     "muster_engine_args": ["--seed 1", {1: 2}],
-    "muster_waivers": [{}, [{}], [{"id": "a", "reason": "", "until": "2026-01-01"}]],
+    "muster_waivers": [{}, [{}], [{"check": "a", "reason": "", "until": "2026-01-01"}]],
     "muster_host_tuning": [
         {"sysctls": {}},
         {"cpu_governor": "On Demand"},
