@@ -60,12 +60,13 @@ class FileChange:
 class Changes:
     files: dict[str, FileChange] = field(default_factory=dict)
     state: str | None = None
+    install: bool = False
     enable: bool = False
     action: str = "none"
 
     @property
     def changed(self) -> bool:
-        return bool(self.files) or self.enable or self.action != "none"
+        return bool(self.files) or self.install or self.enable or self.action != "none"
 
 
 def ca_path(registry: str) -> str:
@@ -225,6 +226,8 @@ def decide(files: NodeFiles, wanted: Wanted, daemon: Daemon) -> Changes:
     if daemon.installed:
         changes.enable = not daemon.enabled
         changes.action = _action(changes, wanted, daemon)
+    else:
+        changes.install = True
     return changes
 
 
@@ -238,16 +241,24 @@ def diff(changes: Changes) -> list[dict[str, str]]:
         }
         for path, change in changes.files.items()
     ]
-    done = {"reload": "reloaded", "restart": "restarted", "start": "started"}.get(changes.action)
-    steps = ["enabled\n"] if changes.enable else []
-    steps += [f"{done}\n"] if done else []
+    steps = [
+        step
+        for step, due in (
+            ("installed and started", changes.install),
+            ("enabled", changes.enable),
+            ("reloaded", changes.action == "reload"),
+            ("restarted", changes.action == "restart"),
+            ("started", changes.action == "start"),
+        )
+        if due
+    ]
     if steps:
         entries.append(
             {
                 "before_header": "docker.service",
                 "after_header": "docker.service",
                 "before": "",
-                "after": "".join(steps),
+                "after": "".join(step + "\n" for step in steps),
             }
         )
     return entries

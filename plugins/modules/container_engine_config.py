@@ -16,7 +16,8 @@ description:
   - Registry settings take a reload, which no container notices. A proxy takes a restart of the
     daemon, which is done only while no container runs; otherwise the module fails before it has
     changed anything.
-  - On a node without Docker it writes the files only and says so in RV(installed).
+  - On a node without Docker it writes the files, so that an installation starts with them, and
+    says so in RV(installed). Call it again once Docker is installed.
 attributes:
   check_mode:
     support: full

@@ -13,14 +13,15 @@ author:
 description:
   - Pulls an image unless it is there, by digest where one is given. An image that is there is
     used without asking the registry.
-  - Checks that the image is built for this machine, and that the libraries that the engine
-    preloads exist in it. The dynamic linker only warns about a missing one, so that an engine would
-    run without it. The result is kept below C(/var/lib/muster/images/).
+  - Checks that the image is built for this machine, that a container starts from it, and that the
+    libraries that the engine preloads load in it. The dynamic linker only warns about a missing
+    one, so that an engine would run without it. The result is kept below
+    C(/var/lib/muster/images/).
   - Running containers keep the image they were started from.
 attributes:
   check_mode:
     support: partial
-    description: Says whether it would pull. Does not test preloads.
+    description: Says whether it would pull. Starts no container.
   diff_mode:
     support: full
     description: Shows the image's identity before and after.
@@ -45,8 +46,8 @@ options:
     description: Seconds that the pull may take.
     type: int
     default: 3600
-  preload_timeout:
-    description: Seconds that the test of the libraries may take.
+  proof_timeout:
+    description: Seconds that the first container may take to start.
     type: int
     default: 120
 """
@@ -144,23 +145,32 @@ def pull(reference: Reference, timeout: float) -> dict[str, Any]:
     return image
 
 
-def prove_preloads(reference: Reference, libraries: list[str], timeout: float) -> str | None:
-    """Start the image once with the libraries; its network is off and nothing of it stays.
+def prove(reference: Reference, libraries: list[str], timeout: float) -> str | None:
+    """Start a container once, with the libraries; its network is off and nothing of it stays.
 
-    Returns why it could not be tested, or None when all of them load.
+    Returns what could not be tested, or None when all of it works.
     """
-    name = f"muster-preload-{os.getpid()}"
-    argv = ["docker", "run", "--rm", "--name", name, "--network", "none", "--entrypoint"]
-    argv += ["/bin/true", "--env", "LD_PRELOAD=" + ":".join(libraries), reference.local]
+    name = f"muster-proof-{os.getpid()}"
+    argv = ["docker", "run", "--rm", "--name", name, "--network", "none"]
+    if libraries:
+        argv += ["--env", "LD_PRELOAD=" + ":".join(libraries)]
     try:
-        output = run(argv, timeout)
-    except CommandError as error:
+        output = run([*argv, "--entrypoint", "/bin/true", reference.local], timeout)
+    except CommandError:
         run(["docker", "rm", "--force", name], timeout=60)
-        return str(error)
+        raise
     missing = missing_preloads(output.stderr, libraries)
     if missing:
         raise ImageError(preload_problem(reference, missing))
-    return output.text if output.rc else None
+    # Docker's own codes: the command cannot be invoked, or is not in the image.
+    if output.rc in (126, 127):
+        return output.text
+    if output.rc:
+        raise ImageError(
+            f"no container starts from {reference.local} here: {output.text}. Look at journalctl "
+            "-u docker.service."
+        )
+    return None
 
 
 def check_runs(
@@ -170,16 +180,17 @@ def check_runs(
     problem = architecture_problem(image, reference, platform.machine())
     if problem:
         raise ImageError(problem)
-    notes = notes_path(image["id"])
-    proven = proven_preloads(files.read(notes))
+    path = notes_path(image["id"])
+    notes = files.read(path)
+    proven = proven_preloads(notes)
     untested = [library for library in module.params["preload"] if library not in proven]
-    if untested and not module.check_mode:
-        reason = prove_preloads(reference, untested, module.params["preload_timeout"])
+    if (untested or notes is None) and not module.check_mode:
+        reason = prove(reference, untested, module.params["proof_timeout"])
         if reason:
-            module.warn(f"{reference.local}: could not test LD_PRELOAD: {reason}")
+            module.warn(f"{reference.local} has no /bin/true, LD_PRELOAD is not tested: {reason}")
         else:
             proven += untested
-            files.write(notes, dump_notes(image["id"], proven))
+            files.write(path, dump_notes(image["id"], proven))
     return [library for library in module.params["preload"] if library in proven]
 
 
@@ -194,7 +205,7 @@ def main() -> None:
             "digest": {"type": "str"},
             "preload": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 3600},
-            "preload_timeout": {"type": "int", "default": 120},
+            "proof_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )

@@ -91,6 +91,14 @@ def test_what_is_no_longer_wanted_goes_and_the_nodes_own_stays(files) -> None:
     assert changes.action == "reload"
 
 
+def test_a_node_without_docker_gets_its_files_first(files) -> None:
+    changes = decide(files, Wanted(["lab:5000"]), Daemon(installed=False))
+    assert changes.changed
+    assert list(changes.files) == [DAEMON_JSON]
+    assert container_engine.diff(changes)[-1]["after"] == "installed and started\n"
+    assert decide(files, Wanted(), Daemon(installed=False)).changed
+
+
 @pytest.mark.parametrize(
     ("daemon", "action"),
     [
