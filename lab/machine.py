@@ -34,6 +34,7 @@ NEEDED = (
     ("iptables", "iptables"),
     ("mmdebstrap", "mmdebstrap"),
     ("ssh-keygen", "openssh-client"),
+    ("strip", "binutils"),
 )
 
 

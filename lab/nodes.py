@@ -17,6 +17,7 @@ from typing import Any
 
 from lab import machine, network, podman
 from lab.emulators import device_tools
+from lab.model import build as model
 from lab.network import INTERFACE, NETWORK, PREFIX
 from lab.paths import LAB, digest, give_to_caller, key_file
 from lab.podman import LABEL
@@ -29,6 +30,8 @@ SHM = "2g"
 
 MANAGERS = {"davinci_manager": 100, "devmm_svm": 101, "hisi_hdc": 102}
 TOOLS_HOME = "usr/local/lib/muster-lab"
+MODELS_HOME = "opt/muster-lab/models"
+SHARED_MARK = "var/lib/muster-lab/shared.digest"
 TOOL_LINKS = {
     "usr/local/bin/npu-smi": f"/{TOOLS_HOME}/npu-smi",
     "usr/local/Ascend/driver/tools/hccn_tool": f"/{TOOLS_HOME}/hccn_tool",
@@ -112,13 +115,26 @@ def seed_files(node: Node) -> dict[str, File]:
     return files
 
 
-def tool_files() -> dict[str, File]:
-    """The emulators: replaced at every `up`, under whatever state a test has set."""
-    return {
+def shared_files() -> dict[str, File]:
+    """Emulators and model: `up` renews them when they differ, whatever state a test has set."""
+    files = {
         f"{TOOLS_HOME}/{file.name}": File(file.read_bytes(), 0o755)
         for file in sorted((LAB / "emulators").iterdir())
         if file.is_file() and file.suffix != ".md"
     }
+    folder = model.ensure()
+    for file in sorted(folder.iterdir()):
+        files[f"{MODELS_HOME}/{folder.name}/{file.name}"] = File(file.read_bytes())
+    files[SHARED_MARK] = File(digest(*(f"{k} {v}" for k, v in sorted(files.items()))).encode())
+    return files
+
+
+def renew_shared_files(node: Node) -> None:
+    files = shared_files()
+    now = podman.podman("exec", node.container, "cat", f"/{SHARED_MARK}", check=False)
+    if now.encode() != files[SHARED_MARK].content:
+        unpack = ["exec", "-i", node.container, "tar", "-C", "/", "-x"]
+        podman.podman(*unpack, stdin=tar_of(files, TOOL_LINKS))
 
 
 def tar_of(files: dict[str, File], links: dict[str, str]) -> bytes:
@@ -219,7 +235,7 @@ def create_node(node: Node, image: str) -> None:
         image,
         "/lib/systemd/systemd",
     )  # fmt: skip
-    seed = tar_of({**seed_files(node), **tool_files()}, TOOL_LINKS)
+    seed = tar_of({**seed_files(node), **shared_files()}, TOOL_LINKS)
     podman.podman("cp", "-", f"{node.container}:/", stdin=seed)
     podman.podman("start", node.container)
 
@@ -266,7 +282,7 @@ def ensure_nodes(nodes: list[Node], image: str) -> None:
     fresh = [node for node in nodes if not is_healthy(node, image)]
     for node in nodes:
         if node not in fresh:
-            podman.podman("cp", "-", f"{node.container}:/", stdin=tar_of(tool_files(), TOOL_LINKS))
+            renew_shared_files(node)
             say(f"  reused {node.name} ({node.address})")
     if not fresh:
         return

