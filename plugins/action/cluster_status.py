@@ -49,9 +49,7 @@ class ActionModule(ActionBase):
                 args["report_file"],
                 {
                     "schema": 1,
-                    "time": datetime.datetime.now(datetime.UTC).isoformat(
-                        timespec="seconds"
-                    ),
+                    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                     "deployment": plan["deployment"],
                     "endpoint": plan["endpoint"],
                     "units": [

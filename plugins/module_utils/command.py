@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,10 @@ def run(argv: list[str], timeout: float) -> Output:
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        # A process stuck in its driver does not even die of that; it is left to the kernel.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=2)
         raise CommandError(f"{' '.join(argv[:3])} did not end within {timeout:g} s") from error
     return Output(process.returncode, stdout, stderr)

@@ -192,10 +192,6 @@ def link_config_path(name: str) -> str:
     return f"{CONFIG_DIR}/{name}.link.json"
 
 
-def link_unit(name: str) -> str:
-    return f"muster-{name}-link.service"
-
-
 def effective(unit: Unit, image_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:
     """What decides how a unit runs, as {name: value}; two equal ones need no restart.
 

@@ -52,7 +52,7 @@ options:
     default: []
   links:
     description:
-      - One entry a replica that has units on several nodes, C({name, listen, port, peers, units}),
+      - Links of the plan for this node, one a replica that has units on several nodes,
         for the agent that restarts its units as one.
     type: list
     elements: dict
@@ -134,9 +134,7 @@ class Host:
 def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
     """The systemd services of units and agents by name; agents first, so that none of them takes
     a deliberate stop for a fault."""
-    return [rank_unit.link_unit(link["name"]) for link in links] + [
-        f"muster-{name}.service" for name in names
-    ]
+    return [link["systemd_unit"] for link in links] + [f"muster-{name}.service" for name in names]
 
 
 def stop(host: Host, services: list[str]) -> list[str]:
@@ -163,7 +161,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
         ]
     for link in links:
         paths += [
-            rank_unit.unit_path(rank_unit.link_unit(link["name"])),
+            rank_unit.unit_path(link["systemd_unit"]),
             rank_unit.link_config_path(link["name"]),
             f"{rank_unit.LINK_STATE_DIR}/{link['name']}.json",
         ]
@@ -208,7 +206,7 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
             0o644,
         )
         host.write(
-            rank_unit.unit_path(rank_unit.link_unit(link["name"])),
+            rank_unit.unit_path(link["systemd_unit"]),
             rank_unit.link_service(link, sys.executable),
             0o644,
         )

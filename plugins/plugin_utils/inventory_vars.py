@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import ipaddress
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import nearest
+from ansible_collections.muster.serving.plugins.plugin_utils.errors import nearest, shown
 
 PREFIX = "muster_"
 
@@ -128,6 +129,13 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "the recipe's",
         "The port on which a head of several nodes awaits its followers.",
+    ),
+    Variable(
+        "muster_link_port",
+        "port",
+        "cluster",
+        "muster_dp_rpc_port + 1",
+        "The port on which the nodes of a replica tell each other of restarts.",
     ),
     Variable(
         "muster_hccl_base_port",
@@ -361,8 +369,14 @@ def _waivers(value: Any) -> Any:
     for item in value:
         _need(isinstance(item, dict) and set(item) == {"check", "reason", "until"}, what)
         _need(all(isinstance(text, str) and text.strip() for text in item.values()), what)
-        _need(re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", item["until"]) is not None, what)
+        _need(_is_date(item["until"]), what)
     return value
+
+
+def _is_date(value: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return datetime.date.fromisoformat(value).isoformat() == value
+    return False
 
 
 def _host_tuning(value: Any) -> Any:
@@ -492,10 +506,8 @@ def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
         try:
             settings.values[name] = _CONVERT[_BY_NAME[name].type](value)
         except ValueError as expected:
-            shown = repr(value)
-            shown = shown if len(shown) <= 60 else shown[:57] + "..."
             settings.wrong.append(name)
-            settings.errors.append(f"{host}: {name} has to be {expected}, not {shown}")
+            settings.errors.append(f"{host}: {name} has to be {expected}, not {shown(value)}")
     return settings
 
 

@@ -41,9 +41,12 @@ _DOCUMENTATION = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
+# Ports that are taken on every node of a replica, not on its head alone.
+_EVERY_NODE = ("hccl", "link")
 _PORT_SETTINGS = {
     "api": "muster_port",
     "dp_rpc": "muster_dp_rpc_port",
+    "link": "muster_link_port",
     "hccl": "muster_hccl_base_port",
 }
 
@@ -147,6 +150,11 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         raise PlanError(errors)
 
     replicas = [nodes[i : i + size] for i in range(0, len(nodes), size)]
+    units = [
+        _unit(recipe, deployment, engine, ports, index, replica, position)
+        for index, replica in enumerate(replicas)
+        for position in range(size)
+    ]
     urls = [f"http://{_host_port(replica[0].address, ports['api'])}/v1" for replica in replicas]
     verify = recipe.get("verify", {}) if said.get("muster_known_answers", True) else {}
     return {
@@ -195,12 +203,33 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             }
             for index, replica in enumerate(replicas)
         ],
-        "units": [
-            _unit(recipe, deployment, engine, ports, index, replica, position)
-            for index, replica in enumerate(replicas)
-            for position in range(size)
-        ],
+        "units": units,
+        "links": _links(cluster, units) if size > 1 else [],
     }
+
+
+def _links(cluster: str, units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the agents that restart the units of a replica of several nodes as one."""
+    links = []
+    for unit in units:
+        name = f"{cluster}-r{unit['replica']}"
+        links.append(
+            {
+                "name": name,
+                "host": unit["host"],
+                "replica": unit["replica"],
+                "listen": unit["address"],
+                "port": unit["ports"]["link"],
+                "peers": [
+                    other["address"]
+                    for other in units
+                    if other["replica"] == unit["replica"] and other is not unit
+                ],
+                "units": [unit["systemd_unit"]],
+                "systemd_unit": f"muster-{name}-link.service",
+            }
+        )
+    return links
 
 
 def _nodes(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[str]]:
@@ -249,11 +278,12 @@ def _ip_or_none(value: Any) -> str | None:
 
 
 def _ports(recipe: Recipe, deployment: Deployment) -> dict[str, Any]:
-    """Return the ports of a head; a follower has those of HCCL alone."""
+    """Return the ports of a head; a follower has those in _EVERY_NODE alone."""
     said = deployment.settings
     ports: dict[str, Any] = {"api": said.get("muster_port", recipe["ports"]["api"])}
     if recipe["nodes"] > 1:
         ports["dp_rpc"] = said.get("muster_dp_rpc_port", recipe["ports"].get("dp_rpc", 29550))
+        ports["link"] = said.get("muster_link_port", ports["dp_rpc"] + 1)
     count = recipe["platform"].get("hccl_ports")
     if count:
         base = said.get("muster_hccl_base_port", HCCL_BASE_PORT)
@@ -375,7 +405,7 @@ def _unit(
         "mounts": _mounts(recipe, deployment, engine, name),
         "env": _env(recipe, engine, ports, replica, node, container["privileged"]),
         "argv": _argv(recipe, deployment, engine, ports, replica, node, ranks),
-        "ports": {kind: port for kind, port in ports.items() if serves or kind == "hccl"},
+        "ports": {kind: port for kind, port in ports.items() if serves or kind in _EVERY_NODE},
         "image": f"{engine.image}@{engine.digest}" if engine.digest else engine.image,
         "install": engine.install,
         "container": container,
@@ -383,6 +413,7 @@ def _unit(
         "restart": recipe["restart"],
         "secret_files": secrets,
         "systemd_unit": f"muster-{name}.service",
+        "api_url": f"http://{_host_port(node.address, ports['api'])}/v1" if serves else None,
     }
 
 
@@ -536,7 +567,10 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
                 "device_nodes": _unique(path for unit in own for path in unit["device_nodes"]),
                 "mounts": _unique(mount for unit in own for mount in unit["mounts"]),
                 "ports": _unique(str(port) for unit in own for port in unit["ports"].values()),
-                "units": [unit["systemd_unit"] for unit in own],
+                "units": [
+                    *(unit["systemd_unit"] for unit in own),
+                    *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
+                ],
             }
     return needs
 

@@ -59,14 +59,29 @@ def test_head_and_follower_differ_in_what_makes_them_one_and_nothing_else() -> N
     assert of_head == of_follower
     assert of_head["data-parallel-address"] == "10.0.0.1"
     assert of_head["data-parallel-rpc-port"] == "2347"
-    assert head["ports"] == {"api": 20004, "dp_rpc": 2347, "hccl": "60000-60031"}
-    assert follower["ports"] == {"hccl": "60000-60031"}
+    assert head["ports"] == {"api": 20004, "dp_rpc": 2347, "link": 2348, "hccl": "60000-60031"}
+    assert follower["ports"] == {"link": 2348, "hccl": "60000-60031"}
     assert follower["env"]["HCCL_IF_IP"] == "10.0.0.2"
     names = ("GLOO_SOCKET_IFNAME", "TP_SOCKET_IFNAME", "HCCL_SOCKET_IFNAME")
     assert {follower["env"][name] for name in names} == {"enp67s0f0np0"}
 
 
+def test_each_node_of_a_pair_links_its_unit_to_the_other() -> None:
+    links = plan(pair())["links"]
+    assert [(link["host"], link["listen"], link["peers"]) for link in links] == [
+        ("c-0", "10.0.0.1", ["10.0.0.2"]),
+        ("c-1", "10.0.0.2", ["10.0.0.1"]),
+    ]
+    assert [link["units"] for link in links] == [
+        ["muster-c-r0-rank0.service"],
+        ["muster-c-r0-rank1.service"],
+    ]
+    assert {link["port"] for link in links} == {2348}
+    assert {link["port"] for link in plan(pair(link_port=9))["links"]} == {9}
+
+
 def test_one_node_needs_no_ports_or_names_for_others() -> None:
+    assert plan(single(interface=None))["links"] == []
     (unit,) = plan(single(interface=None))["units"]
     assert unit["role"] == "single"
     assert unit["ports"] == {"api": 8000, "hccl": "60000-60031"}
@@ -103,9 +118,9 @@ def test_a_larger_replica_deals_ranks_to_nodes_in_order() -> None:
 def test_preflight_learns_what_each_node_has_to_have() -> None:
     needs = planner.needs_of(plan(pair()))
     assert needs["c-1"]["peers"] == ["10.0.0.1"]
-    assert needs["c-0"]["ports"] == ["20004", "2347", "60000-60031"]
+    assert needs["c-0"]["ports"] == ["20004", "2347", "2348", "60000-60031"]
     assert needs["c-0"]["device_count"] == 8
-    assert needs["c-0"]["units"] == ["muster-c-r0-rank0.service"]
+    assert needs["c-0"]["units"] == ["muster-c-r0-rank0.service", "muster-c-r0-link.service"]
     assert "/dev/davinci7" in needs["c-0"]["device_nodes"]
 
 
@@ -331,6 +346,10 @@ REFUSED = {
         view(c=[host(1), host(2, port=9000)]),
         "c-1: muster_port is 9000 and on c-0 not set: it has to be equal on all nodes",
     ),
+    "nodes whose maps disagree": (
+        view(c=[host(1, proxy={"http": "secret"}), host(2, proxy={"http": "other"})]),
+        "c-1: muster_proxy is a map of http and on c-0 a map of http: it has to be equal",
+    ),
     "an image that is none": (pair(image="x@sha256:12"), "muster_image has to be NAME:TAG"),
     "a version out of range": (
         pair(engine_version="0.32.0"),
@@ -430,7 +449,14 @@ YAMLISH = st.recursive(
 )
 NAMES = st.sampled_from(
     [name for name in inventory_vars.cluster_wide() if name != "muster_recipes_path"]
-    + ["muster_cluster", "muster_address", "muster_devices", "muster_waivers", "ansible_host"]
+    + [
+        "muster_cluster",
+        "muster_node",
+        "muster_address",
+        "muster_devices",
+        "muster_waivers",
+        "ansible_host",
+    ]
 )
 
 
