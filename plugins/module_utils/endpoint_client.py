@@ -108,7 +108,10 @@ def _pieces(
 ) -> Iterator[bytes]:
     while not response.isclosed():
         _bound(wire, deadline)
-        yield response.read1(65536)
+        piece = response.read1(65536)
+        if not piece:
+            return
+        yield piece
 
 
 def _bound(wire: socket.socket, deadline: float) -> None:

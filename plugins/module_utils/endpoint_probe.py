@@ -298,7 +298,9 @@ class Prober:
                     problem = problem or outcome
                 tokens = self._read_tokens(engines, before)
         deadline = time.monotonic() + _SETTLE_S
-        while not all(tokens.values()) and time.monotonic() < deadline and not problem:
+        while not (all(tokens.values()) or problem or self._metrics_problem):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.2)
             tokens = self._read_tokens(engines, before)
         self.tokens = tokens

@@ -126,15 +126,16 @@ def collect(
         gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
         if gone is not None:
             checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")), phase)))
-        for register, result in mine.items():
+        for register, module in modules.items():
+            result = mine.get(register)
             if result is None:
                 if gone is None:
-                    text = f"no result of {modules[register]}"
-                    checks.append(_at(host, _unreachable(host, text, phase)))
+                    said = _unreachable(host, f"no result of {module}", phase)
+                    checks.append(_at(host, said))
             elif isinstance(result.get("checks"), list):
                 checks.extend(_at(host, one) for one in result["checks"])
             elif not result.get("unreachable") and not result.get("skipped"):
-                checks.append(_at(host, _broken(modules[register], result, phase)))
+                checks.append(_at(host, _broken(module, result, phase)))
     unique = {tuple(one.items()): one for one in checks}
     return list(unique.values())
 
@@ -353,7 +354,7 @@ def table(checks: Sequence[Check], width: int) -> str:
     if not shown:
         return ""
     heading, *rows = columns([("NODE", "STATUS", "CHECK", "SUBJECT"), *map(_cells, shown)])
-    indent = " " * (max(map(len, hosts)) + 4)
+    indent = " " * heading.index("STATUS")
     lines = [heading]
     for one, row in zip(shown, rows, strict=True):
         lines.append(row)

@@ -8,9 +8,6 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.muster.serving.plugins.module_utils import net_sockets
 from ansible_collections.muster.serving.plugins.module_utils.net_ports import (
     LISTENER,
@@ -28,6 +25,8 @@ from ansible_collections.muster.serving.plugins.module_utils.net_ports import (
 )
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import hccl_port_check
+from hypothesis import given
+from hypothesis import strategies as st
 
 HOME = "127.0.0.1"
 
@@ -90,7 +89,7 @@ def test_the_socket_table_of_the_kernel():
     assert parse_socket_table(ipv6) == [SocketEntry("::", 22, ":: port 0", True, 4713)]
 
 
-def listens(port, address="0.0.0.0"):
+def listens(port, address="0.0.0.0"):  # noqa: S104
     return (SocketEntry(address, port, "", True, port),)
 
 

@@ -4,9 +4,6 @@ import json
 import os
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from ansible_collections.muster.serving.plugins.module_utils import owners
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError
 from ansible_collections.muster.serving.plugins.module_utils.owners import (
@@ -15,6 +12,8 @@ from ansible_collections.muster.serving.plugins.module_utils.owners import (
     parse_cgroup,
     read_owner,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 ID = "4f" * 32
 

@@ -1,0 +1,343 @@
+"""The verdict on all nodes together."""
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.checks import STATUSES, check
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict import (
+    VerdictError,
+    apply_waivers,
+    collect,
+    collect_facts,
+    compare,
+    count,
+    failed_hosts,
+    listing,
+    parse_waivers,
+    pick,
+    sentence,
+    table,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = {"nic": "hccl_nic_check", "npus": "npu_topology_check"}
+TODAY = datetime.date(2026, 11, 21)
+
+
+def on(host, check_id="nic-up", status="failed", subject="eth0", **more):
+    texts = {"observed": "down", "expected": "up", "remedy": "ip link set eth0 up", **more}
+    return {"host": host, **check(check_id, "bare", status, subject, **texts)}
+
+
+def brief(checks):
+    return [(one["host"], one["id"], one["status"]) for one in checks]
+
+
+def test_checks_of_all_hosts_are_collected_in_order():
+    fine = check("nic-up", "bare", "ok", "eth0")
+    results = {
+        "b": {"nic": {"checks": [fine]}, "npus": {"checks": []}},
+        "a": {"nic": {"checks": [fine]}, "npus": {"skipped": True, "changed": False}},
+    }
+    assert brief(collect(["b", "a"], results, MODULES, "bare")) == [
+        ("b", "nic-up", "ok"),
+        ("a", "nic-up", "ok"),
+    ]
+
+
+def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh():
+    text = "Task failed: Failed to connect to the host via ssh: No route to host"
+    results = {"a": {"nic": {"unreachable": True, "msg": text}, "npus": {"skipped": True}}}
+    (one,) = collect(["a"], results, MODULES, "bare")
+    assert (one["id"], one["host"], one["status"]) == ("node-reachable", "a", "failed")
+    assert one["observed"] == "Failed to connect to the host via ssh: No route to host"
+    assert "ansible a -m ping" in one["remedy"]
+
+
+def test_a_host_that_said_nothing_does_not_pass():
+    silent = {"a": {"nic": None, "npus": None}}
+    assert {one["host"] for one in collect(["a", "b"], silent, MODULES, "bare")} == {"a", "b"}
+    results = {"a": {"nic": {"unreachable": True, "msg": "gone"}, "npus": None}}
+    assert len(collect(["a"], results, MODULES, "bare")) == 1
+
+
+@pytest.mark.parametrize(
+    ("result", "check_id", "seen"),
+    [
+        ({"msg": "a bug", "failed": False}, "hccl-nic-check", "a bug"),
+        ({"module_stderr": "Traceback", "rc": 1}, "hccl-nic-check", "Traceback"),
+        ({}, "hccl-nic-check", "without a result"),
+        ({"module_stdout": "/bin/sh: 1: /usr/bin/python3: not found"}, "node-python", "python3"),
+        (
+            {"msg": "ansible-core requires a minimum of Python version 3.8. Current version: 3.6"},
+            "node-python",
+            "3.6",
+        ),
+        ({"msg": "The module interpreter '/x' was not found."}, "node-python", "/x"),
+    ],
+)
+def test_a_module_that_breaks_is_a_failed_check(result, check_id, seen):
+    (one,) = collect(["a"], {"a": {"nic": result}}, MODULES, "bare")
+    assert (one["id"], one["status"]) == (check_id, "failed")
+    assert seen in one["observed"]
+
+
+def test_the_same_trouble_of_two_modules_is_said_once():
+    broken = {"msg": "/usr/bin/python3: not found"}
+    assert len(collect(["a"], {"a": {"nic": broken, "npus": broken}}, MODULES, "bare")) == 1
+
+
+def facts_of(**hosts):
+    return collect_facts(
+        {host: {"nic": {"facts": facts}, "npus": None} for host, facts in hosts.items()}
+    )
+
+
+def compared(facts, groups):
+    return [
+        (one["host"], one["id"], one["status"], one["observed"])
+        for one in compare(facts, groups, "bare")
+    ]
+
+
+def test_two_nodes_that_differ_are_both_named():
+    facts = facts_of(a={"mtu": 9000}, b={"mtu": 1500})
+    assert compared(facts, [["a", "b"]]) == [
+        ("a", "cluster-mtu", "failed", "9000"),
+        ("b", "cluster-mtu", "failed", "1500"),
+    ]
+
+
+def test_of_several_nodes_the_odd_one_is_named():
+    facts = facts_of(
+        a={"driver_version": "25.2.0"},
+        b={"driver_version": "24.1.rc3"},
+        c={"driver_version": "25.2.0"},
+    )
+    seen = compare(facts, [["a", "b", "c"]], "bare")
+    assert brief(seen) == [
+        ("a", "cluster-driver-version", "ok"),
+        ("b", "cluster-driver-version", "failed"),
+        ("c", "cluster-driver-version", "ok"),
+    ]
+    assert seen[1]["expected"].endswith("(25.2.0 on a, c)")
+
+
+def test_replicas_need_not_agree_with_each_other():
+    facts = facts_of(a={"mtu": 9000}, b={"mtu": 1500})
+    assert compared(facts, [["a"], ["b"]]) == []
+
+
+def test_what_a_node_does_not_know_or_has_twofold_is_not_compared():
+    facts = facts_of(a={"npu_tls": [0], "mtu": None}, b={"npu_tls": [0, 1]}, c={"npu_tls": []})
+    assert compared(facts, [["a", "b", "c", "d"]]) == []
+
+
+def test_tls_switches_of_two_nodes():
+    facts = facts_of(a={"npu_tls": [0]}, b={"npu_tls": [1]})
+    assert [status for _host, _id, status, _seen in compared(facts, [["a", "b"]])] == [
+        "failed",
+        "failed",
+    ]
+
+
+def test_an_address_on_two_nodes_is_named_on_both():
+    facts = facts_of(
+        a={"npu_addresses": ["29.0.0.1", "29.0.0.2"]},
+        b={"npu_addresses": ["29.0.0.2"]},
+        c={"npu_addresses": ["29.0.0.3"]},
+    )
+    # Over all nodes, since replicas share the fabric.
+    seen = compare(facts, [["a"], ["b"], ["c"]], "bare")
+    assert brief(seen) == [
+        ("a", "cluster-npu-address", "failed"),
+        ("b", "cluster-npu-address", "failed"),
+        ("c", "cluster-npu-address", "ok"),
+    ]
+    assert (seen[0]["subject"], seen[0]["observed"]) == ("29.0.0.2", "b has it too")
+
+
+def waiver(until="2026-12-31", check_id="nic-up", **more):
+    return {"check": check_id, "reason": "cable ordered", "until": until, **more}
+
+
+def test_a_waiver_holds_until_its_date_for_its_host_and_check():
+    waivers = parse_waivers({"a": [waiver("2026-11-21")], "b": []})
+    checks = [on("a"), on("a", "nic-mtu"), on("b")]
+    judged, expired = apply_waivers(checks, waivers, TODAY)
+    assert [one["status"] for one in judged] == ["waived", "failed", "failed"]
+    assert judged[0]["waiver"] == "waived until 2026-11-21: cable ordered"
+    assert expired == []
+
+
+def test_an_expired_waiver_is_ignored_and_said():
+    waivers = parse_waivers({"a": [waiver("2026-11-20")]})
+    judged, expired = apply_waivers([on("a"), on("a", subject="eth1")], waivers, TODAY)
+    assert [one["status"] for one in judged] == ["failed", "failed"]
+    assert expired == ["a: the waiver of nic-up ran out on 2026-11-20 (cable ordered)"]
+    # Nobody misses it when its check is fine.
+    assert apply_waivers([on("a", status="ok")], waivers, TODAY)[1] == []
+
+
+def test_what_is_fine_or_pending_needs_no_waiver():
+    waivers = parse_waivers({"a": [waiver()]})
+    for status in ("ok", "pending"):
+        assert apply_waivers([on("a", status=status)], waivers, TODAY)[0] == [
+            on("a", status=status)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"check": "nic-up", "reason": "r"}, "needs until"),
+        (waiver("soon"), "needs until"),
+        ({"reason": "r", "until": "2026-12-31"}, "needs check"),
+        (waiver(reason=""), "needs check"),
+    ],
+)
+def test_a_waiver_without_its_parts_is_refused(wrong, said):
+    with pytest.raises(VerdictError, match=f"^a: .*{said}"):
+        parse_waivers({"a": [wrong]})
+
+
+def test_counts_and_sentence():
+    checks = [on("a"), on("b", status="ok"), on("b", status="pending")]
+    assert count(checks) == {**dict.fromkeys(STATUSES, 0), "failed": 1, "ok": 1, "pending": 1}
+    assert failed_hosts(checks) == ["a"]
+    assert sentence("preflight", checks) == (
+        "preflight: 3 checks on 2 nodes: 1 failed, 1 pending, 1 ok"
+    )
+
+
+def test_the_table_has_each_fault_with_its_remedy_by_host():
+    checks = [
+        on("b", status="pending", remedy="prepare does it"),
+        on("b", "nic-mtu", observed="1500", expected="9000", remedy="raise it"),
+        on("a", status="ok"),
+    ]
+    assert table(checks, 80).splitlines() == [
+        "  NODE  STATUS   CHECK    SUBJECT",
+        "  b     failed   nic-mtu  eth0",
+        "        seen     1500",
+        "        expected 9000",
+        "        remedy   raise it",
+        "  b     pending  nic-up   eth0",
+        "        seen     down",
+        "        expected up",
+        "        remedy   prepare does it",
+    ]
+    assert table([on("a", status="ok")], 80) == ""
+
+
+def test_long_texts_are_wrapped_under_themselves():
+    text = table([on("a", observed="word " * 40)], 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert text.count("word") == 40
+
+
+words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=12)
+
+
+@given(
+    st.lists(
+        st.builds(
+            on,
+            words,
+            check_id=words,
+            status=st.sampled_from(STATUSES),
+            subject=words,
+            observed=words,
+            remedy=words,
+        )
+    ),
+    st.integers(1, 200),
+)
+def test_a_table_loses_nothing(checks, width):
+    text = table(checks, width)
+    for one in checks:
+        assert one["status"] == "ok" or all(
+            one[part] in text for part in ("host", "id", "subject", "observed", "remedy")
+        )
+
+
+def test_results_worth_showing_are_picked_and_listed():
+    results = {"a": {"e": {"answer": "Hi", "tokens": {"0": 3, "1": 4}, "empty": {}}, "f": None}}
+    shown = pick({**results, "b": {"e": None}}, ["answer", "tokens", "empty", "absent"])
+    assert shown == {"a": {"answer": "Hi", "tokens": {"0": 3, "1": 4}}}
+    assert listing(shown, 80).splitlines() == [
+        "  a",
+        "    answer           Hi",
+        "    tokens           0: 3; 1: 4",
+    ]
+
+
+# The whole role, in a real play
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role:
+        name: muster.serving.preflight
+      vars:
+        preflight_address: 127.0.0.1
+        preflight_interface: "{{ 'no-such-nic' if inventory_hostname == 'wrong' else none }}"
+        preflight_ports: [1]
+        preflight_report_file: "{{ report }}"
+        preflight_waivers: "{{ waivers }}"
+"""
+WAIVERS = {
+    host: [{"check": check_id, "reason": "a test", "until": "2099-01-01"}]
+    for host, check_id in {"right": "nic-kind", "gone": "node-reachable"}.items()
+}
+
+
+def play(tmp_path, **variables):
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {
+        "right": local,
+        "wrong": local,
+        "mute": {**local, "ansible_python_interpreter": "/no/such/python3"},
+        "gone": {"ansible_host": "127.0.0.1", "ansible_port": 1},
+    }
+    (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(PLAY)
+    report = tmp_path / "out" / "preflight.json"
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("-i", tmp_path / "inventory.json", tmp_path / "play.yml"),
+            *("-e", json.dumps({"report": str(report), **variables})),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done, json.loads(report.read_text())
+
+
+def test_one_bad_node_of_each_kind_in_one_run(tmp_path):
+    done, report = play(tmp_path, waivers=WAIVERS)
+    assert done.returncode == 2, done.stdout + done.stderr
+    failed = {(one["host"], one["id"]) for one in report["checks"] if one["status"] == "failed"}
+    waived = {(one["host"], one["id"]) for one in report["checks"] if one["status"] == "waived"}
+    assert failed == {("wrong", "nic-exists"), ("mute", "node-python")}
+    assert waived == {("right", "nic-kind"), ("gone", "node-reachable")}
+    assert report["failed_hosts"] == ["wrong", "mute"]
+    assert report["passed"] is False
+    # An unreachable node is tried once; each further task would cost a time-out.
+    assert done.stdout.count("UNREACHABLE!") == 1
+    # The table stands there once, before the failure.
+    assert done.stdout.count("set muster_interface: lo") == 1
+    assert "a test" in done.stdout
