@@ -126,13 +126,13 @@ def collect(
         gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
         if gone is not None:
             checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")), phase)))
+        silent = [module for register, module in modules.items() if mine.get(register) is None]
+        if silent and gone is None:
+            text = f"no result of {', '.join(dict.fromkeys(silent))}"
+            checks.append(_at(host, _unreachable(host, text, phase)))
         for register, module in modules.items():
-            result = mine.get(register)
-            if result is None:
-                if gone is None:
-                    said = _unreachable(host, f"no result of {module}", phase)
-                    checks.append(_at(host, said))
-            elif isinstance(result.get("checks"), list):
+            result = mine.get(register) or {"skipped": True}
+            if isinstance(result.get("checks"), list):
                 checks.extend(_at(host, one) for one in result["checks"])
             elif not result.get("unreachable") and not result.get("skipped"):
                 checks.append(_at(host, _broken(module, result, phase)))

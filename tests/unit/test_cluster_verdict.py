@@ -63,7 +63,9 @@ def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh
 
 def test_a_host_that_said_nothing_does_not_pass():
     silent = {"a": {"nic": None, "npus": None}}
-    assert {one["host"] for one in collect(["a", "b"], silent, MODULES, "bare")} == {"a", "b"}
+    checks = collect(["a", "b"], silent, MODULES, "bare")
+    assert brief(checks) == [("a", "node-reachable", "failed"), ("b", "node-reachable", "failed")]
+    assert checks[0]["observed"] == "no result of hccl_nic_check, npu_topology_check"
     results = {"a": {"nic": {"unreachable": True, "msg": "gone"}, "npus": None}}
     assert len(collect(["a"], results, MODULES, "bare")) == 1
 
@@ -73,7 +75,7 @@ def test_a_host_that_said_nothing_does_not_pass():
     [
         ({"msg": "a bug", "failed": False}, "hccl-nic-check", "a bug"),
         ({"module_stderr": "Traceback", "rc": 1}, "hccl-nic-check", "Traceback"),
-        ({}, "hccl-nic-check", "without a result"),
+        ({"rc": 1}, "hccl-nic-check", "without a result"),
         ({"module_stdout": "/bin/sh: 1: /usr/bin/python3: not found"}, "node-python", "python3"),
         (
             {"msg": "ansible-core requires a minimum of Python version 3.8. Current version: 3.6"},
@@ -84,7 +86,7 @@ def test_a_host_that_said_nothing_does_not_pass():
     ],
 )
 def test_a_module_that_breaks_is_a_failed_check(result, check_id, seen):
-    (one,) = collect(["a"], {"a": {"nic": result}}, MODULES, "bare")
+    (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "hccl_nic_check"}, "bare")
     assert (one["id"], one["status"]) == (check_id, "failed")
     assert seen in one["observed"]
 
