@@ -162,8 +162,8 @@ def prove(reference: Reference, libraries: list[str], timeout: float) -> str | N
     missing = missing_preloads(output.stderr, libraries)
     if missing:
         raise ImageError(preload_problem(reference, missing))
-    # Docker's own codes: the command cannot be invoked, or is not in the image.
-    if output.rc in (126, 127):
+    # Docker's codes alone do not tell a missing command from a runtime that fails.
+    if output.rc in (126, 127) and 'exec: "/bin/true"' in output.stderr:
         return output.text
     if output.rc:
         raise ImageError(
