@@ -131,7 +131,9 @@ def collect(
             text = f"no result of {', '.join(dict.fromkeys(silent))}"
             checks.append(_at(host, _unreachable(host, text, phase)))
         for register, module in modules.items():
-            result = mine.get(register) or {"skipped": True}
+            result = mine.get(register)
+            if result is None:
+                continue
             if isinstance(result.get("checks"), list):
                 checks.extend(_at(host, one) for one in result["checks"])
             elif not result.get("unreachable") and not result.get("skipped"):
