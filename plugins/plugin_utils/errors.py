@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+from typing import Any, Iterable
 
 
 class PlanError(Exception):
@@ -26,3 +26,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if len(known) <= 12:
         return f"known: {', '.join(known) or 'none'}"
     return "no known name is close to it"
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message can hold it: short, and a map without what may be secret."""
+    if isinstance(value, dict):
+        return f"a map of {', '.join(map(str, value)) or 'nothing'}"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

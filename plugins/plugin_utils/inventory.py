@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils import inventory_vars
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError, shown
 
 View = Mapping[str, Mapping[str, Any]]
 
@@ -96,8 +96,8 @@ def read_deployment(view: View, cluster: str) -> tuple[Deployment, list[str]]:
         other = next((host for host in said if said[host] != said[first]), None)
         if other:
             errors.append(
-                f"{other}: {name} is {_show(said[other])} and on {first} {_show(said[first])}: it "
-                "has to be equal on all nodes of a cluster; set it for the inventory group"
+                f"{other}: {name} is {_state(said[other])} and on {first} {_state(said[first])}: "
+                "it has to be equal on all nodes of a cluster; set it for the inventory group"
             )
         if said.get(first) is not None:
             settings[name] = said[first]
@@ -139,8 +139,5 @@ def _node_vars(view: View, host: str, values: Mapping[str, Any]) -> dict[str, An
     return {**values, "ansible_host": view["hostvars"].get(host, {}).get("ansible_host")}
 
 
-def _show(value: Any) -> str:
-    if value is None:
-        return "not set"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def _state(value: Any) -> str:
+    return "not set" if value is None else shown(value)

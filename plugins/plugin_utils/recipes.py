@@ -27,30 +27,31 @@ ADDING_LISTS = ("features", "figures", "mounts", "rules", "warnings")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
-def flag_name(key: str) -> str:
-    """Spell a flag as the plan does: without dashes in front, hyphens inside."""
-    return key.replace("_", "-")
-
-
 def normalise_args(args: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Spell all flags of one layer alike; two spellings of one flag are an error."""
     result: dict[str, Any] = {}
     for key, value in args.items():
-        name = flag_name(key)
+        name = key.replace("_", "-")
         if name in result:
             raise PlanError([f"{where}: {key} is given twice, with hyphens and underscores"])
         result[name] = value
     return result
 
 
-def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay one map over another: maps merge, null stays as the mark of removal."""
+def overlay(
+    base: Mapping[str, Any], top: Mapping[str, Any], adding: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Lay one map over another: maps merge, lists of the given names add up.
+
+    Null stays, as the mark of removal.
+    """
     result = dict(base)
     for key, value in top.items():
         old = result.get(key)
         if isinstance(value, Mapping) and isinstance(old, Mapping):
-            result[key] = overlay(old, value)
-        elif key in ADDING_LISTS and isinstance(value, list) and isinstance(old, list):
+            # The keys inside a flag's value are the engine's own.
+            result[key] = overlay(old, value, () if key in ("args", "env") else adding)
+        elif key in adding and isinstance(value, list) and isinstance(old, list):
             result[key] = old + [item for item in value if item not in old]
         else:
             result[key] = value
@@ -100,7 +101,8 @@ class RecipeBook:
             raise PlanError(
                 [f"recipe {name} has no variant {chosen!r}: {nearest(chosen, variants)}"]
             )
-        merged = overlay(merged, {k: v for k, v in variants[chosen].items() if k != "summary"})
+        over = {key: value for key, value in variants[chosen].items() if key != "summary"}
+        merged = overlay(merged, over, ADDING_LISTS)
         complete = {"$defs": self.schema["$defs"], "$ref": "#/$defs/complete"}
         self._validate(merged, complete, f"{name} (variant {chosen})")
         return {**merged, "name": name, "variant": chosen}
@@ -113,10 +115,10 @@ class RecipeBook:
         result: dict[str, Any] = {}
         for base in document.pop("extends", []):
             try:
-                result = overlay(result, self._merged(base, (*below, name)))
+                result = overlay(result, self._merged(base, (*below, name)), ADDING_LISTS)
             except FileNotFoundError:
                 raise PlanError([f"{path}: extends {base!r}, for which there is no file"]) from None
-        return overlay(result, document)
+        return overlay(result, document, ADDING_LISTS)
 
     def _read(self, name: str) -> tuple[str, dict[str, Any]]:
         for folder in self.folders:
@@ -178,6 +180,8 @@ def _explain(error: Any) -> Iterable[str]:
             yield f"{f'{here}.' if here else ''}{key} is an unknown key: {nearest(key, known)}"
     elif error.validator == "required":
         yield f"{at}{error.message.replace(' is a required property', ' is missing')}"
+    elif error.validator == "not":
+        yield f"{at}has no place here"
     else:
         yield f"{at}{error.message}"
 

@@ -12,7 +12,7 @@ import re
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils import versions
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import nearest
+from ansible_collections.muster.serving.plugins.plugin_utils.errors import nearest, shown
 
 _FLAG = re.compile(r"[a-z0-9][a-z0-9-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -65,13 +65,16 @@ def check_flags(args: Mapping[str, Any], types: Mapping[str, str], source: str) 
     errors = []
     for name, value in args.items():
         if not _FLAG.fullmatch(name):
-            errors.append(f"{source}: {name!r} is no flag: write it without its leading dashes")
+            errors.append(
+                f"{source}: {name!r} is no flag: write the long name without its dashes, as in "
+                "max-num-seqs"
+            )
         elif name in COMPUTED:
             errors.append(f"{source}: {name} is what the plan computes: {COMPUTED[name]}")
         elif value is not None:
             expected = _wrong_type(value, types.get(name))
             if expected:
-                errors.append(f"{source}: {name} has to be {expected}, not {_show(value)}")
+                errors.append(f"{source}: {name} has to be {expected}, not {shown(value)}")
     return errors
 
 
@@ -135,11 +138,6 @@ def _holding(
 
 def _is_map(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _is_number(value: Any) -> bool:

@@ -12,13 +12,12 @@ from typing import Callable, Tuple
 Key = Tuple[Tuple[int, ...], Tuple[int, int], int]
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+){0,3})(?:rc(\d+))?(?:\.post(\d+))?(?:\+[A-Za-z0-9.]+)?")
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<)\s*(\S+)")
+_CLAUSE = re.compile(r"(>=|<=|==|!=|<)\s*(\S+)")
 _COMPARE: dict[str, Callable[[Key, Key], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
     "==": operator.eq,
     "!=": operator.ne,
-    ">": operator.gt,
     "<": operator.lt,
 }
 

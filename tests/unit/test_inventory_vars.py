@@ -37,7 +37,12 @@ WRONG = {
     "muster_restart": ["later", ["now"]],
     "muster_engine_env": [{"A": 1}, {"A": "x\0"}, []],
     "muster_engine_args": ["--seed 1", {1: 2}],
-    "muster_waivers": [{}, [{}], [{"check": "a", "reason": "", "until": "2026-01-01"}]],
+    "muster_waivers": [
+        {},
+        [{}],
+        [{"check": "a", "reason": "", "until": "2026-01-01"}],
+        [{"check": "a", "reason": "b", "until": "2026-02-30"}],
+    ],
     "muster_host_tuning": [
         {"sysctls": {}},
         {"cpu_governor": "On Demand"},
@@ -67,6 +72,12 @@ def test_wrong_values_are_named(name: str, value: Any) -> None:
     assert read.values == {}
     assert read.wrong == [name]
     assert read.errors[0].startswith(f"h: {name} has to be ")
+
+
+def test_a_message_shows_no_values_of_a_map() -> None:
+    read = read_settings("h", {"muster_proxy": {"http": "http://user:secret@proxy", "https": 1}})
+    assert "https is not, not a map of http, https" in read.errors[0]
+    assert "secret" not in read.errors[0]
 
 
 def test_null_is_unset_and_a_failed_template_says_why() -> None:

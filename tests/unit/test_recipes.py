@@ -114,6 +114,7 @@ def test_an_unknown_key_is_named_with_its_place_and_its_neighbour(own: Any) -> N
         ("summary: x\n", "mine/a2 (variant default): 'engine' is missing"),
         ("args: {a-b: 1, a_b: 2}\n", "twice, with hyphens and underscores"),
         ("env: {A: 1}\n", "env.A: 1 is not of type 'string', 'null'"),
+        ("variants: {a: {extends: []}}\n", "variants.a.extends: has no place here"),
         ("env: {1: a}\n", "all keys have to be text"),
         ("verify: {max_repetition: .nan}\n", "JSON has no form for"),
     ],
