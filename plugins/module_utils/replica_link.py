@@ -259,8 +259,6 @@ def _follow(
         # units lived until now. Were it not told, we would restart alone.
         memory.crash = units[names[0]].invocation
         memory.crashed_at = now
-    for address in first:
-        memory.seen[address] = ahead[address].crash
     cause = "by hand" if by_hand else "after a crash"
     why = f"{', '.join(first)} restarted the replica ({cause})"
     return _enter(memory, top, by_hand, names, now, why)
@@ -314,11 +312,12 @@ def _half_replica(
     if not failed or not running:
         return []
     memory.halted = sorted({*memory.halted, *running})
-    memory.pending = [name for name in memory.pending if name not in running]
+    # A restart that is still to come is no longer asked for; should it come, it is ours.
+    memory.accepted = True
     memory.asked_at = now
     why = (
         f"generation {memory.generation}: failed for good: {', '.join(sorted(failed))}; a half "
-        "replica serves nobody; start the failed unit and the others follow"
+        "replica serves nobody; systemctl reset-failed and start there, and the others follow"
     )
     return [Action("stop", tuple(running), why)]
 
@@ -693,7 +692,9 @@ class Agent:
         try:
             self._call(action.verb, *options, "--", *action.units)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
-            log(f"{action.verb} {' '.join(action.units)} did not work: {error}")
+            # A unit that is not loaded has no failure to reset.
+            if action.verb != "reset-failed" or "not loaded" not in str(error):
+                log(f"{action.verb} {' '.join(action.units)} did not work: {error}")
             return
         if action.verb == "restart" and self.memory is not None:
             self.memory = dataclasses.replace(self.memory, accepted=True)

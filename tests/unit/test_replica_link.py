@@ -86,6 +86,14 @@ PENDING = remembering(generation=1, pending=[A], accepted=True, asked_at=NOW - 2
             1,
             ["note"],
         ),
+        (
+            "a crash is no new try for what failed for good",
+            {A: AGAIN, B: FAILED},
+            {},
+            MEMORY,
+            1,
+            ["note", f"stop {A}"],
+        ),
         ("a crash is not over", CRASHED, {P1: PEER._replace(generation=4)}, MEMORY, 0, []),
         ("a stop is not over", STOPPING, {P1: PEER._replace(generation=4)}, MEMORY, 0, []),
         ("both sides crashed", AGAIN, {P1: PEER._replace(generation=1)}, MEMORY, 1, ["note"]),
@@ -177,6 +185,22 @@ PENDING = remembering(generation=1, pending=[A], accepted=True, asked_at=NOW - 2
         ),
         ("halted, a crash elsewhere", STOPPED, {P1: PEER._replace(generation=4)}, HALTED, 3, []),
         (
+            "halted, a peer crashed unheard",
+            STOPPED,
+            {P1: PEER._replace(generation=3, crash="x", crashed_at=900.0)},
+            HALTED,
+            3,
+            [],
+        ),
+        (
+            "our restart passes through failed and a peer crashed again",
+            FAILED,
+            {P1: PEER._replace(generation=2)},
+            PENDING,
+            2,
+            [f"restart {A}"],
+        ),
+        (
             "halted, the failed one was started by hand",
             STOPPED,
             {P1: PEER._replace(generation=4, by_hand=True)},
@@ -254,6 +278,8 @@ def test_a_crash_is_dated_when_the_unit_went_down() -> None:
     memory, _ = decided(CRASHED, now=NOW)
     memory, _ = decided(AGAIN, memory=memory, now=NOW + 8)
     assert (memory.crashed_at, memory.entered_at) == (NOW, NOW + 8)
+    memory, _ = decided(AGAIN._replace(invocation="newer"), memory=memory, now=NOW + 60)
+    assert memory.crashed_at == NOW + 60
 
 
 def test_an_unheard_crash_is_looked_at_once() -> None:
@@ -290,6 +316,32 @@ def test_a_stop_that_systemd_never_got_is_given_again() -> None:
     assert commands == [f"stop {A}"]
     assert decided(RUNNING, peers, memory, now=NOW + GRACE_S - 1)[1] == []
     assert decided(RUNNING, peers, memory, now=NOW + GRACE_S)[1] == [f"stop {A}"]
+
+
+def test_a_restart_that_a_stop_overtakes_is_no_start_by_hand() -> None:
+    peers = {P1: PEER._replace(state="failed", generation=1)}
+    memory = dataclasses.replace(PENDING, accepted=False)
+    memory, commands = decided(STOPPING, peers, memory)
+    assert commands == [f"stop {A}"]
+    started_and_stopped = STOPPED._replace(invocation="new")
+    memory, commands = decided(started_and_stopped, peers, memory, now=NOW + 2)
+    assert (memory.generation, commands) == (1, [])
+    memory, commands = decided(started_and_stopped, peers, memory, now=NOW + GRACE_S)
+    assert (state_of(memory, {A: started_and_stopped}), commands) == ("stopped", [])
+
+
+def test_a_restart_that_a_stop_cancels_is_not_asked_for_again() -> None:
+    peers = {P1: PEER._replace(state="failed", generation=1)}
+    memory, _ = decided(STOPPING, peers, dataclasses.replace(PENDING, accepted=False))
+    memory, commands = decided(STOPPED, peers, memory, now=NOW + GRACE_S)
+    assert (state_of(memory, {A: STOPPED}), commands) == ("stopped", [])
+
+
+def test_what_the_operator_stops_after_a_halt_stays_stopped() -> None:
+    memory, _ = decided(STOPPED, {P1: PEER._replace(generation=4, by_hand=True)}, HALTED)
+    memory, _ = decided(BY_HAND, memory=memory)
+    stopped = BY_HAND._replace(active="inactive", sub="dead")
+    assert decided(stopped, {P1: PEER._replace(generation=5)}, memory)[1] == []
 
 
 def test_the_reason_names_unit_peer_and_generation() -> None:
@@ -541,7 +593,7 @@ class Node:
 
     def answer(self) -> dict:
         try:
-            with urllib.request.urlopen(self.url, timeout=2) as response:  # noqa: S310
+            with urllib.request.urlopen(self.url, timeout=2) as response:
                 return json.load(response)
         except OSError:
             return {}
