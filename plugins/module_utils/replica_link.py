@@ -121,6 +121,8 @@ class Memory:
     asked_at: float = 0.0
     # Units that we stopped because the replica has failed elsewhere.
     halted: list[str] = dataclasses.field(default_factory=list)
+    # Units that were last seen failed or stopped: systemd begins no new life of these by itself.
+    resting: list[str] = dataclasses.field(default_factory=list)
     # When a unit was first seen going down by itself.
     down_at: float | None = None
     # Our last restart that nobody ordered: the life it began, and when the one before had ended.
@@ -169,6 +171,7 @@ def decide(
         return memory, actions
     actions += _own_restarts(memory, units, ours, now, rebooted)
     memory.down_at = None
+    memory.resting = [name for name, unit in units.items() if unit.failed or unit.stopped]
     actions += _follow(memory, units, ours, now)
     actions += _unheard_crashes(memory, units, ours, now)
     actions += _half_replica(memory, units, ours, now)
@@ -218,7 +221,7 @@ def _own_restarts(
     ]
     if not changed:
         return []
-    by_hand = not any(units[name].restarts for name in changed)
+    by_hand = all(name in memory.resting or units[name].restarts == 0 for name in changed)
     top = max([memory.generation] + [peer.generation for peer in peers.values()])
     # By hand means everybody, also those who gave up at the present generation. Otherwise sides
     # that went down together agree on one generation.
@@ -444,6 +447,7 @@ def parse_memory(text: str) -> Memory:
         "seen": dict,
         "pending": list,
         "halted": list,
+        "resting": list,
     }
     for required in ("start_id", "boot_id", "generation", "invocations"):
         _field(value, required, kinds.get(required, str))

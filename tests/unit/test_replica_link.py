@@ -183,6 +183,14 @@ PENDING = remembering(generation=1, pending=[A], accepted=True, asked_at=NOW - 2
             4,
             ["note"],
         ),
+        (
+            "failed here, started by hand here, and crashed before it was seen",
+            AGAIN,
+            {P1: PEER._replace(generation=3)},
+            remembering(generation=3, resting=[A]),
+            4,
+            ["note"],
+        ),
         ("halted, a crash elsewhere", STOPPED, {P1: PEER._replace(generation=4)}, HALTED, 3, []),
         (
             "halted, a peer crashed unheard",
@@ -272,6 +280,15 @@ def test_a_reboot_is_a_restart_of_the_replica_with_a_new_budget() -> None:
     # Both sides of a power cut agree.
     memory, _ = decided(BY_HAND, {P1: PEER._replace(generation=1)}, boot_id="next", now=30.0)
     assert memory.generation == 1
+
+
+@pytest.mark.parametrize("rest", [FAILED, STOPPED])
+def test_a_start_by_hand_that_crashes_unseen_is_still_one(rest) -> None:
+    memory, _ = decided(rest)
+    memory, _ = decided(AGAIN, memory=memory)
+    assert memory.by_hand
+    memory, _ = decided(AGAIN._replace(invocation="newer"), memory=memory)
+    assert not memory.by_hand
 
 
 def test_a_crash_is_dated_when_the_unit_went_down() -> None:
@@ -654,7 +671,7 @@ def test_agents_restart_the_replica_as_one(pair) -> None:
     eventually(pair, lambda: head.answer().get("state") == "stopped")
     assert "failed for good: peer 127.0.0.2" in head.journal.read_text()
 
-    follower.set(ActiveState="active", SubState="running", InvocationID="by-hand", NRestarts=0)
+    follower.set(NRestarts=0, SubState="running", ActiveState="active", InvocationID="by-hand")
     eventually(pair, lambda: {n.answer().get("generation") for n in pair} == {2})
     eventually(pair, lambda: {n.answer().get("state") for n in pair} == {"running"})
     assert (head.restarts(), follower.restarts()) == (2, 0)

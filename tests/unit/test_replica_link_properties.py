@@ -258,7 +258,9 @@ def test_converges_and_restarts_no_more_than_it_must(seed, sizes, loss, events) 
             replica.counted()
         elif kind == "deaf":
             node.deaf_until = replica.now + 30
-        elif kind == "forget" and all(n.deaf_until < replica.now for n in replica.nodes):
+        elif kind == "forget" and all(
+            n.deaf_until < replica.now and not n.down(replica.now) for n in replica.nodes
+        ):
             # What nobody has heard yet would be lost with it, as would what comes before the
             # agent looks again.
             replica.run(10)
