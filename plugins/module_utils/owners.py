@@ -13,7 +13,7 @@ from typing import Collection, NamedTuple
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 
 # docker-<id>.scope and libpod-<id>.scope (systemd driver), /docker/<id> (cgroupfs driver).
-_CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:/|$)")
+_CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 _UNIT = re.compile(r"/([^/]+\.service)(?:/|$)")
 
 
@@ -45,13 +45,19 @@ class Owner(NamedTuple):
         return self.unit in units or (bool(self.container) and f"{self.container}.service" in units)
 
 
-def parse_cgroup(text: str) -> tuple[str, str]:
-    """The innermost systemd unit and the container id in the text of C(/proc/PID/cgroup)."""
+def parse_cgroup(text: str, node: str = "") -> tuple[str, str]:
+    """The innermost systemd unit and the container id in the text of C(/proc/PID/cgroup).
+
+    Args:
+        text: The control groups of the process.
+        node: Those of process 1. A node may be a container itself; that one is not the process's.
+    """
+    outer = set(_CONTAINER_ID.findall(node))
     unit = container_id = ""
     for line in text.splitlines():
         path = line.split(":", 2)[-1]
         found_units = _UNIT.findall(path)
-        found_ids = _CONTAINER_ID.findall(path)
+        found_ids = [one for one in _CONTAINER_ID.findall(path) if one not in outer]
         unit = unit or (found_units[-1] if found_units else "")
         container_id = container_id or (found_ids[-1] if found_ids else "")
     return unit, container_id
@@ -59,7 +65,8 @@ def parse_cgroup(text: str) -> tuple[str, str]:
 
 def read_owner(pid: int, proc: Path = Path("/proc"), docker_root: Path | None = None) -> Owner:
     """What is known about a process; it may have ended meanwhile."""
-    unit, container_id = parse_cgroup(_read(proc / str(pid) / "cgroup"))
+    node = _read(proc / "1" / "cgroup")
+    unit, container_id = parse_cgroup(_read(proc / str(pid) / "cgroup"), node)
     return Owner(
         pid=pid,
         name=_read(proc / str(pid) / "comm").strip(),

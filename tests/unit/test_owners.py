@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ID = "4f" * 32
+OTHER = "5a" * 32
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,14 @@ ID = "4f" * 32
 )
 def test_unit_and_container_of_a_control_group(text, unit, container):
     assert parse_cgroup(text) == (unit, container)
+
+
+def test_a_node_that_is_a_container_is_not_taken_for_the_holder():
+    node = f"1:name=systemd:/libpod-{OTHER}/init.scope\n0::/\n"
+    inside = f"1:name=systemd:/libpod-{OTHER}/system.slice/old-vllm.service\n0::/\n"
+    assert parse_cgroup(inside, node) == ("old-vllm.service", "")
+    nested = f"1:name=systemd:/libpod-{OTHER}/docker/{ID}\n0::/\n"
+    assert parse_cgroup(nested, node) == ("", ID)
 
 
 @given(st.text())
