@@ -25,7 +25,8 @@ class Output:
     @property
     def text(self) -> str:
         """What an operator would have seen, for a message."""
-        return (self.stderr.strip() or self.stdout.strip() or f"exit code {self.rc}").strip()
+        said = self.stderr.strip() or self.stdout.strip() or f"exit code {self.rc}"
+        return said.rstrip(".")
 
 
 def run(argv: list[str], timeout: float) -> Output:
