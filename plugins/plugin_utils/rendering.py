@@ -17,17 +17,24 @@ from ansible_collections.muster.serving.plugins.plugin_utils.errors import neare
 _FLAG = re.compile(r"[a-z0-9][a-z0-9-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# Flags that say what the plan computes, and what to set in their place.
-COMPUTED = {
+# Flags that nobody sets, since the plan computes what they say, and what to do in their place.
+REFUSED = {
     "api-key": "set muster_api_key_file",
     "data-parallel-address": "set muster_address of the head",
+    "data-parallel-external-lb": "the plan makes one head with headless followers",
+    "data-parallel-hybrid-lb": "the plan makes one head with headless followers",
     "data-parallel-rank": "the plan numbers the ranks",
     "data-parallel-rpc-port": "set muster_dp_rpc_port",
     "data-parallel-size-local": "the plan deals the ranks to the nodes",
     "data-parallel-start-rank": "the plan numbers the ranks",
+    "hf-token": "a secret does not belong into a command line",
     "headless": "the plan makes the followers headless",
     "host": "set muster_address",
+    "master-addr": "the plan joins nodes by data parallelism",
     "model": "set muster_model_path",
+    "nnodes": "the plan joins nodes by data parallelism",
+    "node-rank": "the plan joins nodes by data parallelism",
+    "pipeline-parallel-size": "the plan places tensor, data and context parallel ranks alone",
     "port": "set muster_port",
     "served-model-name": "set muster_served_model_name",
 }
@@ -69,8 +76,8 @@ def check_flags(args: Mapping[str, Any], types: Mapping[str, str], source: str) 
                 f"{source}: {name!r} is no flag: write the long name without its dashes, as in "
                 "max-num-seqs"
             )
-        elif name in COMPUTED:
-            errors.append(f"{source}: {name} is what the plan computes: {COMPUTED[name]}")
+        elif name in REFUSED:
+            errors.append(f"{source}: {name} cannot be set: {REFUSED[name]}")
         elif value is not None:
             expected = _wrong_type(value, types.get(name))
             if expected:
