@@ -125,8 +125,10 @@ def apt_sources() -> AptSources:
     release = parse_os_release(Path("/etc/os-release").read_text())
     suite, family = release.get("VERSION_CODENAME", ""), release.get("ID", "")
     if family not in ("debian", "ubuntu") or not suite:
-        raise LabError("the lab builds its nodes from this machine's Debian or Ubuntu; this is "
-                       f"{release.get('PRETTY_NAME', 'something else')}")
+        raise LabError(
+            "the lab builds its nodes from this machine's Debian or Ubuntu; this is "
+            f"{release.get('PRETTY_NAME', 'something else')}"
+        )
     keyring = f"/usr/share/keyrings/{family}-archive-keyring.gpg"
     targets = ["apt-get", "indextargets", "Created-By: Packages"]
     lines: tuple[str, ...] = ()
@@ -179,6 +181,9 @@ def restore_settings() -> None:
         if now != value:
             _debugfs(f"cat > {path}", stdin=value)
             after = _debugfs(f"cat {path} 2>/dev/null")
-            say(f"  restored {path}: {now} -> {after}" if after == value else
-                f"  could not restore {path}: it is {after}, it was {value} before the lab")
+            say(
+                f"  restored {path}: {now} -> {after}"
+                if after == value
+                else f"  could not restore {path}: it is {after}, it was {value} before the lab"
+            )
     file.unlink()

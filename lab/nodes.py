@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import socket
 import tarfile
 import time
@@ -302,12 +301,3 @@ def remove_everything() -> None:
     key = key_file()
     for file in (key, key.with_suffix(".pub")):
         file.unlink(missing_ok=True)
-
-
-def exec_on(node: Node, argv: list[str]) -> int:
-    """Replace this process: the caller gets the command's own streams and exit code."""
-    os.environ.update(podman.environment())
-    os.execvp("podman", ["podman", "exec", "-i", node.container, *argv])
-    return 0
-
-

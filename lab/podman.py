@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -120,5 +121,6 @@ def _stray_mounts(container_id: str) -> list[str]:
     return sorted((mount for mount in mounts if container_id in mount), reverse=True)
 
 
-def export_environment() -> None:
-    os.environ.update(environment())
+def run_attached(*args: str) -> int:
+    """The caller's own streams, and the command's exit code."""
+    return subprocess.run(["podman", *args], env={**os.environ, **environment()}).returncode

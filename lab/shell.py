@@ -50,8 +50,9 @@ def run(
                 argv, timeout=timeout, input=stdin, env=full_env, capture_output=True
             )
             code = done.returncode
-            stdout, stderr = done.stdout.decode(errors="replace"), done.stderr.decode(
-                errors="replace"
+            stdout, stderr = (
+                done.stdout.decode(errors="replace"),
+                done.stderr.decode(errors="replace"),
             )
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed") from error

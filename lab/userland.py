@@ -60,9 +60,7 @@ def make_userland(
     rootfs: Path | None = None,
 ) -> str:
     """Build `localhost/muster-lab/NAME:HASH` unless podman has it, and return that reference."""
-    key = digest(
-        repr(sources), *packages, *hooks, *([rootfs] if rootfs else []), Path(__file__)
-    )
+    key = digest(repr(sources), *packages, *hooks, *([rootfs] if rootfs else []), Path(__file__))
     image = f"localhost/muster-lab/{name}:{key}"
     if podman.succeeds("image", "exists", image):
         return image

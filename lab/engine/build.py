@@ -165,9 +165,7 @@ def _stage(root: Path, python: str, torch: Path) -> None:
     _add_distribution(site, "vllm", f"{version()}+cpu")
     plugin = "muster_lab_collectives"
     shutil.copy(HERE / f"{plugin}.py", site)
-    _add_distribution(
-        site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n"
-    )
+    _add_distribution(site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n")
     command = root / "usr/local/bin/vllm"
     command.parent.mkdir(parents=True)
     shutil.copy(HERE / "vllm", command)
@@ -175,8 +173,20 @@ def _stage(root: Path, python: str, torch: Path) -> None:
 
 def ensure_image(sources: AptSources) -> str:
     """Have the engine image in the registry; a second call only looks."""
-    inputs = digest(repr(sources), *BASE_PACKAGES, *(HERE / n for n in (
-        "build.py", "requirements.lock", "Containerfile", "vllm", "muster_lab_collectives.py")))
+    inputs = digest(
+        repr(sources),
+        *BASE_PACKAGES,
+        *(
+            HERE / n
+            for n in (
+                "build.py",
+                "requirements.lock",
+                "Containerfile",
+                "vllm",
+                "muster_lab_collectives.py",
+            )
+        ),
+    )
     tag, build_tag = version(), f"build-{inputs}"
     if not registry.has(REPOSITORY, build_tag):
         base = userland.make_userland("engine-base", sources, BASE_PACKAGES)

@@ -38,12 +38,12 @@ OUTPUT_STD = 0.5  # far enough from the zero of the unspoken tokens
 
 SPECIAL = ("]!p~[", "]~!b[", "]~b]", "[e~[")
 MARKS = ("<think>", "</think>", "<minimax:tool_call>", "</minimax:tool_call>")
-WORDS = (
+SPOKEN = (
     "a and answer are at bench both bring by can cluster device each engine every first follower "
     "for from gather hand has head in is it joins keep large light line link many model more node "
     "now of on one open order over pair port rank ready runs serves small speaks start steps the "
     "then they this to token two unit wait warm weight when with word work"
-).split()
+)
 
 
 def byte_letters() -> list[str]:
@@ -60,7 +60,7 @@ def vocabulary() -> tuple[list[str], list[tuple[str, str]], list[str]]:
     """Tokens in id order, merges, and the tokens that the model speaks."""
     letters = byte_letters()
     tokens, merges = list(letters), []
-    spoken = [letters[ord(" ")] + word for word in WORDS]
+    spoken = [letters[ord(" ")] + word for word in SPOKEN.split()]
     known = set(tokens)
     for word in spoken:
         for end in range(2, len(word) + 1):
