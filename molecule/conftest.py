@@ -1,0 +1,18 @@
+"""A test of a node that fails prints the node's journal: the reason seldom stands elsewhere."""
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.when == "call" and report.failed and host is not None:
+        journal = host.run(
+            "journalctl --no-pager --lines 40 --priority info -u 'muster-*' -u docker"
+        )
+        report.sections.append((f"journal of {host.backend.hostname}", journal.stdout))
+    return report
