@@ -40,8 +40,9 @@ _TOOL = {
     },
 }
 
-# What an answer may take; never more than a quarter of the model's context.
-_ANSWER_TOKENS = 512
+# What an answer may take; never more than an eighth of the model's context.
+_ANSWER_TOKENS = 200
+_CALL_TOKENS = 512
 _THOUGHT_TOKENS = 1024
 _FEW_TOKENS = 16
 # Counters follow the tokens after a moment.
@@ -154,7 +155,7 @@ class Prober:
             self._add("models", "failed", text, expected, remedy)
             return False
         if length:
-            self._most_tokens = max(1, length // 4)
+            self._most_tokens = max(1, length // 8)
         self._add("models", "ok", expected, expected, "")
         return True
 
@@ -202,7 +203,9 @@ class Prober:
             )
 
     def _streaming(self) -> None:
-        payload = self._message(GREETING, stream=True, stream_options={"include_usage": True})
+        payload = self._message(
+            GREETING, _FEW_TOKENS, stream=True, stream_options={"include_usage": True}
+        )
         expected = "text in pieces, then [DONE]"
         try:
             reply = endpoint.parse_stream(self._client.stream("/chat/completions", payload))
@@ -214,17 +217,21 @@ class Prober:
         self._add("streaming", status, f"{reply['chunks']} pieces", expected, _LOG_REMEDY)
 
     def _tools(self) -> None:
-        payload = self._message(_TOOL_QUESTION, tools=[_TOOL], tool_choice="auto", temperature=0)
+        payload = self._message(
+            _TOOL_QUESTION, _CALL_TOKENS, tools=[_TOOL], tool_choice="auto", temperature=0
+        )
+        expected = "a call of get_current_weather"
         try:
             reply = self._ask("/chat/completions", payload)
-            status, observed = endpoint.judge_tool_reply(reply, ["get_current_weather"])
         except EndpointError as error:
-            status, observed = "failed", str(error)
+            self._add("tools", "failed", str(error), expected, _LOG_REMEDY)
+            return
+        status, observed = endpoint.judge_tool_reply(reply, ["get_current_weather"])
         self._add(
             "tools",
             status,
             observed,
-            "a call of get_current_weather",
+            expected,
             "see that the plan's argv has --enable-auto-tool-choice and the model's"
             " --tool-call-parser",
         )

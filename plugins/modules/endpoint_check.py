@@ -115,7 +115,7 @@ checks:
       expected: tokens
       remedy: restart the whole replica, since its ranks work together or not at all
 answer:
-  description: What the model answered to a greeting.
+  description: What the model answered to a greeting, cut where it is long.
   returned: always
   type: str
 tokens:
@@ -154,6 +154,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.endpoint import shorten
 from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
 from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import (
     ASPECTS,
@@ -174,7 +175,7 @@ def ask(client: Client, params: dict[str, Any], spend: bool) -> dict[str, Any]:
     )
     return {
         "checks": prober.checks,
-        "answer": prober.answer,
+        "answer": shorten(prober.answer, 400),
         "tokens": prober.tokens,
         "produced": {prober.place(engine): count for engine, count in prober.tokens.items()},
         "usage": prober.usage,
