@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 
@@ -38,6 +39,15 @@ def test_the_plan_file_is_written_once(tmp_path: Path) -> None:
     assert json.loads(target.read_text())["units"] == recorded["units"]
     assert target.stat().st_mode & 0o777 == 0o644
     assert "changed=0" in playbook(*arguments).stdout
+
+
+@pytest.mark.parametrize("inventory", ["example", "lab"])
+def test_every_cluster_of_our_inventories_has_a_plan(inventory: str) -> None:
+    run = playbook("-i", f"inventories/{inventory}")
+    groups = yaml.safe_load((ROOT / "inventories" / inventory / "hosts.yml").read_text())
+    assert run.returncode == 0, run.stdout + run.stderr
+    for cluster in groups["all"]["children"]:
+        assert f"\n  {cluster}-r0-rank0 " in run.stdout
 
 
 @pytest.mark.parametrize(
