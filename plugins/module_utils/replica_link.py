@@ -251,7 +251,7 @@ def _follow(
         if not failed:
             return []
         # A crash elsewhere is no reason to try again, but our failure holds for it too.
-        memory.generation = top
+        memory.generation, memory.by_hand = top, False
         why = f"generation {top} of {', '.join(first)} cannot run: {', '.join(failed)} failed here"
         return [Action("note", (), why)]
     names = _restartable(memory, units, by_hand)

@@ -354,6 +354,11 @@ def test_a_restart_that_a_stop_cancels_is_not_asked_for_again() -> None:
     assert (state_of(memory, {A: STOPPED}), commands) == ("stopped", [])
 
 
+def test_what_failed_does_not_pass_a_crash_on_as_a_start_by_hand() -> None:
+    memory, _ = decided(FAILED, {P1: PEER._replace(generation=4)}, remembering(by_hand=True))
+    assert (memory.generation, memory.by_hand) == (4, False)
+
+
 def test_what_the_operator_stops_after_a_halt_stays_stopped() -> None:
     memory, _ = decided(STOPPED, {P1: PEER._replace(generation=4, by_hand=True)}, HALTED)
     memory, _ = decided(BY_HAND, memory=memory)
