@@ -194,11 +194,10 @@ def wait_for_ssh(nodes: list[Node], timeout: float = 90) -> None:
         time.sleep(0.2)
 
 
-def _marks(node: Node, image: str) -> dict[str, str]:
+def _marks(node: Node) -> dict[str, str]:
     """Labels that say what a container was made of; a difference means a new one."""
     return {
         LABEL: "node",
-        f"{LABEL}.image": image,
         f"{LABEL}.node": json.dumps(asdict(node), sort_keys=True),
         f"{LABEL}.key": digest(key_file().with_suffix(".pub")),
     }
@@ -209,7 +208,10 @@ def is_healthy(node: Node, image: str) -> bool:
     if info is None or not podman.is_alive(info):
         return False
     labels = info["Config"]["Labels"] or {}
-    same = all(labels.get(key) == value for key, value in _marks(node, image).items())
+    same = all(labels.get(key) == value for key, value in _marks(node).items())
+    same = (
+        same and info["Image"] == podman.podman("image", "inspect", "-f", "{{.Id}}", image).strip()
+    )
     return same and ssh_answers(node.address)
 
 
@@ -224,7 +226,7 @@ def create_node(node: Node, image: str) -> None:
         "create",
         "--name", node.container,
         "--hostname", node.name,
-        *(f"--label={key}={value}" for key, value in _marks(node, image).items()),
+        *(f"--label={key}={value}" for key, value in _marks(node).items()),
         "--network", attach,
         "--systemd=always",
         "--privileged",

@@ -60,7 +60,17 @@ def make_userland(
     rootfs: Path | None = None,
 ) -> str:
     """Build `localhost/muster-lab/NAME:HASH` unless podman has it, and return that reference."""
-    key = digest(repr(sources), *packages, *hooks, *([rootfs] if rootfs else []), Path(__file__))
+    docs = ("doc", "man", "locale", "info")
+    options = [
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in docs),
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f"--aptopt={option}" for option in sources.options),
+        *(f"--customize-hook={hook}" for hook in hooks),
+    ]
+    key = digest(sources.suite, *sources.lines, *options, *([rootfs] if rootfs else []))
     image = f"localhost/muster-lab/{name}:{key}"
     if podman.succeeds("image", "exists", image):
         return image
@@ -68,21 +78,8 @@ def make_userland(
     with step(f"build the {name} image"), tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
         tar, apt_list = Path(scratch, "root.tar"), Path(scratch, "sources.list")
         apt_list.write_text("\n".join([*sources.lines, ""]))
-        docs = ("doc", "man", "locale", "info")
         run(
-            [
-                "mmdebstrap",
-                "--mode=root",
-                "--variant=minbase",
-                f"--include={','.join(packages)}",
-                *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in docs),
-                '--aptopt=APT::Install-Recommends "false"',
-                *(f"--aptopt={option}" for option in sources.options),
-                *(f"--customize-hook={hook}" for hook in hooks),
-                sources.suite,
-                str(tar),
-                str(apt_list),
-            ],
+            ["mmdebstrap", *options, sources.suite, str(tar), str(apt_list)],
             timeout=1200,
             env={"ROOTFS": str(rootfs or "")},
             log=log_file(f"build-{name}"),
