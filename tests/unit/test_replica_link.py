@@ -611,7 +611,7 @@ class Node:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=2)
+        return self.process.wait(timeout=5)
 
     def answer(self) -> dict:
         try:
@@ -626,7 +626,7 @@ class Node:
 
 
 def eventually(nodes, condition) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while not condition():
         if time.monotonic() > end:
             pytest.fail("\n".join(f"{n.root.name}: {n.journal.read_text()}" for n in nodes))
@@ -751,7 +751,7 @@ def run_script(config: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, replica_link.__file__, "--config", config],
         capture_output=True,
         text=True,
-        timeout=10,
+        timeout=30,
         env={**os.environ, "PYTHONWARNINGS": "error"},
         check=False,
     )
