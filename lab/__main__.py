@@ -23,13 +23,16 @@ FORWARDED = (
 )  # fmt: skip
 
 
-def prepare() -> str:
+def prepare(*, with_engine: bool = False) -> str:
     """Everything a node needs; the node image's reference is returned."""
     machine.install_missing_packages()
     podman.forget_last_boot()
+    sources = machine.apt_sources()
+    if with_engine:
+        engine.prepare(sources)
     nodes.ensure_key()
     machine.save_settings()
-    image = userland.make_node_image(machine.apt_sources())
+    image = userland.make_node_image(sources)
     network.ensure()
     return image
 
@@ -37,11 +40,11 @@ def prepare() -> str:
 def up(args: argparse.Namespace) -> int:
     start = time.monotonic()
     with lab_lock():
-        image = prepare()
+        image = prepare(with_engine=not args.bare)
         nodes.ensure_nodes(nodes.cluster_nodes(args.nodes), image)
         registry.ensure(image)
         if not args.bare:
-            say("  engine " + engine.ensure_image(machine.apt_sources()))
+            say(f"  engine image: {engine.ensure_image(machine.apt_sources())}")
     say(f"the lab is up ({time.monotonic() - start:.1f} s)")
     return 0
 

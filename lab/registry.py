@@ -54,6 +54,10 @@ def _is_up() -> bool:
         return False
 
 
+def _storage() -> Path:
+    return cache_dir() / "registry"
+
+
 def _program() -> Path:
     """The registry's own program out of the distribution's package."""
     folder = cache_dir() / "docker-registry"
@@ -73,7 +77,7 @@ def _program() -> Path:
 def ensure(image: str) -> None:
     """Run it in the node image's userland, with its storage in the cache."""
     program = _program()
-    storage = cache_dir() / "registry"
+    storage = _storage()
     storage.mkdir(parents=True, exist_ok=True)
     mark = digest(image, CONFIG, str(storage))
     found = podman.inspect("container", CONTAINER)
@@ -107,8 +111,10 @@ def ensure(image: str) -> None:
             time.sleep(0.1)
 
 
-def has(repository: str, tag: str) -> bool:
-    return _ask(f"{repository}/manifests/{tag}") is not None
+def stores(repository: str, tag: str) -> bool:
+    """Look into the storage itself, so that it can be said before anything runs."""
+    link = f"docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
+    return (_storage() / link).exists()
 
 
 def push(image: str, repository: str, tag: str) -> None:

@@ -34,6 +34,7 @@ BASE_PACKAGES = (
     "python3",
 )
 MANYLINUX = ("2_39", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
+INPUTS = ("Containerfile", "muster_lab_collectives.py", "requirements.lock", "vllm")
 # What the wheels carry and serving never opens.
 TRIMMED = (
     "torch/include",
@@ -171,34 +172,35 @@ def _stage(root: Path, python: str, torch: Path) -> None:
     shutil.copy(HERE / "vllm", command)
 
 
+def python_version() -> str:
+    """The Python of this machine's distribution, which is the image's."""
+    shown = run(["apt-cache", "show", "--no-all-versions", "python3"]).stdout
+    found = re.search(r"^Version: (\d+\.\d+)\.", shown, re.MULTILINE)
+    if found is None:
+        raise LabError("apt does not know a package python3: see /etc/apt/sources.list.d")
+    return found.group(1)
+
+
+def build_tag(sources: AptSources) -> str:
+    inputs = (HERE / name for name in INPUTS)
+    return "build-" + digest(sources.suite, *sources.lines, *BASE_PACKAGES, *TRIMMED, *inputs)
+
+
+def prepare(sources: AptSources) -> None:
+    """Stop here, within seconds, where the image would have to be built and cannot be."""
+    if not registry.stores(REPOSITORY, build_tag(sources)):
+        find_torch(python_version())
+
+
 def ensure_image(sources: AptSources) -> str:
     """Have the engine image in the registry; a second call only looks."""
-    inputs = digest(
-        repr(sources),
-        *BASE_PACKAGES,
-        *(
-            HERE / n
-            for n in (
-                "build.py",
-                "requirements.lock",
-                "Containerfile",
-                "vllm",
-                "muster_lab_collectives.py",
-            )
-        ),
-    )
-    tag, build_tag = version(), f"build-{inputs}"
-    if not registry.has(REPOSITORY, build_tag):
+    tag = build_tag(sources)
+    if not registry.stores(REPOSITORY, tag):
         base = userland.make_userland("engine-base", sources, BASE_PACKAGES)
-        python = podman.podman(
-            "run", "--rm", "--network=none", base, "python3", "-c",
-            "import sys; print('%d.%d' % sys.version_info[:2])",
-        ).strip()  # fmt: skip
-        torch = find_torch(python)
-        local = f"localhost/muster-lab/vllm-cpu:{inputs}"
-        cache_dir().mkdir(parents=True, exist_ok=True)
+        local = f"localhost/{REPOSITORY}:{tag}"
         with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-            _stage(Path(scratch, "root"), python, torch)
+            python = python_version()
+            _stage(Path(scratch, "root"), python, find_torch(python))
             with step("build the engine image"):
                 podman.podman(
                     "build", "--quiet", "--network=none", "--layers=false",
@@ -207,7 +209,7 @@ def ensure_image(sources: AptSources) -> str:
                     timeout=1200, log=log_file("engine-build"),
                 )  # fmt: skip
         with step("push it to the lab's registry"):
-            registry.push(local, REPOSITORY, build_tag)
+            registry.push(local, REPOSITORY, tag)
         podman.podman("rmi", "--force", local, check=False)
-    registry.tag(REPOSITORY, build_tag, tag)
-    return f"{registry.NAME}:{registry.PORT}/{REPOSITORY}:{tag}"
+    registry.tag(REPOSITORY, tag, version())
+    return f"{registry.NAME}:{registry.PORT}/{REPOSITORY}:{version()}"
