@@ -41,7 +41,11 @@ def up(args: argparse.Namespace) -> int:
     start = time.monotonic()
     with lab_lock():
         image = prepare(with_engine=not args.bare)
-        nodes.ensure_nodes(nodes.cluster_nodes(args.nodes), image)
+        wanted = nodes.cluster_nodes(args.nodes)
+        if args.fresh:
+            for node in wanted:
+                nodes.remove_node(node.name)
+        nodes.ensure_nodes(wanted, image)
         registry.ensure(image)
         if not args.bare:
             say(f"  engine image: {engine.ensure_image(machine.apt_sources())}")
@@ -120,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("up", help="make the nodes, or reuse what is healthy")
     command.add_argument("--nodes", type=int, default=2, help="how many a2-nodeN (default 2)")
+    command.add_argument("--fresh", action="store_true", help="make the nodes anew")
     command.add_argument("--bare", action="store_true", help="without engine and model")
     command.set_defaults(run=up)
 
