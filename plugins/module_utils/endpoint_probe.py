@@ -40,7 +40,7 @@ _TOOL = {
     },
 }
 
-# What an answer may take; never more than an eighth of the model's context.
+# What an answer may take; never more than a sixteenth of the model's context.
 _ANSWER_TOKENS = 200
 _CALL_TOKENS = 512
 _THOUGHT_TOKENS = 1024
@@ -155,7 +155,7 @@ class Prober:
             self._add("models", "failed", text, expected, remedy)
             return False
         if length:
-            self._most_tokens = max(1, length // 8)
+            self._most_tokens = max(1, length // 16)
         self._add("models", "ok", expected, expected, "")
         return True
 
