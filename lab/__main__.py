@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 
-from lab import machine, network, nodes, podman, registry, userland
+from lab import machine, network, nodes, podman, registry, tour, userland
 from lab.engine import build as engine
 from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir
 from lab.shell import LabError, say
@@ -109,6 +109,11 @@ def execute(args: argparse.Namespace) -> int:
     return podman.run_attached("exec", "-i", nodes.node_named(args.name).container, *args.argv)
 
 
+def show_tour(_args: argparse.Namespace) -> int:
+    tour.show()
+    return 0
+
+
 def clean_cache(_args: argparse.Namespace) -> int:
     for image in podman.podman(
         "images", "-q", "--filter", "reference=localhost/muster-lab/*"
@@ -134,6 +139,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("status", help="nodes, their addresses and whether they answer")
     command.add_argument("--json", action="store_true")
     command.set_defaults(run=status)
+
+    command = commands.add_parser("tour", help="an answer, who computed it, what to try next")
+    command.set_defaults(run=show_tour)
 
     command = commands.add_parser("exec", help="run a command on a node, beside SSH")
     command.add_argument("name")

@@ -157,7 +157,7 @@ def _debugfs(script: str, stdin: str = "") -> str:
         input=stdin.encode(),
         capture_output=True,
         timeout=20,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
     return done.stdout.decode().strip() if done.returncode == 0 else ""
 

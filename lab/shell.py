@@ -36,7 +36,7 @@ def run(
     log: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command. With `log`, its output goes there and only the end of it into an error."""
-    full_env = {**os.environ, "LC_ALL": "C", **(env or {})}
+    full_env = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
     try:
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
