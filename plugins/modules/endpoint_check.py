@@ -17,7 +17,9 @@ description:
 attributes:
   check_mode:
     support: partial
-    description: It only asks which models are served, and spends no tokens.
+    description: Runs, but does less.
+    details:
+      - It only asks which models are served, and spends no tokens.
   diff_mode:
     support: none
     description: It changes nothing.

@@ -17,7 +17,9 @@ description:
 attributes:
   check_mode:
     support: partial
-    description: It observes as always, but starts no listener.
+    description: Runs, but does less.
+    details:
+      - It observes as always, but starts and ends no listener.
   diff_mode:
     support: none
     description: It changes nothing.
