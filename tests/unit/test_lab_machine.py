@@ -1,0 +1,173 @@
+"""What the lab reads from a machine, and what it tells container engines about it."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import machine, nodes, podman, tour
+from lab.engine import build as engine
+from lab.paths import digest
+from lab.shell import LabError
+
+TARGETS = """\
+MetaKey: main/binary-amd64/Packages
+Description: http://mirror.example/debian bookworm/main amd64 Packages
+Origin: Debian
+Component: main
+Release: bookworm
+Repo-URI: http://mirror.example/debian/
+
+MetaKey: contrib/binary-amd64/Packages
+Origin: Debian
+Component: contrib
+Release: bookworm
+Repo-URI: http://mirror.example/debian/
+
+Origin: Debian
+Component: main
+Release: bookworm-backports
+Repo-URI: http://mirror.example/debian/
+
+Origin: Debian
+Component: main
+Release: bookworm-security
+Repo-URI: http://mirror.example/debian-security/
+
+Origin: Node Source
+Component: main
+Release: bookworm
+Repo-URI: https://deb.example/node/
+"""
+
+
+def test_sources_are_the_machines_own_archives_of_its_suite():
+    assert machine.parse_index_targets(TARGETS, "bookworm", "/k.gpg") == (
+        "deb [signed-by=/k.gpg] http://mirror.example/debian/ bookworm main contrib",
+        "deb [signed-by=/k.gpg] http://mirror.example/debian-security/ bookworm-security main",
+    )
+
+
+def test_apt_options_carry_the_proxy_and_nothing_else():
+    dump = (
+        'APT::Architecture "amd64";\n'
+        'Acquire::http::Proxy "http://proxy.example:3128";\n'
+        'Acquire::https::CAInfo "/etc/ssl/site.pem";\n'
+        'Acquire::http::User-Agent "x";\n'
+    )
+    assert machine.parse_apt_options(dump) == (
+        'Acquire::http::Proxy "http://proxy.example:3128";',
+        'Acquire::https::CAInfo "/etc/ssl/site.pem";',
+    )
+
+
+def test_os_release_without_its_quotes():
+    assert machine.parse_os_release('ID=ubuntu\nVERSION_CODENAME="noble"\n\n') == {
+        "ID": "ubuntu",
+        "VERSION_CODENAME": "noble",
+    }
+
+
+def test_an_ordinary_machine_needs_no_settings_of_ours():
+    ordinary = {"may_raise_limits": True, "cgroup_v2": True, "open_files": 1048576}
+    assert podman.containers_conf(**ordinary) == ""
+    assert nodes.docker_daemon(**ordinary) == {}
+
+
+def test_a_restricted_machine_keeps_its_limits():
+    restricted = {"may_raise_limits": False, "cgroup_v2": False, "open_files": 20000}
+    conf = tomllib.loads(podman.containers_conf(**restricted))
+    assert "nofile=20000:20000" in conf["containers"]["default_ulimits"]
+    assert conf["engine"]["runtime"] == "runc"
+    daemon = nodes.docker_daemon(**restricted)
+    assert daemon["default-cgroupns-mode"] == "private"
+    assert daemon["default-ulimits"]["nofile"]["Hard"] == 20000
+
+
+def test_the_device_major_is_one_that_no_driver_has():
+    taken = "Character devices:\n  1 mem\n254 gpiochip\n253 rtc\n\nBlock devices:\n252 virtblk\n"
+    assert nodes.free_major(taken) == 252
+    everything = "".join(f"{major} x\n" for major in range(240, 255))
+    with pytest.raises(LabError, match="every character device major"):
+        nodes.free_major(f"Character devices:\n{everything}\nBlock devices:\n")
+
+
+def test_each_device_node_has_its_own_number():
+    lines = [line.split() for line in nodes.device_nodes(8, 244).splitlines() if line[0] == "c"]
+    assert len(lines) == len({line[-1] for line in lines}) == 11
+    assert ["c", "/dev/davinci7", "0660", "HwHiAiUser", "HwHiAiUser", "-", "244:7"] in lines
+
+
+def test_an_archive_keeps_contents_modes_and_links():
+    archive = nodes.tar_of(
+        {"root/.ssh/authorized_keys": nodes.File(b"key", 0o600)}, {"usr/bin/a": "/opt/a"}
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive)) as unpacked:
+        entries = {entry.name: entry for entry in unpacked}
+        assert entries["root/.ssh"].mode == 0o700
+        assert entries["usr/bin"].mode == 0o755
+        assert entries["root/.ssh/authorized_keys"].mode == 0o600
+        assert entries["usr/bin/a"].linkname == "/opt/a"
+        content = unpacked.extractfile("root/.ssh/authorized_keys")
+        assert content is not None
+        assert content.read() == b"key"
+
+
+@given(st.lists(st.text(), min_size=1), st.integers(min_value=0))
+def test_the_hash_tells_where_one_part_ends(parts, at):
+    at %= len(parts)
+    split = [*parts[:at], parts[at] + "x", *parts[at + 1 :]]
+    assert digest(*parts) == digest(*parts)
+    assert digest(*parts) != digest(*split)
+    assert digest(*parts, "") != digest(*parts)
+
+
+def test_a_folders_hash_knows_names_modes_and_contents(tmp_path):
+    file = tmp_path / "a"
+    file.write_text("1")
+    seen = {digest(tmp_path)}
+    file.chmod(0o755)
+    seen.add(digest(tmp_path))
+    file.write_text("2")
+    seen.add(digest(tmp_path))
+    file.rename(tmp_path / "b")
+    seen.add(digest(tmp_path))
+    assert len(seen) == 4
+
+
+def test_the_lock_is_read_for_the_images_python():
+    lock = (
+        "networkx==3.6.1 ; python_full_version < '3.12'\n"
+        "networkx==3.7 ; python_full_version >= '3.12'\n"
+        "torch==2.13.0+cpu\n"
+        "torchfake==1.0\n"
+    )
+    assert engine.locked_without_torch(lock, "3.11") == ["networkx==3.6.1", "torchfake==1.0"]
+    assert engine.locked_without_torch(lock, "3.13") == ["networkx==3.7", "torchfake==1.0"]
+
+
+def test_the_engines_lock_holds_the_pins_and_no_gpu_package():
+    lock = engine.LOCK.read_text().splitlines()
+    for name, pinned in engine.pins().items():
+        assert f"{name}=={pinned}" in lock
+    assert not [line for line in lock if line.startswith(("nvidia-", "cuda-"))]
+
+
+def test_a_missing_torch_wheel_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_WHEEL", str(tmp_path / "torch-1.0-cp311-x.whl"))
+    with pytest.raises(LabError, match=r"TORCH_WHEEL=.*expected a file named torch-"):
+        engine.find_torch("3.11")
+
+
+def test_tokens_are_counted_by_rank():
+    metrics = (
+        'vllm:generation_tokens_total{engine="0",model_name="m"} 46.0\n'
+        'vllm:generation_tokens_total{engine="1",model_name="m"} 512.0\n'
+        'vllm:prompt_tokens_total{engine="1",model_name="m"} 7.0\n'
+    )
+    assert tour.tokens_by_rank(metrics) == {0: 46, 1: 512}
