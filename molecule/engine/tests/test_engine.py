@@ -22,7 +22,7 @@ def test_docker_was_installed_and_starts_at_boot(host: Host) -> None:
 def test_the_running_daemon_goes_by_its_registries(host: Host) -> None:
     info = json.loads(host.check_output("docker info --format '{{json .RegistryConfig}}'"))
     assert [name for name, entry in info["IndexConfigs"].items() if not entry["Secure"]] == [
-        "198.19.67.2:5000"
+        "registry:5000"
     ]
     assert info["Mirrors"] == ["https://mirror.invalid/"]
 
