@@ -21,7 +21,8 @@ description:
 attributes:
   check_mode:
     support: partial
-    description: Says whether it would pull. Starts no container.
+    description: Says whether it would pull.
+    details: Starts no container, so that an image's first proof waits for a real run.
   diff_mode:
     support: full
     description: Shows the image's identity before and after.
