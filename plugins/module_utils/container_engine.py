@@ -22,7 +22,7 @@ PROXY_ENV = "/etc/muster/docker-proxy.env"
 STATE_PATH = STATE_DIR + "/container_engine.json"
 INSECURE, MIRRORS = "insecure-registries", "registry-mirrors"
 FLAGS = {INSECURE: "--insecure-registry", MIRRORS: "--registry-mirror"}
-REGISTRY = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
+REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
 
 
 class EngineError(Exception):

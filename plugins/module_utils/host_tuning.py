@@ -166,16 +166,15 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
     names: dict[str, str] = {}
 
     def want(setting: str, path: str, value: str) -> None:
-        try:
-            live, reason = files.read(path), f"no {path}"
-        except PermissionError:
-            live, reason = None, f"the kernel keeps {path} closed (lockdown, or a container)"
+        live = _live(files, path)
         if live is None:
+            closed = f"the kernel keeps {path} closed (lockdown, or a container)"
+            reason = closed if files.exists(path) else f"no {path}"
             changes.warnings.append(f"{setting}: unsupported here, {reason}")
             _report(changes, setting, "unsupported", "", value, reason)
             return
         targets[path], names[path] = value, setting
-        original.setdefault(path, _normal(live))
+        original.setdefault(path, live)
 
     for name, value in wanted.sysctl.items():
         want(name, sysctl_path(name), value)
@@ -193,8 +192,8 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
     ports_path = sysctl_path(RESERVED_PORTS)
     ports_now = parse_ports(",".join(wanted.reserved_ports))
     ports_before = parse_ports(state["reserved_ports"])
-    own = parse_ports(original.get(ports_path, files.read(ports_path) or ""))
-    live_ports = parse_ports(files.read(ports_path) or "")
+    live_ports = parse_ports(_live(files, ports_path) or "")
+    own = parse_ports(original[ports_path]) if ports_path in original else live_ports
     if ports_now:
         want(
             RESERVED_PORTS,
@@ -209,7 +208,7 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
     for path, value in original.items():
         if path in targets:
             continue
-        if files.read(path) is None:
+        if _live(files, path) is None:
             # Gone for now, an offline CPU for instance: its way back is kept until all is undone.
             if wanted != Wanted():
                 kept[path] = value
@@ -220,7 +219,7 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
         names[path] = _setting_name(path)
 
     for path, value in targets.items():
-        before = _normal(files.read(path) or "")
+        before = _live(files, path) or ""
         if before != value:
             changes.writes.append(Write(names[path], path, before, value))
     _report_targets(changes, files, targets, names)
@@ -331,12 +330,16 @@ def apply(files: NodeFiles, changes: Changes) -> list[str]:
     for write in changes.writes:
         try:
             files.write_kernel(write.path, write.after)
+            now = _live(files, write.path)
+            reason = "" if now == write.after else f"it is {now!r} after the write"
         except OSError as error:
+            reason = str(error.strerror)
+        if reason:
             failed_paths.append(write.path)
             refused[write.setting] = (
-                f"{write.setting}: the kernel refused {write.after!r} (now {write.before!r}) in "
-                f"{write.path}: {error.strerror}. Make it writable (a container's /proc/sys is "
-                "often read-only, kernel lockdown closes debugfs), or opt out with null."
+                f"{write.setting}: the kernel refused {write.after!r} (was {write.before!r}) in "
+                f"{write.path}: {reason}. Make it writable (a container's /proc/sys is often "
+                "read-only), choose a value that it takes, or opt out with null."
             )
     for path, (_before, after) in changes.files.items():
         if path == UNIT_LINK:
@@ -349,6 +352,15 @@ def apply(files: NodeFiles, changes: Changes) -> list[str]:
         final["original"].setdefault(path, changes.state_during["original"][path])
     _write_or_remove(files, STATE_PATH, dump_state(final))
     return list(refused.values())
+
+
+def _live(files: NodeFiles, path: str) -> str | None:
+    """The value that the kernel has now, None where it has none or shows none."""
+    try:
+        text = files.read(path)
+    except PermissionError:
+        return None
+    return None if text is None else _normal(text)
 
 
 def _normal(value: str) -> str:
@@ -376,7 +388,7 @@ def _report_targets(
 ) -> None:
     for setting in dict.fromkeys(names.values()):
         paths = [path for path in targets if names[path] == setting]
-        seen = ", ".join(sorted({_normal(files.read(path) or "") for path in paths}))
+        seen = ", ".join(sorted({_live(files, path) or "" for path in paths}))
         value = ", ".join(sorted({targets[path] for path in paths}))
         _report(changes, setting, "ok" if seen == value else "changed", seen, value)
 

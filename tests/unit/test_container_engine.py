@@ -191,7 +191,7 @@ def test_options_in_docker_terms(files) -> None:
     files.write("/root/ca.pem", PEM)
     params = {
         **NOTHING,
-        "insecure_registries": ["198.51.100.0/24", "lab:5000"],
+        "insecure_registries": ["198.51.100.0/24", "lab:5000", "[2001:db8::1]:5000"],
         "proxy": {"https": "http://p:1", "http": None, "no_proxy": "lan"},
         "registry_ca": {"reg.lan": "/root/ca.pem"},
     }
@@ -226,7 +226,10 @@ def test_merging_twice_is_merging_once(existing, ours, wanted) -> None:
     assert merge(merged, ours, wanted) == merged
 
 
-@given(st.text() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))
+@given(
+    st.text()
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5).map(json.dumps)
+)
 def test_any_text_is_a_configuration_or_a_clear_error(text) -> None:
     with contextlib.suppress(EngineError):
         load_daemon_json(text)

@@ -185,10 +185,34 @@ def test_a_refused_write_names_setting_and_remedy_and_the_rest_is_done(node) -> 
     files = ReadOnlyKernel(node.root)
     refused = apply(files, decide(files, WANTED))
     assert len(refused) == 1
-    assert refused[0].startswith("kernel.numa_balancing: the kernel refused '0' (now '1')")
+    assert refused[0].startswith("kernel.numa_balancing: the kernel refused '0' (was '1')")
     assert "opt out with null" in refused[0]
     assert node.read("/proc/sys/vm/swappiness").strip() == "0"
     assert decide(files, WANTED).writes[0].setting == "kernel.numa_balancing"
+
+
+def test_a_value_that_the_kernel_takes_over_otherwise_is_refused(node) -> None:
+    class Clamping(NodeFiles):
+        def write_kernel(self, path: str, value: str) -> None:
+            super().write_kernel(path, "100" if path.endswith("swappiness") else value)
+
+    files = Clamping(node.root)
+    (refused,) = apply(files, decide(files, Wanted(sysctl={"vm.swappiness": "500"})))
+    assert "it is '100' after the write" in refused
+
+
+def test_a_value_that_can_no_longer_be_read_stays_to_be_restored(node) -> None:
+    converge(node)
+
+    class LockedDown(NodeFiles):
+        def read(self, path: str) -> str | None:
+            if path.startswith("/sys/kernel/debug/"):
+                raise PermissionError(1, "Operation not permitted")
+            return super().read(path)
+
+    converge(LockedDown(node.root))
+    converge(node, Wanted())
+    assert node.read(SCHED_MIGRATION_COST[0]).strip() == "500000"
 
 
 def test_a_later_sysctl_file_that_undoes_ours_is_named(node) -> None:
@@ -259,7 +283,8 @@ def test_any_text_as_ports_is_parsed_or_refused(text) -> None:
 
 @given(
     st.one_of(
-        st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)
+        st.text(),
+        st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5).map(json.dumps),
     )
 )
 def test_any_state_file_is_read_or_refused(text) -> None:
