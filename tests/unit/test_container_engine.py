@@ -226,10 +226,10 @@ def test_merging_twice_is_merging_once(existing, ours, wanted) -> None:
     assert merge(merged, ours, wanted) == merged
 
 
-@given(
-    st.text()
-    | st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5).map(json.dumps)
-)
+JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
+
+
+@given(st.text() | JSON.map(json.dumps))
 def test_any_text_is_a_configuration_or_a_clear_error(text) -> None:
     with contextlib.suppress(EngineError):
         load_daemon_json(text)

@@ -281,12 +281,10 @@ def test_any_text_as_ports_is_parsed_or_refused(text) -> None:
         assert parse_ports(format_ports(parse_ports(text))) == parse_ports(text)
 
 
-@given(
-    st.one_of(
-        st.text(),
-        st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5).map(json.dumps),
-    )
-)
+JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
+
+
+@given(st.text() | JSON.map(json.dumps))
 def test_any_state_file_is_read_or_refused(text) -> None:
     with contextlib.suppress(TuningError):
         assert set(load_state(text)) == {"original", "reserved_ports"}
