@@ -107,6 +107,9 @@ def service(unit: Unit) -> str:
                     # An engine that lost its peer may end with code 0, so on-failure is not enough.
                     ("Restart", "always"),
                     ("RestartSec", "5"),
+                    # A stopped engine ends with these; the unit is then inactive and not failed,
+                    # which the agents of its peers would take for a fault.
+                    ("SuccessExitStatus", "137 143"),
                     ("TimeoutStartSec", "120"),
                     ("TimeoutStopSec", str(STOP_TIMEOUT_S + 30)),
                     ("KillMode", "mixed"),
@@ -164,8 +167,10 @@ def link_service(link: Mapping[str, Any], python: str) -> str:
                 "Unit",
                 [
                     ("Description", f"Muster: keeps the ranks of {link['name']} together"),
-                    ("After", "network-online.target"),
+                    # The agent takes the runs that it finds for the ones it belongs to.
+                    ("After", " ".join(["network-online.target", *link["units"]])),
                     ("Wants", "network-online.target"),
+                    ("StartLimitIntervalSec", "0"),
                 ],
             ),
             (
@@ -177,7 +182,7 @@ def link_service(link: Mapping[str, Any], python: str) -> str:
                         command([python, LINK_PROGRAM, "--config", link_config_path(link["name"])]),
                     ),
                     ("Restart", "always"),
-                    ("RestartSec", "2"),
+                    ("RestartSec", "5"),
                     ("ProtectHome", "yes"),
                     ("PrivateTmp", "yes"),
                     ("NoNewPrivileges", "yes"),
