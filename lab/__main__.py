@@ -26,7 +26,7 @@ FORWARDED = (
 def prepare(*, with_engine: bool = False) -> str:
     """Everything a node needs; the node image's reference is returned."""
     machine.install_missing_packages()
-    podman.forget_last_boot()
+    podman.forget_the_dead()
     sources = machine.apt_sources()
     if with_engine:
         engine.prepare(sources)
@@ -56,6 +56,7 @@ def up(args: argparse.Namespace) -> int:
 def down(_args: argparse.Namespace) -> int:
     with lab_lock():
         if shutil.which("podman"):
+            podman.forget_the_dead()
             nodes.remove_everything()
         machine.restore_settings()
     shutil.rmtree(state_dir())

@@ -20,7 +20,7 @@ def ensure() -> None:
     if found is not None:
         if any(entry["subnet"] == subnet for entry in found.get("subnets", [])):
             return
-        podman.podman("network", "rm", "--force", NETWORK)
+        remove()
     in_use = run(["ip", "-4", "-o", "addr", "show", "to", subnet], check=False).stdout.strip()
     if in_use:
         raise LabError(
@@ -34,5 +34,8 @@ def ensure() -> None:
 
 
 def remove() -> None:
-    if podman.succeeds("network", "exists", NETWORK):
+    found = podman.inspect("network", NETWORK)
+    if found is not None:
         podman.podman("network", "rm", "--force", NETWORK)
+        # Its bridge outlives containers that died without being stopped.
+        run(["ip", "link", "delete", found["network_interface"]], check=False)

@@ -76,9 +76,10 @@ def inspect(kind: str, name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def containers() -> list[dict[str, Any]]:
-    """The lab's own containers, running or not."""
-    names = podman("ps", "-a", "--filter", f"label={LABEL}", "--format", "{{.Names}}").split()
+def containers(only: str = f"label={LABEL}") -> list[dict[str, Any]]:
+    """The lab's own containers, or with an empty filter all; running or not."""
+    filters = ["--filter", only] if only else []
+    names = podman("ps", "-a", *filters, "--format", "{{.Names}}").split()
     found: list[dict[str, Any]] = json.loads(podman("inspect", *names)) if names else []
     return found
 
@@ -89,12 +90,14 @@ def is_alive(container: dict[str, Any]) -> bool:
     return bool(state["Running"]) and Path(f"/proc/{state['Pid']}").exists()
 
 
-def forget_last_boot() -> None:
-    """Where /run outlives a reboot podman takes last boot's containers for running ones.
+def forget_the_dead() -> None:
+    """What podman still believes after a machine went down without stopping its containers.
 
-    podman marks a boot with a file in its run directory; one older than this boot is a leftover.
+    Where /run outlives a reboot, podman takes last boot's containers for running ones: it marks
+    a boot with a file there, and one older than this boot is a leftover. And addresses stay
+    leased to containers that cannot give them back; with no container alive all leases are void.
     """
-    marker = Path("/run/libpod/alive")
+    marker, leases = Path("/run/libpod/alive"), Path("/run/containers/networks/ipam.db")
     booted = next(
         int(line.split()[1])
         for line in Path("/proc/stat").read_text().splitlines()
@@ -103,6 +106,8 @@ def forget_last_boot() -> None:
     if marker.exists() and marker.stat().st_mtime < booted:
         say("  podman's state is from before the last boot; letting podman refresh it")
         marker.unlink()
+    if leases.exists() and not any(is_alive(container) for container in containers("")):
+        leases.unlink()
 
 
 def remove_container(name: str) -> None:
