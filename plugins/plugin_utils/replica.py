@@ -85,7 +85,7 @@ def status_rows(
 
     I(seen) is what rank_info said, by host; a host without C(units) could not be asked.
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for unit in units:
         host = unit["host"]
         reports = {report["name"]: report for report in seen[host].get("units", [])}
