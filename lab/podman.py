@@ -76,9 +76,9 @@ def inspect(kind: str, name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def containers(only: str = f"label={LABEL}") -> list[dict[str, Any]]:
-    """The lab's own containers, or with an empty filter all; running or not."""
-    filters = ["--filter", only] if only else []
+def containers(*, of_the_lab: bool = True) -> list[dict[str, Any]]:
+    """The lab's own containers, or all of this machine; running or not."""
+    filters = ["--filter", f"label={LABEL}"] if of_the_lab else []
     names = podman("ps", "-a", *filters, "--format", "{{.Names}}").split()
     found: list[dict[str, Any]] = json.loads(podman("inspect", *names)) if names else []
     return found
@@ -106,7 +106,9 @@ def forget_the_dead() -> None:
     if marker.exists() and marker.stat().st_mtime < booted:
         say("  podman's state is from before the last boot; letting podman refresh it")
         marker.unlink()
-    if leases.exists() and not any(is_alive(container) for container in containers("")):
+    if leases.exists() and not any(
+        is_alive(container) for container in containers(of_the_lab=False)
+    ):
         leases.unlink()
 
 
