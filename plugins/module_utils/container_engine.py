@@ -21,6 +21,7 @@ DROP_IN = "/etc/systemd/system/docker.service.d/muster-proxy.conf"
 PROXY_ENV = "/etc/muster/docker-proxy.env"
 STATE_PATH = STATE_DIR + "/container_engine.json"
 INSECURE, MIRRORS = "insecure-registries", "registry-mirrors"
+KINDS = (INSECURE, MIRRORS, "registry_ca", "proxy")
 FLAGS = {INSECURE: "--insecure-registry", MIRRORS: "--registry-mirror"}
 REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
 
@@ -47,6 +48,14 @@ class Daemon:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """Both hold lists by kind: registries, mirrors, CAs by registry, names of proxy variables."""
+
+    added: dict[str, list[str]]
+    deployments: dict[str, dict[str, list[str]]]
 
 
 @dataclass(frozen=True)
@@ -128,19 +137,26 @@ def load_daemon_json(text: str | None) -> dict[str, Any]:
     return config
 
 
-def load_state(text: str | None) -> dict[str, list[str]]:
-    """What Muster itself added, so that it can take it away again."""
-    state: dict[str, list[str]] = {INSECURE: [], MIRRORS: [], "registry_ca": []}
+def load_state(text: str | None) -> State:
+    """What Muster itself added, so that it can take it away again, and who wants it."""
     try:
         stored = json.loads(text or "{}")
-        for key in state:
-            state[key] = [str(item) for item in stored.get(key, [])]
+        return State(
+            _lists(stored),
+            {str(name): _lists(wish) for name, wish in stored.get("deployments", {}).items()},
+        )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise EngineError(
             f"{STATE_PATH} cannot be read ({error}). Remove it: entries that Muster added earlier "
             "then count as the node's own."
         ) from error
-    return state
+
+
+def dump_state(state: State) -> str | None:
+    if not any(state.added.values()) and not state.deployments:
+        return None
+    document = {**state.added, "deployments": state.deployments}
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
 def merge(existing: Sequence[str], ours: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -182,46 +198,55 @@ def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
     ]
 
 
-def decide(files: NodeFiles, wanted: Wanted, daemon: Daemon) -> Changes:
+def decide(files: NodeFiles, wanted: Wanted, daemon: Daemon, deployment: str) -> Changes:
     """Compare, and refuse what would take down running containers before anything is touched."""
     changes = Changes()
     state = load_state(files.read(STATE_PATH))
+    wish = {
+        INSECURE: list(wanted.insecure_registries),
+        MIRRORS: list(wanted.registry_mirrors),
+        "registry_ca": sorted(wanted.registry_ca),
+        "proxy": sorted(wanted.proxy),
+    }
+    deployments = {name: of for name, of in state.deployments.items() if name != deployment}
+    if any(wish.values()):
+        deployments[deployment] = wish
+    # What another deployment on this machine wants stays.
+    desired = {kind: [item for of in deployments.values() for item in of[kind]] for kind in KINDS}
+
     before = files.read(DAEMON_JSON)
     config = load_daemon_json(before)
-    desired = {INSECURE: wanted.insecure_registries, MIRRORS: wanted.registry_mirrors}
-    kept: dict[str, list[str]] = {}
-    for key, entries in desired.items():
-        flag = FLAGS[key]
-        if entries and any(word.split("=")[0] == flag for word in daemon.command):
+    added = dict(desired)
+    for key, flag in FLAGS.items():
+        if desired[key] and any(word.split("=")[0] == flag for word in daemon.command):
             raise EngineError(
                 f"the Docker daemon is started with {flag}, which excludes {key} in {DAEMON_JSON}. "
                 "Move that flag's value from the unit into the file, then run again."
             )
         existing = list(config.get(key) or [])
-        merged = merge(existing, state[key], entries)
+        merged = merge(existing, state.added[key], desired[key])
         # An emptied list stays as such: a reload ignores a key that is gone.
         if merged != existing:
             config[key] = merged
-        kept[key] = [item for item in entries if item in state[key] or item not in existing]
-    after = json.dumps(config, indent=2) + "\n"
+        added[key] = [
+            item for item in desired[key] if item in state.added[key] or item not in existing
+        ]
     if config != load_daemon_json(before):
-        changes.files[DAEMON_JSON] = FileChange(before, after)
+        changes.files[DAEMON_JSON] = FileChange(before, json.dumps(config, indent=2) + "\n")
 
-    proxied = bool(wanted.proxy)
-    drop_in = f"{MANAGED_HEADER}\n[Service]\nEnvironmentFile=-{PROXY_ENV}\n"
-    _compare(changes, files, DROP_IN, drop_in if proxied else None)
-    _compare(
-        changes, files, PROXY_ENV, render_environment(wanted.proxy) if proxied else None, 0o600
-    )
-    for registry in state["registry_ca"]:
-        if registry not in wanted.registry_ca:
+    if wanted.proxy:
+        drop_in = f"{MANAGED_HEADER}\n[Service]\nEnvironmentFile=-{PROXY_ENV}\n"
+        _compare(changes, files, DROP_IN, drop_in)
+        _compare(changes, files, PROXY_ENV, render_environment(wanted.proxy), 0o600)
+    elif not desired["proxy"]:
+        _compare(changes, files, DROP_IN, None)
+        _compare(changes, files, PROXY_ENV, None)
+    for registry in state.added["registry_ca"]:
+        if registry not in desired["registry_ca"]:
             _compare(changes, files, ca_path(registry), None)
     for registry, text in wanted.registry_ca.items():
         _compare(changes, files, ca_path(registry), text)
-    kept["registry_ca"] = sorted(wanted.registry_ca)
-    changes.state = (
-        json.dumps(kept, indent=2, sort_keys=True) + "\n" if any(kept.values()) else None
-    )
+    changes.state = dump_state(State(added, deployments))
 
     if daemon.installed:
         changes.enable = not daemon.enabled
@@ -287,6 +312,10 @@ def summary(info: Mapping[str, Any]) -> dict[str, Any]:
         "root_dir": info.get("DockerRootDir"),
         "containers_running": info.get("ContainersRunning"),
     }
+
+
+def _lists(document: Any) -> dict[str, list[str]]:
+    return {kind: [str(item) for item in document.get(kind, [])] for kind in KINDS}
 
 
 def _compare(

@@ -54,7 +54,7 @@ def parse_reference(image: str, digest: str | None = None) -> Reference:
         ImageError: It is none.
     """
     match = re.fullmatch(
-        r"(?P<repository>(?:[A-Za-z0-9.-]+(?::[0-9]{1,5})?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+        r"(?P<repository>(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
         r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>" + DIGEST + r"))?",
         image,
         re.ASCII,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import dataclass, field
-from typing import Any, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Iterable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.node_files import (
     MANAGED_HEADER,
@@ -32,7 +32,7 @@ SCHED_MIGRATION_COST = (
 SYSCTL_DIRS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d")
 
 
-class TuningError(Exception):
+class TuningError(ValueError):
     """The request or the state kept on the node makes no sense."""
 
 
@@ -44,6 +44,15 @@ class Wanted:
     sysctl: Mapping[str, str] = field(default_factory=dict)
     sched_migration_cost_ns: int | None = None
     reserved_ports: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """C(reserved_ports) are those that Muster added, in C(original) is what the node had itself."""
+
+    original: dict[str, str] = field(default_factory=dict)
+    reserved_ports: set[int] = field(default_factory=set)
+    wants: dict[str, Wanted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,8 +71,8 @@ class Changes:
     files: dict[str, tuple[str | None, str | None]] = field(default_factory=dict)
     settings: list[dict[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    state_during: dict[str, Any] = field(default_factory=dict)
-    state_after: dict[str, Any] = field(default_factory=dict)
+    state_during: State = field(default_factory=State)
+    state_after: State = field(default_factory=State)
 
     @property
     def changed(self) -> bool:
@@ -133,35 +142,56 @@ def wanted_from(params: Mapping[str, Any]) -> Wanted:
     return Wanted(governor, sysctl, cost, ports)
 
 
-def load_state(text: str | None) -> dict[str, Any]:
-    """What was found before the first change."""
-    if text is None:
-        return {"original": {}, "reserved_ports": ""}
+def combine(wants: Iterable[Wanted]) -> Wanted:
+    """What several deployments on one machine want together. The last one decides a conflict."""
+    governor: str | None = None
+    sysctl: dict[str, str] = {}
+    cost: int | None = None
+    ports: list[str] = []
+    for wanted in wants:
+        governor = governor if wanted.cpu_governor is None else wanted.cpu_governor
+        sysctl.update(wanted.sysctl)
+        cost = cost if wanted.sched_migration_cost_ns is None else wanted.sched_migration_cost_ns
+        ports.extend(wanted.reserved_ports)
+    return Wanted(governor, sysctl, cost, tuple(ports))
+
+
+def load_state(text: str | None) -> State:
+    """What was found before the first change, and who wants what."""
     try:
-        state = json.loads(text)
-        original = {str(path): str(value) for path, value in state["original"].items()}
-        return {
-            "original": original,
-            "reserved_ports": format_ports(parse_ports(state["reserved_ports"])),
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, TuningError) as error:
+        state = json.loads(text) if text is not None else {"original": {}}
+        return State(
+            {str(path): str(value) for path, value in state["original"].items()},
+            parse_ports(state.get("reserved_ports", "")),
+            {str(name): wanted_from(options) for name, options in state.get("wants", {}).items()},
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise TuningError(
             f"{STATE_PATH} cannot be read ({error}); it holds the values to restore. Repair it, or "
             "remove it to take the node's present values as its own."
         ) from error
 
 
-def dump_state(state: Mapping[str, Any]) -> str | None:
-    if not state["original"]:
+def dump_state(state: State) -> str | None:
+    if not state.original and not state.wants:
         return None
-    return json.dumps(state, indent=2, sort_keys=True) + "\n"
+    document = {
+        "original": state.original,
+        "reserved_ports": format_ports(state.reserved_ports),
+        "wants": {name: asdict(wanted) for name, wanted in state.wants.items()},
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def decide(files: NodeFiles, wanted: Wanted) -> Changes:
+def decide(files: NodeFiles, own_wish: Wanted, deployment: str) -> Changes:
     """Compare what the node has with what is wanted, live and after a reboot."""
     changes = Changes()
     state = load_state(files.read(STATE_PATH))
-    original: dict[str, str] = dict(state["original"])
+    original = dict(state.original)
+    wants = {name: wish for name, wish in state.wants.items() if name != deployment}
+    if own_wish != Wanted():
+        wants[deployment] = own_wish
+    wanted = combine(wants.values())
     targets: dict[str, str] = {}
     names: dict[str, str] = {}
 
@@ -191,7 +221,7 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
 
     ports_path = sysctl_path(RESERVED_PORTS)
     ports_now = parse_ports(",".join(wanted.reserved_ports))
-    ports_before = parse_ports(state["reserved_ports"])
+    ports_before = state.reserved_ports
     live_ports = parse_ports(_live(files, ports_path) or "")
     own = parse_ports(original[ports_path]) if ports_path in original else live_ports
     if ports_now:
@@ -226,14 +256,8 @@ def decide(files: NodeFiles, wanted: Wanted) -> Changes:
 
     _compare_files(changes, files, persisted)
     changes.warnings.extend(_overridden(files, persisted))
-    changes.state_during = {
-        "original": original,
-        "reserved_ports": format_ports(ports_before | ports_now),
-    }
-    changes.state_after = {
-        "original": kept,
-        "reserved_ports": format_ports(ports_now) if ports_path in kept else "",
-    }
+    changes.state_during = State(original, ports_before | ports_now, wants)
+    changes.state_after = State(kept, ports_now if ports_path in kept else set(), wants)
     return changes
 
 
@@ -347,9 +371,8 @@ def apply(files: NodeFiles, changes: Changes) -> list[str]:
         _write_or_remove(files, path, after)
     _link_unit(files, files.exists(UNIT_PATH))
     # What could not be put back is remembered for the next try.
-    final = dict(changes.state_after, original=dict(changes.state_after["original"]))
-    for path in failed_paths:
-        final["original"].setdefault(path, changes.state_during["original"][path])
+    failed = {path: changes.state_during.original[path] for path in failed_paths}
+    final = replace(changes.state_after, original={**changes.state_after.original, **failed})
     _write_or_remove(files, STATE_PATH, dump_state(final))
     return list(refused.values())
 

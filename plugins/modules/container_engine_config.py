@@ -29,6 +29,11 @@ attributes:
     support: full
     description: Compares the files and the running daemon.
 options:
+  deployment:
+    description:
+      - The deployment that wants this. What another deployment on the same machine wants stays.
+    type: str
+    default: default
   insecure_registries:
     description: Registries (C(HOST[:PORT]) or a network) asked over HTTP or without a known CA.
     type: list
@@ -195,6 +200,7 @@ def act(changes: container_engine.Changes, wanted: container_engine.Wanted, time
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "deployment": {"type": "str", "default": "default"},
             "insecure_registries": {"type": "list", "elements": "str", "default": []},
             "registry_mirrors": {"type": "list", "elements": "str", "default": []},
             "proxy": {
@@ -216,7 +222,7 @@ def main() -> None:
     try:
         wanted = container_engine.wanted_from(module.params, files)
         daemon = observe(files, timeout)
-        changes = container_engine.decide(files, wanted, daemon)
+        changes = container_engine.decide(files, wanted, daemon, module.params["deployment"])
         info = daemon.info
         if not module.check_mode:
             container_engine.write(files, changes)

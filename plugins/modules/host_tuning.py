@@ -27,8 +27,13 @@ attributes:
     support: full
     description: Changes only what differs, live or persisted.
 options:
+  deployment:
+    description:
+      - The deployment that wants this. What another deployment on the same machine wants stays.
+    type: str
+    default: default
   state:
-    description: Whether the node is tuned or as it was found.
+    description: Whether the node is tuned for the deployment, or no longer.
     type: str
     choices: [present, absent]
     default: present
@@ -99,6 +104,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node_files import N
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "deployment": {"type": "str", "default": "default"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "cpu_governor": {"type": "str"},
             "sysctl": {"type": "dict", "default": {}},
@@ -111,7 +117,7 @@ def main() -> None:
     try:
         present = module.params["state"] == "present"
         wanted = host_tuning.wanted_from(module.params) if present else host_tuning.Wanted()
-        changes = host_tuning.decide(files, wanted)
+        changes = host_tuning.decide(files, wanted, module.params["deployment"])
     except (host_tuning.TuningError, OSError) as error:
         module.fail_json(msg=str(error))
 

@@ -14,7 +14,6 @@ from ansible_collections.muster.serving.plugins.module_utils.container_engine im
     EngineError,
     Wanted,
     ca_path,
-    decide,
     live_registries,
     load_daemon_json,
     load_state,
@@ -31,6 +30,10 @@ from hypothesis import strategies as st
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 PROXY = {"HTTPS_PROXY": "http://user:secret@proxy.lan:3128"}
 NOTHING = {"insecure_registries": [], "registry_mirrors": [], "proxy": {}, "registry_ca": {}}
+
+
+def decide(files, wanted, daemon, deployment="a"):
+    return container_engine.decide(files, wanted, daemon, deployment)
 
 
 def info(insecure=(), mirrors=(), running=0):
@@ -133,6 +136,18 @@ def test_a_proxy_that_is_no_longer_wanted_goes(files) -> None:
     assert changes.action == "restart"
     assert files.read(DROP_IN) is None
     assert files.read(PROXY_ENV) is None
+
+
+def test_two_deployments_on_a_machine_keep_each_others_settings(files) -> None:
+    write(files, decide(files, Wanted(["a:1"], proxy=PROXY, registry_ca={"a:1": PEM}), running()))
+    write(files, decide(files, Wanted(["b:1"]), running(insecure=["a:1"]), "b"))
+    assert json.loads(files.read(DAEMON_JSON)) == {"insecure-registries": ["a:1", "b:1"]}
+    assert files.read(DROP_IN)
+    assert files.read(ca_path("a:1"))
+    write(files, decide(files, Wanted(), running(), "a"))
+    assert json.loads(files.read(DAEMON_JSON)) == {"insecure-registries": ["b:1"]}
+    assert files.read(DROP_IN) is None
+    assert files.read(ca_path("a:1")) is None
 
 
 def test_a_ca_needs_neither_reload_nor_restart_and_goes_with_its_registry(files) -> None:

@@ -13,7 +13,6 @@ from ansible_collections.muster.serving.plugins.module_utils.host_tuning import 
     TuningError,
     Wanted,
     apply,
-    decide,
     format_ports,
     load_state,
     parse_ports,
@@ -47,8 +46,12 @@ def node(tmp_path):
     return files
 
 
-def converge(files, wanted=WANTED):
-    changes = decide(files, wanted)
+def decide(files, wanted, deployment="a"):
+    return host_tuning.decide(files, wanted, deployment)
+
+
+def converge(files, wanted=WANTED, deployment="a"):
+    changes = decide(files, wanted, deployment)
     assert apply(files, changes) == []
     return changes
 
@@ -104,6 +107,22 @@ def test_a_changed_range_replaces_ours_and_keeps_the_nodes_own(node) -> None:
     converge(node)
     converge(node, Wanted(reserved_ports=["61000-61031"]))
     assert node.read(PORTS_PATH).strip() == "60000,61000-61031"
+
+
+def test_two_deployments_on_a_machine_keep_each_others_settings(node) -> None:
+    other = Wanted(sysctl={"vm.swappiness": "0"}, reserved_ports=["61000-61031"])
+    converge(node)
+    converge(node, other, deployment="b")
+    assert not converge(node).changed
+    assert not converge(node, other, deployment="b").changed
+    assert node.read(PORTS_PATH).strip() == "8080,9148,60000-60031,61000-61031"
+    converge(node, Wanted())
+    assert node.read(PORTS_PATH).strip() == "8080,9148,61000-61031"
+    assert node.read("/proc/sys/vm/swappiness").strip() == "0"
+    assert node.read(GOVERNOR.format(0)).strip() == "powersave"
+    converge(node, Wanted(), deployment="b")
+    assert node.read("/proc/sys/vm/swappiness").strip() == "60"
+    assert node.read(STATE_PATH) is None
 
 
 def test_opting_out_restores_that_setting_only(node) -> None:
@@ -287,4 +306,4 @@ JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=
 @given(st.text() | JSON.map(json.dumps))
 def test_any_state_file_is_read_or_refused(text) -> None:
     with contextlib.suppress(TuningError):
-        assert set(load_state(text)) == {"original", "reserved_ports"}
+        assert load_state(text).reserved_ports is not None
