@@ -538,7 +538,10 @@ SYSTEMCTL = """\
 #!/bin/sh
 cd {root} || exit 1
 echo "$*" >> calls
-set_state() {{ echo $1 > "$unit/ActiveState"; echo $2 > "$unit/SubState"; }}
+# Like systemd's own, a job goes on when who asked for it ends, and nobody sees half of one.
+trap '' HUP INT TERM
+put() {{ cat > "$unit/.new" && mv "$unit/.new" "$unit/$1"; }}
+set_state() {{ echo $1 | put ActiveState; echo $2 | put SubState; }}
 verb=$1
 for unit; do
   [ -d "$unit" ] || continue
@@ -546,8 +549,8 @@ for unit; do
   show) (cd "$unit" && grep '' [A-Z]* | sed 's/:/=/'; echo) ;;
   restart)
     set_state active running
-    echo 0 > "$unit/NRestarts"
-    cat /proc/sys/kernel/random/uuid > "$unit/InvocationID" ;;
+    echo 0 | put NRestarts
+    put InvocationID < /proc/sys/kernel/random/uuid ;;
   stop) set_state inactive dead ;;
   esac
 done
