@@ -8,25 +8,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import time
 
 from lab import machine, network, nodes, podman, registry, tour, userland
 from lab.engine import build as engine
-from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir
+from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir, sweep_scratch
 from lab.shell import LabError, say
 
-FORWARDED = (
-    "HOME", "PATH", "XDG_CACHE_HOME", "XDG_STATE_HOME", "TORCH_INDEX", "TORCH_WHEEL",
-    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-)  # fmt: skip
+# What sudo has to let through: places, mirrors and their certificates.
+FORWARDED = re.compile(
+    r"HOME|PATH|XDG_(CACHE|STATE)_HOME|(PIP|SSL|TORCH)_\w+|REQUESTS_CA_BUNDLE|(https?|no)_proxy",
+    re.IGNORECASE,
+)
 
 
 def prepare(*, with_engine: bool = False) -> str:
     """Everything a node needs; the node image's reference is returned."""
     machine.install_missing_packages()
     podman.forget_the_dead()
+    sweep_scratch()
     sources = machine.apt_sources()
     if with_engine:
         engine.prepare(sources)
@@ -172,7 +175,7 @@ def become_root() -> None:
     """podman, mknod and mmdebstrap need root; the caller's own paths are kept."""
     if os.geteuid() == 0:
         return
-    keep = [f"{name}={os.environ[name]}" for name in FORWARDED if name in os.environ]
+    keep = [f"{name}={value}" for name, value in os.environ.items() if FORWARDED.fullmatch(name)]
     os.chdir(ROOT)
     command = ["sudo", "env", *keep, sys.executable, "-m", "lab", *sys.argv[1:]]
     os.execvp("sudo", command)  # noqa: S606

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,17 @@ def cache_dir() -> Path:
 
 def key_file() -> Path:
     return state_dir() / "id_ed25519"
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """Room for a build; `sweep_scratch` removes what a killed one left."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix="tmp", dir=cache_dir())
+
+
+def sweep_scratch() -> None:
+    for leftover in cache_dir().glob("tmp*"):
+        shutil.rmtree(leftover)
 
 
 def log_file(name: str) -> Path:

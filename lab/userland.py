@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from lab import podman
 from lab.machine import AptSources
-from lab.paths import LAB, cache_dir, digest, log_file
+from lab.paths import LAB, digest, log_file, scratch
 from lab.shell import run, step
 
 NODE_PACKAGES = (
@@ -74,9 +73,8 @@ def make_userland(
     image = f"localhost/muster-lab/{name}:{key}"
     if podman.succeeds("image", "exists", image):
         return image
-    cache_dir().mkdir(parents=True, exist_ok=True)
-    with step(f"build the {name} image"), tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
-        tar, apt_list = Path(scratch, "root.tar"), Path(scratch, "sources.list")
+    with step(f"build the {name} image"), scratch() as folder:
+        tar, apt_list = Path(folder, "root.tar"), Path(folder, "sources.list")
         apt_list.write_text("\n".join([*sources.lines, ""]))
         run(
             ["mmdebstrap", *options, sources.suite, str(tar), str(apt_list)],
@@ -89,6 +87,9 @@ def make_userland(
 
 
 def make_node_image(sources: AptSources) -> str:
+    # Newer releases ship Docker's command apart from its daemon.
+    has_cli = run(["apt-cache", "show", "docker-cli"], check=False).returncode == 0
+    packages = (*NODE_PACKAGES, *(["docker-cli"] if has_cli else []))
     return make_userland(
-        "node", sources, NODE_PACKAGES, hooks=NODE_HOOKS, rootfs=LAB / "node" / "rootfs"
+        "node", sources, packages, hooks=NODE_HOOKS, rootfs=LAB / "node" / "rootfs"
     )

@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import tomllib
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from packaging.requirements import Requirement
 
 from lab import podman, registry, userland
 from lab.machine import AptSources
-from lab.paths import LAB, ROOT, cache_dir, digest, log_file
+from lab.paths import LAB, ROOT, cache_dir, digest, log_file, scratch
 from lab.shell import LabError, run, step
 
 HERE = LAB / "engine"
@@ -198,14 +197,14 @@ def ensure_image(sources: AptSources) -> str:
     if not registry.stores(REPOSITORY, tag):
         base = userland.make_userland("engine-base", sources, BASE_PACKAGES)
         local = f"localhost/{REPOSITORY}:{tag}"
-        with tempfile.TemporaryDirectory(dir=cache_dir()) as scratch:
+        with scratch() as folder:
             python = python_version()
-            _stage(Path(scratch, "root"), python, find_torch(python))
+            _stage(Path(folder, "root"), python, find_torch(python))
             with step("build the engine image"):
                 podman.podman(
                     "build", "--quiet", "--network=none", "--layers=false",
                     f"--build-arg=BASE={base}",
-                    f"--file={HERE / 'Containerfile'}", f"--tag={local}", scratch,
+                    f"--file={HERE / 'Containerfile'}", f"--tag={local}", folder,
                     timeout=1200, log=log_file("engine-build"),
                 )  # fmt: skip
         with step("push it to the lab's registry"):
