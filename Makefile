@@ -65,7 +65,7 @@ demo: lab ## Take two bare lab nodes to a verified answer
 
 .PHONY: molecule
 molecule: lab ## Every Ansible role on real systemd nodes
-	./scripts/molecule
+	$(BIN)/molecule test --all
 
 .PHONY: integration
 integration: lab ## site.yml on the lab, start to end

@@ -78,7 +78,10 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
             limit=limit,
             extravars={"muster_output_dir": str(tmp_path / "output"), **extra},
             cmdline=" ".join(arguments) or None,
-            envvars={"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PATH": os.environ["PATH"]},
+            envvars={
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
             quiet=True,
         )
         outcome = Outcome(
