@@ -23,8 +23,11 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
 
 display = Display()
 
-# A look stays this long on the node, so that a loading engine keeps its cores.
-LOOK_S = 4.0
+# How often a node is looked at: a loading engine needs its cores. Where an API is awaited, the look
+# stays on the node for that long and ends as soon as it serves or its engine has died.
+LOOK_S = 10.0
+# How often the board is read meanwhile, on the controller.
+READ_S = 0.25
 # How often a replica says what it waits for.
 SAY_EVERY_S = 15.0
 
@@ -84,6 +87,7 @@ class ActionModule(ActionBase):
         begin = time.monotonic()
         said = begin
         while True:
+            look = time.monotonic()
             seen = self._execute_module(
                 module_name="muster.serving.rank_info",
                 module_args={
@@ -101,10 +105,14 @@ class ActionModule(ActionBase):
                 result.update(seen, failed=True)
                 return result
             board.tell(host, seen["units"])
-            statuses = board.read(hosts)
+            while True:
+                statuses = board.read(hosts)
+                death = first_death(statuses)
+                missing = waiting_for(statuses, hosts)
+                if death or not missing or time.monotonic() >= look + LOOK_S:
+                    break
+                time.sleep(READ_S)
             waited = time.monotonic() - begin
-            death = first_death(statuses)
-            missing = waiting_for(statuses, hosts)
             result.update(changed=False, waited_s=round(waited, 1), units=seen["units"])
             if death:
                 result.update(failed=True, msg=self._epitaph(*death, waited))

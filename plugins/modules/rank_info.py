@@ -121,7 +121,7 @@ orphans:
 """
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import rank_host, rank_unit
@@ -129,31 +129,34 @@ from ansible_collections.muster.serving.plugins.module_utils import rank_host, r
 POLL_S = 1.0
 
 
-def look(module: AnsibleModule) -> list[dict[str, Any]]:
-    units = module.params["units"]
-    shown = rank_host.show([unit["systemd_unit"] for unit in units])
-    wanted = rank_host.desired(units)
-    reports = []
-    for unit in units:
+class Seen(NamedTuple):
+    """One unit at one look: what systemd shows of it, whether it has ended, whether it serves."""
+
+    shown: dict[str, str]
+    ended: bool
+    ready: bool | None
+
+
+def look(params: dict[str, Any]) -> dict[str, Seen]:
+    shown = rank_host.show([unit["systemd_unit"] for unit in params["units"]])
+    seen = {}
+    for unit in params["units"]:
         properties = shown.get(unit["systemd_unit"], {})
-        ended = rank_unit.has_ended(
-            properties, int(module.params["restarts_before"].get(unit["name"], 0))
-        )
+        before = int(params["restarts_before"].get(unit["name"], 0))
+        ended = rank_unit.has_ended(properties, before)
         ready = None
         if unit.get("api_url"):
             # A squatter on the port may answer for an engine that is dead.
             key = rank_host.secrets(unit).get("VLLM_API_KEY")
-            ready = not ended and rank_host.serves(unit["api_url"], module.params["model"], key)
-        report = rank_host.describe(unit, properties, wanted[unit["name"]], ready)
-        report["ended"] = ended
-        reports.append(report)
-    return reports
+            ready = not ended and rank_host.serves(unit["api_url"], params["model"], key)
+        seen[unit["name"]] = Seen(properties, ended, ready)
+    return seen
 
 
-def settled(reports: list[dict[str, Any]]) -> bool:
-    if any(report["ended"] for report in reports):
-        return True
-    return all(report["ready"] is not False for report in reports)
+def settled(seen: dict[str, Seen]) -> bool:
+    return any(unit.ended for unit in seen.values()) or all(
+        unit.ready is not False for unit in seen.values()
+    )
 
 
 def main() -> None:
@@ -170,13 +173,18 @@ def main() -> None:
 
     deadline = time.monotonic() + module.params["wait"]
     try:
-        reports = look(module)
-        while not settled(reports) and time.monotonic() < deadline:
+        seen = look(module.params)
+        while not settled(seen) and time.monotonic() < deadline:
             time.sleep(POLL_S)
-            reports = look(module)
-        for report in reports:
-            lines = rank_host.LOG_LINES if report["ended"] and report["installed"] else 1
-            report["log"] = rank_host.last_log(report["systemd_unit"], lines)
+            seen = look(module.params)
+        wanted = rank_host.desired(module.params["units"])
+        reports = []
+        for unit in module.params["units"]:
+            shown, ended, ready = seen[unit["name"]]
+            report = rank_host.describe(unit, shown, wanted[unit["name"]], ready)
+            lines = rank_host.LOG_LINES if ended and report["installed"] else 1
+            report.update(ended=ended, log=rank_host.last_log(unit["systemd_unit"], lines))
+            reports.append(report)
     except rank_host.RankError as error:
         module.fail_json(msg=str(error))
 
