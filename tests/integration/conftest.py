@@ -24,8 +24,8 @@ class Outcome:
     """One run of a playbook: its return code, its events and what it printed."""
 
     rc: int
-    stdout: str
-    events: list[dict[str, Any]]
+    stdout: str = field(repr=False)
+    events: list[dict[str, Any]] = field(repr=False)
     stats: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def changed(self) -> dict[str, int]:

@@ -98,7 +98,7 @@ def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
     outcome = play("site.yml", "--check", "--diff", muster_engine_args=args)
     assert outcome.rc == 0
     assert "+argv --max-num-seqs: 7" in outcome.stdout
-    assert "-argv --max-num-seqs: 8" in outcome.stdout
+    assert "-argv --max-num-seqs: 128" in outcome.stdout
     assert containers() == before
 
 
