@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _validation, options = self.validate_argument_spec(
             argument_spec={
                 "verb": {"type": "str", "default": "plan"},
                 "changes": {"type": "bool", "default": False},

@@ -27,7 +27,7 @@ class ActionModule(ActionBase):
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(
+        _validation, args = self.validate_argument_spec(
             {
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "registers": {"type": "dict", "required": True},

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, Iterable, Mapping, Sequence
 
@@ -40,7 +41,7 @@ def generated_tokens(metrics: str) -> dict[str, float]:
         except ValueError:
             continue
         # Several models or API servers may report for one engine. NaN is not a count.
-        if value == value:
+        if not math.isnan(value):
             tokens[engine] = tokens.get(engine, 0) + value
     return tokens
 

@@ -529,7 +529,8 @@ def _field(value: dict[str, Any], key: str, kind: type) -> Any:
 
 
 def log(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -537,8 +538,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     timeout = PEER_TIMEOUT_S
 
+    server: Server
+
     def do_GET(self) -> None:
-        assert isinstance(self.server, Server)
         body = self.server.answer().encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
@@ -660,7 +662,8 @@ class Agent:
             self._act(action)
 
     def _answer(self) -> str:
-        assert self.memory is not None, "served after the first decision"
+        if self.memory is None:
+            raise RuntimeError("served before the first decision")
         return render_answer(self.memory, self.units, time.monotonic())
 
     def _report(self, poller: Poller, peer: Peer | None) -> None:
@@ -741,13 +744,17 @@ class Agent:
             log(f"cannot write {path}, a restart of this agent will not know of now: {error}")
 
 
+def end(_number: int, _frame: Any) -> None:
+    raise SystemExit(0)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Restart the ranks of a replica as one.")
     parser.add_argument("--config", required=True, help="JSON file: " + ", ".join(Config._fields))
     parser.add_argument("--systemctl", default="systemctl", help="the command to use")
     options = parser.parse_args(arguments)
     # At any point: what was decided is remembered before it is done.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, end)
     try:
         with open(options.config, encoding="utf-8") as file:
             config = parse_config(file.read())
@@ -768,4 +775,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

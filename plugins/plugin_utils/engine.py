@@ -148,7 +148,7 @@ def _image(
     """Return image and digest."""
     spec, said = recipe["engine"], deployment.settings
     own = said.get("muster_image")
-    image, _, digest = (own or spec["image"].replace("{version}", version)).partition("@")
+    image, _at, digest = (own or spec["image"].replace("{version}", version)).partition("@")
     if own and (not image or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))):
         return (
             "",

@@ -293,7 +293,7 @@ def _ports(recipe: Recipe, deployment: Deployment) -> dict[str, Any]:
 
 def port_range(port: int | str) -> range:
     """Return the ports that a number or a FIRST-LAST stands for."""
-    first, _, last = str(port).partition("-")
+    first, _dash, last = str(port).partition("-")
     return range(int(first), int(last or first) + 1)
 
 

@@ -186,7 +186,7 @@ def _wrong_type(value: Any, expected: str | None) -> str | None:
 
 
 def _spell(path: str) -> str:
-    kind, _, rest = path.partition(".")
+    kind, _dot, rest = path.partition(".")
     return f"--{rest}" if kind == "args" else rest
 
 
@@ -200,7 +200,7 @@ def _get(config: Any, path: str) -> Any:
 
 def _pop(config: dict[str, Any], path: str) -> Any:
     """Take one key out, and the maps around it that this leaves empty."""
-    head, _, rest = path.partition(".")
+    head, _dot, rest = path.partition(".")
     if not rest:
         return config.pop(head, None)
     inner = config.get(head)
