@@ -44,7 +44,8 @@ unit: setup ## Unit and property tests
 	$(BIN)/pytest -q
 
 .PHONY: check
-check: lint unit ## Lint and unit tests, in under a minute
+check: setup ## Lint and unit tests, in under a minute
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
 
 .PHONY: sanity
 sanity: setup ## ansible-test sanity on the built collection
