@@ -26,10 +26,17 @@ $(COLLECTION):
 	@mkdir -p $(@D)
 	@ln -sfn ../../.. $@
 
+UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+  --no-header --no-annotate --upgrade --quiet
+# Where PyTorch's CPU build is found, when the package index does not carry it.
+UV_SOURCES = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+  $(if $(TORCH_WHEEL),--find-links $(dir $(TORCH_WHEEL)))
+
 .PHONY: lock
 lock: setup ## Resolve the pins of pyproject.toml into the lock files
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 \
-	  --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+	$(UV_COMPILE) --group dev --output-file requirements.lock
+	$(UV_COMPILE) --group engine --override lab/engine/overrides.txt $(UV_SOURCES) \
+	  --output-file lab/engine/requirements.lock
 
 .PHONY: lint
 lint: setup ## Lint and type-check everything
