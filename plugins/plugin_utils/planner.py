@@ -171,6 +171,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "digest": engine.digest,
             "holds_for": recipe["engine"]["holds_for"],
             "changes": engine.changes,
+            "memory_utilization": engine.args.get("gpu-memory-utilization"),
         },
         "model": {
             "id": recipe["model"]["id"],
