@@ -213,11 +213,10 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     services = services_of([unit["name"] for unit in units], links)
     host.systemctl("daemon-reload")
     host.systemctl("enable", "--quiet", *services)
-    # A unit that used up its restart budget would refuse to start.
-    shown = rank_host.show(services)
-    failed = [name for name, shows in shown.items() if shows.get("ActiveState") == "failed"]
-    if failed:
-        host.systemctl("reset-failed", *failed)
+    # A deliberate start has the whole restart budget before it, whatever the last runs used up.
+    # systemctl refuses this for a unit that it has not loaded, which has used up nothing.
+    if not host.module.check_mode:
+        rank_host.ask(["systemctl", "reset-failed", *services])
     # Units before agents: an agent takes the run that it finds for the one it belongs to.
     host.systemctl("restart", "--no-block", *reversed(services))
 
