@@ -80,4 +80,5 @@ integration: lab ## site.yml on the lab, start to end
 	$(BIN)/pytest -q tests/integration
 
 .PHONY: test
+test: export HYPOTHESIS_PROFILE := thorough
 test: check sanity molecule integration ## Everything

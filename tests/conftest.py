@@ -12,4 +12,5 @@ sys.path.insert(0, str(ROOT))
 
 # A slow machine is no failure; how many inputs are tried is each test's or the profile's word.
 settings.register_profile("muster", deadline=None, max_examples=100)
+settings.register_profile("thorough", deadline=None, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "muster"))

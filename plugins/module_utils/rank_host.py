@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
-import urllib.error
 import urllib.request
 from typing import Any, Mapping, Sequence
 
@@ -146,7 +146,8 @@ def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) 
         with opener.open(request, timeout=timeout) as answer:
             listed = json.loads(answer.read(1 << 20))
         return any(entry.get("id") == model for entry in listed["data"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        # Whoever holds the port instead of the engine may answer anything.
         return False
 
 
