@@ -166,9 +166,9 @@ def _model(recipe: Recipe, deployment: Deployment) -> tuple[str, str | None, lis
     said, cluster = deployment.settings, deployment.cluster
     source = said.get("muster_model_source", "local")
     if source != "local":
-        name = recipe["model"]["sources"].get(source)
-        if name:
-            return name, None, []
+        found = recipe["model"]["sources"].get(source)
+        if found:
+            return found["id"], None, []
         text = f"{cluster}: muster_model_source: {recipe['model']['id']} is not on {source}"
         return "", None, [text]
     path = said.get("muster_model_path")

@@ -22,7 +22,7 @@ else:
 
 # Lists of independent things add up from base to recipe. All other lists are one value each, and
 # the last one given wins.
-ADDING_LISTS = ("features", "figures", "mounts", "rules", "warnings")
+ADDING_LISTS = ("advice", "features", "figures", "mounts", "rules", "warnings")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
