@@ -6,8 +6,8 @@
 An observation is one dict, of the same shape whoever made the GPUs:
 
     devices: a list of dicts
-        device_id            int, as the engine's own variable counts: the N of /dev/nvidiaN, or
-                             AMD's GPU index
+        device_id            int, the index by which engine and container engine are given the
+                             device: what nvidia-smi -i, amd-smi and docker --gpus count
         name, bus_id, uuid   str or null
         health               "OK", or in a few words why not
         power_w, temperature_c, utilisation_percent, memory_used_mb, memory_total_mb

@@ -6,14 +6,18 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any, Callable, Collection, NamedTuple
+from typing import Any, Callable, Collection
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
-    Fabric,
-    Npus,
+from ansible_collections.muster.serving.plugins.module_utils.device_checks import (
+    Finding,
     devices_text,
+    grouped,
+    holders_of,
+    memory_free,
+    used_by_others,
 )
+from ansible_collections.muster.serving.plugins.module_utils.npu_observe import Fabric, Npus
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import Device
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 
@@ -21,30 +25,10 @@ from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 # card and HCCS_SW the cards; on A2 every pair has its own HCCS link.
 WHOLE_FABRIC = {"a2": ("HCCS",), "a3": ("SIO", "HCCS_SW", "HCCS")}
 
+LISTING = "npu-smi info"
 LOST_CARD = (
     "look for the card with lspci and dmesg; reset or reseat it, or leave it out of muster_devices"
 )
-
-
-class Finding(NamedTuple):
-    """What is to be said of one device."""
-
-    device: int
-    status: str
-    observed: str
-    remedy: str = ""
-
-
-def grouped(check_id: str, findings: list[Finding], expected: str) -> list[Check]:
-    """One check for each thing that is wrong with some devices, or one that all are well."""
-    bad = [finding for finding in findings if finding.status != "ok"]
-    groups: dict[tuple[str, str, str], list[int]] = {}
-    for device, *said in bad or findings:
-        groups.setdefault((said[0], said[1], said[2]), []).append(device)
-    return [
-        check(check_id, "bare", status, devices_text(devices), observed, expected, remedy)
-        for (status, observed, remedy), devices in groups.items()
-    ]
 
 
 # --- npu-smi ----------------------------------------------------------------------------------
@@ -73,17 +57,17 @@ def npu_checks(
     there = [by_id[number] for number in wanted if number in by_id]
     checks += _count(by_id, wanted)
     checks += grouped("npu-health", [_health(device) for device in there], "OK")
-    holders = {device["device_id"]: _holders(device, owner_of) for device in there}
+    held = [(device, holders_of(device, owner_of)) for device in there]
     checks += grouped(
         "npu-processes",
-        [_processes(device, holders[device["device_id"]], own_units) for device in there],
+        [used_by_others(device, holders, own_units, LISTING) for device, holders in held],
         "no process but Muster's own",
     )
     checks += grouped(
         "npu-memory",
         [
-            _memory(device, holders[device["device_id"]], own_units, memory_utilization)
-            for device in there
+            memory_free(device, holders, own_units, memory_utilization, LISTING)
+            for device, holders in held
         ],
         f"{memory_utilization:.0%} of the memory free, as the engine claims it",
     )
@@ -128,58 +112,6 @@ def _health(device: Device) -> Finding:
         "(npu-smi set -t reset -i NPU -c CHIP), or leave the device out of muster_devices"
     )
     return Finding(number, "failed", observed, remedy)
-
-
-def _holders(device: Device, owner_of: Callable[[int], Owner]) -> list[Owner] | None:
-    """Who holds the device; null when npu-smi does not tell."""
-    if device["processes"] is None:
-        return None
-    owners = []
-    for process in device["processes"]:
-        owner = owner_of(process["pid"])
-        owners.append(owner if owner.name else owner._replace(name=process["name"]))
-    return owners
-
-
-def _processes(device: Device, holders: list[Owner] | None, own_units: Collection[str]) -> Finding:
-    number = device["device_id"]
-    if holders is None:
-        return Finding(
-            number,
-            "unknown",
-            "npu-smi does not tell the processes",
-            "run npu-smi info as root on the host and see who uses the device",
-        )
-    foreign = [owner for owner in holders if not owner.belongs_to(own_units)]
-    if foreign:
-        return Finding(
-            number,
-            "failed",
-            "used by " + ", ".join(str(owner) for owner in foreign),
-            "stop it, or leave the device out of muster_devices",
-        )
-    return Finding(number, "ok", "held by Muster's own units" if holders else "none")
-
-
-def _memory(
-    device: Device, holders: list[Owner] | None, own_units: Collection[str], needed: float
-) -> Finding:
-    number, used, total = device["device_id"], device["memory_used_mb"], device["memory_total_mb"]
-    if used is None or total is None:
-        return Finding(
-            number, "unknown", "memory not told", "look at what npu-smi info prints for the device"
-        )
-    if any(owner.belongs_to(own_units) for owner in holders or []):
-        return Finding(number, "ok", "held by Muster's own units")
-    if total - used < needed * total:
-        return Finding(
-            number,
-            "failed",
-            f"{used} of {total} MB used",
-            "end what holds the memory (npu-smi info lists processes, also of containers), or "
-            "lower gpu-memory-utilization",
-        )
-    return Finding(number, "ok", "enough free")
 
 
 def _topology(npus: Npus, devices: list[int]) -> list[Check]:

@@ -10,7 +10,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable
+from typing import Any, Callable
 
 from ansible_collections.muster.serving.plugins.module_utils import hccn, npu_smi
 from ansible_collections.muster.serving.plugins.module_utils.command import (
@@ -18,6 +18,8 @@ from ansible_collections.muster.serving.plugins.module_utils.command import (
     Output,
     run,
 )
+from ansible_collections.muster.serving.plugins.module_utils.device_checks import devices_text
+from ansible_collections.muster.serving.plugins.module_utils.tool_text import excerpt
 
 NPU_SMI_FOLDERS = ("/usr/local/bin", "/usr/local/sbin")
 HCCN_CONF = "/etc/hccn.conf"
@@ -96,18 +98,6 @@ def device_numbers(folder: str = "/dev") -> list[int]:
         return []
     found = (re.fullmatch(r"davinci(\d{1,4})", name) for name in names)
     return sorted(int(match[1]) for match in found if match)
-
-
-def devices_text(devices: Iterable[int]) -> str:
-    """C(device 3), or C(devices 0-3, 6)."""
-    runs: list[list[int]] = []
-    for device in sorted(set(devices)):
-        if runs and device == runs[-1][1] + 1:
-            runs[-1][1] = device
-        else:
-            runs.append([device, device])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-    return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
 
 
 def observe_npus(tool: Tool, nodes: list[int]) -> Npus:
@@ -209,7 +199,7 @@ def observe_fabric(tool: Tool, configuration: str, devices: list[int]) -> Fabric
         answer = tool.ask_alone("-i", str(device), f"-{command}", "-g")
         if answer is None:
             return None
-        fabric.said[device, command] = npu_smi.excerpt(answer.text)
+        fabric.said[device, command] = excerpt(answer.text)
         return answer.stdout
 
     def setting(

@@ -14,13 +14,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Dict, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.tool_text import Problems, excerpt
+
 Device = Dict[str, Any]
 
 # The words of the driver's own source. Whatever is not OK is unfit to serve.
 HEALTH_WORDS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
 LINK_WORDS = ("X", "SYS", "PHB", "PXB", "PIX", "HCCS", "HCCS_SW", "SIO", "UB", "NA")
-
-MAX_PROBLEMS = 20
 
 _PAIR = r"(\d{1,9})\s*/\s*(\d{1,9})"
 _POWER_ROW = re.compile(rf"(\S+)\s+(\S+)\s+{_PAIR}", re.ASCII)
@@ -55,30 +55,6 @@ class Info:
     problems: list[str] = field(default_factory=list)
 
 
-class _Problems:
-    """Collects what is wrong; a page of garbage must not become a page of problems."""
-
-    def __init__(self) -> None:
-        self._seen: list[str] = []
-        self._dropped = 0
-
-    def add(self, text: str) -> None:
-        if len(self._seen) < MAX_PROBLEMS:
-            self._seen.append(text)
-        else:
-            self._dropped += 1
-
-    def result(self) -> list[str]:
-        more = [f"and {self._dropped} more"] if self._dropped else []
-        return self._seen + more
-
-
-def excerpt(text: str, limit: int = 100) -> str:
-    """One printable line for a message."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."
-
-
 # --- npu-smi info -----------------------------------------------------------------------------
 
 
@@ -90,7 +66,7 @@ def parse_info(text: str) -> Info:
 class _InfoParser:
     def __init__(self) -> None:
         self.info = Info()
-        self.problems = _Problems()
+        self.problems = Problems()
         self.layout: Layout | None = None
         self.section = "head"
         self.pending: list[str] | None = None  # a chip's first row, waiting for its second

@@ -7,12 +7,12 @@ import re
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
-    MAX_PROBLEMS,
     Topology,
     parse_error_codes,
     parse_info,
     parse_topology,
 )
+from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils import npu_observe
 from ansible_collections.muster.serving.plugins.module_utils.command import Output
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import devices_text
+from ansible_collections.muster.serving.plugins.module_utils.device_checks import devices_text
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
 from hypothesis import given
