@@ -1,17 +1,14 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Emulates npu-smi and hccn_tool for nodes without NPUs.
+"""Emulates npu-smi and hccn_tool, and makes and changes the state of every emulated device.
 
-Both commands print what the real ones print (tests/unit/captures holds real output), from one
-state file, so that a test decides what a node's devices look like:
+Both commands print what the real ones print (tests/unit/captures holds real output), from the
+node's state file, so that a test decides what a node's devices look like:
 
     device_tools.py make --family a2 --node 0       write the state of a healthy node
     device_tools.py set devices.3.health Alarm      change one value (JSON, or else a string)
     device_tools.py hccn-conf                       print the /etc/hccn.conf that fits the state
-
-The state file is /var/lib/muster-lab/state.json or what MUSTER_LAB_STATE names. README.md in this
-folder describes its keys.
 """
 
 from __future__ import annotations
@@ -19,18 +16,36 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import json
-import os
 import sys
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
-State = dict[str, Any]
-Device = dict[str, Any]
-
-DEFAULT_PATH = "/var/lib/muster-lab/state.json"
+try:
+    from lab.emulators import nvidia_tools
+    from lab.emulators.state import (
+        Device,
+        Refused,
+        State,
+        load_state,
+        present,
+        run_tool,
+        save_state,
+        set_value,
+        state_path,
+    )
+except ImportError:  # on a node the files stand side by side, without the package
+    import nvidia_tools  # type: ignore[no-redef]
+    from state import (  # type: ignore[no-redef]
+        Device,
+        Refused,
+        State,
+        load_state,
+        present,
+        run_tool,
+        save_state,
+        set_value,
+        state_path,
+    )
 
 # Bus ids and CPU affinity as two real servers report them.
 A2_BUSES = ("C1", "C2", "81", "82", "01", "02", "41", "42")
@@ -41,31 +56,24 @@ A3_BUSES = (
 )
 
 
+DEFAULT_DEVICES = {"a2": 8, "a3": 16, "nvidia": 8, "nvidia-hgx-b200": 8, "amd": 8}
+
+
 # --- state ------------------------------------------------------------------------------------
 
 
-def state_path() -> Path:
-    return Path(os.environ.get("MUSTER_LAB_STATE", DEFAULT_PATH))
-
-
-def load_state() -> State:
-    state: State = json.loads(state_path().read_text(encoding="utf-8"))
-    return state
-
-
-def save_state(state: State) -> None:
-    """Write atomically: a tool may be reading."""
-    path = state_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
-
-
 def make_state(family: str = "a2", node: int = 0, devices: int | None = None) -> State:
-    """The state of a healthy, idle node; node keeps NPU addresses apart within one fabric."""
+    """The state of a healthy, idle node.
+
+    Args:
+        family: What devices it has.
+        node: Keeps NPU addresses apart within one fabric.
+        devices: How many; without it as many as such a server has.
+    """
+    count = devices or DEFAULT_DEVICES[family]
+    if family in nvidia_tools.FAMILIES:
+        return nvidia_tools.make_state(family, count)
     a3 = family == "a3"
-    count = devices or (16 if a3 else 8)
     return {
         "family": family,
         "tool_version": "25.5.0",
@@ -113,28 +121,6 @@ def _make_device(index: int, *, a3: bool, node: int) -> Device:
     }
 
 
-def set_value(state: State, path: str, text: str) -> None:
-    """Set one value by its dotted path; a device is devices.NUMBER, every device devices.*."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    *parents, last = path.split(".")
-    targets: list[Any] = [state]
-    for name in parents:
-        targets = [child for target in targets for child in _children(target, name)]
-    for target in targets:
-        if last not in target and parents != ["faults"]:
-            raise KeyError(path)
-        target[last] = value
-
-
-def _children(target: Any, name: str) -> list[Any]:
-    if isinstance(target, list):
-        return list(target) if name == "*" else [d for d in target if str(d["id"]) == name]
-    return [target[name]]
-
-
 def hccn_conf(state: State) -> str:
     lines = []
     for device in state["devices"]:
@@ -144,38 +130,6 @@ def hccn_conf(state: State) -> str:
             f"{key}_{device['id']}={value}" for key, value in keys.items() if value is not None
         ]
     return "\n".join(lines) + "\n"
-
-
-class Refused(Exception):
-    """The tool says no: text for standard output, or for standard error."""
-
-    def __init__(self, text: str, *, stderr: bool = False) -> None:
-        super().__init__(text)
-        self.stream = sys.stderr if stderr else sys.stdout
-
-
-def run_tool(tool: str, command: str, answer: Callable[[State], str]) -> int:
-    """Print what the tool answers, or what the state's fault for it makes of that."""
-    try:
-        state = load_state()
-    except (OSError, ValueError) as error:
-        print(f"{tool} (lab): no usable state: {error}", file=sys.stderr)
-        return 1
-    faults = state["faults"]
-    fault = faults.get(f"{tool} {command}", faults.get(tool, {}))
-    time.sleep(float(fault.get("delay_s", 0)))
-    while fault.get("hang"):
-        time.sleep(3600)
-    if "output" in fault:
-        sys.stdout.write(fault["output"])
-        return int(fault.get("rc", 0))
-    try:
-        text = answer(state)
-    except Refused as refusal:
-        print(refusal, file=refusal.stream)
-        return 1
-    sys.stdout.write(text)
-    return int(fault.get("rc", 0))
 
 
 # --- npu-smi ----------------------------------------------------------------------------------
@@ -216,13 +170,9 @@ def _options(argv: list[str]) -> dict[str, str] | None:
     return options
 
 
-def _present(state: State) -> list[Device]:
-    return [device for device in state["devices"] if device["present"]]
-
-
 def _cards(state: State) -> dict[int, list[Device]]:
     cards: dict[int, list[Device]] = {}
-    for device in _present(state):
+    for device in present(state):
         cards.setdefault(device["npu"], []).append(device)
     return cards
 
@@ -473,7 +423,7 @@ Legend:
 def _topology(state: State) -> str:
     a3 = state["family"] == "a3"
     label = "Phy-ID" if a3 else "NPU"
-    devices = _present(state)
+    devices = present(state)
     head = "".join(f"{label}{d['id']}".ljust(11) for d in devices)
     lines = ["\t   " + head + ("" if a3 else "CPU Affinity")]
     for device in devices:
@@ -523,7 +473,7 @@ def only_one() -> Iterator[bool]:
 
 
 def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> str:
-    device = next((d for d in _present(state) if d["id"] == index), None)
+    device = next((d for d in present(state) if d["id"] == index), None)
     if device is None:
         raise Refused("The device is not exist!", stderr=True)
     if command == "ping":
@@ -639,10 +589,12 @@ def _link_stat(device: Device) -> str:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description="Make or change the state of the emulated NPUs.")
+    parser = argparse.ArgumentParser(
+        description="Make or change the state of the emulated devices."
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
     make = verbs.add_parser("make", help="write the state of a healthy node")
-    make.add_argument("--family", choices=("a2", "a3"), default="a2")
+    make.add_argument("--family", choices=tuple(DEFAULT_DEVICES), default="a2")
     make.add_argument("--node", type=int, default=0, help="keeps NPU addresses apart")
     make.add_argument("--devices", type=int)
     change = verbs.add_parser("set", help="change one value")
