@@ -29,8 +29,8 @@ class Output:
         return said.rstrip(".")
 
 
-def run(argv: list[str], timeout: float) -> Output:
-    """Run a command to its end.
+def run(argv: list[str], timeout: float, stdin: str = "") -> Output:
+    """Run a command to its end. Without C(stdin) it finds its input at the end.
 
     Raises:
         CommandError: It could not be started, or it was killed with its children after
@@ -40,7 +40,7 @@ def run(argv: list[str], timeout: float) -> Output:
     try:
         process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
@@ -51,7 +51,7 @@ def run(argv: list[str], timeout: float) -> Output:
     except OSError as error:
         raise CommandError(f"{argv[0]} could not be started: {error.strerror}") from error
     try:
-        stdout, stderr = process.communicate(timeout=timeout)
+        stdout, stderr = process.communicate(stdin or None, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

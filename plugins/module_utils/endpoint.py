@@ -10,8 +10,10 @@ import math
 import re
 from typing import Any, Iterable, Mapping, Sequence
 
+_BY_RANK = "sglang:realtime_tokens_total"
 _COUNTER = re.compile(
-    r"^vllm:generation_tokens_total(?:\{(?P<labels>[^\n]*)\})?[ \t]+(?P<value>[-+.\w]+)",
+    rf"^(?P<name>(?:vllm|sglang):generation_tokens_total|{_BY_RANK})"
+    r"(?:\{(?P<labels>[^\n]*)\})?[ \t]+(?P<value>[-+.\w]+)",
     re.MULTILINE,
 )
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -31,19 +33,28 @@ class NobodyListens(EndpointError):
 def generated_tokens(metrics: str) -> dict[str, float]:
     """Tokens that each engine has produced so far, by its label, from C(/metrics).
 
-    An engine without a label has an empty one.
+    An engine without a label has an empty one. SGLang's total names no rank; with data parallelism
+    its schedulers' own counters do.
     """
     tokens: dict[str, float] = {}
+    ranks: dict[str, float] = {}
     for found in _COUNTER.finditer(metrics):
-        engine = dict(_LABEL.findall(found["labels"] or "")).get("engine", "")
+        labels = dict(_LABEL.findall(found["labels"] or ""))
         try:
             value = float(found["value"])
         except ValueError:
             continue
-        # Several models or API servers may report for one engine. NaN is not a count.
-        if not math.isnan(value):
+        if not math.isfinite(value):
+            continue
+        if found["name"] != _BY_RANK:
+            # Several models or API servers may report for one engine.
+            engine = labels.get("engine", "")
             tokens[engine] = tokens.get(engine, 0) + value
-    return tokens
+        elif labels.get("mode") == "decode" and "dp_rank" in labels:
+            # Each of a rank's devices may count the same tokens.
+            rank = labels["dp_rank"]
+            ranks[rank] = max(ranks.get(rank, 0), value)
+    return ranks or tokens
 
 
 def risen(

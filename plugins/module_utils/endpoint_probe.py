@@ -48,6 +48,9 @@ _FEW_TOKENS = 16
 # Counters follow the tokens after a moment.
 _SETTLE_S = 3.0
 
+_METRICS_REMEDY = (
+    "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
+)
 _LOG_REMEDY = "read the engine's log on every node: journalctl -u 'muster-*' -n 100"
 
 
@@ -232,8 +235,8 @@ class Prober:
             status,
             observed,
             expected,
-            "see that the plan's argv has --enable-auto-tool-choice and the model's"
-            " --tool-call-parser",
+            "see that the plan's argv has the model's --tool-call-parser, and with vLLM"
+            " --enable-auto-tool-choice",
         )
 
     def _completions(self) -> None:
@@ -322,7 +325,9 @@ class Prober:
                 "ok" if working else "failed",
                 observed,
                 "tokens",
-                f"restart the whole replica, since its ranks work together or not at all;"
+                _METRICS_REMEDY
+                if self._metrics_problem
+                else "restart the whole replica, since its ranks work together or not at all;"
                 f" {_LOG_REMEDY}",
                 subject=self.place(engine),
             )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from ansible_collections.muster.serving.plugins.module_utils.node_files import S
 DIGEST = r"sha256:[0-9a-f]{64}"
 # As Docker names architectures, by what the kernel calls the machine.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
+# On an image that Muster derived: what it was made of.
+DERIVED_LABEL = "muster.derived"
+# What a derived image's build prints, with the file, its checksum and the one it should have.
+WRONG_FILE = "muster: %s is not the file that the recipe changes: sha256 %s, expected %s"
+
+_LAST_LINES = 6
 
 
 class ImageError(Exception):
@@ -82,6 +89,7 @@ def parse_inspect(text: str) -> dict[str, Any] | None:
             "architecture": str(image.get("Architecture") or ""),
             "os": str(image.get("Os") or ""),
             "size": int(image.get("Size") or 0),
+            "labels": dict((image.get("Config") or {}).get("Labels") or {}),
         }
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None
@@ -175,6 +183,32 @@ def explain_pull(reference: Reference, output: str) -> str:
         f"cannot pull {reference.source} from {reference.registry}: {meaning}. {remedy} "
         f"Docker said: {said}"
     )
+
+
+def derived_mark(base_id: str, containerfile: str) -> str:
+    """What a derived image is made of, as its label says it."""
+    return hashlib.sha256(f"{base_id}\n{containerfile}".encode()).hexdigest()
+
+
+def explain_build(image: str, base: str, output: str) -> str:
+    """One message for what C(docker build) said: what it means and what to do."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # The newer builder sets a step's number and time before its output.
+    sentence = WRONG_FILE.replace("%s", ".+")
+    wrong = re.search(rf"^(?:#\d+ +[\d.]+ +)?({sentence})$", output, re.MULTILINE)
+    if wrong:
+        meaning = wrong.group(1)[len("muster: ") :]
+        remedy = (
+            f"{base} is not the image that the recipe was written for: set muster_image or "
+            "muster_engine_version to the one it names, or choose a recipe for yours."
+        )
+    elif "no space left on device" in output:
+        meaning = "the node's disk is full"
+        remedy = "Free space where Docker keeps images (docker system df; docker image prune)."
+    else:
+        meaning, remedy = "a step failed", "Look at what Docker said."
+    said = " / ".join(line[:200] for line in lines[-_LAST_LINES:]) or "nothing"
+    return f"cannot build {image} from {base}: {meaning}. {remedy} Docker said: {said}"
 
 
 def missing_preloads(stderr: str, libraries: Sequence[str]) -> list[str]:

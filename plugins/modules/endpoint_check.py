@@ -49,8 +49,8 @@ options:
     default: [chat]
   engines:
     description:
-      - The engines whose token counters must rise, as C(/metrics) of vLLM labels them. With data
-        parallelism each rank is one.
+      - The engines whose token counters must rise, as C(/metrics) of vLLM or SGLang labels them.
+        With data parallelism each rank is one. A lone engine may go without a label.
     type: list
     elements: str
     default: []

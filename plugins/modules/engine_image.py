@@ -17,18 +17,20 @@ description:
     libraries that the engine preloads load in it. The dynamic linker only warns about a missing
     one, so that an engine would run without it. The result is kept below
     C(/var/lib/muster/images/).
+  - Builds the image that a recipe derives from it by changes of source files, unless it is there
+    and made of this image by these changes. The build has no network.
   - Running containers keep the image they were started from.
 attributes:
   check_mode:
     support: partial
-    description: Says whether it would pull.
+    description: Says whether it would pull and build.
     details: Starts no container, so that an image's first proof waits for a real run.
   diff_mode:
     support: full
     description: Shows the image's identity before and after.
   idempotent:
     support: full
-    description: Pulls only what is not there.
+    description: Pulls and builds only what is not there.
 options:
   image:
     description: The image, as C(REPOSITORY[:TAG][@DIGEST]).
@@ -43,8 +45,20 @@ options:
     type: list
     elements: str
     default: []
+  derived:
+    description: The image to build from it.
+    type: dict
+    suboptions:
+      image:
+        description: The derived image's name.
+        type: str
+        required: true
+      containerfile:
+        description: What it is built from. It may copy nothing, since there is no context.
+        type: str
+        required: true
   timeout:
-    description: Seconds that the pull may take.
+    description: Seconds that the pull may take, and after it the build.
     type: int
     default: 3600
   proof_timeout:
@@ -58,6 +72,15 @@ EXAMPLES = r"""
   muster.serving.engine_image:
     image: quay.io/ascend/vllm-ascend:v0.18.0
     preload: [libjemalloc.so.2]
+
+- name: Bring an engine whose image needs a change
+  muster.serving.engine_image:
+    image: lmsysorg/sglang:v0.5.7-rocm700-mi30x
+    derived:
+      image: muster/sglang:v0.5.7-rocm700-mi30x-0a1b2c3d4e5f
+      containerfile: |
+        FROM lmsysorg/sglang:v0.5.7-rocm700-mi30x
+        RUN ["mv", "/opt/a.py", "/opt/b.py"]
 """
 
 RETURN = r"""
@@ -65,6 +88,14 @@ pulled:
   description: Whether it was pulled, or would be in check mode.
   returned: always
   type: bool
+built:
+  description: Whether the derived image was built, or would be in check mode.
+  returned: always
+  type: bool
+derived_id:
+  description: The derived image's id. Null without one, and where it would be built in check mode.
+  returned: always
+  type: str
 image_id:
   description: Its id. Null where it would be pulled in check mode.
   returned: always
@@ -96,10 +127,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+    DERIVED_LABEL,
     ImageError,
     Reference,
     architecture_problem,
+    derived_mark,
     dump_notes,
+    explain_build,
     explain_pull,
     matches,
     missing_preloads,
@@ -144,6 +178,13 @@ def pull(reference: Reference, timeout: float) -> dict[str, Any]:
     if image is None:
         raise ImageError(f"{reference.source} was pulled, yet is not there: is it being pruned?")
     return image
+
+
+def build(name: str, containerfile: str, mark: str, reference: Reference, timeout: float) -> None:
+    argv = ["docker", "build", "--network", "none", "--pull=false", "--tag", name]
+    output = run([*argv, "--label", f"{DERIVED_LABEL}={mark}", "-"], timeout, containerfile)
+    if output.rc:
+        raise ImageError(explain_build(name, reference.local, output.stdout + output.stderr))
 
 
 def prove(reference: Reference, libraries: list[str], timeout: float) -> str | None:
@@ -195,8 +236,30 @@ def check_runs(
     return [library for library in module.params["preload"] if library in proven]
 
 
-def describe(reference: Reference, image: dict[str, Any] | None) -> str:
-    return f"{reference.local}: {image['id'] if image else 'not here'}\n"
+def derive(
+    module: AnsibleModule, reference: Reference, base: dict[str, Any] | None, result: dict[str, Any]
+) -> None:
+    """Have the derived image. In check mode its base may not be here yet, and so neither is it."""
+    name, containerfile = (
+        module.params["derived"]["image"],
+        module.params["derived"]["containerfile"],
+    )
+    mark = derived_mark(base["id"], containerfile) if base else None
+    before = after = inspect(name) if base else None
+    result["built"] = before is None or before["labels"].get(DERIVED_LABEL) != mark
+    result["changed"] = result["changed"] or result["built"]
+    if mark and result["built"] and not module.check_mode:
+        build(name, containerfile, mark, reference, module.params["timeout"])
+        after = inspect(name)
+    elif result["built"]:
+        after = None
+    result["derived_id"] = after["id"] if after else None
+    result["diff"]["before"] += describe(name, before)
+    result["diff"]["after"] += describe(name, after) if after else f"{name}: built\n"
+
+
+def describe(name: str, image: dict[str, Any] | None) -> str:
+    return f"{name}: {image['id'] if image else 'not here'}\n"
 
 
 def main() -> None:
@@ -205,13 +268,21 @@ def main() -> None:
             "image": {"type": "str", "required": True},
             "digest": {"type": "str"},
             "preload": {"type": "list", "elements": "str", "default": []},
+            "derived": {
+                "type": "dict",
+                "options": {
+                    "image": {"type": "str", "required": True},
+                    "containerfile": {"type": "str", "required": True},
+                },
+            },
             "timeout": {"type": "int", "default": 3600},
             "proof_timeout": {"type": "int", "default": 120},
         },
         supports_check_mode=True,
     )
     files = NodeFiles()
-    result: dict[str, Any] = {"changed": False, "pulled": False, "image_id": None}
+    result: dict[str, Any] = dict.fromkeys(("changed", "pulled", "built"), False)
+    result.update(dict.fromkeys(("image_id", "derived_id")))
     try:
         reference = parse_reference(module.params["image"], module.params["digest"])
         # On a bare node there is no daemon yet, and asking its socket would start one.
@@ -226,13 +297,15 @@ def main() -> None:
             docker("tag", reference.source, reference.local, timeout=60)
         result["changed"] = result["pulled"] or retag
         result["diff"] = {
-            "before": describe(reference, named),
-            "after": describe(reference, image) if image else f"{reference.source}: pulled\n",
+            "before": describe(reference.local, named),
+            "after": describe(reference.local, image) if image else f"{reference.source}: pulled\n",
         }
         if image:
             result.update({key: image[key] for key in ("repo_digests", "architecture", "size")})
             result["image_id"] = image["id"]
             result["preload"] = check_runs(module, files, reference, image)
+        if module.params["derived"]:
+            derive(module, reference, image, result)
     except (ImageError, CommandError, OSError) as error:
         module.fail_json(msg=str(error), **result)
     module.exit_json(**result)
