@@ -34,8 +34,8 @@ try:
         state_path,
     )
 except ImportError:  # on a node the files stand side by side, without the package
-    import nvidia_tools  # type: ignore[no-redef]
-    from state import (  # type: ignore[no-redef]
+    import nvidia_tools  # type: ignore[import-not-found, no-redef]
+    from state import (  # type: ignore[import-not-found, no-redef]
         Device,
         Refused,
         State,

@@ -29,7 +29,7 @@ try:
         state_path,
     )
 except ImportError:  # on a node the files stand side by side, without the package
-    from state import (  # type: ignore[no-redef]
+    from state import (  # type: ignore[import-not-found, no-redef]
         Device,
         Refused,
         State,

@@ -19,9 +19,14 @@ DRIVER_SOURCES = (
     "/usr/local/dcmi",
     "/etc/ascend_install.info",
     "/etc/hccn.conf",
+    "/opt/rocm",
 )
 DRIVER_TOOLS = ("npu-smi", "hccn_tool")
 FILE_SUFFIXES = (".info", ".conf", ".so")
+
+TOOLKIT_PROGRAMS = ("nvidia-container-runtime-hook", "nvidia-ctk", "nvidia-container-runtime")
+TOOLKIT_FOLDERS = ("/usr/bin", "/usr/local/bin", "/usr/sbin", "/usr/local/sbin")
+CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 
 INSTALL_DRIVER = "Install the accelerator's driver and firmware on this node"
 
@@ -66,20 +71,60 @@ def _device_check(files: NodeFiles, node: str) -> Check:
         return verdict(
             "failed",
             "missing",
-            f"{INSTALL_DRIVER}; where it is installed, look for the lost card with npu-smi info "
-            "and dmesg.",
+            f"{INSTALL_DRIVER}; where it is installed, look for the lost card with its tool "
+            "(npu-smi info, nvidia-smi, amd-smi list) and dmesg.",
         )
     except OSError as error:
         return verdict("failed", str(error.strerror), "Look at dmesg and reload the driver.")
     if stat.S_ISCHR(mode):
         return verdict("ok", "a character device")
     if stat.S_ISDIR(mode):
+        # Docker takes a directory of device nodes, such as /dev/dri, as all of them.
+        if _holds_devices(files.path(node)):
+            return verdict("ok", "a directory of character devices")
         return verdict(
             "failed",
             "a directory, as a container engine makes for a missing source",
             f"Remove it (rmdir {node}). {INSTALL_DRIVER}.",
         )
     return verdict("failed", "a plain file", f"Remove it. {INSTALL_DRIVER}.")
+
+
+def _holds_devices(folder: str) -> bool:
+    with os.scandir(folder) as entries:
+        return any(stat.S_ISCHR(entry.stat().st_mode) for entry in entries)
+
+
+def toolkit_check(files: NodeFiles) -> Check:
+    """Can Docker hand NVIDIA GPUs to a container?
+
+    Docker runs the toolkit's hook for C(--gpus); newer ones also read a CDI specification.
+    """
+    programs = [
+        f"{folder}/{name}"
+        for name in TOOLKIT_PROGRAMS
+        for folder in TOOLKIT_FOLDERS
+        if files.exists(f"{folder}/{name}")
+    ]
+    specifications = [
+        path
+        for folder in CDI_FOLDERS
+        for path in files.glob(f"{folder}/*")
+        if "nvidia" in path and path.endswith((".yaml", ".yml", ".json"))
+    ]
+    found = programs + specifications
+    return check(
+        "gpu-toolkit",
+        "bare",
+        "ok" if found else "failed",
+        "NVIDIA container toolkit",
+        found[0] if found else "missing",
+        "nvidia-container-runtime-hook in the PATH, or a CDI specification",
+        ""
+        if found
+        else "install nvidia-container-toolkit and run nvidia-ctk runtime configure "
+        "--runtime=docker; Docker finds the hook after its next restart",
+    )
 
 
 def _source_check(files: NodeFiles, source: str) -> Check:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import Mapping, Sequence
@@ -14,6 +15,15 @@ from ansible_collections.muster.serving.plugins.module_utils.command import (
     CommandError,
     Output,
     run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.gpu_checks import (
+    FABRIC_MANAGER_UNIT,
+    FabricManager,
+    Observation,
+)
+from ansible_collections.muster.serving.plugins.module_utils.nvidia_smi import (
+    parse_query,
+    parse_topology,
 )
 
 MAX_CALLS = 4
@@ -46,3 +56,65 @@ def ask_all(
 
     with ThreadPoolExecutor(max_workers=MAX_CALLS) as pool:
         return dict(zip(commands, pool.map(ask, commands.values())))
+
+
+def observe_nvidia(timeout: float, path: str | None = None) -> tuple[Observation, str | None]:
+    """Ask nvidia-smi for devices and topology.
+
+    Returns:
+        What was observed, and the newest CUDA version that the driver can run.
+    """
+    tool = find_tool("nvidia-smi", path)
+    if tool is None:
+        return _nothing("nvidia-smi is not on this node"), None
+    said = ask_all({"query": [tool, "-q", "-x"], "topology": [tool, "topo", "-m"]}, timeout)
+    query, topology = said["query"], said["topology"]
+    if isinstance(query, CommandError):
+        return _nothing(str(query)), None
+    told = parse_query(query.stdout + query.stderr)
+    problems = list(told.problems)
+    if query.rc != 0:
+        problems.append(f"nvidia-smi -q ended with exit code {query.rc}")
+    matrix = None
+    if isinstance(topology, CommandError):
+        problems.append(str(topology))
+    elif len(told.devices) > 1:
+        matrix, more = parse_topology(topology.stdout + topology.stderr)
+        problems += more
+    observation: Observation = {
+        "devices": told.devices,
+        "version": told.version,
+        "topology": matrix,
+        "problems": problems,
+        "failure": None,
+    }
+    return observation, told.cuda_version
+
+
+def _nothing(failure: str) -> Observation:
+    return {
+        "devices": [],
+        "version": None,
+        "topology": None,
+        "problems": [failure],
+        "failure": failure,
+    }
+
+
+def observe_fabric_manager(timeout: float) -> FabricManager:
+    """Ask systemd and the fabric manager itself."""
+    said = ask_all(
+        {
+            "service": ["systemctl", "is-active", FABRIC_MANAGER_UNIT],
+            "version": ["nv-fabricmanager", "--version"],
+        },
+        timeout,
+    )
+    service, version = said["service"], said["version"]
+    found = None
+    if isinstance(version, Output):
+        found = re.search(r"version is\s*:\s*([0-9][0-9.]*)", version.stdout + version.stderr)
+    return FabricManager(
+        service=service.stdout.strip() or None if isinstance(service, Output) else None,
+        version=found[1] if found else None,
+    )
