@@ -20,6 +20,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars impo
     PREFIX,
     Unreadable,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.placement import numbers_text
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook, read_schema
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -114,15 +115,15 @@ class ActionModule(ActionBase):
 def table(plan: planner.Plan) -> str:
     """Return a plan as an operator reads it."""
     engine, endpoint, evidence = plan["engine"], plan["endpoint"], plan["evidence"]
-    image = f"{engine['image']}@{engine['digest']}" if engine["digest"] else engine["image"]
+    memory, gateway = plan["memory"], plan["gateway"]
     rows = [("unit", "host", "role", "ranks", "devices", "address", "ports")]
     rows += [
         (
             unit["name"],
             unit["host"],
             unit["role"],
-            planner.numbers_text(unit["ranks"]),
-            planner.numbers_text(unit["devices"]),
+            numbers_text(unit["ranks"]),
+            numbers_text(unit["devices"]),
             f"{unit['address']} {unit['interface']}".strip(),
             " ".join(f"{name}={port}" for name, port in unit["ports"].items()),
         )
@@ -130,19 +131,33 @@ def table(plan: planner.Plan) -> str:
     ]
     lines = [
         f"{plan['deployment']}: {plan['recipe']} ({plan['variant']})",
-        f"  engine    {engine['name']} {engine['version']}, {image}",
+        f"  engine    {engine['name']} {engine['version']}, {_origin(engine)}",
         f"  endpoint  {endpoint['url']} as {endpoint['model']} ({', '.join(endpoint['features'])})",
         f"  evidence  {evidence['level']}. {evidence.get('note', '')}".rstrip(". "),
-        "",
-        *report.columns(rows),
-        "",
+        f"  memory    a rank: {memory['weights_gb']:g} GB of weights and {memory['cache_gb']:g} GB of "
+        f"KV cache in {memory['rank_gb']:g} GB; longest context {memory['max_context']} tokens",
     ]
+    if gateway:
+        way = "floating between" if gateway["floating"] else "on"
+        hosts = " and ".join(gateway["hosts"])
+        lines.append(f"  gateway   {gateway['balance']}, {way} {hosts}, {gateway['image']}")
+    lines += ["", *report.columns(rows), ""]
     lines += [
         f"  note      {change['what']} {change['action']}: {change['reason']}"
         for change in engine["changes"]
     ]
     lines += [f"  warning   {warning}" for warning in plan["warnings"]]
     return "\n".join(lines).rstrip()
+
+
+def _origin(engine: Mapping[str, Any]) -> str:
+    """Return where the engine comes from."""
+    if engine["venv"]:
+        requirements = " ".join(engine["venv"]["requirements"])
+        return f"{requirements} ({engine['venv']['channel']}) in {engine['venv']['path']}"
+    image = f"{engine['image']}@{engine['digest']}" if engine["digest"] else engine["image"]
+    changed = f", changed to {engine['derived']['image']}" if engine["derived"] else ""
+    return f"{image}{changed}"
 
 
 def _failure(verb: str, error: PlanError) -> str:

@@ -60,6 +60,13 @@ VARIABLES: tuple[Variable, ...] = (
         "Where the engine gets the weights: from muster_model_path, or by itself from a hub.",
     ),
     Variable(
+        "muster_model_revision",
+        "str",
+        "cluster",
+        "the recipe's",
+        "The revision of the weights that a hub is asked for.",
+    ),
+    Variable(
         "muster_model_path",
         "path",
         "cluster",
@@ -72,6 +79,20 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "",
         "The folder of the draft weights. Without it, speculative decoding stays off.",
+    ),
+    Variable(
+        "muster_weights_gb",
+        "float",
+        "cluster",
+        "the recipe's",
+        "Device memory that other weights than the recipe's take.",
+    ),
+    Variable(
+        "muster_device_memory_gb",
+        "float",
+        "cluster",
+        "the recipe's",
+        "Memory of one device, where the nodes have larger or smaller ones than the recipe says.",
     ),
     Variable(
         "muster_image",
@@ -102,6 +123,34 @@ VARIABLES: tuple[Variable, ...] = (
         "How the engine is installed, where the recipe leaves a choice.",
     ),
     Variable(
+        "muster_wheel_channel",
+        "str",
+        "cluster",
+        "the recipe's first",
+        "Without a container: which of the recipe's sources of wheels, such as release or nightly.",
+    ),
+    Variable(
+        "muster_wheel_requirements",
+        "list of str",
+        "cluster",
+        "the channel's",
+        "Without a container: the requirements to install, in place of the channel's.",
+    ),
+    Variable(
+        "muster_wheel_index_urls",
+        "list of str",
+        "cluster",
+        "the channel's",
+        "Without a container: further package indexes, in place of the channel's.",
+    ),
+    Variable(
+        "muster_wheel_dir",
+        "path",
+        "cluster",
+        "",
+        "Without a container: a folder of wheels on every node, asked in place of any index.",
+    ),
+    Variable(
         "muster_engine_args",
         "map of flags",
         "cluster",
@@ -114,6 +163,13 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "{}",
         "Environment laid over the recipe's. null removes a variable.",
+    ),
+    Variable(
+        "muster_engine_unchecked",
+        "list of str",
+        "cluster",
+        "[]",
+        "Names that Muster does not know and passes on: `flag`, `flag.key` or `ENV_NAME`.",
     ),
     Variable(
         "muster_served_model_name",
@@ -151,6 +207,13 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "the recipe's",
         "Whether the endpoint takes tools.",
+    ),
+    Variable(
+        "muster_deep_gemm",
+        "bool",
+        "cluster",
+        "the recipe's",
+        "Whether vLLM on NVIDIA uses the DeepGEMM kernels.",
     ),
     Variable(
         "muster_reasoning_parser",
@@ -193,6 +256,57 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "false",
         "Accept an engine that uses fewer devices than it is given.",
+    ),
+    # Shape
+    Variable(
+        "muster_replica_nodes",
+        "count",
+        "cluster",
+        "the recipe's",
+        "Nodes of one replica. More nodes than the recipe's give as many more ranks.",
+    ),
+    Variable(
+        "muster_data_parallel",
+        "internal or external",
+        "cluster",
+        "internal",
+        "Data parallelism within one API (internal), or with a process and an API for each rank.",
+    ),
+    Variable(
+        "muster_gateway_hosts",
+        "list of str",
+        "cluster",
+        "[]",
+        "Hosts of the cluster that run a gateway over all its APIs.",
+    ),
+    Variable("muster_gateway_port", "port", "cluster", "8080", "The port of the gateway."),
+    Variable(
+        "muster_gateway_balance",
+        "least-outstanding or prefix-affine",
+        "cluster",
+        "least-outstanding",
+        "Send a request where fewest are under way, or where its conversation's prefix is cached.",
+    ),
+    Variable(
+        "muster_gateway_address",
+        "ip",
+        "cluster",
+        "",
+        "A free address of the cluster network that floats between two gateways.",
+    ),
+    Variable(
+        "muster_gateway_router_id",
+        "router id",
+        "cluster",
+        "51",
+        "VRRP's number for the floating address, different for each on one network.",
+    ),
+    Variable(
+        "muster_gateway_image",
+        "str",
+        "cluster",
+        "HAProxy's own",
+        "The gateway's container image.",
     ),
     Variable(
         "muster_known_answers",
@@ -321,11 +435,22 @@ def _int(value: Any) -> Any:
     return value
 
 
-def _port(value: Any) -> Any:
-    with contextlib.suppress(ValueError):
-        if 1 <= _int(value) <= 65535:
-            return _int(value)
-    raise ValueError("a port, 1 to 65535")
+def _between(first: int, last: int, what: str) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        with contextlib.suppress(ValueError):
+            if first <= _int(value) <= last:
+                return _int(value)
+        raise ValueError(what)
+
+    return convert
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return float(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _need(number and 0 < value < 1e9, "a number above 0")
+    return value
 
 
 def _bool(value: Any) -> Any:
@@ -456,7 +581,10 @@ def _paths(value: Any) -> Any:
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _str,
     "int": _int,
-    "port": _port,
+    "float": _float,
+    "count": _between(1, 1024, "a whole number from 1"),
+    "router id": _between(1, 255, "a number from 1 to 255"),
+    "port": _between(1, 65535, "a port, 1 to 65535"),
     "bool": _bool,
     "ip": _ip,
     "path": _matching(_PATH, "an absolute path without a colon"),
@@ -473,6 +601,8 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str or false": _parser,
     "local, modelscope or huggingface": _choice("local", "modelscope", "huggingface"),
     "container or venv": _choice("container", "venv"),
+    "internal or external": _choice("internal", "external"),
+    "least-outstanding or prefix-affine": _choice("least-outstanding", "prefix-affine"),
     "now, stage or never": _choice("now", "stage", "never"),
 }
 

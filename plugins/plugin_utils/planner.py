@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Sequence
 
-from ansible_collections.muster.serving.plugins.plugin_utils import rendering
+from ansible_collections.muster.serving.plugins.plugin_utils import memory
 from ansible_collections.muster.serving.plugins.plugin_utils.engine import (
     Engine,
     Recipe,
     build_engine,
-    computed_env,
     served_name,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.gateway import (
+    IMAGE,
+    LEAST_OUTSTANDING,
+    Backend,
+    Floating,
+    GatewayHost,
+    gateway_units,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.inventory import (
     Deployment,
     View,
@@ -27,10 +34,28 @@ from ansible_collections.muster.serving.plugins.plugin_utils.inventory import (
     read_deployment,
     recipe_of,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.placement import (
+    PORT_SETTINGS,
+    Node,
+    Shape,
+    device_errors,
+    nodes_of,
+    numbers_text,
+    port_range,
+    shape_of,
+    slots_of,
+    unique,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import overlay, without_nulls
+from ansible_collections.muster.serving.plugins.plugin_utils.units import (
+    api_url,
+    engine_unit,
+    links_of,
+)
 
 SCHEMA = 1
-HCCL_BASE_PORT = 60000
+# VRRP's number for one floating address; two clusters of one network need different ones.
+ROUTER_ID = 51
 
 Plan = dict[str, Any]
 # Recipe, variant and folders of own recipes to a whole recipe.
@@ -41,24 +66,6 @@ _DOCUMENTATION = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
-# Ports that are taken on every node of a replica, not on its head alone.
-_EVERY_NODE = ("hccl", "link")
-_PORT_SETTINGS = {
-    "api": "muster_port",
-    "dp_rpc": "muster_dp_rpc_port",
-    "link": "muster_link_port",
-    "hccl": "muster_hccl_base_port",
-}
-
-
-class Node(NamedTuple):
-    """A host of the cluster, with what the inventory says of it."""
-
-    host: str
-    machine: str
-    address: str
-    interface: str
-    devices: list[int]
 
 
 def plan_clusters(
@@ -126,7 +133,6 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         PlanError: Whatever is wrong, all at once.
     """
     deployment, errors = read_deployment(view, cluster)
-    said, size = deployment.settings, recipe["nodes"]
     if not _NAME.fullmatch(cluster):
         errors.append(
             f"inventory group {cluster!r} cannot name units: use letters, digits, dots, hyphens "
@@ -134,29 +140,29 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         )
     engine, found = build_engine(recipe, deployment)
     errors += found
-    nodes, found = _nodes(recipe, deployment)
+    nodes, found = nodes_of(recipe, deployment)
     errors += found
-    ports = _ports(recipe, deployment)
-    errors += _port_errors(ports, cluster)
-    if len(nodes) % size:
-        left = [node.host for node in nodes[len(nodes) - len(nodes) % size :]]
-        errors.append(
-            f"{cluster}: has {len(nodes)} nodes, and {recipe['name']} needs {size} for a replica: "
-            f"{', '.join(left)} would be left over; add nodes or take them out"
-        )
-    if engine and not errors:
-        errors += _device_errors(recipe, deployment, engine, nodes)
-    if errors or not engine:
+    if not engine:
+        raise PlanError(errors)
+    shape, found = shape_of(recipe, deployment, engine)
+    errors += found
+    if not found:
+        errors += device_errors(deployment, engine, shape, nodes)
+    need, found = _memory(recipe, deployment, engine)
+    errors += found + _gateway_errors(deployment, nodes)
+    if errors:
         raise PlanError(errors)
 
-    replicas = [nodes[i : i + size] for i in range(0, len(nodes), size)]
+    replicas = [nodes[i : i + shape.nodes] for i in range(0, len(nodes), shape.nodes)]
     units = [
-        _unit(recipe, deployment, engine, ports, index, replica, position)
+        engine_unit(recipe, deployment, engine, shape, index, replica[0], slot)
         for index, replica in enumerate(replicas)
-        for position in range(size)
+        for slot in slots_of(recipe, engine, shape, replica)
     ]
-    urls = [f"http://{_host_port(replica[0].address, ports['api'])}/v1" for replica in replicas]
-    verify = recipe.get("verify", {}) if said.get("muster_known_answers", True) else {}
+    gateway, gateways = _gateway(recipe, deployment, shape, nodes, units)
+    urls = [unit["api_url"] for unit in units if unit["api_url"]]
+    known_answers = deployment.settings.get("muster_known_answers", True)
+    verify = recipe.get("verify", {}) if known_answers else {}
     return {
         "schema": SCHEMA,
         "muster": release,
@@ -169,9 +175,11 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "version": engine.version,
             "image": engine.image,
             "digest": engine.digest,
+            "derived": engine.derived,
+            "venv": engine.venv,
             "holds_for": recipe["engine"]["holds_for"],
             "changes": engine.changes,
-            "memory_utilization": engine.args.get("gpu-memory-utilization"),
+            "memory_utilization": engine.args.get(engine.dialect.utilization),
         },
         "model": {
             "id": recipe["model"]["id"],
@@ -180,313 +188,152 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "draft_path": engine.draft_path,
         },
         "platform": {
-            key: recipe["platform"][key] for key in ("name", "title", "vendor", "devices_per_node")
+            **{
+                key: recipe["platform"][key]
+                for key in ("name", "title", "vendor", "devices_per_node")
+            },
+            "device_names": recipe["platform"].get("device_names", []),
+            "fabric_manager": recipe["platform"].get("fabric_manager", False),
         },
+        "memory": need,
         "endpoint": {
-            "url": urls[0],
+            "url": api_url(gateway["address"], gateway["port"]) if gateway else urls[0],
             "model": served_name(recipe, deployment),
             "backends": urls,
             "features": engine.features,
         },
+        "gateway": gateway,
         "verify": {
             "known_answers": verify.get("known_answers"),
             "max_repetition": verify.get("max_repetition"),
         },
-        "host_tuning": _host_tuning(recipe, deployment, ports),
+        "host_tuning": _host_tuning(recipe, deployment, shape),
         "warnings": engine.warnings,
         "replicas": [
             {
                 "index": index,
                 "hosts": [node.host for node in replica],
                 "head": replica[0].host,
-                "url": urls[index],
+                "url": next(unit["api_url"] for unit in units if unit["replica"] == index),
                 "ranks": list(range(engine.data)),
             }
             for index, replica in enumerate(replicas)
         ],
-        "units": units,
-        "links": _links(cluster, units) if size > 1 else [],
+        "units": [*units, *gateways],
+        "links": links_of(cluster, units),
     }
 
 
-def _links(cluster: str, units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the agents that restart the units of a replica of several nodes as one."""
-    links = []
-    for unit in units:
-        name = f"{cluster}-r{unit['replica']}"
-        links.append(
-            {
-                "name": name,
-                "host": unit["host"],
-                "replica": unit["replica"],
-                "listen": unit["address"],
-                "port": unit["ports"]["link"],
-                "peers": [
-                    other["address"]
-                    for other in units
-                    if other["replica"] == unit["replica"] and other is not unit
-                ],
-                "units": [unit["systemd_unit"]],
-                "systemd_unit": f"muster-{name}-link.service",
-            }
-        )
-    return links
-
-
-def _nodes(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[str]]:
-    """Return the cluster's nodes, in inventory order."""
-    nodes = []
+def _memory(
+    recipe: Recipe, deployment: Deployment, engine: Engine
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what one rank's devices hold, and what does not fit."""
+    said, platform, model = deployment.settings, recipe["platform"], recipe["model"]
+    if "muster_weights_gb" in said:
+        model = {**model, "memory_gb": said["muster_weights_gb"]}
+    device = said.get("muster_device_memory_gb", platform["device_memory_gb"])
+    asked = engine.args.get(engine.dialect.utilization)
+    utilization = asked if isinstance(asked, (int, float)) else engine.dialect.default_utilization
+    need = memory.fit(
+        model,
+        device_gb=device,
+        reserve_gb=platform["reserve_gb"],
+        utilization=utilization,
+        sizes={
+            "tensor": engine.tensor,
+            "data": engine.data,
+            "prefill_context": engine.prefill,
+        },
+        expert_parallel=engine.expert_parallel,
+    )
     errors = []
-    seen: dict[str, str] = {}
-    total = recipe["platform"]["devices_per_node"]
-    for host, values in deployment.hosts.items():
-        address = values.get("muster_address") or _ip_or_none(values["ansible_host"])
-        interface = values.get("muster_interface", "")
-        if address is None and "muster_address" not in deployment.wrong:
-            errors.append(
-                f"{host}: muster_address is not set and ansible_host is not an IP address: set "
-                "muster_address to the node's IP on the cluster network"
+    # Who says the size of the cache knows how much a token takes.
+    if engine.dialect.cache_size not in engine.args:
+        errors = [
+            f"{deployment.cluster}: {text}"
+            for text in memory.misfits(
+                need,
+                engine.context,
+                model["max_context"],
+                engine.dialect.context,
+                "give a rank more devices, or choose a recipe with smaller weights",
             )
-        if recipe["nodes"] > 1 and not interface and "muster_interface" not in deployment.wrong:
-            errors.append(
-                f"{host}: muster_interface is not set: a replica of {recipe['nodes']} nodes needs "
-                "the name of the NIC that holds muster_address (see `ip -br addr` on the node)"
-            )
-        if address in seen:
-            errors.append(
-                f"{host}: has the address {address}, and so has {seen[address]}: every node of a "
-                "cluster needs its own"
-            )
-        if address:
-            seen[address] = host
-        devices = values.get("muster_devices", list(range(total)))
-        right = all(0 <= device < total for device in devices)
-        if not devices or len(set(devices)) != len(devices) or not right:
-            errors.append(
-                f"{host}: muster_devices has to name different devices from 0 to {total - 1}, not "
-                f"{devices}"
-            )
-        machine = values.get("muster_node", host)
-        nodes.append(Node(host, machine, address or "", interface, sorted(devices)))
-    return nodes, errors
+        ]
+    return {
+        "device_gb": device,
+        "rank_gb": round(need.available, 1),
+        "weights_gb": round(need.weights, 1),
+        "cache_gb": round(need.cache, 1),
+        "cache_tokens": need.tokens,
+        "max_context": min(need.tokens, model["max_context"]),
+    }, errors
 
 
-def _ip_or_none(value: Any) -> str | None:
-    try:
-        return str(ipaddress.ip_address(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _ports(recipe: Recipe, deployment: Deployment) -> dict[str, Any]:
-    """Return the ports of a head; a follower has those in _EVERY_NODE alone."""
-    said = deployment.settings
-    ports: dict[str, Any] = {"api": said.get("muster_port", recipe["ports"]["api"])}
-    if recipe["nodes"] > 1:
-        ports["dp_rpc"] = said.get("muster_dp_rpc_port", recipe["ports"].get("dp_rpc", 29550))
-        ports["link"] = said.get("muster_link_port", ports["dp_rpc"] + 1)
-    count = recipe["platform"].get("hccl_ports")
-    if count:
-        base = said.get("muster_hccl_base_port", HCCL_BASE_PORT)
-        ports["hccl"] = f"{base}-{base + count - 1}"
-    return ports
-
-
-def port_range(port: int | str) -> range:
-    """Return the ports that a number or a FIRST-LAST stands for."""
-    first, _dash, last = str(port).partition("-")
-    return range(int(first), int(last or first) + 1)
-
-
-def _port_errors(ports: Mapping[str, Any], cluster: str) -> list[str]:
-    """Say which ports of one node overlap or do not exist."""
-    errors = []
-    taken: dict[int, str] = {}
-    for name, value in ports.items():
-        if port_range(value)[-1] > 65535:
-            errors.append(f"{cluster}: {_PORT_SETTINGS[name]}: {value} ends beyond port 65535")
-        clash = next((taken[port] for port in port_range(value) if port in taken), None)
-        if clash:
-            errors.append(
-                f"{cluster}: the ports {name} ({value}) and {clash} ({ports[clash]}) overlap: "
-                f"change {_PORT_SETTINGS[name]} or {_PORT_SETTINGS[clash]}"
-            )
-        taken.update(dict.fromkeys(port_range(value), name))
+def _gateway_errors(deployment: Deployment, nodes: Sequence[Node]) -> list[str]:
+    said, cluster = deployment.settings, deployment.cluster
+    hosts = said.get("muster_gateway_hosts", [])
+    known = [node.host for node in nodes]
+    errors = [
+        f"{cluster}: muster_gateway_hosts names {host!r}, which is no host of the cluster"
+        for host in hosts
+        if host not in known
+    ]
+    if len(set(hosts)) != len(hosts):
+        errors.append(f"{cluster}: muster_gateway_hosts names a host twice")
     return errors
 
 
-def _host_tuning(
-    recipe: Recipe, deployment: Deployment, ports: Mapping[str, Any]
-) -> dict[str, Any]:
-    base = {**recipe["host_tuning"], "reserved_ports": [ports["hccl"]] if "hccl" in ports else []}
+def _gateway(
+    recipe: Recipe,
+    deployment: Deployment,
+    shape: Shape,
+    nodes: Sequence[Node],
+    units: Sequence[Any],
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the gateway in front of all APIs, and its units."""
+    said = deployment.settings
+    hosts = said.get("muster_gateway_hosts", [])
+    if not hosts:
+        return None, []
+    by_host = {node.host: node for node in nodes}
+    chosen = [by_host[host] for host in hosts]
+    floating = None
+    if "muster_gateway_address" in said:
+        router = said.get("muster_gateway_router_id", ROUTER_ID)
+        floating = Floating(said["muster_gateway_address"], router)
+    balance = said.get("muster_gateway_balance", LEAST_OUTSTANDING)
+    gateways = gateway_units(
+        cluster=deployment.cluster,
+        hosts=[GatewayHost(n.host, n.machine, n.address, n.interface) for n in chosen],
+        port=shape.ports["gateway"],
+        backends=[
+            Backend(unit["name"], unit["address"], unit["ports"]["api"])
+            for unit in units
+            if unit["api_url"]
+        ],
+        model=served_name(recipe, deployment),
+        balance=balance,
+        api_key_file=said.get("muster_api_key_file"),
+        image=said.get("muster_gateway_image", IMAGE),
+        floating=floating,
+    )
+    return {
+        "hosts": list(hosts),
+        "address": floating.address if floating else chosen[0].address,
+        "port": shape.ports["gateway"],
+        "balance": balance,
+        "image": gateways[0]["image"],
+        "floating": floating._asdict() if floating else None,
+    }, gateways
+
+
+def _host_tuning(recipe: Recipe, deployment: Deployment, shape: Shape) -> dict[str, Any]:
+    reserved = [shape.ports["hccl"]] if "hccl" in shape.ports else []
+    base = {**recipe["host_tuning"], "reserved_ports": reserved}
     tuning = overlay(base, deployment.settings.get("muster_host_tuning", {}))
     tuning["sysctl"] = without_nulls(tuning["sysctl"] or {})
     tuning["reserved_ports"] = tuning["reserved_ports"] or []
     return tuning
-
-
-def _device_errors(
-    recipe: Recipe, deployment: Deployment, engine: Engine, nodes: Sequence[Node]
-) -> list[str]:
-    """Hold what the ranks need against the devices that the nodes give."""
-    size = recipe["nodes"]
-    group = engine.tensor * engine.prefill
-    if engine.data % size:
-        return [
-            f"{deployment.cluster}: data-parallel-size {engine.data} cannot be dealt to the {size} "
-            f"nodes of a replica: make it a multiple of {size}"
-        ]
-    local = engine.data // size
-    sizes = f"tensor-parallel-size {engine.tensor}"
-    if engine.prefill > 1:
-        sizes += f" x prefill-context-parallel-size {engine.prefill}"
-    ranks = f" x {local} of data-parallel-size {engine.data}"
-    errors = []
-    for node in nodes:
-        have = len(node.devices)
-        if group > have:
-            errors.append(
-                f"{node.host}: {sizes} takes {group} devices and the node gives {have}: tensor "
-                f"parallelism does not cross nodes; lower it to {have} or less and raise "
-                "data-parallel-size"
-            )
-        elif group * local > have:
-            errors.append(
-                f"{node.host}: {sizes}{ranks} takes {group * local} devices and the node gives "
-                f"{have}: lower one of them in muster_engine_args, or give more muster_devices"
-            )
-        elif group * local < have and not deployment.settings.get("muster_idle_devices"):
-            errors.append(
-                f"{node.host}: {sizes}{ranks} takes {group * local} devices and the node gives "
-                f"{have}: raise one of them in muster_engine_args, name fewer muster_devices, or "
-                "set muster_idle_devices: true"
-            )
-    return errors
-
-
-def _host_port(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _unit(
-    recipe: Recipe,
-    deployment: Deployment,
-    engine: Engine,
-    ports: Mapping[str, Any],
-    index: int,
-    replica: Sequence[Node],
-    position: int,
-) -> dict[str, Any]:
-    """Return one engine process: the one on the node at a position of a replica."""
-    said, platform, node = deployment.settings, recipe["platform"], replica[position]
-    local = engine.data // len(replica)
-    ranks = list(range(position * local, (position + 1) * local))
-    role = "single" if len(replica) == 1 else "follower" if position else "head"
-    name = f"{deployment.cluster}-r{index}-rank{ranks[0]}"
-    container = dict(recipe["container"])
-    container["privileged"] = said.get("muster_privileged", container["privileged"])
-    serves = role != "follower"
-    secrets = {}
-    if serves and "muster_api_key_file" in said:
-        secrets[recipe["engine"]["api_key_env"]] = said["muster_api_key_file"]
-    return {
-        "name": name,
-        "host": node.host,
-        "node": node.machine,
-        "address": node.address,
-        "interface": node.interface,
-        "replica": index,
-        "role": role,
-        "ranks": ranks,
-        "devices": node.devices,
-        "device_nodes": [
-            *(platform["device_node"].replace("{device}", str(d)) for d in node.devices),
-            *platform["manager_nodes"],
-        ],
-        "mounts": _mounts(recipe, deployment, engine, name),
-        "env": _env(recipe, engine, ports, replica, node, container["privileged"]),
-        "argv": _argv(recipe, deployment, engine, ports, replica, node, ranks),
-        "ports": {kind: port for kind, port in ports.items() if serves or kind in _EVERY_NODE},
-        "image": f"{engine.image}@{engine.digest}" if engine.digest else engine.image,
-        "install": engine.install,
-        "container": container,
-        "start_timeout_s": recipe["start_timeout_s"],
-        "restart": recipe["restart"],
-        "secret_files": secrets,
-        "systemd_unit": f"muster-{name}.service",
-        "api_url": f"http://{_host_port(node.address, ports['api'])}/v1" if serves else None,
-    }
-
-
-def _argv(
-    recipe: Recipe,
-    deployment: Deployment,
-    engine: Engine,
-    ports: Mapping[str, Any],
-    replica: Sequence[Node],
-    node: Node,
-    ranks: Sequence[int],
-) -> list[str]:
-    head = replica[0]
-    shared = {
-        name: value
-        for name, value in engine.args.items()
-        if node is head or name not in rendering.HEAD_ONLY
-    }
-    flags: dict[str, Any] = {
-        "served-model-name": served_name(recipe, deployment),
-        "host": node.address,
-        "port": ports["api"],
-    }
-    if node is not head:
-        flags["headless"] = True
-    flags["tensor-parallel-size"] = engine.tensor
-    flags["data-parallel-size"] = engine.data
-    if engine.prefill > 1:
-        flags["prefill-context-parallel-size"] = engine.prefill
-    if len(replica) > 1:
-        flags["data-parallel-size-local"] = len(ranks)
-        # From vLLM 0.28 on, a head that names its start rank balances in another mode, in which
-        # headless followers die. All versions take it from followers alone.
-        if node is not head:
-            flags["data-parallel-start-rank"] = ranks[0]
-        flags["data-parallel-address"] = head.address
-        flags["data-parallel-rpc-port"] = ports["dp_rpc"]
-    return [
-        *recipe["engine"]["command"],
-        engine.model,
-        *rendering.render_flags({**flags, **shared}),
-    ]
-
-
-def _env(
-    recipe: Recipe,
-    engine: Engine,
-    ports: Mapping[str, Any],
-    replica: Sequence[Node],
-    node: Node,
-    privileged: bool,
-) -> dict[str, str]:
-    # A container that is given some devices counts them from 0; a privileged one sees them all.
-    visible = node.devices if privileged else range(len(node.devices))
-    values = {"devices": ",".join(map(str, visible))}
-    if len(replica) > 1:
-        values["address"] = node.address
-        values["interface"] = node.interface
-    if "hccl" in ports and port_range(ports["hccl"])[0] != HCCL_BASE_PORT:
-        values["hccl_base_port"] = str(port_range(ports["hccl"])[0])
-    names = computed_env(recipe)
-    computed = {env: value for kind, value in values.items() for env in names.get(kind, [])}
-    return {**engine.env, **computed}
-
-
-def _mounts(recipe: Recipe, deployment: Deployment, engine: Engine, unit: str) -> list[str]:
-    said = deployment.settings
-    mounts = [mount.replace("{unit}", unit) for mount in recipe["mounts"]]
-    mounts += [f"{path}:{path}:ro" for path in (engine.model_path, engine.draft_path) if path]
-    if "muster_profiler_dir" in said:
-        mounts.append(f"{said['muster_profiler_dir']}:{said['muster_profiler_dir']}")
-    return _unique([*mounts, *said.get("muster_extra_mounts", [])])
 
 
 def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
@@ -508,7 +355,7 @@ def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
                     )
                 errors += [
                     f"{both} and both claim a port, {name} {port} and {other_name} {other_port}: "
-                    f"change {_PORT_SETTINGS[name]} of one"
+                    f"change {PORT_SETTINGS[name]} of one"
                     for name, port in one["ports"].items()
                     for other_name, other_port in other["ports"].items()
                     if set(port_range(port)) & set(port_range(other_port))
@@ -565,27 +412,14 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
                 "replica": replica["index"],
                 "device_count": plan["platform"]["devices_per_node"],
                 "devices": sorted({device for unit in own for device in unit["devices"]}),
-                "device_nodes": _unique(path for unit in own for path in unit["device_nodes"]),
-                "mounts": _unique(mount for unit in own for mount in unit["mounts"]),
-                "ports": _unique(str(port) for unit in own for port in unit["ports"].values()),
+                "device_nodes": unique(path for unit in own for path in unit["device_nodes"]),
+                "mounts": unique(mount for unit in own for mount in unit["mounts"]),
+                "images": unique(unit["image"] for unit in own if unit["image"]),
+                "container_gpus": any(unit["container"].get("gpus") for unit in own),
+                "ports": unique(str(port) for unit in own for port in unit["ports"].values()),
                 "units": [
                     *(unit["systemd_unit"] for unit in own),
                     *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
                 ],
             }
     return needs
-
-
-def _unique(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))
-
-
-def numbers_text(numbers: Sequence[int]) -> str:
-    """Write 0, 1, 2, 5 as 0-2,5."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
-            spans.append([number])
-    return ",".join("-".join(map(str, span)) for span in spans)

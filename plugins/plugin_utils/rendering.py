@@ -12,52 +12,24 @@ import re
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils import versions
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import nearest, shown
+from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError, shown
 
 _FLAG = re.compile(r"[a-z0-9][a-z0-9-]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-# Flags that nobody sets, since the plan computes what they say, and what to do in their place.
-REFUSED = {
-    "api-key": "set muster_api_key_file",
-    "data-parallel-address": "set muster_address of the head",
-    "data-parallel-external-lb": "the plan makes one head with headless followers",
-    "data-parallel-hybrid-lb": "the plan makes one head with headless followers",
-    "data-parallel-rank": "the plan numbers the ranks",
-    "data-parallel-rpc-port": "set muster_dp_rpc_port",
-    "data-parallel-size-local": "the plan deals the ranks to the nodes",
-    "data-parallel-start-rank": "the plan numbers the ranks",
-    "hf-token": "a secret does not belong into a command line",
-    "headless": "the plan makes the followers headless",
-    "host": "set muster_address",
-    "master-addr": "the plan joins nodes by data parallelism",
-    "model": "set muster_model_path",
-    "nnodes": "the plan joins nodes by data parallelism",
-    "node-rank": "the plan joins nodes by data parallelism",
-    "pipeline-parallel-size": "the plan places tensor, data and context parallel ranks alone",
-    "port": "set muster_port",
-    "served-model-name": "set muster_served_model_name",
-}
-# Flags of the API server, which a headless follower refuses.
-HEAD_ONLY = ("api-server-count",)
-PARALLEL_FLAGS = {
-    "tensor": "tensor-parallel-size",
-    "data": "data-parallel-size",
-    "prefill_context": "prefill-context-parallel-size",
-}
 
-
-def render_flags(args: Mapping[str, Any]) -> list[str]:
+def render_flags(args: Mapping[str, Any], negates: bool = True) -> list[str]:
     """Write flags as exec would get them.
 
-    True is a bare flag, false its --no- form, a map is JSON, a list one flag with its values.
+    True is a bare flag, a map is JSON, a list one flag with its values. False is the flag's --no-
+    form on an engine that negates, and no flag at all on others.
     """
     argv: list[str] = []
     for name, value in args.items():
         if value is True:
             argv.append(f"--{name}")
         elif value is False:
-            argv.append(f"--no-{name}")
+            argv += [f"--no-{name}"] if negates else []
         elif isinstance(value, list):
             argv += [f"--{name}", *map(str, value)]
         else:
@@ -67,8 +39,18 @@ def render_flags(args: Mapping[str, Any]) -> list[str]:
     return argv
 
 
-def check_flags(args: Mapping[str, Any], types: Mapping[str, str], source: str) -> list[str]:
-    """Return what is wrong with the names and values of flags; null always passes."""
+def check_flags(
+    args: Mapping[str, Any], types: Mapping[str, str], computed: Mapping[str, str], source: str
+) -> list[str]:
+    """Return what is wrong with the names and values of flags; null always passes.
+
+    Args:
+        args: Flags by name.
+        types: The type of a flag's value; one that is not there may hold what a line can hold.
+        computed: Flags that nobody sets, since the plan computes what they say, and what to do in
+            their place.
+        source: Where the flags stand, for the messages.
+    """
     errors = []
     for name, value in args.items():
         if not _FLAG.fullmatch(name):
@@ -76,8 +58,8 @@ def check_flags(args: Mapping[str, Any], types: Mapping[str, str], source: str) 
                 f"{source}: {name!r} is no flag: write the long name without its dashes, as in "
                 "max-num-seqs"
             )
-        elif name in REFUSED:
-            errors.append(f"{source}: {name} cannot be set: {REFUSED[name]}")
+        elif name in computed:
+            errors.append(f"{source}: {name} cannot be set: {computed[name]}")
         elif value is not None:
             expected = _wrong_type(value, types.get(name))
             if expected:
@@ -85,14 +67,19 @@ def check_flags(args: Mapping[str, Any], types: Mapping[str, str], source: str) 
     return errors
 
 
-def unknown_flags(args: Mapping[str, Any], types: Mapping[str, str]) -> list[str]:
-    """Return a warning for each flag whose type no recipe knows."""
-    return [
-        f"--{name} is not among the flags that Muster can check and goes to the engine as it is "
-        f"({nearest(name, types)})"
-        for name in args
-        if name not in types and name not in PARALLEL_FLAGS.values()
-    ]
+def respelled(args: Mapping[str, Any], spellings: Mapping[str, str], source: str) -> dict[str, Any]:
+    """Return flags under their one name.
+
+    Raises:
+        PlanError: Two spellings of one flag are given.
+    """
+    result: dict[str, Any] = {}
+    for key, value in args.items():
+        name = spellings.get(key, key)
+        if name in result:
+            raise PlanError([f"{source}: {name} is given twice, once as {key}"])
+        result[name] = value
+    return result
 
 
 def apply_rules(

@@ -54,3 +54,14 @@ def matches(version: str, specifier: str) -> bool:
         if match[1] == "<" and key[0] == bound[0] and bound[1] == (1, 0):
             return False
     return True
+
+
+def release(version: str) -> str:
+    """Return the release that a candidate, post or local version belongs to.
+
+    Raises:
+        ValueError: The text is no version.
+    """
+    parse(version)
+    match = re.match(r"v?([0-9.]+[0-9])", version)
+    return match[1] if match else version

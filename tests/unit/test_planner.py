@@ -125,7 +125,8 @@ def test_preflight_learns_what_each_node_has_to_have() -> None:
 
 
 def test_devices_are_counted_as_the_container_sees_them() -> None:
-    half = {"devices": [7, 4, 5, 6], "engine_args": {"tensor_parallel_size": 4}}
+    four = {"tensor_parallel_size": 4}
+    half = {"devices": [7, 4, 5, 6], "engine_args": four, "weights_gb": 100}
     (unit,) = plan(single(**half))["units"]
     assert unit["devices"] == [4, 5, 6, 7]
     assert unit["device_nodes"][:4] == [f"/dev/davinci{n}" for n in (4, 5, 6, 7)]
@@ -241,7 +242,8 @@ def test_host_tuning_can_be_changed_and_left_alone() -> None:
 
 def test_two_deployments_share_a_machine_when_devices_and_ports_differ() -> None:
     def half(number: int, **variables: Any) -> Any:
-        own = {"node": "m", "engine_args": {"tensor-parallel-size": 4}, **variables}
+        four = {"tensor-parallel-size": 4}
+        own = {"node": "m", "engine_args": four, "weights_gb": 100, **variables}
         return host(number, SINGLE, **own)
 
     a = half(1, devices=[0, 1, 2, 3])
@@ -319,7 +321,7 @@ REFUSED = {
         pair(engine_args={"prefill-context-parallel-size": 2}),
         "tensor-parallel-size 8 x prefill-context-parallel-size 2 takes 16 devices",
     ),
-    "zero": (pair(engine_args={"tensor-parallel-size": 0}), "has to be from 1 to 4096, not 0"),
+    "zero": (pair(engine_args={"tensor-parallel-size": 0}), "has to be a number from 1 to 4096, not 0"),
     "devices that do not exist": (single(devices=[7, 8]), "different devices from 0 to 7"),
     "a device twice": (single(devices=[1, 1]), "different devices from 0 to 7"),
     "an odd node": (
@@ -421,10 +423,10 @@ def test_a_version_renders_what_it_takes() -> None:
     assert "fuse_minimax_qk_norm does not go with engine version 0.32.0" in message
 
 
-def test_an_unknown_flag_goes_through_with_a_warning() -> None:
-    made = plan(single(engine_args={"max-num-seq": 4}))
-    assert flags(made["units"][0])["max-num-seq"] == "4"
-    assert any("did you mean max-num-seqs?" in warning for warning in made["warnings"])
+def test_a_name_that_nobody_knows_passes_when_the_inventory_says_so() -> None:
+    own = {"engine_args": {"brand-new": 4}, "engine_env": {"VLLM_BRAND_NEW": "1"}}
+    made = plan(single(**own, engine_unchecked=["brand-new", "VLLM_BRAND_NEW"]))
+    assert flags(made["units"][0])["brand-new"] == "4"
 
 
 def test_planning_reads_and_never_writes() -> None:

@@ -7,7 +7,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import planner, rendering, versions
+from ansible_collections.muster.serving.plugins.plugin_utils import (
+    known,
+    planner,
+    rendering,
+    versions,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.dialect import dialect_of
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
 from hypothesis import HealthCheck, given, settings
@@ -52,8 +58,9 @@ def test_shipped_recipes_are_whole(name: str, variant: str) -> None:
     recipe = SHIPPED.load(name, variant)
     engine = recipe["engine"]
     assert versions.matches(engine["version"], engine["holds_for"])
-    assert rendering.check_flags(recipe["args"], engine["flags"], name) == []
-    assert rendering.unknown_flags(recipe["args"], engine["flags"]) == []
+    types, computed = known.flag_types(engine["flags"]), dialect_of(recipe).computed
+    assert rendering.check_flags(recipe["args"], types, computed, name) == []
+    assert known.unknown_flags(recipe["args"], engine["flags"], "", engine["version"], ()) == []
     for rule in engine["rules"]:
         versions.matches("1.0", rule["versions"])
     for answer in recipe["verify"]["known_answers"]:

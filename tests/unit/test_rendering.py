@@ -80,11 +80,11 @@ def test_a_parser_reads_back_what_was_meant(text: str, config: dict[str, Any]) -
 )
 def test_a_flag_has_its_type(flag: str, value: Any, right: bool) -> None:
     types = {name: name for name in ("int", "float", "bool", "str", "list", "map")}
-    assert (rendering.check_flags({flag: value}, types, "here") == []) is right
+    assert (rendering.check_flags({flag: value}, types, {}, "here") == []) is right
 
 
 def test_a_flag_with_dashes_in_front_is_refused() -> None:
-    (message,) = rendering.check_flags({"--seed": 1}, {}, "here")
+    (message,) = rendering.check_flags({"--seed": 1}, {}, {}, "here")
     assert "without its dashes" in message
 
 

@@ -1,0 +1,121 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How each engine family is told on its command line what the plan decides."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple
+
+
+class Dialect(NamedTuple):
+    """One family's flags.
+
+    C(model) is None where the model stands behind the command without a flag. C(sizes) gives the
+    flags of the plan's parallel sizes, C(expert) the one that spreads experts over the ranks,
+    C(computed) the flags that nobody sets and what to do in their place, C(spellings) other names
+    of a flag, C(hub_env) what makes the engine ask another hub than Hugging Face.
+    """
+
+    model: str | None
+    sizes: Mapping[str, str]
+    expert: str
+    context: str
+    utilization: str
+    default_utilization: float
+    cache_size: str
+    # Whether false is written as --no-FLAG; else it is no flag at all.
+    negates: bool
+    # Flags of the API server, which a follower refuses.
+    head_only: tuple[str, ...]
+    computed: Mapping[str, str]
+    spellings: Mapping[str, str]
+    hub_env: Mapping[str, Mapping[str, str]]
+
+
+_PLACED = "the plan joins nodes by data parallelism"
+_NUMBERED = "the plan numbers the ranks"
+_ADDRESS = "set muster_address"
+_KEY = "set muster_api_key_file"
+
+VLLM = Dialect(
+    model=None,
+    sizes={
+        "tensor": "tensor-parallel-size",
+        "data": "data-parallel-size",
+        "prefill_context": "prefill-context-parallel-size",
+    },
+    expert="enable-expert-parallel",
+    context="max-model-len",
+    utilization="gpu-memory-utilization",
+    default_utilization=0.9,
+    cache_size="kv-cache-memory-bytes",
+    negates=True,
+    head_only=("api-server-count",),
+    computed={
+        "api-key": _KEY,
+        "data-parallel-address": "set muster_address of the head",
+        "data-parallel-external-lb": "set muster_data_parallel: external",
+        "data-parallel-hybrid-lb": "set muster_data_parallel to internal or external",
+        "data-parallel-rank": _NUMBERED,
+        "data-parallel-rpc-port": "set muster_dp_rpc_port",
+        "data-parallel-size-local": "the plan deals the ranks to the nodes",
+        "data-parallel-start-rank": _NUMBERED,
+        "headless": "the plan makes the followers headless",
+        "hf-token": "a secret does not belong into a command line",
+        "host": _ADDRESS,
+        "master-addr": _PLACED,
+        "model": "set muster_model_path",
+        "nnodes": _PLACED,
+        "node-rank": _PLACED,
+        "pipeline-parallel-size": ("the plan places tensor, data and context parallel ranks alone"),
+        "port": "set muster_port",
+        "revision": "set muster_model_revision",
+        "served-model-name": "set muster_served_model_name",
+    },
+    spellings={},
+    hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
+)
+
+SGLANG = Dialect(
+    model="model-path",
+    sizes={"tensor": "tp-size", "data": "dp-size"},
+    expert="ep-size",
+    context="context-length",
+    utilization="mem-fraction-static",
+    default_utilization=0.85,
+    cache_size="max-total-tokens",
+    negates=False,
+    head_only=(),
+    computed={
+        "api-key": _KEY,
+        "dist-init-addr": _PLACED,
+        "host": _ADDRESS,
+        "model-path": "set muster_model_path",
+        "nnodes": _PLACED,
+        "node-rank": _PLACED,
+        "pp-size": "the plan places tensor and data parallel ranks alone",
+        "port": "set muster_port",
+        "revision": "set muster_model_revision",
+        "served-model-name": "set muster_served_model_name",
+    },
+    # SGLang knows these as further names or takes them as abbreviations: one flag has one name.
+    spellings={
+        "data-parallel-size": "dp-size",
+        "dp": "dp-size",
+        "ep": "ep-size",
+        "expert-parallel-size": "ep-size",
+        "model": "model-path",
+        "pipeline-parallel-size": "pp-size",
+        "tensor-parallel-size": "tp-size",
+        "tp": "tp-size",
+    },
+    hub_env={"modelscope": {"SGLANG_USE_MODELSCOPE": "true"}},
+)
+
+_FAMILIES = {"vllm": VLLM, "vllm-ascend": VLLM, "sglang": SGLANG}
+
+
+def dialect_of(recipe: Mapping[str, Any]) -> Dialect:
+    """Return the dialect of a recipe's engine."""
+    return _FAMILIES[recipe["engine"]["name"]]

@@ -1,0 +1,84 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a model fits: weights, KV cache and reserve of one rank against its devices' memory."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple
+
+
+class Memory(NamedTuple):
+    """One data parallel rank's memory, in GB; C(tokens) is what its KV cache can hold."""
+
+    available: float
+    weights: float
+    reserve: float
+    cache: float
+    tokens: int
+
+
+def fit(
+    model: Mapping[str, Any],
+    *,
+    device_gb: float,
+    reserve_gb: float,
+    utilization: float,
+    sizes: Mapping[str, int],
+    expert_parallel: bool,
+) -> Memory:
+    """Return what one rank has, needs and has left.
+
+    Every rank holds the dense part of the weights once for each prefill context parallel rank.
+    Experts are held whole by each rank, or dealt to all ranks by expert parallelism. Tensor
+    parallel ranks beyond the model's KV heads hold copies of the cache.
+
+    Args:
+        model: A recipe's model: size_gb or memory_gb, expert_share, kv_gb_per_million_tokens and
+            kv_heads.
+        device_gb: Memory of one device.
+        reserve_gb: What neither weights nor cache can have, a device.
+        utilization: The share of a device's memory that the engine takes.
+        sizes: The parallel sizes, C({tensor, data, prefill_context}).
+        expert_parallel: Whether the experts are dealt to all ranks.
+    """
+    copies = sizes["prefill_context"]
+    devices = sizes["tensor"] * copies
+    available = devices * device_gb * utilization
+    whole = model.get("memory_gb", model["size_gb"])
+    experts = whole * model["expert_share"]
+    dealt = experts / sizes["data"] if expert_parallel else experts * copies
+    weights = (whole - experts) * copies + dealt
+    reserve = devices * reserve_gb
+    cache = max(0.0, available - weights - reserve)
+    kv_copies = max(1.0, sizes["tensor"] / model["kv_heads"])
+    tokens = int(cache / (model["kv_gb_per_million_tokens"] * kv_copies) * 1e6)
+    return Memory(available, weights, reserve, cache, tokens)
+
+
+def misfits(
+    memory: Memory, context: int | None, max_context: int, flag: str, engine_needs: str
+) -> list[str]:
+    """Return what does not fit, and what to change.
+
+    Args:
+        memory: What C(fit) returned.
+        context: The longest sequence that the engine is told to take; None for C(max_context).
+        max_context: The model's own.
+        flag: The engine's flag for it.
+        engine_needs: What to change when the weights alone do not fit.
+    """
+    left = f"{memory.available:.0f} GB a rank, {memory.weights:.0f} GB of them weights and "
+    left += f"{memory.reserve:.0f} GB reserve"
+    if not memory.tokens:
+        return [f"the weights do not fit: there are {left}: {engine_needs}"]
+    wanted = context or max_context
+    if wanted > memory.tokens:
+        said = f"{flag} {context}" if context else f"the model's own context of {max_context}"
+        fits = memory.tokens // 1024 * 1024
+        return [
+            f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GB for "
+            f"{memory.tokens} tokens: set {flag} in muster_engine_args to {fits} or less, or give "
+            "a rank more devices"
+        ]
+    return []
