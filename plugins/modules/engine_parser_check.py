@@ -1,0 +1,187 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: engine_parser_check
+short_description: Ask the engine itself whether it takes the planned command lines
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Runs the argument parser of the engine that is installed, in its image or its venv, over the
+    argv of each unit. No recipe knows an engine's version as well as the engine does.
+  - An image is asked in one throw-away container for all its units, without network, devices,
+    mounts and secrets, so that units which run are not disturbed.
+  - An engine that cannot be asked, for instance since it does not load without a device, is a check
+    with status V(unknown) and never a refusal.
+  - A definite answer is kept below C(/var/lib/muster/parser/), and the same question is then not
+    asked again.
+  - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+attributes:
+  check_mode:
+    support: full
+    description: Asks, too, but keeps no answer.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+options:
+  engine:
+    description: Whose parser it is.
+    type: str
+    choices: [vllm, vllm-ascend, sglang]
+    required: true
+  units:
+    description:
+      - Units of the plan for this node, as the plan file has them. Gateways run no engine and are
+        left out.
+    type: list
+    elements: dict
+    required: true
+  timeout:
+    description: Seconds that one container or one process of a venv may take.
+    type: float
+    default: 180
+"""
+
+EXAMPLES = r"""
+- name: Let the engine read what it would be started with
+  muster.serving.engine_parser_check:
+    engine: "{{ muster_plan.plan.engine.name }}"
+    units: "{{ muster_plan.units[inventory_hostname] }}"
+  register: parser
+"""
+
+RETURN = r"""
+checks:
+  description: One verdict a unit, with the id V(engine-parser).
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: engine-parser
+      phase: ready
+      status: failed
+      subject: a2-cluster-r0-rank0
+      observed: "unrecognized arguments: --max-num-seq 7"
+      expected: the engine's parser takes the planned command line
+      remedy: >-
+        correct muster_engine_args; if the recipe itself has the flag, set muster_engine_version to
+        the version that is installed, or correct the recipe
+"""
+
+import glob
+import inspect
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils import (
+    engine_parser,
+    engine_parser_program,
+    rank_host,
+    rank_unit,
+)
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
+from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
+    Place,
+    Question,
+    Verdict,
+)
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+
+def identity(place: Place) -> str | None:
+    """What tells the engine here from any other; None where there is none yet.
+
+    Raises:
+        RankError: Docker does not answer.
+    """
+    if place.image is not None:
+        return rank_host.image_ids([place.image])[place.image]
+    if not os.path.exists(place.python):
+        return None
+    venv = os.path.dirname(os.path.dirname(place.python))
+    # A distribution's folder bears its version, and is new after each installation.
+    installed = sorted(glob.glob(f"{venv}/lib/python*/site-packages/*.dist-info"))
+    return " ".join(f"{path} {os.stat(path).st_mtime_ns}" for path in installed)
+
+
+def ask(question: Question, program: str, timeout: float) -> str:
+    """The engine's answer as text.
+
+    Raises:
+        CommandError: It did not answer, with what was seen instead.
+    """
+    container = f"muster-parser-{os.getpid()}"
+    try:
+        output = run(engine_parser.command(question, program, container), timeout)
+    except CommandError:
+        # What was killed is Docker's client alone.
+        if question.place.image is not None:
+            run([rank_unit.DOCKER, "rm", "--force", container], rank_host.ASK_TIMEOUT_S)
+        raise
+    answer = engine_parser.find_answer(output.stdout)
+    if not answer:
+        said = engine_parser.last_line(output.stderr or output.stdout)
+        raise CommandError(f"it ended with rc {output.rc} and said {said}")
+    return answer
+
+
+def answer(module: AnsibleModule, files: NodeFiles, question: Question) -> list[Verdict]:
+    """The verdict on each of the question's command lines, from memory where there is one."""
+    count = len(question.argvs)
+    program = inspect.getsource(engine_parser_program)
+    try:
+        engine = identity(question.place)
+        if engine is None:
+            text = f"{question.place.image or question.place.python} is not on this node yet"
+            return [Verdict(engine_parser.ABSENT, text)] * count
+        path = engine_parser.notes_path(engine, question, program)
+        known = engine_parser.read_answer(files.read(path), count)
+        if known is not None:
+            return known
+        said = ask(question, program, module.params["timeout"])
+    except (rank_host.RankError, CommandError) as error:
+        return [Verdict(engine_parser.UNKNOWN, str(error))] * count
+    verdicts = engine_parser.read_answer(said, count)
+    if verdicts is None:
+        return [Verdict(engine_parser.UNKNOWN, f"its answer makes no sense: {said}")] * count
+    if engine_parser.is_definite(verdicts) and not module.check_mode:
+        files.write(path, said + "\n")
+    return verdicts
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "engine": {
+                "type": "str",
+                "choices": ["vllm", "vllm-ascend", "sglang"],
+                "required": True,
+            },
+            "units": {"type": "list", "elements": "dict", "required": True},
+            "timeout": {"type": "float", "default": 180},
+        },
+        supports_check_mode=True,
+    )
+    units = [unit for unit in module.params["units"] if unit["role"] != "gateway"]
+    files = NodeFiles()
+    verdicts = {
+        (question.place, argv): verdict
+        for question in engine_parser.questions(module.params["engine"], units)
+        for argv, verdict in zip(question.argvs, answer(module, files, question))
+    }
+    checks = [
+        engine_parser.judge(unit, verdicts[engine_parser.place_of(unit), tuple(unit["argv"])])
+        for unit in units
+    ]
+    module.exit_json(changed=False, checks=checks)
+
+
+if __name__ == "__main__":
+    main()
