@@ -15,6 +15,7 @@ import time
 
 from lab import machine, network, nodes, podman, registry, tour, userland
 from lab.engine import build as engine
+from lab.gateway import build as gateway
 from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir, sweep_scratch
 from lab.shell import LabError, say
 
@@ -52,6 +53,7 @@ def up(args: argparse.Namespace) -> int:
         registry.ensure(image)
         if not args.bare:
             say(f"  engine image: {engine.ensure_image(machine.apt_sources())}")
+            say(f"  gateway's image: {gateway.ensure_image(machine.apt_sources())}")
     say(f"the lab is up ({time.monotonic() - start:.1f} s)")
     return 0
 
