@@ -68,7 +68,7 @@ checks:
       phase: ready
       status: failed
       subject: a2-cluster-r0-rank0
-      observed: "unrecognized arguments: --max-num-seq 7"
+      observed: "unrecognized arguments: --max-seqs 7"
       expected: the engine's parser takes the planned command line
       remedy: >-
         correct muster_engine_args; if the recipe itself has the flag, set muster_engine_version to

@@ -1,0 +1,257 @@
+"""The engine's own parser over planned command lines: what is asked, and what answers mean."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils import (
+    engine_parser,
+    engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
+    Place,
+    Question,
+    Verdict,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+PROGRAM = Path(engine_parser_program.__file__)
+WRAPPER = ["/bin/bash", "-c", '. set_env.sh; exec "$@"', "muster"]
+
+
+def unit(number: int = 0, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": f"c-r0-rank{number}",
+        "role": "rank",
+        "install": "container",
+        "image": "quay.io/ascend/vllm-ascend:v0.18.0",
+        "container": {"entrypoint": WRAPPER},
+        "argv": ["vllm", "serve", "/m", "--data-parallel-start-rank", str(number)],
+        "env": {"OMP_NUM_THREADS": "1", "ASCEND_RT_VISIBLE_DEVICES": str(number)},
+        **changes,
+    }
+
+
+def venv_unit(number: int = 0) -> dict[str, Any]:
+    argv = ["/opt/muster/venvs/vllm/bin/vllm", "serve", "/m"]
+    return unit(number, install="venv", image=None, argv=argv)
+
+
+def test_units_of_one_image_are_one_question_with_what_they_share() -> None:
+    alike = unit(2, argv=unit(1)["argv"])
+    (question,) = engine_parser.questions("vllm-ascend", [unit(0), unit(1), alike])
+    assert question.argvs == (tuple(unit(0)["argv"]), tuple(unit(1)["argv"]))
+    assert question.env == {"OMP_NUM_THREADS": "1"}
+
+
+def test_another_image_and_a_venv_are_questions_of_their_own() -> None:
+    units = [unit(0), unit(1, image="other:1"), venv_unit()]
+    places = [question.place for question in engine_parser.questions("vllm", units)]
+    assert [place.image for place in places] == [units[0]["image"], "other:1", None]
+    assert places[2] == Place(None, "/opt/muster/venvs/vllm/bin/python3", ())
+
+
+def test_the_container_is_cut_off_and_goes_through_the_units_wrapper() -> None:
+    (question,) = engine_parser.questions("vllm-ascend", [unit()])
+    argv = engine_parser.command(question, "PROGRAM", "muster-parser-1")
+    image = argv.index("quay.io/ascend/vllm-ascend:v0.18.0")
+    assert argv[:10] == [
+        *("/usr/bin/docker", "run", "--rm", "--name", "muster-parser-1"),
+        *("--network", "none", "--pull", "never", "--env"),
+    ]
+    assert argv[image - 2 : image] == ["--entrypoint", "/bin/bash"]
+    assert argv[image + 1 : -1] == [*WRAPPER[1:], "python3", "-c", "PROGRAM"]
+    assert json.loads(argv[-1]) == {"engine": "vllm-ascend", "argvs": [unit()["argv"]]}
+    assert not {"--device", "--volume", "--privileged", "--env-file"} & set(argv)
+
+
+def test_a_venv_answers_with_its_own_python() -> None:
+    (question,) = engine_parser.questions("vllm", [venv_unit()])
+    argv = engine_parser.command(question, "PROGRAM", "unused")
+    assert argv[:3] == ["/usr/bin/env", "ASCEND_RT_VISIBLE_DEVICES=0", "OMP_NUM_THREADS=1"]
+    assert argv[3:6] == ["/opt/muster/venvs/vllm/bin/python3", "-c", "PROGRAM"]
+
+
+def test_an_answer_is_kept_for_this_engine_this_program_and_this_question_alone() -> None:
+    (question,) = engine_parser.questions("vllm", [unit()])
+    (other,) = engine_parser.questions("vllm", [unit(argv=["vllm", "serve", "/m", "--seed", "1"])])
+    paths = {
+        engine_parser.notes_path("sha256:1", question, "program"),
+        engine_parser.notes_path("sha256:2", question, "program"),
+        engine_parser.notes_path("sha256:1", other, "program"),
+        engine_parser.notes_path("sha256:1", question, "another program"),
+    }
+    assert len(paths) == 4
+    assert all(path.startswith("/var/lib/muster/parser/") for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("status", "judged"),
+    [
+        ("accepted", "ok"),
+        ("refused", "failed"),
+        ("unknown", "unknown"),
+        ("absent", "pending"),
+    ],
+)
+def test_only_a_refusal_fails(status: str, judged: str) -> None:
+    one = engine_parser.judge(unit(), Verdict(status, "unrecognized arguments: --x"))
+    assert (one["id"], one["status"], one["subject"]) == ("engine-parser", judged, "c-r0-rank0")
+    assert (one["remedy"] == "") == (judged == "ok")
+    assert ("--x" in one["observed"]) == (judged != "ok")
+
+
+def test_a_long_complaint_is_cut() -> None:
+    assert len(engine_parser.judge(unit(), Verdict("refused", "a b " * 999))["observed"]) <= 600
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        '{"error": null, "verdicts": []}',
+        '{"error": null, "verdicts": [{"status": "fine", "text": ""}]}',
+        '{"error": null, "verdicts": [{"status": "refused"}]}',
+        '{"error": null, "verdicts": 7}',
+    ],
+)
+def test_an_answer_to_something_else_is_none(text: str | None) -> None:
+    assert engine_parser.read_answer(text, 1) is None
+
+
+def test_an_engine_that_does_not_load_leaves_all_command_lines_unknown() -> None:
+    text = '{"error": "ImportError: libascend_hal.so", "verdicts": []}'
+    verdicts = engine_parser.read_answer(text, 2)
+    assert verdicts == [Verdict("unknown", "ImportError: libascend_hal.so")] * 2
+    assert not engine_parser.is_definite(verdicts)
+
+
+VALUES = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
+
+
+@given(
+    st.text()
+    | VALUES.map(json.dumps)
+    | VALUES.map(lambda value: json.dumps({"error": None, "verdicts": value}))
+    | VALUES.map(lambda value: json.dumps({"error": value, "verdicts": [value]}))
+)
+def test_any_output_gives_one_verdict_a_command_line_or_none(text: str) -> None:
+    found = engine_parser.find_answer(f"INFO loading\n{engine_parser_program.MARK}{text}\nBye\n")
+    for verdicts in (engine_parser.read_answer(text, 3), engine_parser.read_answer(found, 3)):
+        assert verdicts is None or len(verdicts) == 3
+    assert isinstance(engine_parser.last_line(text), str)
+
+
+ENGINES = {
+    # As vLLM's command line is put together: a subcommand that adds its parser and validates.
+    "vllm/entrypoints/cli/serve.py": """
+import argparse
+class FlexibleArgumentParser(argparse.ArgumentParser):
+    pass
+class ServeSubcommand:
+    name = "serve"
+    def subparser_init(self, subparsers):
+        parser = subparsers.add_parser("serve", usage="vllm serve [model_tag] [options]")
+        parser.add_argument("model_tag", nargs="?")
+        parser.add_argument("--max-num-seqs", type=int)
+        parser.add_argument("--chat-template")
+        parser.add_argument("--enable-auto-tool-choice", action="store_true")
+        parser.add_argument("--crash", action="store_true")
+    def validate(self, args):
+        if args.chat_template:
+            raise ValueError(f"the chat template {args.chat_template} does not exist")
+        if args.enable_auto_tool_choice:
+            raise TypeError("--enable-auto-tool-choice requires --tool-call-parser")
+        if args.crash:
+            raise RuntimeError("no device")
+def cmd_init():
+    print("INFO: noise on standard output")
+    return [ServeSubcommand()]
+""",
+    "sglang/srt/server_args.py": """
+class ServerArgs:
+    @staticmethod
+    def add_cli_args(parser):
+        parser.add_argument("--model-path", required=True)
+        parser.add_argument("--tp-size", type=int)
+""",
+}
+
+
+@pytest.fixture
+def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Engines as far as their parsers go, where this Python finds them."""
+    for name, text in ENGINES.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path
+
+
+def ask(engine: str, *argvs: list[str]) -> list[Verdict]:
+    """What the program answers in a process of its own, as in an image."""
+    question = Question(engine, Place(None, sys.executable, ()), {}, tuple(map(tuple, argvs)))
+    argv = engine_parser.command(question, PROGRAM.read_text(), "")
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    verdicts = engine_parser.read_answer(engine_parser.find_answer(done.stdout), len(argvs))
+    assert verdicts is not None, done
+    return verdicts
+
+
+@pytest.mark.usefixtures("engines")
+def test_a_parser_takes_and_refuses_in_its_own_words() -> None:
+    serve = ["vllm", "serve", "/m"]
+    assert ask(
+        "vllm",
+        [*serve, "--max-num-seqs", "7"],
+        [*serve, "--max-num-seq-s", "7"],
+        [*serve, "--max-num-seqs", "many"],
+        [*serve, "--enable-auto-tool-choice"],
+    ) == [
+        Verdict("accepted", ""),
+        Verdict("refused", "unrecognized arguments: --max-num-seq-s 7"),
+        Verdict("refused", "argument --max-num-seqs: invalid int value: 'many'"),
+        Verdict("refused", "--enable-auto-tool-choice requires --tool-call-parser"),
+    ]
+
+
+@pytest.mark.usefixtures("engines")
+def test_what_is_no_word_of_the_parser_is_no_refusal() -> None:
+    serve = ["vllm", "serve", "/m"]
+    found = ask("vllm", [*serve, "--crash"], [*serve, "--chat-template", "/absent/t.jinja"])
+    assert [one.status for one in found] == ["unknown", "unknown"]
+    assert found[0].text == "RuntimeError: no device"
+
+
+@pytest.mark.usefixtures("engines")
+def test_sglang_reads_what_stands_behind_its_module() -> None:
+    launch = ["python3", "-m", "sglang.launch_server", "--model-path", "/m"]
+    found = ask("sglang", [*launch, "--tp-size", "8"], [*launch, "--tp-siz", "eight"], launch[:3])
+    assert [one.status for one in found] == ["accepted", "refused", "refused"]
+
+
+def test_an_engine_that_is_not_there_could_not_be_asked() -> None:
+    (verdict,) = ask("sglang", ["python3", "-m", "sglang.launch_server"])
+    assert verdict == Verdict("unknown", "ModuleNotFoundError: No module named 'sglang'")
+
+
+def test_the_ascend_plugin_gets_stubs_of_the_driver(
+    engines: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve = engines / "vllm/entrypoints/cli/serve.py"
+    serve.write_text(
+        "import os\nraise ImportError(os.environ['LD_LIBRARY_PATH'] + ' '"
+        " + os.environ['TORCH_DEVICE_BACKEND_AUTOLOAD'])"
+    )
+    stubs = engines / f"{engine_parser_program.platform.machine()}-linux" / "devlib"
+    stubs.mkdir(parents=True)
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(engines))
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/cann/lib64")
+    (verdict,) = ask("vllm-ascend", ["vllm", "serve", "/m"])
+    assert verdict == Verdict("unknown", f"ImportError: /cann/lib64:{stubs} 0")
