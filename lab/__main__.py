@@ -17,6 +17,7 @@ from lab import machine, network, nodes, podman, registry, tour, userland
 from lab.engine import build as engine
 from lab.gateway import build as gateway
 from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir, sweep_scratch
+from lab.sglang import build as sglang
 from lab.shell import LabError, say
 
 # What sudo has to let through: places, mirrors and their certificates.
@@ -52,7 +53,9 @@ def up(args: argparse.Namespace) -> int:
         nodes.ensure_nodes(wanted, image)
         registry.ensure(image)
         if not args.bare:
-            say(f"  engine image: {engine.ensure_image(machine.apt_sources())}")
+            sources = machine.apt_sources()
+            for name in (engine.ensure_image(sources), *sglang.ensure_images(sources)):
+                say(f"  engine image: {name}")
             say(f"  gateway's image: {gateway.ensure_image(machine.apt_sources())}")
     say(f"the lab is up ({time.monotonic() - start:.1f} s)")
     return 0
