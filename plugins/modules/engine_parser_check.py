@@ -132,8 +132,8 @@ def ask(question: Question, program: str, timeout: float) -> str:
     return answer
 
 
-def answer(module: AnsibleModule, files: NodeFiles, question: Question) -> list[Verdict]:
-    """The verdict on each of the question's command lines, from memory where there is one."""
+def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> list[Verdict]:
+    """The verdict on each of the question's command lines, as it was kept or asked for now."""
     count = len(question.argvs)
     program = inspect.getsource(engine_parser_program)
     try:
@@ -145,13 +145,13 @@ def answer(module: AnsibleModule, files: NodeFiles, question: Question) -> list[
         known = engine_parser.read_answer(files.read(path), count)
         if known is not None:
             return known
-        said = ask(question, program, module.params["timeout"])
+        said = ask(question, program, timeout)
     except (rank_host.RankError, CommandError) as error:
         return [Verdict(engine_parser.UNKNOWN, str(error))] * count
     verdicts = engine_parser.read_answer(said, count)
     if verdicts is None:
         return [Verdict(engine_parser.UNKNOWN, f"its answer makes no sense: {said}")] * count
-    if engine_parser.is_definite(verdicts) and not module.check_mode:
+    if engine_parser.is_definite(verdicts) and keep:
         files.write(path, said + "\n")
     return verdicts
 
@@ -169,13 +169,12 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    units = [unit for unit in module.params["units"] if unit["role"] != "gateway"]
-    files = NodeFiles()
-    verdicts = {
-        (question.place, argv): verdict
-        for question in engine_parser.questions(module.params["engine"], units)
-        for argv, verdict in zip(question.argvs, answer(module, files, question))
-    }
+    params, files = module.params, NodeFiles()
+    units = [unit for unit in params["units"] if unit["role"] != "gateway"]
+    verdicts: dict[tuple[Place, tuple[str, ...]], Verdict] = {}
+    for question in engine_parser.questions(params["engine"], units):
+        found = answer(question, files, params["timeout"], keep=not module.check_mode)
+        verdicts.update(((question.place, argv), one) for argv, one in zip(question.argvs, found))
     checks = [
         engine_parser.judge(unit, verdicts[engine_parser.place_of(unit), tuple(unit["argv"])])
         for unit in units

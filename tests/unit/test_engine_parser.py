@@ -16,6 +16,8 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_parser impor
     Question,
     Verdict,
 )
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.modules import engine_parser_check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -255,3 +257,77 @@ def test_the_ascend_plugin_gets_stubs_of_the_driver(
     monkeypatch.setenv("LD_LIBRARY_PATH", "/cann/lib64")
     (verdict,) = ask("vllm-ascend", ["vllm", "serve", "/m"])
     assert verdict == Verdict("unknown", f"ImportError: /cann/lib64:{stubs} 0")
+
+
+class Node:
+    """A node with a venv, and what the module says of a unit that would run in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.files = NodeFiles(str(root / "node"))
+        self.python = root / "venv" / "bin" / "python3"
+        self.python.parent.mkdir(parents=True)
+
+    def install(self, script: str = f'exec {sys.executable} "$@"') -> None:
+        self.python.write_text(f"#!/bin/sh\n{script}\n")
+        self.python.chmod(0o755)
+
+    def ask(self, *flags: str, timeout: float = 60, keep: bool = True) -> Verdict:
+        argv = [str(self.python.with_name("vllm")), "serve", "/m", *flags]
+        units = [unit(install="venv", image=None, argv=argv)]
+        (question,) = engine_parser.questions("vllm", units)
+        (verdict,) = engine_parser_check.answer(question, self.files, timeout, keep)
+        return verdict
+
+    def kept(self) -> list[str]:
+        return self.files.glob("/var/lib/muster/parser/*.json")
+
+
+@pytest.fixture
+def node(tmp_path: Path, engines: Path) -> Node:
+    return Node(tmp_path)
+
+
+def test_an_engine_that_prepare_has_not_brought_yet_is_no_failure(node: Node) -> None:
+    verdict = node.ask()
+    assert verdict == Verdict("absent", f"{node.python} is not on this node yet")
+
+
+def test_a_definite_answer_is_not_asked_for_again(node: Node) -> None:
+    node.install()
+    refused = node.ask("--no-such-flag")
+    assert refused.status == "refused"
+    node.install("exit 1")
+    assert node.ask("--no-such-flag") == refused
+    assert node.ask("--another").status == "unknown"
+
+
+def test_check_mode_keeps_nothing(node: Node) -> None:
+    node.install()
+    assert node.ask(keep=False).status == "accepted"
+    assert node.kept() == []
+
+
+def test_another_installation_is_asked_anew(node: Node) -> None:
+    node.install()
+    assert node.ask().status == "accepted"
+    (node.python.parents[1] / "lib/python3.12/site-packages/vllm-1.dist-info").mkdir(parents=True)
+    node.install("exit 1")
+    assert node.ask().status == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo no such library >&2; exit 127", "it ended with rc 127 and said no such library"),
+        ("sleep 60", "did not end within 0.5 s"),
+        (f"echo '{engine_parser_program.MARK}[]'", "its answer makes no sense: []"),
+    ],
+)
+def test_an_engine_that_gives_no_answer_is_unknown_and_asked_again(
+    node: Node, script: str, said: str
+) -> None:
+    node.install(script)
+    verdict = node.ask(timeout=0.5)
+    assert verdict.status == "unknown"
+    assert said in verdict.text
+    assert node.kept() == []
