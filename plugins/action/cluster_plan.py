@@ -134,8 +134,8 @@ def table(plan: planner.Plan) -> str:
         f"  engine    {engine['name']} {engine['version']}, {_origin(engine)}",
         f"  endpoint  {endpoint['url']} as {endpoint['model']} ({', '.join(endpoint['features'])})",
         f"  evidence  {evidence['level']}. {evidence.get('note', '')}".rstrip(". "),
-        f"  memory    a rank: {memory['weights_gb']:g} GB of weights and {memory['cache_gb']:g} GB of "
-        f"KV cache in {memory['rank_gb']:g} GB; longest context {memory['max_context']} tokens",
+        f"  memory    {memory['rank_gb']:g} GB a rank: {memory['weights_gb']:g} GB of weights, "
+        f"{memory['cache_gb']:g} GB of KV cache; longest context {memory['max_context']} tokens",
     ]
     if gateway:
         way = "floating between" if gateway["floating"] else "on"

@@ -321,7 +321,7 @@ REFUSED = {
         pair(engine_args={"prefill-context-parallel-size": 2}),
         "tensor-parallel-size 8 x prefill-context-parallel-size 2 takes 16 devices",
     ),
-    "zero": (pair(engine_args={"tensor-parallel-size": 0}), "has to be a number from 1 to 4096, not 0"),
+    "zero": (pair(engine_args={"tensor-parallel-size": 0}), "a number from 1 to 4096, not 0"),
     "devices that do not exist": (single(devices=[7, 8]), "different devices from 0 to 7"),
     "a device twice": (single(devices=[1, 1]), "different devices from 0 to 7"),
     "an odd node": (
