@@ -58,8 +58,12 @@ def ask_all(
         return dict(zip(commands, pool.map(ask, commands.values())))
 
 
-def observe_nvidia(timeout: float, path: str | None = None) -> tuple[Observation, str | None]:
+def observe_nvidia(path: str | None, timeout: float) -> tuple[Observation, str | None]:
     """Ask nvidia-smi for devices and topology.
+
+    Args:
+        path: Where nvidia-smi is; without it the PATH is searched.
+        timeout: Seconds that one call may take; both run side by side.
 
     Returns:
         What was observed, and the newest CUDA version that the driver can run.
@@ -96,7 +100,7 @@ def _nothing(failure: str) -> Observation:
         "devices": [],
         "version": None,
         "topology": None,
-        "problems": [failure],
+        "problems": [],
         "failure": failure,
     }
 

@@ -36,6 +36,11 @@ options:
     type: list
     elements: str
     default: []
+  container_gpus:
+    description: Whether containers get NVIDIA GPUs from Docker's C(--gpus). Then NVIDIA's container
+      toolkit must be there.
+    type: bool
+    default: false
   enforce:
     description: Fail when a check fails, instead of only reporting it.
     type: bool
@@ -55,7 +60,7 @@ EXAMPLES = r"""
 RETURN = r"""
 checks:
   description: One verdict for each device node (C(device-node)), driver path (C(driver-mount)) and
-    other mount source (C(mount-source)).
+    other mount source (C(mount-source)), and one for the container toolkit (C(gpu-toolkit)).
   returned: always
   type: list
   elements: dict
@@ -65,6 +70,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
     device_checks,
     mount_checks,
+    toolkit_check,
 )
 from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
@@ -75,6 +81,7 @@ def main() -> None:
         argument_spec={
             "device_nodes": {"type": "list", "elements": "path", "default": []},
             "mounts": {"type": "list", "elements": "str", "default": []},
+            "container_gpus": {"type": "bool", "default": False},
             "enforce": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -82,6 +89,8 @@ def main() -> None:
     files = NodeFiles()
     checks = device_checks(files, module.params["device_nodes"])
     checks += mount_checks(files, module.params["mounts"])
+    if module.params["container_gpus"]:
+        checks.append(toolkit_check(files))
     message = failure_message(checks)
     if message and module.params["enforce"]:
         module.fail_json(msg=message, checks=checks)
