@@ -1,0 +1,233 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gpu_topology_check
+short_description: Check that a node's NVIDIA or AMD GPUs can take a deployment
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Observes the GPUs that a deployment uses on a node - number, name, health, memory errors,
+    processes, free memory, modes, links, device nodes and driver files - and, for NVIDIA, the
+    fabric manager and the container toolkit.
+  - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+  - Calls run side by side, so that a tool that hangs costs O(timeout) and not more.
+attributes:
+  check_mode:
+    support: full
+    description: It only reads.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+options:
+  vendor:
+    description:
+      - Whose GPUs they are.
+    type: str
+    choices: [nvidia, amd]
+    required: true
+  device_count:
+    description:
+      - How many devices the deployment uses on this node.
+    type: int
+    required: true
+  devices:
+    description:
+      - Which devices these are, as C(nvidia-smi) or C(amd-smi) counts them.
+      - Without it, the first O(device_count).
+    type: list
+    elements: int
+  device_names:
+    description:
+      - Regular expressions; a device's name has to match one of them. Without any, none is checked.
+    type: list
+    elements: str
+    default: []
+  own_units:
+    description:
+      - Names of the systemd units of Muster on this node. A device that one of these, or its
+        container, holds is not taken for busy.
+    type: list
+    elements: str
+    default: []
+  memory_utilization:
+    description:
+      - The share of a device's memory that the engine claims, and which therefore must be free.
+    type: float
+    default: 0.9
+  device_nodes:
+    description:
+      - Device nodes that containers are given; each must be a character device, or a directory
+        with such.
+    type: list
+    elements: path
+    default: []
+  mounts:
+    description:
+      - Mounts of the containers, C(SRC:DST[:ro]). The sources that the driver's installer brings
+        are checked, the others are not.
+    type: list
+    elements: str
+    default: []
+  fabric_manager:
+    description:
+      - Whether NVLink switches join the GPUs, which NVIDIA's fabric manager has to set up (HGX
+        servers with NVSwitch).
+    type: bool
+    default: false
+  container_gpus:
+    description:
+      - Whether containers get their GPUs from Docker's C(--gpus), which NVIDIA's container toolkit
+        has to carry out.
+    type: bool
+    default: false
+  tool_path:
+    description:
+      - Path of C(nvidia-smi) or C(amd-smi).
+      - Without it the usual places are searched.
+    type: path
+  timeout:
+    description:
+      - Seconds that one call of a tool may take.
+    type: float
+    default: 30
+seealso:
+  - module: muster.serving.nvidia_info
+  - module: muster.serving.amd_info
+"""
+
+EXAMPLES = r"""
+- name: Check four GPUs of a node
+  muster.serving.gpu_topology_check:
+    vendor: nvidia
+    device_count: 4
+    device_names: [B200]
+    own_units: [muster-b200-r0-single.service]
+    memory_utilization: 0.92
+    fabric_manager: true
+    container_gpus: true
+  register: gpus
+"""
+
+RETURN = r"""
+checks:
+  description:
+    - The verdicts. Devices with the same verdict share one.
+    - V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc), V(gpu-processes),
+      V(gpu-memory) and V(gpu-topology) for both vendors; V(gpu-persistence), V(gpu-mig),
+      V(gpu-fabric-manager) and V(gpu-toolkit) for NVIDIA; V(gpu-partition) and
+      V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the file system.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: gpu-mig
+      phase: bare
+      status: failed
+      subject: device 5
+      observed: MIG Enabled
+      expected: "MIG Disabled: a rank takes a whole GPU"
+      remedy: "turn MIG off while nothing runs: nvidia-smi -i N -mig 0, then nvidia-smi -r -i N"
+facts:
+  description: What is compared between nodes.
+  returned: always
+  type: dict
+  contains:
+    driver_version:
+      description: The driver's version, the same on all nodes. Null when not known.
+      type: str
+"""
+
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils import amd_observe
+from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
+    device_checks,
+    is_driver,
+    mount_checks,
+    toolkit_check,
+)
+from ansible_collections.muster.serving.plugins.module_utils.gpu_checks import (
+    VENDORS,
+    fabric_manager_checks,
+    gpu_checks,
+)
+from ansible_collections.muster.serving.plugins.module_utils.gpu_observe import (
+    observe_fabric_manager,
+    observe_nvidia,
+)
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.owners import read_owner
+
+
+def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
+    wanted = params["devices"] or list(range(params["device_count"]))
+    nvidia, timeout = params["vendor"] == "nvidia", params["timeout"]
+    if nvidia:
+        gpus, _cuda = observe_nvidia(params["tool_path"], timeout)
+    else:
+        gpus = amd_observe.observe_amd(params["tool_path"], timeout)
+    checks = gpu_checks(
+        VENDORS[params["vendor"]],
+        gpus,
+        wanted,
+        params["device_names"],
+        params["own_units"],
+        params["memory_utilization"],
+        whole_fabric=params["fabric_manager"],
+        owner_of=read_owner,
+    )
+    if nvidia and params["fabric_manager"]:
+        checks += fabric_manager_checks(observe_fabric_manager(timeout), gpus, wanted)
+    if nvidia and params["container_gpus"]:
+        checks.append(toolkit_check(files))
+    if not nvidia:
+        checks += amd_observe.node_checks(files, len(gpus["devices"]))
+    checks += device_checks(files, params["device_nodes"])
+    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
+    return {"checks": checks, "facts": {"driver_version": gpus["version"]}}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "vendor": {"type": "str", "choices": ["nvidia", "amd"], "required": True},
+            "device_count": {"type": "int", "required": True},
+            "devices": {"type": "list", "elements": "int"},
+            "device_names": {"type": "list", "elements": "str", "default": []},
+            "own_units": {"type": "list", "elements": "str", "default": []},
+            "memory_utilization": {"type": "float", "default": 0.9},
+            "device_nodes": {"type": "list", "elements": "path", "default": []},
+            "mounts": {"type": "list", "elements": "str", "default": []},
+            "fabric_manager": {"type": "bool", "default": False},
+            "container_gpus": {"type": "bool", "default": False},
+            "tool_path": {"type": "path"},
+            "timeout": {"type": "float", "default": 30},
+        },
+        supports_check_mode=True,
+    )
+    devices = module.params["devices"]
+    if devices and len(set(devices)) != module.params["device_count"]:
+        module.fail_json(
+            msg=f"devices names {len(set(devices))} devices, "
+            f"device_count is {module.params['device_count']}"
+        )
+    for pattern in module.params["device_names"]:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            module.fail_json(msg=f"device_names: {pattern!r} is no regular expression: {error}")
+    module.exit_json(changed=False, **inspect(module.params, NodeFiles()))
+
+
+if __name__ == "__main__":
+    main()
