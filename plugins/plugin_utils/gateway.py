@@ -33,8 +33,10 @@ CHECK_TIMEOUT_S = 120
 CONNECTIONS_PER_BACKEND = 512
 # Where a conversation's first messages have to fit for the balancing to see them.
 BODY_BYTES = 131072
-# No more than one and a half times its share of the requests goes to an engine for affinity's sake.
-LOAD_BOUND_PERCENT = 150
+# How much more than its share of the requests an engine may get for affinity's sake. Twice the
+# share of one of two engines would be all of them.
+LOAD_BOUND_PERCENT = 200
+LOAD_BOUND_PERCENT_OF_TWO = 150
 # The user of HAProxy's own image; a number, because other images may not have its name.
 USER_ID = 99
 FIRST_FREE_PORT = 1024
@@ -292,7 +294,7 @@ def _backend(backends: Sequence[Backend], model: str, balance: str, api_key: boo
     key = f' hdr Authorization "Bearer %[env({API_KEY_ENV})]"' if api_key else ""
     return [
         "backend engines",
-        *(_affinity() if balance == PREFIX_AFFINE else ["    balance leastconn"]),
+        *(_affinity(len(backends)) if balance == PREFIX_AFFINE else ["    balance leastconn"]),
         # A connection for each request. One that is kept may be closed by the engine while a
         # request is on its way into it, which is then lost: it cannot be sent again, since the
         # engine may have begun with it.
@@ -324,7 +326,7 @@ def _backend(backends: Sequence[Backend], model: str, balance: str, api_key: boo
     ]
 
 
-def _affinity() -> list[str]:
+def _affinity(backends: int) -> list[str]:
     """Send a conversation where its beginning is cached already, unless that engine is full.
 
     A conversation is told by its first messages: the system's, if any, and the user's. Where
@@ -332,12 +334,13 @@ def _affinity() -> list[str]:
     """
     body = "var(txn.body),json_query"
     missing = "if !{ var(txn.first) -m found }"
+    bound = LOAD_BOUND_PERCENT if backends > 2 else LOAD_BOUND_PERCENT_OF_TWO
     told = "if { var(txn.role) -m str system developer }"
     return [
         f"    http-request wait-for-body time 30s at-least {BODY_BYTES} if METH_POST",
-        # json_query gives up on \u escapes beyond Latin-1, and what they stand for does not
-        # matter here. An escaped backslash before a u becomes an escaped slash.
-        "    http-request set-var(txn.body) req.body,regsub('\\\\x5cu',/,g)",
+        # json_query gives up on some escapes, \u4f60 and \/ among them. What they stand for does
+        # not matter here: all but an escaped quote become something plain.
+        "    http-request set-var(txn.body) req.body,regsub('\\\\x5c[^\\\\x22]',~,g)",
         f"    http-request set-var(txn.role) {body}('$.messages[0].role')",
         # Before HAProxy 2.9 json_query finds no lists, only what is in them.
         f"    http-request set-var(txn.first) {body}('$.messages[0].content')",
@@ -351,7 +354,7 @@ def _affinity() -> list[str]:
         "%[var(txn.first),xxh64,hex]-%[var(txn.next),xxh64,hex]",
         "    balance hdr(X-Muster-Affinity)",
         "    hash-type consistent sdbm avalanche",
-        f"    hash-balance-factor {LOAD_BOUND_PERCENT}",
+        f"    hash-balance-factor {bound}",
     ]
 
 

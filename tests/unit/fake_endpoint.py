@@ -155,13 +155,14 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def serving():
+def serving(host="127.0.0.1", port=0):
     """Serve an endpoint; its address is C(url)."""
     endpoint = Endpoint()
     endpoint.hung = threading.Event()
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server((host, port), Handler)
     server.endpoint = endpoint
-    endpoint.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    endpoint.port = server.server_address[1]
+    endpoint.url = f"http://{host}:{endpoint.port}/v1"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
