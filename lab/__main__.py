@@ -77,6 +77,7 @@ def status(args: argparse.Namespace) -> int:
         {
             "name": node.name,
             "address": node.address,
+            "family": node.family,
             "devices": node.devices,
             "container": node.container,
             "state": "up" if podman.is_alive(info) and nodes.ssh_answers(node.address) else "dead",
@@ -87,7 +88,9 @@ def status(args: argparse.Namespace) -> int:
         print(json.dumps({"key": str(key_file()), "nodes": found}, indent=2))
     else:
         for entry in found:
-            print(f"{entry['name']:<20} {entry['address']:<15} {entry['state']}")
+            print(
+                f"{entry['name']:<20} {entry['address']:<15} {entry['family']:<16}{entry['state']}"
+            )
         if not found:
             print("no lab here; `make demo` or `python -m lab up` makes one")
     return 0 if found and all(entry["state"] == "up" for entry in found) else 1
@@ -96,7 +99,7 @@ def status(args: argparse.Namespace) -> int:
 def node_create(args: argparse.Namespace) -> int:
     with lab_lock():
         image = prepare()
-        node = nodes.new_node(args.name, args.devices)
+        node = nodes.new_node(args.name, args.family, args.devices)
         nodes.create_node(node, image)
     nodes.wait_for_ssh([node])
     print(json.dumps({"name": node.name, "address": node.address, "key": str(key_file())}))
@@ -162,7 +165,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command = node.add_parser("create", help="a fresh node; prints name, address and key as JSON")
     command.add_argument("name")
-    command.add_argument("--devices", type=int, default=nodes.DEVICES)
+    command.add_argument("--family", choices=tuple(nodes.FAMILIES), default="a2")
+    command.add_argument("--devices", type=int, help="default: as many as such a server has")
     command.set_defaults(run=node_create)
     command = node.add_parser("remove", help="remove a node and its volume")
     command.add_argument("name")

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Nodes: systemd containers that look like Ascend hosts, on one network with a registry."""
+"""Nodes: systemd containers that look like hosts with accelerators, and their network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 import socket
 import tarfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,50 @@ from lab.shell import LabError, run, say, step
 
 FIRST_NODE = 10  # a2-node0 has PREFIX.10
 FIRST_EXTRA = 100
-DEVICES = 8
 SHM = "2g"
 
-MANAGERS = {"davinci_manager": 100, "devmm_svm": 101, "hisi_hdc": 102}
 TOOLS_HOME = "usr/local/lib/muster-lab"
 MODELS_HOME = "opt/muster-lab/models"
 SHARED_MARK = "var/lib/muster-lab/shared.digest"
-TOOL_LINKS = {
-    "usr/local/bin/npu-smi": f"/{TOOLS_HOME}/npu-smi",
-    "usr/local/Ascend/driver/tools/hccn_tool": f"/{TOOLS_HOME}/hccn_tool",
+FABRIC_MANAGER = "nvidia-fabricmanager.service"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What accelerators a node pretends to have.
+
+    `nodes` are the device nodes by name, `{}` being a device's number, with the minor number, or
+    the first one. `tools` are the places of the tools, which are emulators of the same name.
+    """
+
+    nodes: dict[str, int]
+    tools: tuple[str, ...]
+    owner: str = "root"
+    mode: str = "0666"
+    unit: str | None = None
+
+
+ASCEND = Family(
+    nodes={"davinci{}": 0, "davinci_manager": 100, "devmm_svm": 101, "hisi_hdc": 102},
+    tools=("usr/local/bin/npu-smi", "usr/local/Ascend/driver/tools/hccn_tool"),
+    owner="HwHiAiUser",
+    mode="0660",
+)
+NVIDIA = Family(
+    nodes={"nvidia{}": 0, "nvidiactl": 255, "nvidia-uvm": 254},
+    tools=("usr/bin/nvidia-smi", "usr/bin/nvidia-container-runtime-hook"),
+)
+FAMILIES = {
+    "a2": ASCEND,
+    "a3": ASCEND,
+    "nvidia": NVIDIA,
+    "nvidia-hgx-b200": replace(
+        NVIDIA, tools=(*NVIDIA.tools, "usr/bin/nv-fabricmanager"), unit=FABRIC_MANAGER
+    ),
+    "amd": Family(
+        nodes={"kfd": 200, "dri/card{}": 0, "dri/renderD{}": 128},
+        tools=("usr/bin/amd-smi", "usr/bin/rocm-smi"),
+    ),
 }
 
 
@@ -41,7 +75,8 @@ TOOL_LINKS = {
 class Node:
     name: str
     address: str
-    devices: int = DEVICES
+    devices: int = device_tools.DEFAULT_DEVICES["a2"]
+    family: str = "a2"
 
     @property
     def container(self) -> str:
@@ -52,14 +87,33 @@ def cluster_nodes(count: int) -> list[Node]:
     return [Node(f"a2-node{n}", f"{PREFIX}.{FIRST_NODE + n}") for n in range(count)]
 
 
+# A service of which the lab needs no more than that it is active.
+STANDS_STILL = """\
+[Unit]
+Description=Stands in for NVIDIA's fabric manager (lab)
+
+[Service]
+ExecStart=/usr/bin/sleep infinity
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
 # --- what makes one node differ from the image -------------------------------------------------
 
 
-def device_nodes(devices: int, major: int) -> str:
+def device_nodes(family: Family, devices: int, major: int) -> str:
     """tmpfiles.d lines: /dev is new after each boot of the node."""
-    minors = {**{f"davinci{n}": n for n in range(devices)}, **MANAGERS}
+    minors: dict[str, int] = {}
+    for name, first in family.nodes.items():
+        if "{}" not in name:
+            minors[name] = first
+            continue
+        # Render nodes are numbered from 128 on, which is their minor number as well.
+        minors |= {name.format(first + n): first + n for n in range(devices)}
     lines = [
-        f"c /dev/{name} 0660 HwHiAiUser HwHiAiUser - {major}:{minor}"
+        f"c /dev/{name} {family.mode} {family.owner} {family.owner} - {major}:{minor}"
         for name, minor in minors.items()
     ]
     return "\n".join(["# Lab: device nodes without a device behind them.", *lines, ""])
@@ -102,16 +156,30 @@ def seed_files(node: Node) -> dict[str, File]:
     )
     major = free_major(Path("/proc/devices").read_text())
     number = int(node.address.rsplit(".", 1)[1]) - FIRST_NODE
-    state = device_tools.make_state("a2", number, node.devices)
+    family = FAMILIES[node.family]
+    state = device_tools.make_state(node.family, number, node.devices)
     files = {
         "root/.ssh/authorized_keys": File(key_file().with_suffix(".pub").read_bytes(), 0o600),
-        "etc/hccn.conf": File(device_tools.hccn_conf(state).encode()),
-        "etc/tmpfiles.d/muster-lab.conf": File(device_nodes(node.devices, major).encode()),
+        "etc/tmpfiles.d/muster-lab.conf": File(device_nodes(family, node.devices, major).encode()),
         "var/lib/muster-lab/state.json": File(json.dumps(state, indent=1).encode()),
     }
+    if family is ASCEND:
+        files["etc/hccn.conf"] = File(device_tools.hccn_conf(state).encode())
+    if family.unit:
+        files[f"etc/systemd/system/{family.unit}"] = File(STANDS_STILL.encode())
     if daemon:
         files["etc/docker/daemon.json"] = File(json.dumps(daemon, indent=2).encode() + b"\n")
     return files
+
+
+def links(node: Node) -> dict[str, str]:
+    """The node's own tools where their installers put them, and its unit enabled."""
+    family = FAMILIES[node.family]
+    found = {path: f"/{TOOLS_HOME}/{Path(path).name}" for path in family.tools}
+    if family.unit:
+        wanted = f"etc/systemd/system/multi-user.target.wants/{family.unit}"
+        found[wanted] = f"/etc/systemd/system/{family.unit}"
+    return found
 
 
 def shared_files() -> dict[str, File]:
@@ -133,7 +201,7 @@ def renew_shared_files(node: Node) -> None:
     now = podman.podman("exec", node.container, "cat", f"/{SHARED_MARK}", check=False)
     if now.encode() != files[SHARED_MARK].content:
         unpack = ["exec", "-i", node.container, "tar", "-C", "/", "-x"]
-        podman.podman(*unpack, stdin=tar_of(files, TOOL_LINKS))
+        podman.podman(*unpack, stdin=tar_of(files, links(node)))
 
 
 def tar_of(files: dict[str, File], links: dict[str, str]) -> bytes:
@@ -236,7 +304,7 @@ def create_node(node: Node, image: str) -> None:
         image,
         "/lib/systemd/systemd",
     )  # fmt: skip
-    seed = tar_of({**seed_files(node), **shared_files()}, TOOL_LINKS)
+    seed = tar_of({**seed_files(node), **shared_files()}, links(node))
     podman.podman("cp", "-", f"{node.container}:/", stdin=seed)
     podman.podman("start", node.container)
 
@@ -269,13 +337,13 @@ def node_named(name: str) -> Node:
     raise LabError(f"the lab has no node {name}; `python -m lab status` lists what it has")
 
 
-def new_node(name: str, devices: int) -> Node:
+def new_node(name: str, family: str, devices: int | None) -> Node:
     """A bare extra node, with the next free address of the extra range."""
     taken = {node.address for node, _info in known_nodes() if node.name != name}
     for host in range(FIRST_EXTRA, 255):
         address = f"{PREFIX}.{host}"
         if address not in taken:
-            return Node(name, address, devices)
+            return Node(name, address, devices or device_tools.DEFAULT_DEVICES[family], family)
     raise LabError("the lab's network has no free address; remove extra nodes")
 
 

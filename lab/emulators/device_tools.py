@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 try:
-    from lab.emulators import nvidia_tools
+    from lab.emulators import amd_tools, nvidia_tools
     from lab.emulators.state import (
         Device,
         Refused,
@@ -34,6 +34,7 @@ try:
         state_path,
     )
 except ImportError:  # on a node the files stand side by side, without the package
+    import amd_tools  # type: ignore[import-not-found, no-redef]
     import nvidia_tools  # type: ignore[import-not-found, no-redef]
     from state import (  # type: ignore[import-not-found, no-redef]
         Device,
@@ -71,8 +72,9 @@ def make_state(family: str = "a2", node: int = 0, devices: int | None = None) ->
         devices: How many; without it as many as such a server has.
     """
     count = devices or DEFAULT_DEVICES[family]
-    if family in nvidia_tools.FAMILIES:
-        return nvidia_tools.make_state(family, count)
+    for tools in (nvidia_tools, amd_tools):
+        if family in tools.FAMILIES:
+            return tools.make_state(family, count)
     a3 = family == "a3"
     return {
         "family": family,

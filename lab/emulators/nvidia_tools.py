@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -459,8 +459,9 @@ def container_hook(argv: list[str]) -> int:
         print(f"nvidia-container-cli: {refusal}", file=sys.stderr)
         return 1
     if chosen is not None:
-        root = Path(config["root"]["path"])
-        _make_nodes(Path(container["bundle"], root) if not root.is_absolute() else root, chosen)
+        # An absolute path stays as it is.
+        root = Path(container["bundle"], config["root"]["path"])
+        _make_nodes(container["pid"], root, chosen)
     return 0
 
 
@@ -486,11 +487,14 @@ def chosen_devices(state: State, asked: str) -> list[Device] | None:
     return chosen
 
 
-def _make_nodes(root: Path, gpus: list[Device]) -> None:
+def _make_nodes(pid: int, root: Path, gpus: list[Device]) -> None:
+    """Make the device nodes below the container's root, which only its own processes see yet."""
     names = [f"nvidia{gpu['minor']}" for gpu in gpus] + ["nvidiactl", "nvidia-uvm"]
+    inside = ["nsenter", f"--mount=/proc/{pid}/ns/mnt"]
     for name in names:
         node = Path("/dev", name)
         if node.exists():
-            target = root / "dev" / name
-            os.mknod(target, 0o666 | stat.S_IFCHR, os.stat(node).st_rdev)
-            target.chmod(0o666)
+            number = node.stat().st_rdev
+            numbers = [str(os.major(number)), str(os.minor(number))]
+            target = str(root / "dev" / name)
+            subprocess.run([*inside, "mknod", "-m", "666", target, "c", *numbers], check=True)
