@@ -38,6 +38,10 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 	$(UV_COMPILE) --group engine --override lab/engine/overrides.txt $(UV_SOURCES) \
 	  --output-file lab/engine/requirements.lock
 
+.PHONY: docs
+docs: setup ## Write the generated parts of docs/ anew
+	$(BIN)/python scripts/docs
+
 .PHONY: lint
 lint: setup ## Lint and type-check everything
 	$(BIN)/ruff format --check .

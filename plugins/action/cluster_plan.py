@@ -167,12 +167,21 @@ def _failure(verb: str, error: PlanError) -> str:
     return f"{verb} stops before it touches any node: {problems}\n{lines}"
 
 
-def _load_recipe(name: str, variant: str | None, folders: Sequence[str]) -> Mapping[str, Any]:
+def recipe_book(folders: Sequence[str]) -> RecipeBook:
+    """Return the recipes of some folders and of the collection.
+
+    Raises:
+        PlanError: One of them is no folder.
+    """
     for folder in folders:
         if not Path(folder).is_dir():
             raise PlanError([f"muster_recipes_path: {folder} is not a folder on the controller"])
     schema = read_schema(str(RECIPES / "schema.json"))
-    return RecipeBook([*folders, str(RECIPES)], schema).load(name, variant)
+    return RecipeBook([*folders, str(RECIPES)], schema)
+
+
+def _load_recipe(name: str, variant: str | None, folders: Sequence[str]) -> Mapping[str, Any]:
+    return recipe_book(folders).load(name, variant)
 
 
 def _release() -> str:

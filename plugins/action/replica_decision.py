@@ -9,7 +9,11 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.muster.serving.plugins.plugin_utils.replica import decide
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
+    decide,
+    groups_of,
+    without_environment,
+)
 
 
 class ActionModule(ActionBase):
@@ -30,37 +34,46 @@ class ActionModule(ActionBase):
         plan, host = args["plan"], variables["inventory_hostname"]
         own = [unit for unit in plan["units"] if unit["host"] == host]
 
-        start, wait, reasons, together = False, False, [], set()
-        for replica in sorted({unit["replica"] for unit in own}):
+        mine = variables["hostvars"][host][args["register"]]
+        groups = groups_of(plan["units"], host)
+        starting, wait, reasons = set(), False, []
+        for replica, hosts in groups.items():
             units = [unit for unit in plan["units"] if unit["replica"] == replica]
-            hosts = sorted({unit["host"] for unit in units})
             observed = self._observed(variables, hosts, args["register"])
             reports = {report["name"]: report for seen in observed for report in seen["units"]}
             verdict = decide(units, reports)
             reasons += verdict["reasons"]
-            orphans = [
-                f"{name} is no longer planned" for seen in observed for name in seen["orphans"]
-            ]
-            reasons += orphans
-            start = start or verdict["start"] or bool(orphans)
             wait = wait or verdict["wait"]
-            together.update(hosts)
+            if verdict["start"]:
+                starting.add(replica)
+                missing = without_environment([reports[unit["name"]] for unit in units])
+                if missing and not self._task.check_mode:
+                    raise AnsibleActionFail(
+                        f"{', '.join(missing)}: the environment to start from is not there or not "
+                        "finished, so nothing was stopped. Run playbooks/prepare.yml first"
+                    )
+        orphans = list(mine["orphans"]) if own else []
+        reasons += [f"{name} is no longer planned" for name in orphans]
 
-        mine = variables["hostvars"][host][args["register"]]
+        links = [link for link in plan["links"] if link["host"] == host]
         result.update(
             changed=False,
-            start=start,
-            wait=start or wait,
+            start=bool(starting or orphans),
+            wait=bool(starting) or wait,
             reasons=reasons,
             # Equal on all hosts of this task, and new in every run.
             start_id=str(self._task._uuid),
-            hosts=sorted(together),
+            hosts={str(replica): hosts for replica, hosts in groups.items()},
             units=own,
-            links=[link for link in plan["links"] if link["host"] == host],
-            orphans=list(mine["orphans"]) if own else [],
-            restarts_before={report["name"]: report["restarts"] for report in mine["units"]}
-            if not start
-            else {},
+            links=links,
+            start_units=[unit for unit in own if unit["replica"] in starting],
+            start_links=[link for link in links if link["replica"] in starting],
+            orphans=orphans,
+            restarts_before={
+                report["name"]: report["restarts"]
+                for report in mine["units"]
+                if report["replica"] not in starting
+            },
         )
         return result
 

@@ -18,6 +18,8 @@ from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     Report,
     first_death,
+    first_starts,
+    of_group,
     waiting_for,
 )
 
@@ -53,6 +55,33 @@ class Board:
         }
 
 
+class Group:
+    """Units that live and die together, as one of their hosts sees them: a replica, a gateway."""
+
+    def __init__(self, replica: int, hosts: list[str], units: list[dict[str, Any]]) -> None:
+        self.replica = replica
+        self.hosts = hosts
+        self.units = [unit for unit in units if unit["replica"] == replica]
+        self.death: tuple[str, Report] | None = None
+        self.missing: list[str] = []
+        self.once: dict[str, Any] = {}
+
+    def see(self, told: dict[str, list[dict[str, Any]]]) -> None:
+        statuses = of_group(told, self.replica, self.hosts)
+        self.death = first_death(statuses)
+        self.missing = waiting_for(statuses, self.hosts)
+        self.once = {**first_starts(statuses)}
+
+    @property
+    def settled(self) -> bool:
+        return bool(self.death) or not self.missing
+
+    def allowed_s(self, timeout: int | None) -> int:
+        """Seconds that its start may take; a first start on one host keeps all of them waiting."""
+        limit = max(unit["start_timeout_s"] for unit in self.units) if timeout is None else timeout
+        return int(limit + max((once["extra_s"] for once in self.once.values()), default=0))
+
+
 class ActionModule(ActionBase):
     TRANSFERS_FILES = False
 
@@ -66,9 +95,9 @@ class ActionModule(ActionBase):
                 "deployment": {"type": "str", "required": True},
                 "model": {"type": "str", "required": True},
                 "units": {"type": "list", "elements": "dict", "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
+                "hosts": {"type": "dict", "required": True},
                 "restarts_before": {"type": "dict", "default": {}},
-                "timeout": {"type": "int", "required": True},
+                "timeout": {"type": "int"},
             }
         )
         if self._task.check_mode:
@@ -82,17 +111,23 @@ class ActionModule(ActionBase):
         together = context.CLIARGS.get("forks", C.DEFAULT_FORKS) >= len(
             variables["ansible_play_hosts"]
         )
-        hosts = args["hosts"] if together else [host]
+        pending = [
+            Group(int(replica), hosts if together else [host], args["units"])
+            for replica, hosts in args["hosts"].items()
+        ]
         board = Board(str(self._task._uuid))
-        begin = time.monotonic()
-        said = begin
-        while True:
+        reports: dict[str, dict[str, Any]] = {}
+        problems: list[str] = []
+        dead: list[int] = []
+        begin = said = time.monotonic()
+        explained: set[str] = set()
+        while pending:
             look = time.monotonic()
             seen = self._execute_module(
                 module_name="muster.serving.rank_info",
                 module_args={
                     "deployment": args["deployment"],
-                    "units": args["units"],
+                    "units": [unit for group in pending for unit in group.units],
                     "model": args["model"],
                     "restarts_before": args["restarts_before"],
                     "wait": LOOK_S,
@@ -101,41 +136,73 @@ class ActionModule(ActionBase):
             )
             if seen.get("failed") or seen.get("unreachable"):
                 # The others must not wait for a host that cannot be seen any more.
-                board.tell(host, [self._lost(host, seen)])
-                result.update(seen, failed=True)
+                lost = [self._lost(host, group.replica, seen) for group in pending]
+                board.tell(host, [*reports.values(), *lost])
+                result.update(seen, failed=True, dead=dead + [group.replica for group in pending])
                 return result
-            board.tell(host, seen["units"])
+            for report in seen["units"]:
+                # A cache is filled soon after a first start, which stays one.
+                known = reports.get(report["name"], report)
+                reports[report["name"]] = {**report, "first_start": known["first_start"]}
+            board.tell(host, list(reports.values()))
+            hosts = sorted({name for group in pending for name in group.hosts})
             while True:
-                statuses = board.read(hosts)
-                death = first_death(statuses)
-                missing = waiting_for(statuses, hosts)
-                if death or not missing or time.monotonic() >= look + LOOK_S:
+                told = board.read(hosts)
+                for group in pending:
+                    group.see(told)
+                if any(group.settled for group in pending) or time.monotonic() >= look + LOOK_S:
                     break
                 time.sleep(READ_S)
             waited = time.monotonic() - begin
-            result.update(changed=False, waited_s=round(waited, 1), units=seen["units"])
-            if death:
-                result.update(failed=True, msg=self._epitaph(*death, waited))
-                return result
-            if not missing:
-                return result
-            if waited > args["timeout"]:
-                result.update(
-                    failed=True,
-                    msg=f"after {waited:.0f} s (allowed: {args['timeout']} s) still waiting"
-                    f" for {'; '.join(missing)}",
-                )
-                return result
+            for group in pending:
+                allowed = group.allowed_s(args["timeout"])
+                if group.death:
+                    problems.append(self._epitaph(*group.death, waited))
+                elif group.missing and waited > allowed:
+                    problems.append(
+                        f"after {waited:.0f} s (allowed: {allowed} s) still waiting"
+                        f" for {'; '.join(group.missing)}"
+                    )
+                else:
+                    continue
+                dead.append(group.replica)
+            pending = [
+                group for group in pending if group.replica not in dead and not group.settled
+            ]
             # One host speaks for the replica.
-            if host == hosts[0] and time.monotonic() - said >= SAY_EVERY_S:
+            speaking = [group for group in pending if group.hosts[0] == host]
+            for group in speaking:
+                self._explain(group, explained)
+            if time.monotonic() - said >= SAY_EVERY_S:
                 said = time.monotonic()
-                display.display(f"  {waited:4.0f} s, waiting for {'; '.join(missing)}")
+                for group in speaking:
+                    display.display(f"  {waited:4.0f} s, waiting for {'; '.join(group.missing)}")
+        result.update(
+            changed=False,
+            waited_s=round(time.monotonic() - begin, 1),
+            units=list(reports.values()),
+            dead=dead,
+        )
+        if problems:
+            result.update(failed=True, msg="\n".join(problems))
+        return result
 
     @staticmethod
-    def _lost(host: str, seen: dict[str, Any]) -> dict[str, Any]:
+    def _explain(group: Group, explained: set[str]) -> None:
+        for name, once in group.once.items():
+            if name not in explained:
+                explained.add(name)
+                display.display(
+                    f"  first start on {name}: {once['reason']} into {once['cache']}, up to"
+                    f" {once['extra_s']} s more"
+                )
+
+    @staticmethod
+    def _lost(host: str, replica: int, seen: dict[str, Any]) -> dict[str, Any]:
         message = str(seen.get("msg", "no message"))
         return {
             "name": f"the units of {host}",
+            "replica": replica,
             "ended": True,
             "active_state": "unknown",
             "sub_state": "cannot be seen any more",

@@ -84,6 +84,15 @@ class RecipeBook:
                         found.add(name)
         return sorted(found)
 
+    def variants(self, name: str) -> list[str]:
+        """Return the variants of a recipe, its default first.
+
+        Raises:
+            PlanError: The recipe is unknown, or one of its files is wrong.
+        """
+        self._known(name)
+        return list(self._merged(name, ()).get("variants") or {"default": {}})
+
     def load(self, name: str, variant: str | None = None) -> dict[str, Any]:
         """Return a whole recipe with its variant laid over it.
 
@@ -92,8 +101,7 @@ class RecipeBook:
         Raises:
             PlanError: The recipe or variant is unknown, or one of its files is wrong.
         """
-        if name not in self.names():
-            raise PlanError([f"recipe {name!r} is unknown: {nearest(name, self.names())}"])
+        self._known(name)
         merged = self._merged(name, ())
         variants = merged.pop("variants", None) or {"default": {}}
         chosen = variant or next(iter(variants))
@@ -106,6 +114,10 @@ class RecipeBook:
         complete = {"$defs": self.schema["$defs"], "$ref": "#/$defs/complete"}
         self._validate(merged, complete, f"{name} (variant {chosen})")
         return {**merged, "name": name, "variant": chosen}
+
+    def _known(self, name: str) -> None:
+        if name not in self.names():
+            raise PlanError([f"recipe {name!r} is unknown: {nearest(name, self.names())}"])
 
     def _merged(self, name: str, below: tuple[str, ...]) -> dict[str, Any]:
         """Return one file laid over all that it extends."""

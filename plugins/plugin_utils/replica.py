@@ -7,8 +7,22 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.rank_unit import NOT_PRESENT
+
 # One unit's report as rank_info returns it.
 Report = Mapping[str, Any]
+
+
+def groups_of(units: Sequence[Mapping[str, Any]], host: str) -> dict[int, list[str]]:
+    """The groups of units that live and die together on a host, each with all its hosts.
+
+    A replica is one; so is each gateway, whose number is negative.
+    """
+    own = sorted({unit["replica"] for unit in units if unit["host"] == host})
+    return {
+        replica: sorted({unit["host"] for unit in units if unit["replica"] == replica})
+        for replica in own
+    }
 
 
 def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> dict[str, Any]:
@@ -41,12 +55,44 @@ def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) ->
     return {"start": bool(reasons), "wait": wait, "reasons": reasons}
 
 
+def without_environment(reports: Sequence[Report]) -> list[str]:
+    """The units that would start from an environment that their node does not have."""
+    return [
+        report["name"]
+        for report in reports
+        for row in report["differences"]
+        if row["name"] == "environment id" and row["desired"] == NOT_PRESENT
+    ]
+
+
 def _change(row: Mapping[str, Any]) -> str:
     if row["current"] is None:
         return f"{row['name']} added ({row['desired']})"
     if row["desired"] is None:
         return f"{row['name']} removed ({row['current']})"
     return f"{row['name']} {row['current']} -> {row['desired']}"
+
+
+def of_group(
+    statuses: Mapping[str, Sequence[Report]], replica: int, hosts: Sequence[str]
+) -> dict[str, list[Report]]:
+    """What was told of one group, by host; a host without word is left out."""
+    return {
+        host: [report for report in statuses[host] if report["replica"] == replica]
+        for host in hosts
+        if host in statuses
+    }
+
+
+def first_starts(statuses: Mapping[str, Sequence[Report]]) -> dict[str, Mapping[str, Any]]:
+    """What units do once, at their first start on a host, by host; the longest of each."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for host in sorted(statuses):
+        for report in statuses[host]:
+            once = report.get("first_start")
+            if once and once["extra_s"] > found.get(host, {"extra_s": 0})["extra_s"]:
+                found[host] = once
+    return found
 
 
 def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] | None:
