@@ -57,6 +57,10 @@ NVIDIA = Family(
     nodes={"nvidia{}": 0, "nvidiactl": 255, "nvidia-uvm": 254},
     tools=("usr/bin/nvidia-smi", "usr/bin/nvidia-container-runtime-hook"),
 )
+AMD = Family(
+    nodes={"kfd": 200, "dri/card{}": 0, "dri/renderD{}": 128},
+    tools=("usr/bin/amd-smi", "usr/bin/rocm-smi"),
+)
 FAMILIES = {
     "a2": ASCEND,
     "a3": ASCEND,
@@ -64,10 +68,8 @@ FAMILIES = {
     "nvidia-hgx-b200": replace(
         NVIDIA, tools=(*NVIDIA.tools, "usr/bin/nv-fabricmanager"), unit=FABRIC_MANAGER
     ),
-    "amd": Family(
-        nodes={"kfd": 200, "dri/card{}": 0, "dri/renderD{}": 128},
-        tools=("usr/bin/amd-smi", "usr/bin/rocm-smi"),
-    ),
+    "amd": AMD,
+    "amd-mi355x": AMD,
 }
 
 

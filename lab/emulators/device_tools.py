@@ -57,7 +57,11 @@ A3_BUSES = (
 )
 
 
-DEFAULT_DEVICES = {"a2": 8, "a3": 16, "nvidia": 8, "nvidia-hgx-b200": 8, "amd": 8}
+DEFAULT_DEVICES = {
+    "a2": 8,
+    "a3": 16,
+    **dict.fromkeys((*nvidia_tools.FAMILIES, *amd_tools.FAMILIES), 8),
+}
 
 
 # --- state ------------------------------------------------------------------------------------
@@ -72,9 +76,10 @@ def make_state(family: str = "a2", node: int = 0, devices: int | None = None) ->
         devices: How many; without it as many as such a server has.
     """
     count = devices or DEFAULT_DEVICES[family]
-    for tools in (nvidia_tools, amd_tools):
-        if family in tools.FAMILIES:
-            return tools.make_state(family, count)
+    if family in nvidia_tools.FAMILIES:
+        return nvidia_tools.make_state(family, count)
+    if family in amd_tools.FAMILIES:
+        return amd_tools.make_state(family, count)
     a3 = family == "a3"
     return {
         "family": family,
