@@ -8,6 +8,8 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import urllib.error
+import urllib.parse
 import urllib.request
 from typing import Any, Mapping, Sequence
 
@@ -16,6 +18,11 @@ from ansible_collections.muster.serving.plugins.module_utils.command import (
     CommandError,
     Output,
     run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.engine_venv import (
+    environment_of,
+    identity_of,
+    marker_path,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import parse_show
@@ -93,6 +100,12 @@ def image_ids(images: Sequence[str]) -> dict[str, str | None]:
     return found
 
 
+def environment_ids(paths: Sequence[str]) -> dict[str, str | None]:
+    """What each environment holds, as its identity; None for one that is not there or not whole."""
+    files = NodeFiles()
+    return {path: identity_of(files.read(marker_path(path))) for path in paths}
+
+
 def secrets(unit: rank_unit.Unit) -> dict[str, str]:
     """The unit's secrets by environment name, read from the files the plan names.
 
@@ -135,15 +148,43 @@ def installed_names(deployment: str) -> list[str]:
     return [stem for stem in stems if (installed(stem) or {}).get("deployment") == deployment]
 
 
+def owners_of_files() -> dict[str, set[str]]:
+    """The names of the installed units that each file of units belongs to, by its path."""
+    owners: dict[str, set[str]] = {}
+    for state in NodeFiles().glob(rank_unit.state_path("*")):
+        name = os.path.basename(state)[: -len(".json")]
+        for path in rank_unit.file_paths((installed(name) or {}).get("effective")):
+            owners.setdefault(path, set()).add(name)
+    return owners
+
+
+def is_ready(unit: rank_unit.Unit, model: str) -> bool:
+    """Whether the API of a unit that has one does its work: an engine lists the model; a gateway
+    answers, whatever it says of the replicas behind it."""
+    url = str(unit["api_url"])
+    if unit["role"] == "gateway":
+        return answers(urllib.parse.urljoin(url, "/muster/health"))
+    return serves(url, model, secrets(unit).get("VLLM_API_KEY"))
+
+
+def answers(url: str, timeout: float = 3.0) -> bool:
+    """Whether a health check is answered, well or ill."""
+    try:
+        with _direct().open(url, timeout=timeout):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 503
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
 def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) -> bool:
     """Whether the API at C(.../v1) lists the model. Loading engines do not listen yet."""
     request = urllib.request.Request(f"{api_url}/models")  # noqa: S310 (the plan makes the URL)
     if api_key:
         request.add_header("Authorization", f"Bearer {api_key}")
-    # A proxy of the environment has no part in asking a node for its own port.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with opener.open(request, timeout=timeout) as answer:
+        with _direct().open(request, timeout=timeout) as answer:
             listed = json.loads(answer.read(1 << 20))
         return any(entry.get("id") == model for entry in listed["data"])
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
@@ -151,12 +192,41 @@ def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) 
         return False
 
 
+def _direct() -> urllib.request.OpenerDirector:
+    """A proxy of the environment has no part in asking a node for its own port."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
 def desired(units: Sequence[rank_unit.Unit]) -> dict[str, dict[str, str]]:
     """The effective configuration that the plan wants of each unit, by unit name."""
-    ids = image_ids([unit["image"] for unit in units])
-    return {
-        unit["name"]: rank_unit.effective(unit, ids[unit["image"]], secrets(unit)) for unit in units
+    paths = {
+        unit["name"]: environment_of(unit["argv"]) for unit in units if rank_unit.in_venv(unit)
     }
+    environments = environment_ids(list(paths.values()))
+    # A node whose units need no container needs no Docker.
+    images = image_ids([unit["image"] for unit in units if unit["name"] not in paths])
+    wanted = {}
+    for unit in units:
+        name = unit["name"]
+        engine_id = environments[paths[name]] if name in paths else images[unit["image"]]
+        wanted[name] = rank_unit.effective(unit, engine_id, secrets(unit))
+    return wanted
+
+
+def first_start(unit: rank_unit.Unit) -> dict[str, Any] | None:
+    """The unit's C(first_start) of the plan while its cache is absent or empty, else None."""
+    once: dict[str, Any] | None = unit.get("first_start")
+    if once is None:
+        return None
+    try:
+        with os.scandir(once["cache"]) as entries:
+            return None if any(entries) else once
+    except FileNotFoundError:
+        return once
+    except OSError as error:
+        raise RankError(
+            f"{unit['name']}: the engine's cache {once['cache']} cannot be looked at: {error}"
+        ) from error
 
 
 def describe(
@@ -181,4 +251,5 @@ def describe(
         "restarts": rank_unit.restarts(shown),
         "invocation_id": shown.get("InvocationID", ""),
         "ready": ready,
+        "first_start": first_start(unit),
     }

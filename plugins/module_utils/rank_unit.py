@@ -10,10 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.engine_venv import (
+    USER,
+    environment_of,
+)
 from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import (
     command,
+    environment_line,
     unit_file,
 )
 
@@ -25,6 +31,11 @@ CONFIG_DIR = "/etc/muster"
 STATE_DIR = "/var/lib/muster/units"
 LINK_STATE_DIR = "/var/lib/muster/links"
 LINK_PROGRAM = "/usr/local/lib/muster/replica_link.py"
+# What an engine without a container keeps between its runs, compiled kernels above all.
+HOME_DIR = "/var/cache/muster"
+
+# The id of an image or environment that the node does not have.
+NOT_PRESENT = "not present"
 
 # How long an engine may take to end by itself: its workers free the devices in that time.
 STOP_TIMEOUT_S = 30
@@ -44,6 +55,16 @@ def state_path(name: str) -> str:
 
 def unit_path(systemd_unit: str) -> str:
     return f"{SYSTEMD_DIR}/{systemd_unit}"
+
+
+def in_venv(unit: Unit) -> bool:
+    """Whether the unit runs from a virtual environment on the node, without a container."""
+    return str(unit["install"]) == "venv"
+
+
+def is_removable(path: str) -> bool:
+    """Whether a file of a unit goes with it: one that stands among Muster's own."""
+    return posixpath.normpath(path).startswith(CONFIG_DIR + "/")
 
 
 def docker_argv(unit: Unit) -> list[str]:
@@ -67,6 +88,10 @@ def docker_argv(unit: Unit) -> list[str]:
     ):
         for value in container.get(key) or []:
             argv += [option, str(value)]
+    if container.get("gpus"):
+        # Docker reads the value as CSV, in which a list of devices needs quotes of its own.
+        devices = ",".join(str(device) for device in container["gpus"])
+        argv += ["--gpus", f'"device={devices}"']
     for device in unit["device_nodes"]:
         argv += ["--device", device]
     for mount in unit["mounts"]:
@@ -78,17 +103,17 @@ def docker_argv(unit: Unit) -> list[str]:
 
 
 def service(unit: Unit) -> str:
-    """The systemd service of one unit: a foreground container that lives and dies with it."""
-    name = container_name(unit)
+    """The systemd service of one unit: a foreground process that lives and dies with it."""
     restart = unit["restart"]
+    needs = [] if in_venv(unit) else ["docker.service"]
     return unit_file(
         [
             (
                 "Unit",
                 [
                     ("Description", f"Muster: {unit['role']} {unit['name']}"),
-                    ("Requires", "docker.service"),
-                    ("After", "docker.service network-online.target"),
+                    *(("Requires", name) for name in needs),
+                    ("After", " ".join([*needs, "network-online.target"])),
                     ("Wants", "network-online.target"),
                     # The budget: so many starts in so long, then the unit stays failed.
                     ("StartLimitBurst", str(restart["count"])),
@@ -99,21 +124,14 @@ def service(unit: Unit) -> str:
                 "Service",
                 [
                     ("Type", "exec"),
-                    # A container that a killed engine daemon or client left behind.
-                    ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
-                    ("ExecStart", command(docker_argv(unit))),
-                    ("ExecStop", f"-{DOCKER} stop --time {STOP_TIMEOUT_S} {name}"),
-                    ("ExecStopPost", f"-{DOCKER} rm --force {name}"),
+                    *(_venv_lines(unit) if in_venv(unit) else _container_lines(unit)),
                     # An engine that lost its peer may end with code 0, so on-failure is not enough.
                     ("Restart", "always"),
                     ("RestartSec", "5"),
-                    # A stopped engine ends with these; the unit is then inactive and not failed,
-                    # which the agents of its peers would take for a fault.
-                    ("SuccessExitStatus", "137 143"),
                     ("TimeoutStartSec", "120"),
                     ("TimeoutStopSec", str(STOP_TIMEOUT_S + 30)),
                     ("KillMode", "mixed"),
-                    ("SyslogIdentifier", name),
+                    ("SyslogIdentifier", container_name(unit)),
                     # Engine logs come in bursts at start-up: none of it is to be dropped.
                     ("LogRateLimitIntervalSec", "0"),
                 ],
@@ -123,14 +141,57 @@ def service(unit: Unit) -> str:
     )
 
 
+def _container_lines(unit: Unit) -> list[tuple[str, str]]:
+    name = container_name(unit)
+    return [
+        # A container that a killed engine daemon or client left behind.
+        ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
+        ("ExecStart", command(docker_argv(unit))),
+        ("ExecStop", f"-{DOCKER} stop --time {STOP_TIMEOUT_S} {name}"),
+        ("ExecStopPost", f"-{DOCKER} rm --force {name}"),
+        # A stopped engine ends with these; the unit is then inactive and not failed,
+        # which the agents of its peers would take for a fault.
+        ("SuccessExitStatus", "137 143"),
+    ]
+
+
+def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
+    home = f"{HOME_DIR}/{unit['name']}"
+    programs = (
+        f"{environment_of(unit['argv'])}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+    )
+    # As docker stop: systemd's own way to end what does not end by itself would leave the unit
+    # failed.
+    stop = f'kill "$0"; timeout {STOP_TIMEOUT_S} tail --pid="$0" -f /dev/null || kill -KILL "$0"'
+    return [
+        ("User", USER),
+        ("CacheDirectory", f"{posixpath.basename(HOME_DIR)}/{unit['name']}"),
+        ("WorkingDirectory", home),
+        # The unit's own environment stands in the file and goes before these.
+        ("Environment", f"HOME={home} PATH={programs}"),
+        ("EnvironmentFile", env_path(unit)),
+        # Registered memory of the devices; where a limit cannot be raised, systemd takes the
+        # highest that can.
+        ("LimitMEMLOCK", "infinity"),
+        ("LimitNOFILE", "1048576"),
+        ("ExecStart", command(unit["argv"])),
+        ("ExecStop", f"-{command(['/bin/sh', '-c', stop])} $MAINPID"),
+        ("SuccessExitStatus", "137 143 SIGKILL"),
+    ]
+
+
 def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
-    """Docker's env file: KEY=VALUE a line, values taken literally, to be written with mode 0600.
+    """The unit's environment, to be written with mode 0600: as Docker reads it, KEY=VALUE a line
+    with values taken literally, or as systemd does.
 
     Raises:
-        ValueError: A secret holds a line break, which the format cannot carry.
+        ValueError: A value holds a character that the format cannot carry.
     """
     lines = []
     for name, value in sorted({**unit["env"], **secrets}.items()):
+        if in_venv(unit):
+            lines.append(environment_line(name, value))
+            continue
         if "\n" in value or "\r" in value:
             raise ValueError(f"{name}: a value for the container's environment holds a line break")
         lines.append(f"{name}={value}")
@@ -197,26 +258,48 @@ def link_config_path(name: str) -> str:
     return f"{CONFIG_DIR}/{name}.link.json"
 
 
-def effective(unit: Unit, image_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:
+def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:
     """What decides how a unit runs, as {name: value}; two equal ones need no restart.
 
-    Deliberately not the text of the files: a release that words them anew restarts nothing.
-    Secrets enter as hashes, under names that start with C(secret).
+    Deliberately not the text of the unit's own service: a release that words it anew restarts
+    nothing. Secrets enter as hashes, under names that start with C(secret); files do under
+    C(file) and their path.
+
+    Args:
+        unit: The unit.
+        engine_id: What the node has of the engine: the image's id, or that of the environment.
+        secrets: Values by environment name.
     """
-    flat: dict[str, str] = {"image": unit["image"], "image id": image_id or "not present"}
+    flat: dict[str, str] = {}
+    if in_venv(unit):
+        flat["environment"] = environment_of(unit["argv"])
+        flat["environment id"] = engine_id or NOT_PRESENT
+    else:
+        flat["image"] = unit["image"]
+        flat["image id"] = engine_id or NOT_PRESENT
+        for key, value in sorted(unit["container"].items()):
+            # Absent, null and empty all mean: not asked for.
+            if value not in (None, "", [], False):
+                flat[f"container {key}"] = (
+                    json.dumps(value) if not isinstance(value, str) else value
+                )
+        flat["devices"] = " ".join(unit["device_nodes"])
+        flat["mounts"] = " ".join(sorted(unit["mounts"]))
     flat.update(flatten_argv(unit["argv"]))
     for name, value in unit["env"].items():
         flat[f"env {name}"] = value
     for name, value in secrets.items():
         flat[f"secret {name}"] = hashlib.sha256(value.encode()).hexdigest()
-    for key, value in sorted(unit["container"].items()):
-        # Absent, null and empty all mean: not asked for.
-        if value not in (None, "", [], False):
-            flat[f"container {key}"] = json.dumps(value) if not isinstance(value, str) else value
-    flat["devices"] = " ".join(unit["device_nodes"])
-    flat["mounts"] = " ".join(sorted(unit["mounts"]))
+    for path, text in (unit.get("files") or {}).items():
+        flat[f"file {path}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     flat["restart"] = "{count} in {window_s} s".format(**unit["restart"])
     return flat
+
+
+def file_paths(effective_config: Mapping[str, str] | None) -> list[str]:
+    """The files of a unit that was installed with this configuration."""
+    names = effective_config or {}
+    return [name[len("file ") :] for name in names if name.startswith("file ")]
 
 
 def flatten_argv(argv: Sequence[str]) -> dict[str, str]:

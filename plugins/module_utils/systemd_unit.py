@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Text that systemd reads, and text that systemctl prints. Pure.
 
-Sources: systemd.service(5), "Command lines"; systemd.syntax(7); systemd.unit(5), "Specifiers".
+Sources: systemd.service(5), "Command lines"; systemd.syntax(7); systemd.unit(5), "Specifiers";
+systemd.exec(5), "EnvironmentFile".
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from ansible_collections.muster.serving.plugins.module_utils.node_files import M
 # What needs no quotes on a command line. "~" and glob characters mean nothing to systemd, but a
 # reader expects them quoted.
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -56,6 +59,20 @@ def command(argv: Sequence[str]) -> str:
         else:
             lines.append(quoted)
     return " \\\n  ".join(lines)
+
+
+def environment_line(name: str, value: str) -> str:
+    """One variable as a file of EnvironmentFile= wants it, so that the process gets it unchanged.
+
+    Raises:
+        ValueError: The name is none, or the value holds a control character, which some releases
+            drop with the whole variable.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of an environment variable")
+    if _CONTROL.search(value):
+        raise ValueError(f"{name}: a value for the engine's environment holds a control character")
+    return f'{name}="' + re.sub(r'(["\\$`])', r"\\\1", value) + '"'
 
 
 def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:

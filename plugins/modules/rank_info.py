@@ -104,8 +104,15 @@ units:
       description: systemd's id of the present run.
       type: str
     ready:
-      description: Whether its API lists the model; null for a unit without an API.
+      description:
+        - Whether its API lists the model; null for a unit without an API. A gateway is ready when
+          it answers, whatever it says of the replicas behind it.
       type: bool
+    first_start:
+      description:
+        - What its next start does once and how many seconds more it may take for that, as
+          C({cache, extra_s, reason}) of the plan; null when its cache on the node holds something.
+      type: dict
     ended:
       description: Whether it has ended since the watch began.
       type: bool
@@ -147,8 +154,7 @@ def look(params: dict[str, Any]) -> dict[str, Seen]:
         ready = None
         if unit.get("api_url"):
             # A squatter on the port may answer for an engine that is dead.
-            key = rank_host.secrets(unit).get("VLLM_API_KEY")
-            ready = not ended and rank_host.serves(unit["api_url"], params["model"], key)
+            ready = not ended and rank_host.is_ready(unit, params["model"])
         seen[unit["name"]] = Seen(properties, ended, ready)
     return seen
 

@@ -9,7 +9,8 @@ module: rank_units
 short_description: Install, start, stop or remove the units of a node
 version_added: "0.1.0"
 description:
-  - A unit is one engine process in one foreground container under one systemd service.
+  - A unit is one engine process in the foreground under one systemd service, in a container or
+    from a virtual environment of the node.
   - Does what it is told; M(muster.serving.replica_decision) decides for all nodes of a replica
     together whether it has to start.
 author:
@@ -20,7 +21,9 @@ attributes:
     description: Tells what would change and touches nothing.
   diff_mode:
     support: full
-    description: Shows the effective configuration before and after, without secrets.
+    description:
+      - Shows the effective configuration before and after, without secrets, and the files that the
+        units read.
   idempotent:
     support: partial
     description: O(state=started) restarts what runs, on purpose; stopped and absent are idempotent.
@@ -30,7 +33,8 @@ options:
       - V(started) writes the units as planned and starts them; the call does not wait for the
         engines.
       - V(stopped) stops them and leaves their files.
-      - V(absent) stops them and removes their files. Logs are kept.
+      - V(absent) stops them and removes their files, of those that the plan lists only what lies
+        below C(/etc/muster/). Logs are kept.
     type: str
     choices: [started, stopped, absent]
     required: true
@@ -52,8 +56,8 @@ options:
     default: []
   links:
     description:
-      - Links of the plan for this node, one a replica that has units on several nodes,
-        for the agent that restarts its units as one.
+      - Links of the plan for this node, one a replica of several units, for the agent that
+        restarts them as one.
     type: list
     elements: dict
     default: []
@@ -83,12 +87,13 @@ stopped:
   elements: str
 """
 
+import contextlib
 import glob
 import inspect
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import (
@@ -129,6 +134,10 @@ class Host:
         if not self.module.check_mode:
             for path in paths:
                 self.files.remove(path)
+                # A folder that held only this.
+                if rank_unit.is_removable(os.path.dirname(path)):
+                    with contextlib.suppress(OSError):
+                        os.rmdir(os.path.dirname(path))
 
 
 def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
@@ -152,7 +161,7 @@ def stop(host: Host, services: list[str]) -> list[str]:
 
 def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
     """Remove the files of units and agents; returns whether there were any."""
-    paths = []
+    paths = unused_files(names, [])
     for name in names:
         paths += [
             rank_unit.unit_path(f"muster-{name}.service"),
@@ -177,59 +186,82 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
     return bool(present)
 
 
+def unused_files(names: list[str], wanted: list[str]) -> list[str]:
+    """The removable files of installed units that neither another unit has nor is wanted again."""
+    return [
+        path
+        for path, owners in sorted(rank_host.owners_of_files().items())
+        if rank_unit.is_removable(path) and owners <= {*names} and path not in wanted
+    ]
+
+
 def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Write and start the units; returns the differences by unit and the diff."""
     units, links = params["units"], params["links"]
     wanted = rank_host.desired(units)
     found = {unit["name"]: rank_host.installed(unit["name"]) for unit in units}
     before = {name: state["effective"] if state else None for name, state in found.items()}
+    files = {path: text for unit in units for path, text in (unit.get("files") or {}).items()}
+    old = {
+        path: host.files.read(path) for name in found for path in rank_unit.file_paths(before[name])
+    }
 
     remove(host, params["orphans"], [])
+    host.remove(unused_files([*found], [*files]))
+    for path, text in files.items():
+        host.write(path, text, 0o644)
     for unit in units:
-        for mount in unit["mounts"]:
-            source = mount.split(":")[0]
-            if source.startswith(OWN_DIRECTORIES) and not host.module.check_mode:
-                os.makedirs(source, mode=0o750, exist_ok=True)
-        secrets = rank_host.secrets(unit)
-        host.write(rank_unit.env_path(unit), rank_unit.env_file(unit, secrets), 0o600)
-        host.write(rank_unit.unit_path(unit["systemd_unit"]), rank_unit.service(unit), 0o644)
-        state = {"deployment": params["deployment"], "effective": wanted[unit["name"]]}
-        host.write(
-            rank_unit.state_path(unit["name"]), json.dumps(state, indent=2, sort_keys=True), 0o600
-        )
+        write(host, unit, {"deployment": params["deployment"], "effective": wanted[unit["name"]]})
     for link in links:
-        # The agent is this collection's own module, shipped with this call.
-        host.write(rank_unit.LINK_PROGRAM, inspect.getsource(replica_link), 0o644)
-        host.write(
-            rank_unit.link_config_path(link["name"]),
-            rank_unit.link_config(link, params["start_id"]),
-            0o644,
-        )
-        host.write(
-            rank_unit.unit_path(link["systemd_unit"]),
-            rank_unit.link_service(link, sys.executable),
-            0o644,
-        )
+        write_link(host, link, params["start_id"])
     services = services_of([unit["name"] for unit in units], links)
     host.systemctl("daemon-reload")
-    host.systemctl("enable", "--quiet", *services)
-    # A deliberate start has the whole restart budget before it, whatever the last runs used up.
-    # systemctl refuses this for a unit that it has not loaded, which has used up nothing.
-    if not host.module.check_mode:
-        rank_host.ask(["systemctl", "reset-failed", *services])
-    # Units before agents: an agent takes the run that it finds for the one it belongs to.
-    host.systemctl("restart", "--no-block", *reversed(services))
+    if services:
+        host.systemctl("enable", "--quiet", *services)
+        # A deliberate start has the whole restart budget before it, whatever the last runs used up.
+        # systemctl refuses this for a unit that it has not loaded, which has used up nothing.
+        if not host.module.check_mode:
+            rank_host.ask(["systemctl", "reset-failed", *services])
+        # Units before agents: an agent takes the run that it finds for the one it belongs to.
+        host.systemctl("restart", "--no-block", *reversed(services))
 
     changes = {name: rank_unit.differences(before[name], wanted[name]) for name in wanted}
     diff = {
-        "before": "".join(_titled(name, before[name]) for name in wanted),
-        "after": "".join(_titled(name, wanted[name]) for name in wanted),
+        "before": "".join(_titled(name, before[name]) for name in wanted) + _files_text(old),
+        "after": "".join(_titled(name, wanted[name]) for name in wanted) + _files_text(files),
     }
     return changes, diff
 
 
+def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
+    """Write what runs a unit, and what it runs with."""
+    for mount in unit["mounts"]:
+        source = mount.split(":")[0]
+        if source.startswith(OWN_DIRECTORIES) and not host.module.check_mode:
+            os.makedirs(source, mode=0o750, exist_ok=True)
+    environment = rank_unit.env_file(unit, rank_host.secrets(unit))
+    host.write(rank_unit.env_path(unit), environment, 0o600)
+    host.write(rank_unit.unit_path(unit["systemd_unit"]), rank_unit.service(unit), 0o644)
+    text = json.dumps(state, indent=2, sort_keys=True)
+    host.write(rank_unit.state_path(unit["name"]), text, 0o600)
+
+
+def write_link(host: Host, link: dict[str, Any], start_id: str) -> None:
+    """Write an agent; its program is this collection's own module, shipped with this call."""
+    service = rank_unit.link_service(link, sys.executable)
+    host.write(rank_unit.LINK_PROGRAM, inspect.getsource(replica_link), 0o644)
+    host.write(
+        rank_unit.link_config_path(link["name"]), rank_unit.link_config(link, start_id), 0o644
+    )
+    host.write(rank_unit.unit_path(link["systemd_unit"]), service, 0o644)
+
+
 def _titled(name: str, effective: dict[str, str] | None) -> str:
     return f"[{name}]\n{rank_unit.diff_text(effective)}" if effective else ""
+
+
+def _files_text(files: Mapping[str, str | None]) -> str:
+    return "".join(f"[{path}]\n{text}" for path, text in sorted(files.items()) if text is not None)
 
 
 def main() -> None:
@@ -248,6 +280,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Whoever an engine runs as reads the files and folders made here, unless their mode says other.
+    os.umask(0o022)
     host = Host(module)
     params = module.params
     names = [unit["name"] for unit in params["units"]] + params["orphans"]

@@ -10,7 +10,8 @@ short_description: Decide for whole replicas whether their units start
 version_added: "0.1.0"
 description:
   - Ranks live and die together. If one unit of a replica differs from the plan or does not run, all
-    its units stop and start as one; no other replica is touched.
+    its units stop and start as one; no other replica is touched. A gateway is a group of its own.
+  - Fails before anything is stopped where a unit would start from an environment that is not there.
   - Runs on the controller, once a host, and sends nothing to the node.
 author:
   - Muster contributors (@muster)
@@ -45,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 start:
-  description: Whether the units of this host's replica stop and start.
+  description: Whether units of this host stop and start or go.
   returned: success
   type: bool
 wait:
@@ -53,7 +54,7 @@ wait:
   returned: success
   type: bool
 reasons:
-  description: Why the replica starts, a line each.
+  description: Why, a line each.
   returned: success
   type: list
   elements: str
@@ -62,10 +63,9 @@ start_id:
   returned: success
   type: str
 hosts:
-  description: All hosts of this host's replicas.
+  description: All hosts of each of this host's replicas, by the replica's number.
   returned: success
-  type: list
-  elements: str
+  type: dict
 units:
   description: The plan's units of this host.
   returned: success
@@ -76,13 +76,23 @@ links:
   returned: success
   type: list
   elements: dict
+start_units:
+  description: Those of RV(units) that stop and start.
+  returned: success
+  type: list
+  elements: dict
+start_links:
+  description: The links of RV(start_units).
+  returned: success
+  type: list
+  elements: dict
 orphans:
   description: Installed units of the deployment on this host that the plan does not have.
   returned: success
   type: list
   elements: str
 restarts_before:
-  description: Restarts by unit name from which a wait counts; empty after a start.
+  description: Restarts by unit name from which a wait counts, of the units that do not start.
   returned: success
   type: dict
 """

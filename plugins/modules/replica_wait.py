@@ -12,6 +12,10 @@ description:
   - Looks at each host's own units again and again and says what it waits for.
   - The hosts of a replica share what they see, so that all of them end as soon as one unit has
     died, with that unit's last log lines.
+  - A replica that does not come up keeps no other from doing so; neither does it keep a gateway on
+    the same host. The task fails at the end, for the hosts of that replica alone.
+  - Gives up on a replica after the C(start_timeout_s) of its units. A first start that fills the
+    engine's cache may take C(first_start.extra_s) longer.
   - With fewer forks than hosts in the play, each host watches its own units alone.
 author:
   - Muster contributors (@muster)
@@ -40,18 +44,16 @@ options:
     elements: dict
     required: true
   hosts:
-    description: All hosts of this host's replicas.
-    type: list
-    elements: str
+    description: All hosts of each of this host's replicas, by the replica's number.
+    type: dict
     required: true
   restarts_before:
     description: Restarts by unit name from which to count; see M(muster.serving.rank_info).
     type: dict
     default: {}
   timeout:
-    description: Seconds after which the wait gives up.
+    description: Seconds after which the wait gives up, instead of what the units say.
     type: int
-    required: true
 """
 
 EXAMPLES = r"""
@@ -61,7 +63,6 @@ EXAMPLES = r"""
     model: minimax25
     units: "{{ __rank_decision.units }}"
     hosts: "{{ __rank_decision.hosts }}"
-    timeout: 1800
 """
 
 RETURN = r"""
@@ -69,6 +70,11 @@ waited_s:
   description: How long it took.
   returned: always
   type: float
+dead:
+  description: Numbers of this host's replicas that did not come up.
+  returned: when not skipped
+  type: list
+  elements: int
 units:
   description: This host's units as last seen; see M(muster.serving.rank_info).
   returned: success

@@ -20,6 +20,7 @@ def unit(**changes: Any) -> dict[str, Any]:
         "env": {"HCCL_BUFFSIZE": "1024", "NAME": "a b $c %d 'e'"},
         "argv": ["vllm", "serve", "/models/m", "--max-num-seqs", "128", "--headless"],
         "image": "registry/vllm:1",
+        "install": "container",
         "container": {
             "ipc": "host",
             "shm_size": "1200g",
