@@ -18,8 +18,6 @@ DIGEST = r"sha256:[0-9a-f]{64}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s390x": "s390x"}
 # On an image that Muster derived: what it was made of.
 DERIVED_LABEL = "muster.derived"
-# What a derived image's build prints, with the file, its checksum and the one it should have.
-WRONG_FILE = "muster: %s is not the file that the recipe changes: sha256 %s, expected %s"
 
 _LAST_LINES = 6
 
@@ -192,23 +190,25 @@ def derived_mark(base_id: str, containerfile: str) -> str:
 
 def explain_build(image: str, base: str, output: str) -> str:
     """One message for what C(docker build) said: what it means and what to do."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    # The newer builder sets a step's number and time before its output.
-    sentence = WRONG_FILE.replace("%s", ".+")
-    wrong = re.search(rf"^(?:#\d+ +[\d.]+ +)?({sentence})$", output, re.MULTILINE)
-    if wrong:
-        meaning = wrong.group(1)[len("muster: ") :]
-        remedy = (
-            f"{base} is not the image that the recipe was written for: set muster_image or "
-            "muster_engine_version to the one it names, or choose a recipe for yours."
+    problem = f"cannot build {image} from {base}: "
+    # Older builders colour what a step says.
+    output = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    # A step of ours that fails says why; newer builders set number and time before it.
+    own = re.search(r"^(?:#\d+ +[\d.]+ +)?muster: (.+)$", output, re.MULTILINE)
+    if own:
+        return (
+            f"{problem}{own[1]}. This is not the image that the recipe was written for: set "
+            "muster_image or muster_engine_version to the one it names, or choose a recipe for "
+            "yours."
         )
-    elif "no space left on device" in output:
-        meaning = "the node's disk is full"
-        remedy = "Free space where Docker keeps images (docker system df; docker image prune)."
-    else:
-        meaning, remedy = "a step failed", "Look at what Docker said."
-    said = " / ".join(line[:200] for line in lines[-_LAST_LINES:]) or "nothing"
-    return f"cannot build {image} from {base}: {meaning}. {remedy} Docker said: {said}"
+    lines = [line.strip()[:200] for line in output.splitlines() if line.strip()]
+    said = f"Docker said: {' / '.join(lines[-_LAST_LINES:]) or 'nothing'}"
+    if "no space left on device" in output:
+        return (
+            f"{problem}the node's disk is full. Free space where Docker keeps images (docker "
+            f"system df; docker image prune). {said}"
+        )
+    return f"{problem}it failed. Look at journalctl -u docker.service. {said}"
 
 
 def missing_preloads(stderr: str, libraries: Sequence[str]) -> list[str]:

@@ -12,19 +12,19 @@ from typing import Mapping, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.engine_image import parse_reference
 
 _LONGEST_TAG = 128
-# The scripts get the file as $1 and ask no more of an image than sh and the core utilities. What
-# goes wrong they say on standard output: Docker colours what a step says on the other one.
+# The scripts get the file as $1 and ask no more of an image than sh and the core utilities.
 _VERIFY = """\
-seen=$(sha256sum <"$1") || seen=nothing
-seen=${seen%% *}
-if [ "$seen" != "$2" ]; then
-  printf 'muster: %s is not the file that the recipe changes: sha256 %s, not %s\\n' "$1" "$seen" "$2"
+seen=missing
+[ ! -f "$1" ] || seen=$(sha256sum <"$1")
+if [ "${seen%% *}" != "$2" ]; then
+  printf 'muster: %s is not the file that the recipe changes: ' "$1" >&2
+  printf 'its sha256 is %s, not %s\\n' "${seen%% *}" "$2" >&2
   exit 1
 fi
 """
 _RENAME = """\
 if [ -e "$2" ]; then
-  printf 'muster: %s is there already\\n' "$2"
+  printf 'muster: %s is there already\\n' "$2" >&2
   exit 1
 fi
 mv -- "$1" "$2"
@@ -41,7 +41,7 @@ while IFS= read -r line || [ -n "$line" ]; do
   printf '%s\\n' "$line"
 done <"$1" >"$1.muster"
 if [ -z "$found" ]; then
-  printf 'muster: %s has no line %s\\n' "$1" "$2"
+  printf 'muster: %s has no line %s\\n' "$1" "$2" >&2
   exit 1
 fi
 cat "$1.muster" >"$1"
