@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.gateway_address import PROBE_PATH
 from ansible_collections.muster.serving.plugins.module_utils.node_files import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 
@@ -21,7 +22,6 @@ BALANCES = (LEAST_OUTSTANDING, PREFIX_AFFINE)
 HEALTH_PATH = "/muster/health"
 METRICS_PATH = "/muster/metrics"
 API_KEY_ENV = "MUSTER_API_KEY"
-PROBE_PROGRAM = "/usr/local/lib/muster/gateway_probe.py"
 
 # A completion may take an hour; that an engine's host has died is found out by keep-alives.
 REQUEST_TIMEOUT_S = 3600
@@ -392,7 +392,7 @@ def keepalived_config(
             "}",
             "",
             "vrrp_script gateway {",
-            f'    script "{PROBE_PROGRAM} {" ".join(urls)}"',
+            f'    script "{PROBE_PATH} {" ".join(urls)}"',
             "    interval 1",
             "    timeout 4",
             "    fall 2",

@@ -1,0 +1,179 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: gateway_address
+short_description: Let an address move to a gateway that serves
+version_added: "0.1.0"
+description:
+  - Runs a keepalived of its own for a deployment, as C(muster-DEPLOYMENT-address.service). It
+    takes the address while this host's gateway serves, and leaves it to the other one otherwise.
+  - The distribution's C(keepalived.service) and its configuration are left alone.
+author:
+  - Muster contributors (@muster)
+attributes:
+  check_mode:
+    support: full
+    description: Compares everything and touches nothing.
+  diff_mode:
+    support: full
+    description: Shows the files before and after.
+  idempotent:
+    support: full
+    description: A new configuration is taken over without giving up the address.
+options:
+  deployment:
+    description: Name of the deployment.
+    type: str
+    required: true
+  floating:
+    description:
+      - What the plan's gateway unit of this host has under C(floating). Null, or nothing, stops
+        the service and removes its files.
+    type: dict
+    suboptions:
+      address:
+        description: The address that moves.
+        type: str
+        required: true
+      router_id:
+        description: VRRP's number of the address.
+        type: int
+      interface:
+        description: The NIC that is to hold it.
+        type: str
+      config:
+        description: keepalived's configuration.
+        type: str
+        required: true
+"""
+
+EXAMPLES = r"""
+- name: Let the cluster's address move between its gateways
+  muster.serving.gateway_address:
+    deployment: a2-replicas
+    floating: "{{ gateway_unit.floating }}"
+"""
+
+RETURN = r"""
+service:
+  description: The systemd service.
+  returned: always
+  type: str
+action:
+  description: What systemd did with it, V(start), V(restart), V(reload), V(stop) or null.
+  returned: always
+  type: str
+"""
+
+import sys
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils import gateway_address
+from ansible_collections.muster.serving.plugins.module_utils.command import (
+    CommandError,
+    Output,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.gateway_address import File
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+SYSTEMCTL_TIMEOUT_S = 60
+
+
+class AddressError(Exception):
+    """systemd refused; the text says what to do."""
+
+
+def systemctl(*words: str) -> Output:
+    output = run(["systemctl", *words], SYSTEMCTL_TIMEOUT_S)
+    if output.rc != 0:
+        raise AddressError(
+            f"systemctl {' '.join(words)} ended with rc {output.rc}: {output.text}. "
+            f"Look whether {gateway_address.KEEPALIVED} is there and at journalctl -u {words[-1]}"
+        )
+    return output
+
+
+def is_active(service: str) -> bool:
+    return run(["systemctl", "is-active", "--quiet", service], SYSTEMCTL_TIMEOUT_S).rc == 0
+
+
+def apply(
+    files: NodeFiles, deployment: str, changed: dict[str, File | None], action: str | None
+) -> None:
+    """Make the files so and do with the service what follows from it."""
+    service = gateway_address.service_name(deployment)
+    if action == "stop":
+        systemctl("disable", "--now", service)
+    for path, file in changed.items():
+        if file is None:
+            files.remove(path)
+        else:
+            files.write(path, file.text, file.mode)
+    if gateway_address.service_path(deployment) in changed:
+        systemctl("daemon-reload")
+    if action in ("start", "restart", "reload"):
+        systemctl("enable", "--quiet", service)
+        systemctl(action, service)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "deployment": {"type": "str", "required": True},
+            "floating": {
+                "type": "dict",
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "router_id": {"type": "int"},
+                    "interface": {"type": "str"},
+                    "config": {"type": "str", "required": True},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    deployment, floating = module.params["deployment"], module.params["floating"]
+    files = NodeFiles()
+    service = gateway_address.service_name(deployment)
+    try:
+        wanted = gateway_address.wanted_files(deployment, floating, sys.executable)
+        found = {path: files.read(path) for path in wanted}
+        changed = {
+            path: file for path, file in wanted.items() if found[path] != (file and file.text)
+        }
+        if floating is not None:
+            action = gateway_address.verb(deployment, changed, is_active(service))
+        else:
+            action = "stop" if changed else None
+        if not module.check_mode:
+            apply(files, deployment, changed, action)
+    except (AddressError, CommandError, OSError) as error:
+        module.fail_json(msg=f"{deployment}'s floating address: {error}")
+    module.exit_json(
+        changed=bool(changed) or action is not None,
+        service=service,
+        action=action,
+        diff=diff(found, changed),
+    )
+
+
+def diff(found: dict[str, str | None], changed: dict[str, File | None]) -> list[dict[str, Any]]:
+    return [
+        {
+            "before": found[path] or "",
+            "after": file.text if file else "",
+            "before_header": path,
+            "after_header": path,
+        }
+        for path, file in changed.items()
+    ]
+
+
+if __name__ == "__main__":
+    main()
