@@ -45,7 +45,7 @@ def observe_amd(path: str | None, timeout: float) -> Observation:
 
 
 def _by_amd_smi(tool: str, timeout: float) -> Observation:
-    arguments = dict(amd_smi.ARGUMENTS)
+    arguments: dict[str, Sequence[str]] = dict(amd_smi.ARGUMENTS)
     later = {"topology": arguments.pop("topology")}
     said, problems = _ask(tool, arguments, timeout)
     if len(said) == len(arguments):
