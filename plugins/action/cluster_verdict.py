@@ -62,6 +62,7 @@ class ActionModule(ActionBase):
         for line in expired:
             display.warning(line)
         failed = verdict.failed_hosts(checks)
+        blocked = verdict.blocked_hosts(failed, replicas)
         shown = verdict.pick(results, args["show"])
 
         result.update(
@@ -69,6 +70,7 @@ class ActionModule(ActionBase):
             checks=checks,
             counts=verdict.count(checks),
             failed_hosts=failed,
+            blocked_hosts=blocked if args["gate"] else [],
             expired_waivers=expired,
         )
         summary = verdict.sentence(args["stage"], checks)
@@ -94,7 +96,8 @@ class ActionModule(ActionBase):
         if shown:
             display.display(verdict.listing(shown, width))
         result["msg"] = summary
-        if failed and args["gate"]:
+        # Replicas in which all is well go on without the others.
+        if args["gate"] and failed and set(hosts) <= set(blocked):
             result["failed"] = True
             # Callbacks print all of a failed result, and the table has just said it better.
             del result["checks"]

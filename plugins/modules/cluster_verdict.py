@@ -41,7 +41,8 @@ options:
     required: true
   replicas:
     description:
-      - The hosts of each replica. What must be equal is compared within a replica.
+      - The hosts of each replica. What must be equal is compared within a replica, and a replica
+        without a failed check goes on without the others.
       - Without it all O(hosts) are one replica.
     type: list
     elements: list
@@ -71,7 +72,9 @@ options:
     elements: str
     default: []
   gate:
-    description: Whether failed checks make the task fail.
+    description:
+      - Whether failed checks make the task fail, for all hosts, when no replica is without one;
+        else the hosts of those that have one are returned as RV(blocked_hosts).
     type: bool
     default: true
 notes:
@@ -97,6 +100,12 @@ EXAMPLES = r"""
     phase: bare
     report_file: ./muster-output/a2-cluster/preflight.json
   run_once: true
+  register: verdict
+
+- name: Leave replicas with failed checks as they are
+  ansible.builtin.fail:
+    msg: its replica has failed checks, see above
+  when: inventory_hostname in verdict.blocked_hosts
 """
 
 RETURN = r"""
@@ -119,6 +128,11 @@ counts:
   sample: {ok: 40, failed: 1, warning: 0, waived: 0, pending: 2, unknown: 0}
 failed_hosts:
   description: The hosts that have a failed check.
+  returned: always
+  type: list
+  elements: str
+blocked_hosts:
+  description: The hosts of replicas that have a failed check; none without O(gate).
   returned: always
   type: list
   elements: str

@@ -335,6 +335,12 @@ def failed_hosts(checks: Sequence[Check]) -> list[str]:
     return list(dict.fromkeys(one["host"] for one in checks if one["status"] == "failed"))
 
 
+def blocked_hosts(failed: Sequence[str], replicas: Sequence[Sequence[str]]) -> list[str]:
+    """The hosts of all replicas with a failed one, and failed hosts that stand in none."""
+    blocked = [host for hosts in replicas if set(hosts) & set(failed) for host in hosts]
+    return list(dict.fromkeys([*blocked, *failed]))
+
+
 def sentence(stage: str, checks: Sequence[Check]) -> str:
     """One line: what was found."""
     counts = count(checks)

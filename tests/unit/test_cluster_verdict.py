@@ -12,6 +12,7 @@ from ansible_collections.muster.serving.plugins.module_utils.checks import STATU
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict import (
     VerdictError,
     apply_waivers,
+    blocked_hosts,
     collect,
     collect_facts,
     compare,
@@ -295,6 +296,9 @@ PLAY = """
         preflight_ports: [1]
         preflight_report_file: "{{ report }}"
         preflight_waivers: "{{ waivers }}"
+        preflight_replicas: "{{ replicas }}"
+    - ansible.builtin.debug:
+        msg: "{{ inventory_hostname }} goes on"
 """
 WAIVERS = {
     host: [{"check": check_id, "reason": "a test", "until": "2099-01-01"}]
@@ -302,7 +306,7 @@ WAIVERS = {
 }
 
 
-def play(tmp_path, **variables):
+def play(tmp_path, *options, **variables):
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     hosts = {
         "right": local,
@@ -317,7 +321,8 @@ def play(tmp_path, **variables):
         [
             Path(sys.executable).with_name("ansible-playbook"),
             *("-i", tmp_path / "inventory.json", tmp_path / "play.yml"),
-            *("-e", json.dumps({"report": str(report), **variables})),
+            *("-e", json.dumps({"report": str(report), "replicas": [], **variables})),
+            *options,
         ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "COLUMNS": "100"},
@@ -343,3 +348,19 @@ def test_one_bad_node_of_each_kind_in_one_run(tmp_path):
     # The table stands there once, before the failure.
     assert done.stdout.count("set muster_interface: lo") == 1
     assert "a test" in done.stdout
+
+
+def test_a_replica_without_faults_goes_on_without_the_others(tmp_path):
+    both = {"waivers": WAIVERS, "replicas": [["right"], ["wrong"]]}
+    done, report = play(tmp_path, "--limit", "right,wrong", **both)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert report["failed_hosts"] == ["wrong"]
+    assert "right goes on" in done.stdout
+    assert "wrong goes on" not in done.stdout
+
+
+def test_one_bad_node_blocks_its_whole_replica():
+    replicas = [["a", "b"], ["c", "d"]]
+    assert blocked_hosts(["b"], replicas) == ["a", "b"]
+    assert blocked_hosts(["d", "e"], replicas) == ["c", "d", "e"]
+    assert blocked_hosts([], replicas) == []
