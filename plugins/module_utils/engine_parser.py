@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import textwrap
 from typing import Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils import rank_unit
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.engine_parser_program import MARK
+from ansible_collections.muster.serving.plugins.module_utils.engine_venv import (
+    USER,
+    environment_of,
+)
 from ansible_collections.muster.serving.plugins.module_utils.node_files import STATE_DIR
-from ansible_collections.muster.serving.plugins.module_utils.rank_unit import DOCKER, Unit
+from ansible_collections.muster.serving.plugins.module_utils.rank_unit import Unit
 
 ACCEPTED, REFUSED, UNKNOWN, ABSENT = "accepted", "refused", "unknown", "absent"
 # Parsers list all that they would have taken, and validators add where to read more.
@@ -22,13 +26,13 @@ _LONGEST = 600
 
 
 class Place(NamedTuple):
-    """Where an engine lives: in an image, or without one in a venv of the node.
+    """Where an engine lives: in an image, or in a virtual environment of the node.
 
     C(entrypoint) is what stands before the engine in its container.
     """
 
     image: str | None
-    python: str
+    venv: str | None
     entrypoint: tuple[str, ...]
 
 
@@ -50,9 +54,9 @@ class Verdict(NamedTuple):
 
 def place_of(unit: Unit) -> Place:
     """Where a unit's engine lives."""
-    if unit["install"] == "venv":
-        return Place(None, os.path.join(os.path.dirname(unit["argv"][0]), "python3"), ())
-    return Place(unit["image"], "python3", tuple(unit["container"].get("entrypoint") or ()))
+    if rank_unit.in_venv(unit):
+        return Place(None, environment_of(unit["argv"]), ())
+    return Place(unit["image"], None, tuple(unit["container"].get("entrypoint") or ()))
 
 
 def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
@@ -76,15 +80,19 @@ def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
 
 def command(question: Question, program: str, container: str) -> list[str]:
     """The process that answers; from an image, one without network, devices, mounts and secrets."""
-    image, python, entrypoint = question.place
+    image, venv, entrypoint = question.place
     request = json.dumps({"engine": question.engine, "argvs": question.argvs})
-    words = [*entrypoint, python, "-c", program, request]
+    asking = ["-c", program, request]
     settings = [f"{name}={value}" for name, value in sorted(question.env.items())]
     if image is None:
-        return ["/usr/bin/env", *settings, *words]
-    argv = [DOCKER, "run", "--rm", "--name", container, "--network", "none", "--pull", "never"]
+        # As the user that units run as there. Its home is made with the first start of a unit.
+        argv = ["/usr/bin/setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
+        return [*argv, "/usr/bin/env", "HOME=/tmp", *settings, f"{venv}/bin/python", *asking]
+    argv = [rank_unit.DOCKER, "run", "--rm", "--name", container]
+    argv += ["--network", "none", "--pull", "never"]
     for setting in settings:
         argv += ["--env", setting]
+    words = [*entrypoint, "python3", *asking]
     return [*argv, "--entrypoint", words[0], image, *words[1:]]
 
 

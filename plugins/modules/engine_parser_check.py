@@ -75,7 +75,6 @@ checks:
         the version that is installed, or correct the recipe
 """
 
-import glob
 import inspect
 import os
 
@@ -103,12 +102,7 @@ def identity(place: Place) -> str | None:
     """
     if place.image is not None:
         return rank_host.image_ids([place.image])[place.image]
-    if not os.path.exists(place.python):
-        return None
-    venv = os.path.dirname(os.path.dirname(place.python))
-    # A distribution's folder bears its version, and is new after each installation.
-    installed = sorted(glob.glob(f"{venv}/lib/python*/site-packages/*.dist-info"))
-    return " ".join(f"{path} {os.stat(path).st_mtime_ns}" for path in installed)
+    return rank_host.environment_ids([str(place.venv)])[str(place.venv)]
 
 
 def ask(question: Question, program: str, timeout: float) -> str:
@@ -139,7 +133,7 @@ def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> 
     try:
         engine = identity(question.place)
         if engine is None:
-            text = f"{question.place.image or question.place.python} is not on this node yet"
+            text = f"{question.place.image or question.place.venv} is not on this node yet"
             return [Verdict(engine_parser.ABSENT, text)] * count
         path = engine_parser.notes_path(engine, question, program)
         known = engine_parser.read_answer(files.read(path), count)

@@ -10,10 +10,10 @@ import pytest
 from ansible_collections.muster.serving.plugins.module_utils import (
     engine_parser,
     engine_parser_program,
+    rank_unit,
 )
 from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
     Place,
-    Question,
     Verdict,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
@@ -54,7 +54,7 @@ def test_another_image_and_a_venv_are_questions_of_their_own() -> None:
     units = [unit(0), unit(1, image="other:1"), venv_unit()]
     places = [question.place for question in engine_parser.questions("vllm", units)]
     assert [place.image for place in places] == [units[0]["image"], "other:1", None]
-    assert places[2] == Place(None, "/opt/muster/venvs/vllm/bin/python3", ())
+    assert places[2] == Place(None, "/opt/muster/venvs/vllm", ())
 
 
 def test_the_container_is_cut_off_and_goes_through_the_units_wrapper() -> None:
@@ -71,11 +71,16 @@ def test_the_container_is_cut_off_and_goes_through_the_units_wrapper() -> None:
     assert not {"--device", "--volume", "--privileged", "--env-file"} & set(argv)
 
 
-def test_a_venv_answers_with_its_own_python() -> None:
+def test_a_venv_answers_with_its_own_python_as_the_user_of_its_units() -> None:
     (question,) = engine_parser.questions("vllm", [venv_unit()])
     argv = engine_parser.command(question, "PROGRAM", "unused")
-    assert argv[:3] == ["/usr/bin/env", "ASCEND_RT_VISIBLE_DEVICES=0", "OMP_NUM_THREADS=1"]
-    assert argv[3:6] == ["/opt/muster/venvs/vllm/bin/python3", "-c", "PROGRAM"]
+    assert argv[:6] == [
+        *("/usr/bin/setpriv", "--reuid", "muster", "--regid", "muster", "--init-groups")
+    ]
+    assert argv[6:10] == [
+        *("/usr/bin/env", "HOME=/tmp", "ASCEND_RT_VISIBLE_DEVICES=0", "OMP_NUM_THREADS=1")
+    ]
+    assert argv[10:13] == ["/opt/muster/venvs/vllm/bin/python", "-c", "PROGRAM"]
 
 
 def test_an_answer_is_kept_for_this_engine_this_program_and_this_question_alone() -> None:
@@ -198,9 +203,14 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ask(engine: str, *argvs: list[str]) -> list[Verdict]:
     """What the program answers in a process of its own, as in an image."""
-    question = Question(engine, Place(None, sys.executable, ()), {}, tuple(map(tuple, argvs)))
-    argv = engine_parser.command(question, PROGRAM.read_text(), "")
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=True)
+    request = json.dumps({"engine": engine, "argvs": argvs})
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.read_text(), request],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     verdicts = engine_parser.read_answer(engine_parser.find_answer(done.stdout), len(argvs))
     assert verdicts is not None, done
     return verdicts
@@ -259,21 +269,32 @@ def test_the_ascend_plugin_gets_stubs_of_the_driver(
     assert verdict == Verdict("unknown", f"ImportError: /cann/lib64:{stubs} 0")
 
 
+# As much of Docker as the module needs: one image, whose Python is this one.
+DOCKER = """#!/bin/sh
+case "$1" in
+image) test -s "$0.image" && cat "$0.image" || { echo "No such image" >&2; exit 1; } ;;
+rm) echo "$3" >> "$0.removed" ;;
+run) while [ "$1" != python3 ]; do shift; done; shift; . "$0.inside"; exec "$PYTHON" "$@" ;;
+esac
+"""
+
+
 class Node:
-    """A node with a venv, and what the module says of a unit that would run in it."""
+    """A node with an image, and what the module says of a unit that would run from it."""
 
     def __init__(self, root: Path) -> None:
         self.files = NodeFiles(str(root / "node"))
-        self.python = root / "venv" / "bin" / "python3"
-        self.python.parent.mkdir(parents=True)
+        self.docker = root / "docker"
+        self.docker.write_text(DOCKER)
+        self.docker.chmod(0o755)
 
-    def install(self, script: str = f'exec {sys.executable} "$@"') -> None:
-        self.python.write_text(f"#!/bin/sh\n{script}\n")
-        self.python.chmod(0o755)
+    def load(self, image_id: str, inside: str = "") -> None:
+        """Have an image; a line of shell may go wrong in each container of it."""
+        self.docker.with_suffix(".image").write_text(image_id)
+        self.docker.with_suffix(".inside").write_text(f"PYTHON={sys.executable}\n{inside}\n")
 
     def ask(self, *flags: str, timeout: float = 60, keep: bool = True) -> Verdict:
-        argv = [str(self.python.with_name("vllm")), "serve", "/m", *flags]
-        units = [unit(install="venv", image=None, argv=argv)]
+        units = [unit(argv=["vllm", "serve", "/m", *flags])]
         (question,) = engine_parser.questions("vllm", units)
         (verdict,) = engine_parser_check.answer(question, self.files, timeout, keep)
         return verdict
@@ -283,51 +304,66 @@ class Node:
 
 
 @pytest.fixture
-def node(tmp_path: Path, engines: Path) -> Node:
-    return Node(tmp_path)
+def node(tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
+    node = Node(tmp_path)
+    monkeypatch.setattr(rank_unit, "DOCKER", str(node.docker))
+    return node
 
 
-def test_an_engine_that_prepare_has_not_brought_yet_is_no_failure(node: Node) -> None:
-    verdict = node.ask()
-    assert verdict == Verdict("absent", f"{node.python} is not on this node yet")
+def test_an_image_that_prepare_has_not_brought_yet_is_no_failure(node: Node) -> None:
+    text = "quay.io/ascend/vllm-ascend:v0.18.0 is not on this node yet"
+    assert node.ask() == Verdict("absent", text)
+    node.docker.unlink()
+    assert node.ask() == Verdict("absent", text)
 
 
 def test_a_definite_answer_is_not_asked_for_again(node: Node) -> None:
-    node.install()
+    node.load("sha256:1")
     refused = node.ask("--no-such-flag")
     assert refused.status == "refused"
-    node.install("exit 1")
+    node.load("sha256:1", "exit 1")
     assert node.ask("--no-such-flag") == refused
     assert node.ask("--another").status == "unknown"
 
 
+def test_another_image_of_the_same_name_is_asked_anew(node: Node) -> None:
+    node.load("sha256:1")
+    assert node.ask().status == "accepted"
+    node.load("sha256:2", "exit 1")
+    assert node.ask().status == "unknown"
+
+
 def test_check_mode_keeps_nothing(node: Node) -> None:
-    node.install()
+    node.load("sha256:1")
     assert node.ask(keep=False).status == "accepted"
     assert node.kept() == []
 
 
-def test_another_installation_is_asked_anew(node: Node) -> None:
-    node.install()
-    assert node.ask().status == "accepted"
-    (node.python.parents[1] / "lib/python3.12/site-packages/vllm-1.dist-info").mkdir(parents=True)
-    node.install("exit 1")
-    assert node.ask().status == "unknown"
-
-
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("inside", "said"),
     [
         ("echo no such library >&2; exit 127", "it ended with rc 127 and said no such library"),
-        ("sleep 60", "did not end within 0.5 s"),
-        (f"echo '{engine_parser_program.MARK}[]'", "its answer makes no sense: []"),
+        (f"echo '{engine_parser_program.MARK}[]'; exit", "its answer makes no sense: []"),
     ],
 )
 def test_an_engine_that_gives_no_answer_is_unknown_and_asked_again(
-    node: Node, script: str, said: str
+    node: Node, inside: str, said: str
 ) -> None:
-    node.install(script)
-    verdict = node.ask(timeout=0.5)
-    assert verdict.status == "unknown"
-    assert said in verdict.text
+    node.load("sha256:1", inside)
+    verdict = node.ask()
+    assert verdict == Verdict("unknown", said)
     assert node.kept() == []
+
+
+def test_a_container_that_takes_too_long_is_removed(node: Node) -> None:
+    node.load("sha256:1", "sleep 60")
+    verdict = node.ask(timeout=0.5)
+    assert (verdict.status, node.kept()) == ("unknown", [])
+    assert "did not end within 0.5 s" in verdict.text
+    assert "muster-parser-" in node.docker.with_suffix(".removed").read_text()
+
+
+def test_a_venv_that_is_not_whole_is_not_asked(node: Node) -> None:
+    (question,) = engine_parser.questions("vllm", [venv_unit()])
+    (verdict,) = engine_parser_check.answer(question, node.files, 60, keep=True)
+    assert verdict == Verdict("absent", "/opt/muster/venvs/vllm is not on this node yet")
