@@ -15,7 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.amd_observe import 
     observe_amd,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.modules import amd_info
+from ansible_collections.muster.serving.plugins.modules import amd_info, gpu_topology_check
 
 from tests.unit.amd_node import EMULATORS, AmdNode, say
 
@@ -218,6 +218,70 @@ def test_containers_need_kfd_and_a_render_node_a_gpu(tmp_path, kfd, render, gpus
 
     assert (verdict["status"], verdict["observed"]) == (status, observed)
     assert bool(verdict["remedy"]) == (status != "ok")
+
+
+# --- gpu_topology_check ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def not_ok(node, tmp_path):
+    """The checks of four GPUs of the node that are not ok."""
+    node.run_in_process()
+    dri = tmp_path / "root" / "dev" / "dri"
+    dri.mkdir(parents=True)
+    for path in [dri.parent / "kfd", *(dri / f"renderD{128 + gpu}" for gpu in range(8))]:
+        path.symlink_to("/dev/null")  # a character device
+    params = {
+        "vendor": "amd",
+        "device_count": 4,
+        "devices": None,
+        "device_names": ["MI3(00|25|50|55)X"],
+        "own_units": [],
+        "memory_utilization": 0.9,
+        "device_nodes": ["/dev/kfd"],
+        "mounts": [],
+        "fabric_manager": False,
+        "container_gpus": False,
+        "tool_path": "amd-smi",
+        "timeout": 5,
+    }
+
+    def inspect():
+        checks = gpu_topology_check.inspect(params, NodeFiles(str(tmp_path / "root")))["checks"]
+        assert len(checks) > 8
+        return {
+            one["id"]: (one["status"], one["subject"]) for one in checks if one["status"] != "ok"
+        }
+
+    return inspect
+
+
+@pytest.mark.parametrize("release", ["6.2.4", "7.1.1"])
+@pytest.mark.parametrize("family", ["amd", "amd-mi355x"])
+def test_a_healthy_node_passes(node, not_ok, release, family):
+    node.make(family)
+    node.set("rocm_version", release)
+
+    assert not_ok() == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "check"),
+    [
+        ("compute_partition", "CPX", "gpu-partition"),
+        ("link", "PCIE", "gpu-topology"),
+        ("uncorrectable_errors", 2, "gpu-ecc"),
+        ("name", "AMD Instinct MI210", "gpu-name"),
+        ("memory_used_mb", 100000, "gpu-memory"),
+        ("processes", [{"pid": 1, "name": "x", "memory_mb": 900}], "gpu-processes"),
+    ],
+)
+def test_one_fault_is_one_failure_of_the_engines_device(node, not_ok, path, value, check):
+    node.make("amd-mi355x")
+    node.set(f"devices.1.{path}", value)  # which HIP counts as 3
+
+    subject = "devices 0-3" if check == "gpu-topology" else "device 3"
+    assert not_ok() == {check: ("failed", subject)}
 
 
 # --- the lab's tools ----------------------------------------------------------------------------
