@@ -117,6 +117,7 @@ def test_without_metrics_no_engine_is_taken_for_working(server):
     (first, second) = failed(probe(server, features=["chat"]))
     assert (first["id"], second["id"]) == ("endpoint-engines", "endpoint-engines")
     assert "/metrics: HTTP 404" in first["observed"]
+    assert "--enable-metrics" in first["remedy"]
     assert len(server.requests) == 1, "requests were spent although nothing can be seen"
 
 
@@ -249,6 +250,7 @@ def test_token_counters_of_vllm():
         'vllm:generation_tokens_total{engine="1",model_name="a \\"b\\" {c}"} 4.0 1700000000000\n'
         'vllm:generation_tokens_total{engine="1",model_name="n"} 6\n'
         'vllm:generation_tokens_total{engine="2",model_name="m"} NaN\n'
+        'vllm:generation_tokens_total{engine="2",model_name="m"} +Inf\n'
         'vllm:request_generation_tokens_sum{engine="3"} 9\n'
         'x vllm:generation_tokens_total{engine="4"} 9\n'
     )
@@ -257,6 +259,32 @@ def test_token_counters_of_vllm():
     assert risen(["0", "1", "2"], {"0": 1.0}, {"0": 3.0, "1": 2.0}) == {"0": 2, "1": 2, "2": 0}
     assert risen(["0"], {"": 1.0}, {"": 3.0}) == {"0": 2}
     assert risen([], {}, {"0": 3.0}) == {"0": 3}
+
+
+def test_token_counters_of_sglang():
+    total = 'sglang:generation_tokens_total{model_name="m"} 30.0\n'
+    lone = (
+        'sglang:prompt_tokens_total{model_name="m"} 9.0\n'
+        + total
+        + 'sglang:realtime_tokens_total{model_name="m",mode="decode",tp_rank="0"} 28.0\n'
+    )
+    assert generated_tokens(lone) == {"": 30}
+    assert risen(["0"], {}, generated_tokens(lone)) == {"0": 30}
+    # Newer ones tell streamed answers apart.
+    halves = total.replace("}", ',is_streaming="true"}') + total.replace(
+        "}", ',is_streaming="false"}'
+    )
+    assert generated_tokens(halves) == {"": 60}
+    ranked = total + "".join(
+        f'sglang:realtime_tokens_total{{dp_rank="{rank}",mode="{mode}",tp_rank="{tp}"}} {value}\n'
+        for rank, mode, tp, value in [
+            (0, "decode", 0, 10.0),
+            (0, "decode", 1, 11.0),
+            (0, "prefill_compute", 0, 500.0),
+            (1, "decode", 2, 19.0),
+        ]
+    )
+    assert generated_tokens(ranked) == {"0": 11, "1": 19}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@ import contextlib
 import json
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils.command import Output
 from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
     ImageError,
     Reference,
     architecture_problem,
+    derived_mark,
     dump_notes,
+    explain_build,
     explain_pull,
     matches,
     missing_preloads,
@@ -15,6 +19,8 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_image import
     parse_reference,
     proven_preloads,
 )
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.modules import engine_image
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -170,3 +176,117 @@ def test_an_inspection_is_read() -> None:
     document = {"Id": "sha256:1", "RepoDigests": None, "Architecture": "amd64", "Size": 5}
     seen = parse_inspect(json.dumps([document]))
     assert (seen["id"], seen["repo_digests"], seen["size"]) == ("sha256:1", [], 5)
+    assert seen["labels"] == {}
+
+
+SENTENCE = "/opt/a.py is not the file that the recipe changes: its sha256 is 0, not 1"
+SCRIPT = "printf 'muster: %s is not the file that the recipe changes: ' \"$1\" >&2"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        # The older builder, which colours what a step says, and shows the step that failed.
+        f"Step 2/3 : RUN [...]\n ---> Running in 0\n\x1b[91mmuster: {SENTENCE}\n\x1b[0m"
+        f"The command '/bin/sh -ec seen=missing\n  {SCRIPT}\n' returned a non-zero code: 1\n",
+        # BuildKit, which numbers and times it.
+        f'#5 [2/3] RUN ["/bin/sh", "-ec", ...]\n#5 0.213 muster: {SENTENCE}\n'
+        "#5 ERROR: process did not complete successfully: exit code: 1\n",
+    ],
+)
+def test_an_image_that_is_another_one_is_named_with_the_file(output) -> None:
+    message = explain_build("muster/a:v1-0", "r.lan/a:v1", output)
+    assert message.startswith(f"cannot build muster/a:v1-0 from r.lan/a:v1: {SENTENCE}. ")
+    assert "muster_engine_version" in message
+    assert "printf" not in message
+
+
+def test_another_failed_build_is_told_with_its_last_lines() -> None:
+    lines = [f"line {number}" for number in range(20)]
+    message = explain_build("muster/a:v1-0", "r.lan/a:v1", "\n".join(lines))
+    assert message.endswith("Docker said: " + " / ".join(lines[-6:]))
+    full = explain_build("muster/a:v1-0", "r.lan/a:v1", "write /x: no space left on device\n")
+    assert "docker system df" in full
+    assert explain_build("muster/a:v1-0", "r.lan/a:v1", "").endswith("Docker said: nothing")
+
+
+class Docker:
+    """Images by name, and what was asked of them."""
+
+    def __init__(self, base: str = "sha256:base") -> None:
+        self.images = {"r.lan/a:v1": {"Id": base, "Architecture": "amd64"}}
+        self.builds: list[str] = []
+        self.fails = False
+
+    def run(self, argv, timeout, stdin="") -> Output:
+        if argv[:3] == ["docker", "image", "inspect"]:
+            if argv[3] not in self.images:
+                return Output(1, "[]", f"Error: No such image: {argv[3]}")
+            return Output(0, json.dumps([self.images[argv[3]]]), "")
+        if argv[:2] == ["docker", "build"]:
+            assert argv[-1] == "-"
+            assert argv[2:5] == ["--network", "none", "--pull=false"]
+            self.builds.append(stdin)
+            if self.fails:
+                return Output(1, "", "no space left on device")
+            label, value = argv[argv.index("--label") + 1].split("=")
+            made = {"Id": f"sha256:{len(self.builds)}", "Config": {"Labels": {label: value}}}
+            self.images[argv[argv.index("--tag") + 1]] = made
+        return Output(0, "", "")
+
+
+@pytest.fixture
+def docker(monkeypatch, tmp_path) -> Docker:
+    fake = Docker()
+    monkeypatch.setattr(engine_image, "run", fake.run)
+    monkeypatch.setattr(engine_image, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    monkeypatch.setattr(engine_image.platform, "machine", lambda: "x86_64")
+    return fake
+
+
+def bring(capsys, **more):
+    derived = {"image": "muster/a:v1-0", "containerfile": "FROM r.lan/a:v1\n"}
+    arguments = {"image": "r.lan/a:v1", "derived": derived, **more}
+    with patch_module_args(arguments), pytest.raises(SystemExit):
+        engine_image.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_derived_image_is_built_once(docker, capsys) -> None:
+    first = bring(capsys)
+    assert (first["changed"], first["built"], first["derived_id"]) == (True, True, "sha256:1")
+    assert first["image_id"] == "sha256:base"
+    assert "muster/a:v1-0: not here" in first["diff"]["before"]
+    assert "muster/a:v1-0: sha256:1" in first["diff"]["after"]
+    second = bring(capsys)
+    assert (second["changed"], second["built"], second["derived_id"]) == (False, False, "sha256:1")
+    assert docker.builds == ["FROM r.lan/a:v1\n"]
+
+
+def test_a_derived_image_of_another_base_is_built_anew(docker, capsys) -> None:
+    bring(capsys)
+    docker.images["r.lan/a:v1"]["Id"] = "sha256:moved"
+    assert bring(capsys)["derived_id"] == "sha256:2"
+
+
+def test_check_mode_says_what_would_be_built_and_builds_nothing(docker, capsys) -> None:
+    planned = bring(capsys, _ansible_check_mode=True)
+    assert (planned["changed"], planned["built"], planned["derived_id"]) == (True, True, None)
+    assert "muster/a:v1-0: built" in planned["diff"]["after"]
+    # Nor is it known before its base has been pulled.
+    docker.images.clear()
+    planned = bring(capsys, _ansible_check_mode=True)
+    assert (planned["pulled"], planned["built"]) == (True, True)
+    assert docker.builds == []
+
+
+def test_a_failed_build_fails_the_module(docker, capsys) -> None:
+    docker.fails = True
+    failed = bring(capsys)
+    assert failed["failed"]
+    assert failed["msg"].startswith("cannot build muster/a:v1-0 from r.lan/a:v1: ")
+
+
+def test_the_mark_of_a_derived_image_knows_its_base_and_its_changes() -> None:
+    marks = {derived_mark(base, text) for base in ("a", "b") for text in ("c", "d")}
+    assert len(marks) == 4
