@@ -27,7 +27,6 @@ from typing import Any
 HOME = Path(__file__).resolve().parent
 DECORATOR = "@torch.compile(dynamic=True, backend=get_compiler_backend())"
 DEFAULT_TOKENS = 64
-READY = "The server is fired up and ready to roll!"
 
 Reply = dict[str, Any]
 
@@ -376,7 +375,7 @@ def main() -> int:
     except (StartError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(READY, file=sys.stderr, flush=True)
+    print(f"ready to roll on port {server.server_port}", file=sys.stderr, flush=True)
     server.serve_forever()
     return 0
 
