@@ -27,6 +27,7 @@ class Client:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not a URL such as http://10.20.0.11:20004/v1")
+        self.url = url
         self.base = parts.path.rstrip("/")
         self.root = self.base[: -len("/v1")] if self.base.endswith("/v1") else self.base
         self._host, self._port = parts.hostname, parts.port

@@ -52,13 +52,20 @@ _METRICS_REMEDY = (
     "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
 )
 _LOG_REMEDY = "read the engine's log on every node: journalctl -u 'muster-*' -n 100"
+_RESTART_REMEDY = (
+    f"restart the whole replica, since its ranks work together or not at all; {_LOG_REMEDY}"
+)
 
 
 class Prober:
     """One pass over an endpoint. Its attributes are the result."""
 
     def __init__(
-        self, client: Client, model: str, engine_hosts: Mapping[str, str] | None = None
+        self,
+        client: Client,
+        model: str,
+        engine_hosts: Mapping[str, str] | None = None,
+        engine_clients: Mapping[str, Client] | None = None,
     ) -> None:
         self.checks: list[Check] = []
         self.skipped: dict[str, str] = {}
@@ -69,6 +76,7 @@ class Prober:
         self._client = client
         self._model = model
         self._engine_hosts = engine_hosts or {}
+        self._engine_clients = engine_clients or {}
         self._most_tokens = _THOUGHT_TOKENS
         self._metrics_problem = ""
 
@@ -96,7 +104,8 @@ class Prober:
         if not spend:
             self._skip(rest, "check mode spends no tokens")
             return
-        before = self._metrics() if engines else {}
+        counted = [engine for engine in engines if engine not in self._engine_clients]
+        before = self._metrics() if counted else {}
         for feature in FEATURES:
             rest.remove(feature)
             # Without a chat nothing else is worth a time-out.
@@ -107,9 +116,11 @@ class Prober:
             if feature == "chat" and not self.answer:
                 self._skip(rest, "the endpoint does not answer a chat")
                 return
-        if engines:
-            self._engines(engines, before, max_requests)
-        else:
+        if counted:
+            self._engines(counted, before, max_requests)
+        if self._engine_clients:
+            self._engines_with_an_api()
+        if not engines:
             self._skip(["engines"], "no engines were named")
         if known_answers:
             for one in known_answers:
@@ -313,7 +324,7 @@ class Prober:
                 break
             time.sleep(0.2)
             tokens = self._read_tokens(engines, before)
-        self.tokens = tokens
+        self.tokens.update(tokens)
         problem = self._metrics_problem or problem
         for engine, produced in sorted(tokens.items()):
             working = produced > 0 and not self._metrics_problem
@@ -325,12 +336,38 @@ class Prober:
                 "ok" if working else "failed",
                 observed,
                 "tokens",
-                _METRICS_REMEDY
-                if self._metrics_problem
-                else "restart the whole replica, since its ranks work together or not at all;"
-                f" {_LOG_REMEDY}",
+                _METRICS_REMEDY if self._metrics_problem else _RESTART_REMEDY,
                 subject=self.place(engine),
             )
+
+    def _engines_with_an_api(self) -> None:
+        """Ask each engine that has an API of its own, all at the same time."""
+        payload = self._message("Count from 1.", _FEW_TOKENS)
+        self.requests += len(self._engine_clients) - 1
+
+        def ask(client: Client) -> tuple[int, str]:
+            try:
+                reply = endpoint.parse_json(client.post("/chat/completions", payload))
+            except EndpointError as error:
+                return 0, str(error)
+            usage: dict[str, int] = {}
+            endpoint.add_usage(usage, reply.get("usage"))
+            return usage.get("completion_tokens", 0), ""
+
+        with ThreadPoolExecutor(max_workers=len(self._engine_clients)) as pool:
+            outcomes = pool.map(ask, self._engine_clients.values())
+            for (engine, client), (produced, problem) in zip(
+                self._engine_clients.items(), outcomes
+            ):
+                self.tokens[engine] = produced
+                self._add(
+                    "engines",
+                    "ok" if produced else "failed",
+                    f"{produced} tokens" if produced else problem or "an answer without tokens",
+                    "tokens",
+                    _RESTART_REMEDY,
+                    subject=f"{self.place(engine)} ({client.url})",
+                )
 
     def place(self, engine: str) -> str:
         """An engine as an operator finds it."""

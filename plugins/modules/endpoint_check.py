@@ -58,6 +58,12 @@ options:
     description: By engine, the node that it runs on, for messages.
     type: dict
     default: {}
+  engine_urls:
+    description:
+      - By engine that has an API of its own (external data parallelism), its URL. Each of them is
+        asked itself; the counters of the others must rise.
+    type: dict
+    default: {}
   max_requests:
     description: How many small requests may be sent until every engine has produced tokens.
     type: int
@@ -165,8 +171,10 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe impo
 )
 
 
-def ask(client: Client, params: dict[str, Any], spend: bool) -> dict[str, Any]:
-    prober = Prober(client, params["model"], params["engine_hosts"])
+def ask(
+    client: Client, engines: dict[str, Client], params: dict[str, Any], spend: bool
+) -> dict[str, Any]:
+    prober = Prober(client, params["model"], params["engine_hosts"], engines)
     prober.run(
         features=params["features"],
         engines=params["engines"],
@@ -222,6 +230,7 @@ def main() -> None:
             },
             "engines": {"type": "list", "elements": "str", "default": []},
             "engine_hosts": {"type": "dict", "default": {}},
+            "engine_urls": {"type": "dict", "default": {}},
             "max_requests": {"type": "int", "default": 64},
             "known_answers": {
                 "type": "list",
@@ -251,9 +260,13 @@ def main() -> None:
         for one in params["known_answers"] or ():
             re.compile(one["expect"])
         client = Client(params["url"], key, params["timeout"])
+        engines = {
+            engine: Client(url, key, params["timeout"])
+            for engine, url in params["engine_urls"].items()
+        }
     except (ValueError, re.error) as error:
         module.fail_json(msg=f"an option cannot be used: {error}")
-    result = ask(client, params, spend=not module.check_mode)
+    result = ask(client, engines, params, spend=not module.check_mode)
     module.exit_json(changed=False, url=params["url"], **result)
 
 
