@@ -179,13 +179,13 @@ def _table(state: State) -> str:
             lines += [
                 f"| {index:>3}  {gpu['name']:<25}{persistence:>9} |   {gpu['bus_id']:>16} Off |"
                 f" {uncorrectable:>20} |",
-                f"| N/A  {gpu['temperature_c']:>3}C    P0          {power:>15} | {usage:>22} |"
-                f"{gpu['gpu_percent']:>8}%      {gpu['compute_mode']:>7} |",
+                f"| N/A  {gpu['temperature_c']:>3}C    P0          {power:>14} | {usage:>22} |"
+                f"{gpu['gpu_percent']:>7}%      {gpu['compute_mode']:>7} |",
                 f"|{'':41}|{'':24}| {gpu['mig_mode']:>20} |",
             ]
         lines.append(_border("-", *widths))
     rows = [
-        f"| {index:>4}   N/A  N/A {process['pid']:>16}      C   {process['name']:<30.30}"
+        f"| {index:>4}   N/A  N/A {process['pid']:>16}      C   {process['name']:<28.28}"
         f"{process['memory_mb']:>14}MiB |"
         for index, gpu in enumerate(gpus)
         for process in gpu["processes"]

@@ -300,13 +300,16 @@ def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
     if len(set(labels)) != len(labels) or lines[start][: len(labels)] != labels:
         return None, ["no topology: the header lists a GPU twice or after others"]
     rows = {words[0]: words[1 : len(labels) + 1] for words in lines[start + 1 :]}
-    for label in labels:
+    for position, label in enumerate(labels):
         cells = rows.get(label, [])
         if len(cells) != len(labels):
             return None, [f"no topology: row {label} has {len(cells)} of {len(labels)} links"]
         strange = [cell for cell in cells if not _LINK.fullmatch(cell)]
         if strange:
             return None, [f"no topology: row {label} has an unknown link {excerpt(strange[0])}"]
+        if [column for column, cell in enumerate(cells) if cell == "X"] != [position]:
+            # Cells have moved: none of them can be believed.
+            return None, [f"no topology: row {label} is not at X with itself alone"]
     ids = [int(label[len("GPU") :]) for label in labels]
     return {"ids": ids, "matrix": [rows[label] for label in labels]}, []
 

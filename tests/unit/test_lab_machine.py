@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import tarfile
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import machine, nodes, podman, tour
+from lab.emulators import device_tools
 from lab.engine import build as engine
-from lab.paths import digest
+from lab.paths import LAB, digest
 from lab.shell import LabError
 
 TARGETS = """\
@@ -97,10 +99,39 @@ def test_the_device_major_is_one_that_no_driver_has():
         nodes.free_major(f"Character devices:\n{everything}\nBlock devices:\n")
 
 
-def test_each_device_node_has_its_own_number():
-    lines = [line.split() for line in nodes.device_nodes(8, 244).splitlines() if line[0] == "c"]
-    assert len(lines) == len({line[-1] for line in lines}) == 11
-    assert ["c", "/dev/davinci7", "0660", "HwHiAiUser", "HwHiAiUser", "-", "244:7"] in lines
+@pytest.mark.parametrize(
+    ("family", "count", "node"),
+    [
+        ("a2", 11, "c /dev/davinci7 0660 HwHiAiUser HwHiAiUser - 244:7"),
+        ("nvidia", 10, "c /dev/nvidia7 0666 root root - 244:7"),
+        ("nvidia-hgx-b200", 10, "c /dev/nvidiactl 0666 root root - 244:255"),
+        ("amd", 17, "c /dev/dri/renderD135 0666 root root - 244:135"),
+    ],
+)
+def test_each_device_node_has_its_own_number(family, count, node):
+    text = nodes.device_nodes(nodes.FAMILIES[family], 8, 244)
+    lines = [line for line in text.splitlines() if line[0] == "c"]
+    assert len(lines) == len({line.split()[-1] for line in lines}) == count
+    assert node in lines
+
+
+@pytest.mark.parametrize("family", nodes.FAMILIES)
+def test_a_nodes_tools_are_those_of_its_family(family):
+    links = nodes.links(nodes.Node("n", "198.19.67.9", family=family))
+    tools = {Path(path).name for path in links if "/bin/" in path or "/tools/" in path}
+    assert tools <= {file.name for file in (LAB / "emulators").iterdir()}
+    vendor = {"a2": "npu-smi", "a3": "npu-smi", "amd": "amd-smi", "amd-mi355x": "amd-smi"}
+    smi = {tool for tool in tools if tool.endswith("-smi")} - {"rocm-smi"}
+    assert smi == {vendor.get(family, "nvidia-smi")}
+    assert device_tools.make_state(family)["family"] == family
+    assert any("nvidia-fabricmanager" in path for path in links) == (family == "nvidia-hgx-b200")
+
+
+def test_a_new_node_has_as_many_devices_as_its_family(monkeypatch):
+    there = [(nodes.Node("a", "198.19.67.100"), {})]
+    monkeypatch.setattr(nodes, "known_nodes", lambda: there)
+    assert nodes.new_node("b", "a3", None) == nodes.Node("b", "198.19.67.101", 16, "a3")
+    assert nodes.new_node("a", "amd", 4) == nodes.Node("a", "198.19.67.100", 4, "amd")
 
 
 def test_an_archive_keeps_contents_modes_and_links():

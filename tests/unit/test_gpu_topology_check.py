@@ -1,0 +1,432 @@
+"""What is held against a node's GPUs before a deployment may use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
+from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.amd_node import AmdNode
+from tests.unit.nvidia_node import EMULATORS, NvidiaNode
+
+OWN_UNIT = "muster-b200-r0-single.service"
+OURS, FOREIGN = 4711, 4712
+
+
+@pytest.fixture
+def files(tmp_path):
+    files = NodeFiles(str(tmp_path))
+    files.write("/usr/bin/nvidia-container-runtime-hook", "", mode=0o755)
+    os.makedirs(files.path("/dev/dri"))
+    for name in ("nvidia0", "kfd", *(f"dri/renderD{128 + n}" for n in range(8))):
+        os.symlink("/dev/null", files.path(f"/dev/{name}"))
+    return files
+
+
+@pytest.fixture
+def owners(monkeypatch):
+    ours = Owner(OURS, "python3", container=OWN_UNIT[: -len(".service")])
+    theirs = Owner(FOREIGN, "train.py", container_id="f" * 64, container="notebook")
+    monkeypatch.setattr(
+        gpu_topology_check, "read_owner", lambda pid: {OURS: ours, FOREIGN: theirs}[pid]
+    )
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch, owners):
+    node = NvidiaNode(tmp_path, monkeypatch)
+    node.run_in_process()
+    node.make("nvidia-hgx-b200")
+    return node
+
+
+@pytest.fixture
+def amd_node(tmp_path, monkeypatch, owners):
+    node = AmdNode(tmp_path, monkeypatch)
+    node.run_in_process()
+    return node
+
+
+def options(**changed):
+    return {
+        "vendor": "nvidia",
+        "device_count": 8,
+        "devices": None,
+        "device_names": ["H[12]00", r"\bB200\b"],
+        "own_units": [OWN_UNIT],
+        "memory_utilization": 0.92,
+        "device_nodes": [],
+        "mounts": [],
+        "fabric_manager": True,
+        "container_gpus": True,
+        "tool_path": "nvidia-smi",
+        "timeout": 5,
+        **changed,
+    }
+
+
+def amd_options(**changed):
+    mine = {"vendor": "amd", "tool_path": "amd-smi", "device_names": ["MI3[0-9]{2}X"]}
+    return options(**{**mine, **changed})
+
+
+def not_ok(files, params):
+    """(id, status, subject, observed) of all that is not ok."""
+    return [
+        (c["id"], c["status"], c["subject"], c["observed"])
+        for c in gpu_topology_check.inspect(params, files)["checks"]
+        if c["status"] != "ok"
+    ]
+
+
+def test_a_healthy_node_passes_every_check(node, files):
+    result = gpu_topology_check.inspect(options(), files)
+
+    assert [(c["id"], c["status"], c["subject"]) for c in result["checks"]] == [
+        ("gpu-tool", "ok", "nvidia-smi"),
+        ("gpu-count", "ok", "devices 0-7"),
+        ("gpu-name", "ok", "devices 0-7"),
+        ("gpu-health", "ok", "devices 0-7"),
+        ("gpu-ecc", "ok", "devices 0-7"),
+        ("gpu-processes", "ok", "devices 0-7"),
+        ("gpu-memory", "ok", "devices 0-7"),
+        ("gpu-persistence", "ok", "devices 0-7"),
+        ("gpu-mig", "ok", "devices 0-7"),
+        ("gpu-topology", "ok", "devices 0-7"),
+        ("gpu-fabric-manager", "ok", "nvidia-fabricmanager.service"),
+        ("gpu-fabric-manager", "ok", "fabric manager version"),
+        ("gpu-fabric-manager", "ok", "devices 0-7"),
+        ("gpu-toolkit", "ok", "NVIDIA container toolkit"),
+    ]
+    assert {c["phase"] for c in result["checks"]} == {"bare"}
+    assert result["facts"] == {"driver_version": "580.105.08"}
+
+
+def test_a_healthy_amd_node_passes_every_check(amd_node, files):
+    result = gpu_topology_check.inspect(amd_options(), files)
+
+    assert {(c["id"], c["status"]) for c in result["checks"]} >= {
+        ("gpu-tool", "ok"),
+        ("gpu-count", "ok"),
+        ("gpu-name", "ok"),
+        ("gpu-health", "ok"),
+        ("gpu-processes", "ok"),
+        ("gpu-memory", "ok"),
+        ("gpu-topology", "ok"),
+        ("gpu-device-nodes", "ok"),
+    }
+    assert not_ok(files, amd_options()) == []
+    assert not {c["id"] for c in result["checks"]} & {"gpu-fabric-manager", "gpu-toolkit"}
+    assert result["facts"]["driver_version"]
+
+
+FAULTS = [
+    ("devices.7.present", False, "gpu-count", "failed", "device 7", "not listed by nvidia-smi"),
+    ("devices.3.name", "NVIDIA B20", "gpu-name", "failed", "device 3", "NVIDIA B20"),
+    ("devices.3.lost", True, "gpu-health", "failed", "device 3", "GPU is lost"),
+    ("devices.3.dram_uncorrectable", 2, "gpu-ecc", "failed", "device 3", "2 errors"),
+    (
+        "devices.3.remapped_row_pending",
+        "Yes",
+        "gpu-health",
+        "failed",
+        "device 3",
+        "row remapping pending",
+    ),
+    ("devices.3.ecc_mode", "Disabled", "gpu-ecc", "warning", "device 3", "no error counters"),
+    (
+        "devices.3.memory_used_mb",
+        16000,
+        "gpu-memory",
+        "failed",
+        "device 3",
+        "16000 of 183359 MB used",
+    ),
+    (
+        "devices.*.persistence_mode",
+        "Disabled",
+        "gpu-persistence",
+        "warning",
+        "devices 0-7",
+        "persistence mode Disabled",
+    ),
+    ("devices.3.mig_mode", "Enabled", "gpu-mig", "failed", "device 3", "MIG Enabled"),
+    (
+        "devices.7.link",
+        "SYS",
+        "gpu-topology",
+        "failed",
+        "devices 0-7",
+        "SYS between 0-7, 1-7, 2-7, 3-7 and 3 more pairs",
+    ),
+    (
+        "devices.5.fabric_state",
+        "In Progress",
+        "gpu-fabric-manager",
+        "failed",
+        "device 5",
+        "In Progress, status Success",
+    ),
+    (
+        "fabric_manager_version",
+        "570.86.15",
+        "gpu-fabric-manager",
+        "failed",
+        "fabric manager version",
+        "570.86.15",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "check_id", "status", "subject", "observed"), FAULTS)
+def test_a_fault_is_named_with_its_device_and_remedy(
+    node, files, path, value, check_id, status, subject, observed
+):
+    node.set(path, value)
+
+    checks = gpu_topology_check.inspect(options(), files)["checks"]
+
+    assert (check_id, status, subject, observed) in not_ok(files, options())
+    assert all(c["remedy"] and c["expected"] for c in checks if c["status"] != "ok")
+
+
+def test_a_fault_elsewhere_does_not_concern_the_deployment(node, files):
+    node.set("devices.6.recovery_action", "Reset")
+    node.set("devices.7.link", "SYS")
+    node.set("devices.7.mig_mode", "Enabled")
+    node.set("devices.7.processes", [{"pid": FOREIGN, "name": "", "memory_mb": 60000}])
+    node.set("devices.7.fabric_state", "Not Started")
+
+    assert not_ok(files, options(device_count=4, devices=[0, 1, 2, 3])) == []
+
+
+def test_foreign_processes_are_named_with_their_container(node, files):
+    node.set("devices.2.processes", [{"pid": FOREIGN, "name": "python3", "memory_mb": 30000}])
+
+    assert not_ok(files, options()) == [
+        (
+            "gpu-processes",
+            "failed",
+            "device 2",
+            f"used by pid {FOREIGN} (train.py) in container notebook",
+        )
+    ]
+
+
+def test_own_processes_and_their_memory_are_no_obstacle(node, files):
+    for device in range(8):
+        node.set(f"devices.{device}.processes", [{"pid": OURS, "name": "", "memory_mb": 60000}])
+    node.set("devices.*.memory_used_mb", 170000)
+
+    assert not_ok(files, options()) == []
+    assert [check[:2] for check in not_ok(files, options(own_units=[]))] == [
+        ("gpu-processes", "failed"),
+        ("gpu-memory", "failed"),
+    ]
+
+
+def test_cards_without_nvlink_serve_with_a_warning(node, files):
+    node.set("devices.*.link", "PHB")
+
+    alone = options(fabric_manager=False, device_count=2)
+    assert not_ok(files, alone) == [
+        ("gpu-topology", "warning", "devices 0-1", "PHB between 0-1"),
+    ]
+    # Where switches join the GPUs, this is a fault.
+    assert not_ok(files, options(device_count=2)) == [
+        ("gpu-topology", "failed", "devices 0-1", "PHB between 0-1"),
+    ]
+
+
+def test_bridged_pairs_are_no_broken_mesh(node, files):
+    matrix = "\tGPU0\tGPU1\tGPU2\tGPU3\tCPU Affinity\n"
+    for gpu, row in enumerate((" X NV12 SYS SYS", "NV12 X SYS SYS", "SYS SYS X NV12")):
+        matrix += f"GPU{gpu}\t" + "\t".join(row.split()) + "\t0-31\n"
+    node.set("faults.nvidia-smi topo", {"output": matrix + "GPU3\tSYS\tSYS\tNV12\tX\t0-31\n"})
+
+    assert not_ok(files, options(fabric_manager=False, device_count=4)) == [
+        (
+            "gpu-topology",
+            "warning",
+            "devices 0-3",
+            "SYS between 0-2, 0-3, 1-2, 1-3",
+        )
+    ]
+
+
+def test_an_untold_topology_is_unknown(node, files):
+    node.set("faults.nvidia-smi topo", {"output": "Not supported\n"})
+
+    assert ("gpu-topology", "unknown", "devices 0-7", "nvidia-smi tells no topology") in not_ok(
+        files, options()
+    )
+
+
+def test_one_device_needs_no_links(node, files):
+    node.set("faults.nvidia-smi topo", {"output": "Not supported\n"})
+
+    assert [c[0] for c in not_ok(files, options(device_count=1))] == ["gpu-tool"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "observed"),
+    [
+        ("inactive", "failed", "inactive"),
+        ("failed", "failed", "failed"),
+        ("", "unknown", "systemctl does not tell"),
+    ],
+)
+def test_a_fabric_manager_that_does_not_run_is_seen(node, files, answer, status, observed):
+    node.fabric_manager = answer
+
+    assert not_ok(files, options()) == [
+        ("gpu-fabric-manager", status, "nvidia-fabricmanager.service", observed)
+    ]
+
+
+def test_without_switches_no_fabric_manager_is_asked_for(node, files):
+    node.fabric_manager = "inactive"
+
+    assert not_ok(files, options(fabric_manager=False)) == []
+    assert "nv-fabricmanager --version" not in node.asked
+
+
+@pytest.mark.parametrize(
+    "brings", ["/usr/local/bin/nvidia-ctk", "/etc/cdi/nvidia.yaml", "/var/run/cdi/nvidia.json"]
+)
+def test_the_container_toolkit_is_found_or_missed(node, files, brings):
+    files.remove("/usr/bin/nvidia-container-runtime-hook")
+    files.write("/etc/cdi/other-vendor.yaml", "")
+
+    assert not_ok(files, options()) == [
+        ("gpu-toolkit", "failed", "NVIDIA container toolkit", "missing")
+    ]
+    assert not_ok(files, options(container_gpus=False)) == []
+    files.write(brings, "")
+    assert not_ok(files, options()) == []
+
+
+def test_device_nodes_and_driver_files_are_looked_at(node, files):
+    params = options(
+        device_nodes=["/dev/nvidia0", "/dev/nvidia1", "/dev/dri"],
+        mounts=["/opt/rocm:/opt/rocm:ro", "/data/model:/data/model"],
+    )
+
+    assert [check[:3] for check in not_ok(files, params)] == [
+        ("device-node", "failed", "/dev/nvidia1"),
+        ("driver-mount", "failed", "/opt/rocm"),
+    ]
+
+
+def test_an_amd_node_is_judged_by_the_same_checks(amd_node, files):
+    amd_node.set("devices.2.processes", [{"pid": FOREIGN, "name": "python3", "memory_mb": 900}])
+    os.unlink(files.path("/dev/kfd"))
+
+    assert [check[:2] for check in not_ok(files, amd_options(device_names=["MI355X"]))] == [
+        ("gpu-name", "failed"),
+        ("gpu-processes", "failed"),
+        ("gpu-device-nodes", "failed"),
+    ]
+
+
+DEVICE = st.fixed_dictionaries(
+    {
+        "name": st.none() | st.text(max_size=5),
+        "memory_used_mb": st.none() | st.integers(0, 200000),
+        "memory_total_mb": st.none() | st.integers(1, 200000),
+        "uncorrectable_errors": st.none() | st.integers(0, 3),
+        "health": st.sampled_from(["OK", "", "ERR!"]),
+        "processes": st.none() | st.just([{"pid": 1, "name": "", "memory_mb": None}]),
+        "modes": st.just([]),
+        "fabric": st.none() | st.just({"state": "Completed", "status": None}),
+    }
+)
+
+
+@given(
+    st.lists(DEVICE, max_size=4),
+    st.lists(st.lists(st.sampled_from(["X", "NV18", "SYS"]), min_size=3, max_size=3), max_size=3),
+    st.none() | st.text(max_size=9),
+)
+def test_whatever_was_observed_has_a_verdict(devices, matrix, version):
+    checks = gpu_topology_check.gpu_checks(
+        gpu_topology_check.VENDORS["nvidia"],
+        {
+            "devices": [{"device_id": n, **device} for n, device in enumerate(devices)],
+            "version": version,
+            "topology": {"ids": [0, 1, 2], "matrix": matrix} if len(matrix) == 3 else None,
+            "problems": [] if devices else ["none"],
+            "failure": None,
+        },
+        [0, 1, 2],
+        ["a"],
+        [],
+        0.9,
+        whole_fabric=False,
+        owner_of=Owner,
+    )
+
+    assert [c["id"] for c in checks if c["status"] != "ok" and not c["remedy"]] == []
+    assert checks[0]["status"] == ("ok" if devices else "failed")
+
+
+# --- the module ---------------------------------------------------------------------------------
+
+
+def run_module(capsys, **arguments):
+    with patch_module_args({"vendor": "nvidia", **arguments}), pytest.raises(SystemExit):
+        gpu_topology_check.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_module_returns_checks_and_facts(tmp_path, monkeypatch, capsys):
+    NvidiaNode(tmp_path, monkeypatch)
+    smi = str(EMULATORS / "nvidia-smi")
+
+    result = run_module(capsys, device_count=2, tool_path=smi, _ansible_check_mode=True)
+
+    assert result["changed"] is False
+    assert [c for c in result["checks"] if c["status"] != "ok"] == []
+    assert result["facts"] == {"driver_version": "580.105.08"}
+
+
+def test_without_a_tool_one_check_says_so(capsys):
+    result = run_module(capsys, device_count=8, tool_path="/nowhere/nvidia-smi")
+
+    assert [(c["id"], c["status"], c["observed"]) for c in result["checks"]] == [
+        (
+            "gpu-tool",
+            "failed",
+            "/nowhere/nvidia-smi could not be started: No such file or directory",
+        )
+    ]
+
+
+def test_a_hanging_tool_costs_one_timeout(tmp_path, monkeypatch, capsys):
+    NvidiaNode(tmp_path, monkeypatch).set("faults.nvidia-smi", {"hang": True})
+    begin = time.monotonic()
+
+    result = run_module(
+        capsys, device_count=8, tool_path=str(EMULATORS / "nvidia-smi"), timeout=0.5
+    )
+
+    assert time.monotonic() - begin < 3
+    [one] = result["checks"]
+    assert (one["id"], one["status"]) == ("gpu-tool", "failed")
+    assert "did not end within 0.5 s" in one["observed"]
+
+
+def test_options_that_cannot_be_meant_are_refused(capsys):
+    twice = run_module(capsys, device_count=8, devices=[0, 1, 1])
+    strange = run_module(capsys, device_count=8, device_names=["B200", "H[100"])
+
+    assert twice["msg"] == "devices names 2 devices, device_count is 8"
+    assert strange["msg"].startswith("device_names: 'H[100' is no regular expression")
