@@ -19,6 +19,7 @@ from lab.paths import LAB, cache_dir, digest, log_file, scratch
 from lab.shell import LabError, run, step
 
 HERE = LAB / "sglang"
+# The version of the recipe on ROCm; flags.json and the emulator are of this one.
 VERSION = "0.5.7"
 REPOSITORY = "muster-lab/sglang-emulator"
 # The tags and what the emulator is told to be.

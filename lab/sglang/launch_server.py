@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,12 @@ class RequestError(Exception):
 
 def make_parser() -> argparse.ArgumentParser:
     """Like SGLang's: abbreviations are taken, underscores and unknown flags are not."""
-    types = {"int": int, "float": float, "str": str, "json": json.loads}
+    types: dict[str, Callable[[str], Any]] = {
+        "int": int,
+        "float": float,
+        "str": str,
+        "json": json.loads,
+    }
     parser = argparse.ArgumentParser(prog="launch_server.py")
     for flag in json.loads((HOME / "flags.json").read_text()):
         names, kind = flag.pop("names"), flag.pop("type")
@@ -267,7 +272,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         message, deltas, usage = chat(self.server.engine, asked)
         reason = "tool_calls" if message["tool_calls"] else "stop"
         if asked.get("stream"):
-            choices = [{"delta": delta, "finish_reason": None} for delta in deltas]
+            choices: list[Reply] = [{"delta": delta, "finish_reason": None} for delta in deltas]
             choices.append({"delta": {}, "finish_reason": reason})
             self._stream(asked, "chat.completion.chunk", choices, usage)
         else:
@@ -279,7 +284,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         words = engine.words(prompt, asked.get("max_tokens", 16))
         usage = engine.count(prompt, words)
         if asked.get("stream"):
-            choices = [{"text": word + " ", "finish_reason": None} for word in words]
+            choices: list[Reply] = [{"text": f"{word} ", "finish_reason": None} for word in words]
             choices.append({"text": "", "finish_reason": "stop"})
             self._stream(asked, "text_completion", choices, usage)
         else:
