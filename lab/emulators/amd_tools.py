@@ -111,13 +111,11 @@ def amd_smi(argv: list[str]) -> int:
     if not argv:
         return run_tool("amd-smi", "default", _gpus_or_refuse(_summary))
     renderers: dict[str, Callable[[State], Any]] = {
-        "version": _version,
         "list": _list,
         "static": _static,
         "metric": _metric,
         "process": _process,
         "topology": _topology,
-        "xgmi": _xgmi,
         "partition": _partition,
     }
     command = argv[0]
@@ -146,19 +144,6 @@ def _value(number: float, unit: str) -> dict[str, Any]:
 
 def _wrapped(state: State, rows: list[Any]) -> Any:
     return {"gpu_data": rows} if _is_7(state) else rows
-
-
-def _version(state: State) -> Any:
-    return [
-        {
-            "tool": "AMDSMI Tool",
-            "version": state["tool_version"],
-            "amdsmi_library_version": state["tool_version"].split("+")[0],
-            "rocm_version": state["rocm_version"],
-            "amdgpu_version": state["driver_version"],
-            "amd_hsmp_driver_version": "N/A",
-        }
-    ]
 
 
 def _list(state: State) -> Any:
@@ -298,31 +283,6 @@ def _topology(state: State) -> Any:
         }
         for device in present(state)
     ]
-
-
-def _xgmi(state: State) -> Any:
-    rows = [
-        {
-            "gpu": device["id"],
-            "bdf": device["bus_id"],
-            "link_metrics": {
-                "bit_rate": _value(32, "Gb/s"),
-                "max_bandwidth": _value(512, "Gb/s"),
-                "link_type": "XGMI",
-                "links": [
-                    {
-                        "gpu": peer["id"],
-                        "bdf": peer["bus_id"],
-                        "read": "N/A" if device is peer else _value(1, "KB"),
-                        "write": "N/A" if device is peer else _value(1, "KB"),
-                    }
-                    for peer in present(state)
-                ],
-            },
-        }
-        for device in present(state)
-    ]
-    return {"xgmi_metric": rows} if _is_7(state) else rows
 
 
 def _partition(state: State) -> Any:
@@ -469,7 +429,7 @@ def _system(state: State, argv: list[str]) -> dict[str, str]:
             used = [p for gpu in gpus for p in gpu["processes"] if p["pid"] == pid]
             memory = sum(process["memory_mb"] for process in used) * MB
             system[f"PID{pid}"] = f"{used[0]['name']}, {len(cards)}, {memory}, 0, 0"
-    if "--showtopotype" in argv or "--showtopo" in argv:
+    if "--showtopotype" in argv:
         for position, device in enumerate(gpus):
             for peer in gpus[position + 1 :]:
                 pair = f"{device['id']} and {peer['id']}"
