@@ -138,12 +138,18 @@ def gpu_checks(
             f"a name like {' or '.join(device_names)}",
         )
     checks += grouped("gpu-health", [_health(vendor, device) for device in there], "OK")
+    # A lost GPU tells nothing more; that it is lost has been said.
+    telling = [
+        device
+        for device in there
+        if device["health"] == "OK" or device["memory_total_mb"] is not None
+    ]
     checks += grouped(
         "gpu-ecc",
-        [_ecc(vendor, device) for device in there],
+        [_ecc(vendor, device) for device in telling],
         "no uncorrectable memory errors since the driver was loaded",
     )
-    held = [(device, holders_of(device, owner_of)) for device in there]
+    held = [(device, holders_of(device, owner_of)) for device in telling]
     checks += grouped(
         "gpu-processes",
         [used_by_others(device, holders, own_units, vendor.listing) for device, holders in held],
@@ -157,7 +163,7 @@ def gpu_checks(
         ],
         f"{memory_utilization:.0%} of the memory free, as the engine claims it",
     )
-    checks += _modes(there)
+    checks += _modes(telling)
     devices = [device["device_id"] for device in there]
     return checks + _topology(vendor, gpus["topology"], devices, whole_fabric=whole_fabric)
 

@@ -1,12 +1,15 @@
+import json
 import os
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
     device_checks,
     mount_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.modules import accelerator_files
 
 HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"
 
@@ -71,6 +74,28 @@ def test_a_bad_mount_source_says_what_to_do(node, source, make, observed, remedy
     assert entry["observed"].startswith(observed)
     assert remedy in entry["remedy"]
     assert failure_message([entry]).startswith(f"{entry['id']} {source}: {observed}")
+
+
+def test_a_directory_of_devices_is_as_good_as_a_device(node) -> None:
+    os.makedirs(node.path("/dev/dri/by-path"))
+    (empty,) = device_checks(node, ["/dev/dri"])
+    os.symlink("/dev/null", node.path("/dev/dri/renderD128"))
+    (filled,) = device_checks(node, ["/dev/dri"])
+    assert (empty["status"], filled["status"]) == ("failed", "ok")
+
+
+def test_prepare_ends_where_containers_would_get_no_gpus(node, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(accelerator_files, "NodeFiles", lambda: node)
+
+    def run(**arguments) -> dict:
+        with patch_module_args(arguments), pytest.raises(SystemExit):
+            accelerator_files.main()
+        return json.loads(capsys.readouterr().out)
+
+    said = run(container_gpus=True, enforce=True)
+    assert said["failed"]
+    assert said["msg"].startswith("gpu-toolkit NVIDIA container toolkit: missing")
+    assert run(enforce=True)["checks"] == []
 
 
 def test_what_muster_makes_itself_is_not_asked_for(node) -> None:

@@ -198,6 +198,12 @@ def test_a_fault_is_named_with_its_device_and_remedy(
     assert all(c["remedy"] and c["expected"] for c in checks if c["status"] != "ok")
 
 
+def test_a_lost_gpu_is_one_failure(node, files):
+    node.set("devices.3.lost", True)
+
+    assert not_ok(files, options()) == [("gpu-health", "failed", "device 3", "GPU is lost")]
+
+
 def test_a_fault_elsewhere_does_not_concern_the_deployment(node, files):
     node.set("devices.6.recovery_action", "Reset")
     node.set("devices.7.link", "SYS")
