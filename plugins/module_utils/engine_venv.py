@@ -201,13 +201,13 @@ FAILURES = (
 
 def explain(what: str, output: str) -> str:
     """One message for what a tool said: what it means and what to do."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    said = " ".join(lines[-4:]) if lines else "nothing"
+    lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
+    said = " ".join(lines[-5:]) or "nothing"
     unknown = ("it failed", "Try the same on the node by hand.")
     known = (
         (meaning, remedy)
         for pattern, meaning, remedy in FAILURES
-        if re.search(pattern, output, re.IGNORECASE)
+        if re.search(pattern, " ".join(lines), re.IGNORECASE)
     )
     meaning, remedy = next(known, unknown)
     return f"cannot {what}: {meaning}. {remedy} The last words: {without_passwords(said)}"

@@ -761,9 +761,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         log(f"{options.config}: {error}")
         return 2
-    log(
-        f"linking {', '.join(config.units)} with {', '.join(config.peers)}, start {config.start_id}"
-    )
+    peers = ", ".join(config.peers) or "no other node"
+    log(f"linking {', '.join(config.units)} with {peers}, start {config.start_id}")
     try:
         Agent(config, options.systemctl).run()
     except Unusable as error:

@@ -256,8 +256,10 @@ def main() -> None:
         *(params[key] for key in ("python", "requirements", "index_urls", "torch_backend")),
         find_links=params["find_links"],
     )
-    # The engine's user reads and runs all of it, whatever root's own habit is.
+    # The engine's user reads and runs all of it, whatever root's own habit is; it may not enter
+    # root's home, where this may have been started.
     os.umask(0o022)
+    os.chdir("/")
     os.environ.update(
         UV_CACHE_DIR=CACHE_DIR,
         UV_PYTHON_INSTALL_DIR=PYTHON_DIR,

@@ -57,6 +57,102 @@ def test_without_an_entrypoint_the_engine_is_started_itself() -> None:
     assert argv[argv.index("--shm-size") + 1] == "1200g"
 
 
+def test_gpus_are_one_value_of_dockers_csv() -> None:
+    argv = rank_unit.docker_argv(unit(container={**unit()["container"], "gpus": [0, 3]}))
+    assert argv[argv.index("--gpus") + 1] == '"device=0,3"'
+    assert r'--gpus "\"device=0,3\""' in rank_unit.service(
+        unit(container={**unit()["container"], "gpus": [0, 3]})
+    )
+    assert "--gpus" not in rank_unit.docker_argv(
+        unit(container={**unit()["container"], "gpus": []})
+    )
+
+
+def venv_unit(**changes: Any) -> dict[str, Any]:
+    argv = ["/opt/muster/venvs/vllm-1/bin/vllm", "serve", "/models/m"]
+    return unit(install="venv", image=None, argv=argv, **changes)
+
+
+def test_a_unit_without_a_container_runs_its_program_as_a_user_of_its_own() -> None:
+    text = rank_unit.service(venv_unit())
+    assert "ExecStart=/opt/muster/venvs/vllm-1/bin/vllm serve /models/m\n" in text
+    assert "User=muster\n" in text
+    assert "docker" not in text
+    assert "EnvironmentFile=/etc/muster/a2-cluster-r0-rank0.env\n" in text
+    assert "PATH=/opt/muster/venvs/vllm-1/bin:" in text
+
+
+def test_restarts_and_logs_do_not_depend_on_how_an_engine_is_installed() -> None:
+    kept = ("Restart", "StartLimit", "Timeout", "Kill", "Syslog", "LogRate", "WantedBy", "Type")
+    both = [
+        [line for line in rank_unit.service(one).splitlines() if line.startswith(kept)]
+        for one in (unit(), venv_unit())
+    ]
+    assert both[0] == both[1]
+    assert len(both[0]) >= len(kept)
+
+
+def test_without_a_container_values_are_quoted_as_systemd_reads_them() -> None:
+    environment = rank_unit.env_file(venv_unit(), {"VLLM_API_KEY": 's"cret'})
+    assert "NAME=\"a b \\$c %d 'e'\"\n" in environment
+    assert 'VLLM_API_KEY="s\\"cret"\n' in environment
+
+
+def test_another_environment_is_a_difference_and_the_image_is_none() -> None:
+    before = rank_unit.effective(venv_unit(), "sha256:1", {})
+    after = rank_unit.effective(venv_unit(), None, {})
+    assert rank_unit.differences(before, after) == [
+        {"name": "environment id", "current": "sha256:1", "desired": rank_unit.NOT_PRESENT}
+    ]
+    assert before["environment"] == "/opt/muster/venvs/vllm-1"
+    assert not {"image", "devices", "mounts"} & set(before)
+
+
+def test_a_files_text_counts_and_its_path_is_known_afterwards() -> None:
+    before = rank_unit.effective(unit(files={"/etc/muster/x/a.cfg": "one"}), None, {})
+    after = rank_unit.effective(unit(files={"/etc/muster/x/a.cfg": "two"}), None, {})
+    [row] = rank_unit.differences(before, after)
+    assert row["name"] == "file /etc/muster/x/a.cfg"
+    assert rank_unit.file_paths(before) == ["/etc/muster/x/a.cfg"]
+    assert rank_unit.file_paths(rank_unit.effective(unit(), None, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "removable"),
+    [
+        ("/etc/muster/x.cfg", True),
+        ("/etc/muster/x/y.cfg", True),
+        ("/etc/muster/../passwd", False),
+        ("/etc/muster", False),
+        ("/etc/haproxy/haproxy.cfg", False),
+    ],
+)
+def test_only_files_among_musters_own_go_with_a_unit(path: str, removable: bool) -> None:
+    assert rank_unit.is_removable(path) is removable
+
+
+def test_a_release_that_knows_more_finds_no_difference_in_what_runs() -> None:
+    state = {
+        "image": "registry/vllm:1",
+        "image id": "sha256:1",
+        "argv": "vllm serve /models/m",
+        "argv --headless": "",
+        "argv --max-num-seqs": "128",
+        "container cap_add": '["SYS_NICE"]',
+        "container entrypoint": json.dumps(unit()["container"]["entrypoint"]),
+        "container ipc": "host",
+        "container shm_size": "1200g",
+        "container user": "0",
+        "devices": "/dev/davinci0 /dev/davinci_manager",
+        "env HCCL_BUFFSIZE": "1024",
+        "env NAME": "a b $c %d 'e'",
+        "mounts": "/usr/local/dcmi:/usr/local/dcmi:ro",
+        "restart": "3 in 3600 s",
+    }
+    wanted = rank_unit.effective(unit(files={}, first_start=None), "sha256:1", {})
+    assert rank_unit.differences(state, wanted) == []
+
+
 def test_environment_and_secrets_stay_out_of_the_unit_file() -> None:
     text = rank_unit.service(unit())
     assert "HCCL_BUFFSIZE" not in text

@@ -6,6 +6,9 @@ import pytest
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     decide,
     first_death,
+    first_starts,
+    groups_of,
+    of_group,
     waiting_for,
 )
 
@@ -88,3 +91,31 @@ def test_a_wait_says_what_is_missing() -> None:
     ]
     statuses = {"n0": [report("r0-rank0")], "n1": [report("r0-rank1")]}
     assert waiting_for(statuses, ["n0", "n1"]) == []
+
+
+def test_each_gateway_is_a_group_of_its_own() -> None:
+    units = [
+        {"replica": 0, "host": "n1"},
+        {"replica": 0, "host": "n0"},
+        {"replica": 0, "host": "n0"},
+        {"replica": -1, "host": "n0"},
+        {"replica": -2, "host": "n1"},
+    ]
+    assert groups_of(units, "n0") == {-1: ["n0"], 0: ["n0", "n1"]}
+    assert groups_of(units, "n1") == {-2: ["n1"], 0: ["n0", "n1"]}
+    assert groups_of(units, "n2") == {}
+
+
+def test_a_group_is_told_of_by_its_own_hosts() -> None:
+    one, other = report("r0-rank0", replica=0), report("gateway0", replica=-1)
+    told = {"n0": [one, other], "n9": [report("r9-rank0", replica=9)]}
+    assert of_group(told, 0, ["n0", "n1"]) == {"n0": [one]}
+
+
+def test_the_longest_first_start_of_each_host_counts() -> None:
+    short, long = {"extra_s": 60}, {"extra_s": 900}
+    told = {
+        "n0": [report("a", first_start=short), report("b", first_start=long)],
+        "n1": [report("c", first_start=None)],
+    }
+    assert first_starts(told) == {"n0": long}

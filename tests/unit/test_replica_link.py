@@ -558,18 +558,21 @@ done
 
 
 class Node:
-    def __init__(self, root: Path, listen: str, port: int, peers: list[str]) -> None:
+    def __init__(self, root: Path, listen: str, port: int, peers: list[str], *beside: str) -> None:
         self.root = root
         self.unit = f"{root.name}.service"
-        (root / self.unit).mkdir(parents=True)
-        self.set(
-            Id=self.unit,
-            ActiveState="active",
-            SubState="running",
-            Result="success",
-            InvocationID=f"{root.name}-first",
-            NRestarts=0,
-        )
+        self.units = [self.unit, *(f"{root.name}-{name}.service" for name in beside)]
+        for unit in self.units:
+            (root / unit).mkdir(parents=True)
+            self.set(
+                unit,
+                Id=unit,
+                ActiveState="active",
+                SubState="running",
+                Result="success",
+                InvocationID=f"{unit}-first",
+                NRestarts=0,
+            )
         self.systemctl = root / "systemctl"
         self.systemctl.write_text(SYSTEMCTL.format(root=root))
         self.systemctl.chmod(0o755)
@@ -577,7 +580,7 @@ class Node:
         self.config.write_text(
             json.dumps(
                 {
-                    "units": [self.unit],
+                    "units": self.units,
                     "listen": listen,
                     "port": port,
                     "peers": peers,
@@ -591,12 +594,12 @@ class Node:
         self.journal = root / "journal"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def set(self, **properties: object) -> None:
+    def set(self, unit: str = "", **properties: object) -> None:
         for name, value in properties.items():
             # As one step: an agent may be looking.
             new = self.root / "new"
             new.write_text(f"{value}\n")
-            new.replace(self.root / self.unit / name)
+            new.replace(self.root / (unit or self.unit) / name)
 
     def start(self) -> None:
         with self.journal.open("ab") as journal:
@@ -690,6 +693,28 @@ def test_agents_restart_the_replica_as_one(pair) -> None:
     time.sleep(1.5)
     assert head.journal.read_text().count("127.0.0.2 does not answer") == 1
     assert head.restarts() == 2
+
+
+def test_ranks_of_one_node_restart_as_one_without_a_peer(tmp_path, port) -> None:
+    node = Node(tmp_path / "node", "127.0.0.1", port, [], "second", "third")
+    node.start()
+    try:
+        eventually([node], lambda: node.answer().get("state") == "running")
+        node.set(node.units[1], NRestarts=1, InvocationID="after-crash")
+        again = {"generation": 1, "state": "running"}
+        eventually([node], lambda: again.items() <= node.answer().items())
+        calls = (node.root / "calls").read_text().splitlines()
+        others = f"{node.units[0]} {node.units[2]}"
+        assert [call for call in calls if not call.startswith("show")] == [
+            f"restart --no-block -- {others}"
+        ]
+
+        node.set(node.units[2], ActiveState="failed", SubState="failed", Result="exit-code")
+        eventually([node], lambda: node.answer().get("state") == "failed")
+        calls = (node.root / "calls").read_text().splitlines()
+        assert f"stop --no-block -- {node.units[0]} {node.units[1]}" in calls
+    finally:
+        assert node.end() == 0
 
 
 def test_an_agent_serves_ipv6(tmp_path, port) -> None:

@@ -6,6 +6,7 @@ import re
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import (
     command,
+    environment_line,
     parse_show,
     quote,
     unit_file,
@@ -75,6 +76,62 @@ def test_quote(argument: str, expected: str) -> None:
 @given(st.lists(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]))))
 def test_argv_survives_the_unit_file(argv: list[str]) -> None:
     assert read_command(command(argv)) == argv
+
+
+def read_environment_file(text: str) -> dict[str, str]:
+    """What systemd makes of a file of EnvironmentFile= with double quotes: lines, comments,
+    and in quotes a backslash before one of the four characters that it escapes."""
+    found = {}
+    name, value, quoted, index = "", "", False, 0
+    while index < len(text):
+        char = text[index]
+        if quoted and char == "\\":
+            index += 1
+            value += text[index] if text[index] in '"\\`$' else char + text[index]
+        elif quoted:
+            quoted = char != '"'
+            value += char if quoted else ""
+        elif char == '"':
+            quoted = True
+        elif char == "\n":
+            if not name.startswith(("#", ";")) and "=" in name:
+                found[name.strip().rstrip("=")] = value
+            name, value = "", ""
+        else:
+            name += char
+        index += 1
+    assert not quoted
+    return found
+
+
+ENVIRONMENTS = st.dictionaries(
+    st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,9}", fullmatch=True),
+    st.text(st.characters(blacklist_categories=["Cs", "Cc"]) | st.sampled_from("\t\\\"'$`#;% ")),
+)
+
+
+@given(ENVIRONMENTS)
+def test_an_environment_survives_its_file(environment: dict[str, str]) -> None:
+    lines = [environment_line(name, value) for name, value in environment.items()]
+    assert read_environment_file("\n".join(["# NAME=comment", *lines, ""])) == environment
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("A", "b\nC=d", "A: a value .* control character"),
+        ("A", "b\rC=d", "control character"),
+        ("A", "\0", "control character"),
+        ("A\nB", "", "is no name"),
+        ("", "", "is no name"),
+        ("1A", "", "is no name"),
+    ],
+)
+def test_what_an_environment_file_cannot_carry_is_refused(
+    name: str, value: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        environment_line(name, value)
 
 
 def test_nul_is_refused() -> None:

@@ -1,0 +1,275 @@
+"""The two actions over whole plays: hosts of several replicas and gateways, each a thread."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible import constants as C
+from ansible.errors import AnsibleActionFail
+from ansible_collections.muster.serving.plugins.action import replica_decision, replica_wait
+
+CONNECTION = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
+
+
+def unit(host: str, replica: int = 0, rank: int = 0, **changes: Any) -> dict[str, Any]:
+    name = f"gateway{-1 - replica}" if replica < 0 else f"r{replica}-rank{rank}"
+    return {
+        "name": name,
+        "host": host,
+        "replica": replica,
+        "start_timeout_s": 60,
+        "api_url": "http://192.0.2.1:8000/v1",
+        **changes,
+    }
+
+
+def report(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {
+        "name": one["name"],
+        "replica": one["replica"],
+        "installed": True,
+        "differences": [],
+        "active_state": "active",
+        "sub_state": "running",
+        "result": "success",
+        "exit_status": "0",
+        "restarts": 0,
+        "ready": True,
+        "ended": False,
+        "first_start": None,
+        "log": ["the last line"],
+        **changes,
+    }
+
+
+NOT_INSTALLED = {"installed": False, "active_state": "inactive", "ready": False}
+ENDED = {"ended": True, "ready": False, "sub_state": "auto-restart", "exit_status": "1"}
+LOADING = {"ready": False}
+
+
+def task(check_mode: bool = False, **args: Any) -> Any:
+    return SimpleNamespace(args=args, check_mode=check_mode, async_val=0, _uuid="task")
+
+
+def decide(
+    host: str,
+    units: list[dict[str, Any]],
+    states: dict[str, dict[str, Any]] | None = None,
+    gone: str = "",
+    check_mode: bool = False,
+    orphans: list[str] | None = None,
+) -> dict[str, Any]:
+    """What the decision of a host is, when rank_info found the units in these states."""
+    hosts = sorted({one["host"] for one in units})
+    found = {
+        name: {
+            "seen": {
+                "units": [
+                    report(one, **(states or {}).get(one["name"], {}))
+                    for one in units
+                    if one["host"] == name
+                ],
+                "orphans": (orphans or []) if name == host else [],
+            }
+        }
+        for name in hosts
+    }
+    links = [
+        {"name": f"link{replica}", "host": name, "replica": replica}
+        for replica, name in {(one["replica"], one["host"]) for one in units}
+        if replica >= 0
+    ]
+    action = replica_decision.ActionModule.__new__(replica_decision.ActionModule)
+    plan = {"units": units, "links": links}
+    action._task = task(check_mode, plan=plan, register="seen")
+    action._connection = CONNECTION
+    return action.run(
+        task_vars={
+            "inventory_hostname": host,
+            "hostvars": found,
+            "ansible_play_hosts": [name for name in hosts if name != gone],
+        }
+    )
+
+
+def names(units: list[dict[str, Any]]) -> list[str]:
+    return [one["name"] for one in units]
+
+
+PAIR = [unit("n0"), unit("n1", rank=1)]
+RANKS = [unit("n0", rank=rank) for rank in range(3)]
+
+
+def test_every_unit_of_a_host_starts_when_one_of_its_replica_must() -> None:
+    verdict = decide("n0", RANKS, {"r0-rank2": NOT_INSTALLED})
+    assert names(verdict["start_units"]) == ["r0-rank0", "r0-rank1", "r0-rank2"]
+    assert names(verdict["start_links"]) == ["link0"]
+    assert verdict["wait"]
+
+
+def test_a_gateway_beside_a_rank_starts_alone() -> None:
+    units = [*PAIR, unit("n0", -1)]
+    verdict = decide("n0", units, {"gateway0": NOT_INSTALLED})
+    assert names(verdict["start_units"]) == ["gateway0"]
+    assert verdict["start_links"] == []
+    assert verdict["hosts"] == {"-1": ["n0"], "0": ["n0", "n1"]}
+    assert not decide("n1", units, {"gateway0": NOT_INSTALLED})["start"]
+
+
+def test_ranks_start_beside_a_gateway_that_stays() -> None:
+    units = [*PAIR, unit("n0", -1)]
+    verdict = decide("n0", units, {"r0-rank1": {"active_state": "failed"}, "gateway0": {}})
+    assert names(verdict["start_units"]) == ["r0-rank0"]
+    assert set(verdict["restarts_before"]) == {"gateway0"}
+
+
+def test_a_gateway_does_not_wait_for_a_host_of_a_replica() -> None:
+    units = [*PAIR, unit("n2", -1)]
+    assert not decide("n2", units, gone="n1")["start"]
+    with pytest.raises(AnsibleActionFail, match="n1 left the play"):
+        decide("n0", units, gone="n1")
+
+
+def test_what_is_no_longer_planned_goes_and_nothing_else_starts() -> None:
+    verdict = decide("n0", PAIR, orphans=["gateway7"])
+    assert (verdict["start"], verdict["wait"], verdict["start_units"]) == (True, False, [])
+    assert verdict["orphans"] == ["gateway7"]
+
+
+def test_nothing_stops_for_an_environment_that_is_not_there() -> None:
+    row = {"name": "environment id", "current": "sha256:1", "desired": "not present"}
+    states = {"r0-rank1": {"differences": [row]}}
+    with pytest.raises(AnsibleActionFail, match=r"r0-rank1: the environment .*prepare"):
+        decide("n0", PAIR, states)
+    # Where prepare would have made it.
+    assert decide("n0", PAIR, states, check_mode=True)["start"]
+
+
+class Play:
+    """Hosts that wait at the same time; what each sees of its units is the test's."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Any, units: list[dict[str, Any]]
+    ) -> None:
+        monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(tmp_path))
+        monkeypatch.setattr(replica_wait, "LOOK_S", 0.05)
+        monkeypatch.setattr(replica_wait, "READ_S", 0.01)
+        self.said: list[str] = []
+        monkeypatch.setattr(replica_wait, "display", SimpleNamespace(display=self.said.append))
+        self.units = units
+        self.states: dict[str, list[dict[str, Any]]] = {}
+        self.asked: list[list[str]] = []
+        self.lock = threading.Lock()
+
+    def look(self, module_args: dict[str, Any], **_ignored: Any) -> dict[str, Any]:
+        """rank_info; a unit's last state stays."""
+        with self.lock:
+            self.asked.append(names(module_args["units"]))
+            reports = []
+            for one in module_args["units"]:
+                states = self.states.get(one["name"], [{}])
+                state = states.pop(0) if len(states) > 1 else states[0]
+                if "msg" in state:
+                    return state
+                reports.append(report(one, **state))
+        return {"units": reports}
+
+    def wait(self, host: str) -> dict[str, Any]:
+        own = [one for one in self.units if one["host"] == host]
+        hosts = {
+            str(mine["replica"]): sorted(
+                {one["host"] for one in self.units if one["replica"] == mine["replica"]}
+            )
+            for mine in own
+        }
+        action = replica_wait.ActionModule.__new__(replica_wait.ActionModule)
+        action._task = task(deployment="d", model="m", units=own, hosts=hosts)
+        action._connection = CONNECTION
+        action._execute_module = self.look
+        every = sorted({one["host"] for one in self.units})
+        return action.run(task_vars={"inventory_hostname": host, "ansible_play_hosts": every})
+
+    def run(self, **states: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        self.states = {name.replace("_", "-"): list(rows) for name, rows in states.items()}
+        hosts = sorted({one["host"] for one in self.units})
+        with ThreadPoolExecutor(len(hosts)) as pool:
+            return dict(zip(hosts, pool.map(self.wait, hosts), strict=True))
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., Play]:
+    return lambda *units: Play(monkeypatch, tmp_path, list(units))
+
+
+def test_a_dead_replica_fails_its_own_hosts_alone(play: Callable[..., Play]) -> None:
+    results = play(*PAIR, unit("n2", 1), unit("n3", 1, 1)).run(
+        r0_rank1=[LOADING, ENDED], r1_rank0=[LOADING] * 20 + [{}]
+    )
+    assert {host: result.get("failed", False) for host, result in results.items()} == {
+        "n0": True,
+        "n1": True,
+        "n2": False,
+        "n3": False,
+    }
+    assert "r0-rank1 on n1 ended" in results["n0"]["msg"]
+
+
+def test_a_gateway_comes_up_beside_a_rank_that_dies(play: Callable[..., Play]) -> None:
+    results = play(*PAIR, unit("n0", -1), unit("n1", -2)).run(
+        r0_rank1=[ENDED], gateway0=[LOADING] * 10 + [{}]
+    )
+    assert [results[host]["dead"] for host in ("n0", "n1")] == [[0], [0]]
+    seen = {one["name"]: one["ready"] for one in results["n0"]["units"]}
+    assert seen["gateway0"] is True
+
+
+def test_a_rank_comes_up_beside_a_gateway_that_dies(play: Callable[..., Play]) -> None:
+    results = play(*PAIR, unit("n0", -1)).run(r0_rank0=[LOADING] * 10 + [{}], gateway0=[ENDED])
+    assert results["n0"]["dead"] == [-1]
+    assert "gateway0 on n0 ended" in results["n0"]["msg"]
+    assert not results["n1"].get("failed")
+
+
+def test_a_host_out_of_sight_ends_the_wait_of_its_replica(play: Callable[..., Play]) -> None:
+    results = play(*PAIR, unit("n2", 1)).run(
+        r0_rank0=[LOADING], r0_rank1=[{"unreachable": True, "msg": "no route to host"}]
+    )
+    assert results["n1"]["dead"] == results["n0"]["dead"] == [0]
+    assert "no route to host" in results["n0"]["msg"]
+    assert not results["n2"].get("failed")
+
+
+def test_several_ranks_of_one_node_are_all_waited_for(play: Callable[..., Play]) -> None:
+    ranks = play(*RANKS)
+    results = ranks.run(r0_rank2=[LOADING, LOADING, {}])
+    assert not results["n0"].get("failed")
+    assert len(ranks.asked) == 3
+
+
+ONCE = {"cache": "/var/cache/x", "extra_s": 900, "reason": "compiles kernels"}
+
+
+def test_a_first_start_has_longer_on_all_hosts_and_says_why_once(
+    play: Callable[..., Play],
+) -> None:
+    pair = [unit("n0", start_timeout_s=0), unit("n1", rank=1, start_timeout_s=0)]
+    # The cache holds something as soon as the engine has begun to fill it.
+    first = play(*pair)
+    results = first.run(
+        r0_rank1=[{**LOADING, "first_start": ONCE}, *[LOADING] * 5, {}],
+        r0_rank0=[*[LOADING] * 5, {}],
+    )
+    assert not any(result.get("failed") for result in results.values())
+    assert first.said == [
+        "  first start on n1: compiles kernels into /var/cache/x, up to 900 s more"
+    ]
+
+
+def test_a_later_start_has_no_longer(play: Callable[..., Play]) -> None:
+    pair = [unit("n0", start_timeout_s=0), unit("n1", rank=1, start_timeout_s=0)]
+    results = play(*pair).run(r0_rank1=[LOADING])
+    assert "(allowed: 0 s) still waiting" in results["n1"]["msg"]
+    assert "r0-rank1 on n1 to serve: the last line" in results["n1"]["msg"]
