@@ -18,8 +18,12 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_parser impor
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import engine_parser_check
+from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
 from hypothesis import given
 from hypothesis import strategies as st
+
+from lab.sglang.launch_server import make_parser
+from tests.unit import plan_support
 
 PROGRAM = Path(engine_parser_program.__file__)
 WRAPPER = ["/bin/bash", "-c", '. set_env.sh; exec "$@"', "muster"]
@@ -367,3 +371,25 @@ def test_a_venv_that_is_not_whole_is_not_asked(node: Node) -> None:
     (question,) = engine_parser.questions("vllm", [venv_unit()])
     (verdict,) = engine_parser_check.answer(question, node.files, 60, keep=True)
     assert verdict == Verdict("absent", "/opt/muster/venvs/vllm is not on this node yet")
+
+
+BOOK = RecipeBook([str(plan_support.ROOT / "recipes")], plan_support.SCHEMA)
+SGLANG = [
+    (name, variant)
+    for name in BOOK.names()
+    if name.partition("/")[2].startswith("sglang")
+    for variant in BOOK.variants(name)
+]
+
+
+@pytest.mark.parametrize(("name", "variant"), SGLANG)
+def test_sglang_knows_all_flags_and_values_of_its_recipes(name: str, variant: str) -> None:
+    """Held against the lab's copy of SGLang's parser: its own does not load without its engine."""
+    nodes = BOOK.load(name, variant)["nodes"]
+    hosts = [
+        plan_support.host(number, name, variant=variant, tool_calling=True)
+        for number in range(1, nodes + 1)
+    ]
+    for one in plan_support.plan(plan_support.view(c=hosts))["units"]:
+        assert one["argv"][:3] == ["python3", "-m", "sglang.launch_server"]
+        make_parser().parse_args(one["argv"][3:])
