@@ -14,7 +14,8 @@ description:
   - Runs the argument parser of the engine that is installed, in its image or its venv, over the
     argv of each unit. No recipe knows an engine's version as well as the engine does.
   - An image is asked in one throw-away container for all its units, without network, devices,
-    mounts and secrets, so that units which run are not disturbed.
+    mounts and secrets, so that units which run are not disturbed. A venv is asked by its own
+    Python, as the user that its units run as.
   - An engine that cannot be asked, for instance since it does not load without a device, is a check
     with status V(unknown) and never a refusal.
   - A definite answer is kept below C(/var/lib/muster/parser/), and the same question is then not
