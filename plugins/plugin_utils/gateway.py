@@ -251,6 +251,9 @@ def _defaults(request_timeout_s: int, check_timeout_s: int) -> list[str]:
         'queued/connected/answered/done %Tw/%Tc/%Tr/%Ta ms, %ts, %rc retries"',
         "    option dontlognull",
         "    option log-health-checks",
+        # An engine goes on with a request until it sees that its client has gone. HAProxy has to
+        # watch for that on both sides.
+        "    option abortonclose",
         "    timeout connect 2s",
         "    timeout http-request 30s",
         "    timeout http-keep-alive 75s",
@@ -303,8 +306,6 @@ def _backend(backends: Sequence[Backend], model: str, balance: str, api_key: boo
         "    retries 3",
         "    retry-on conn-failure",
         "    option redispatch 1",
-        # An engine goes on with a request until it sees that its client has gone.
-        "    option abortonclose",
         # An engine may be silent for long; a host that has died does not answer keep-alives.
         "    option srvtcpka",
         "    srvtcpka-idle 30s",

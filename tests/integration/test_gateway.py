@@ -90,7 +90,8 @@ class Gateway:
         return time.monotonic() - start
 
     def log(self) -> str:
-        return run_podman("logs", self.container).stdout
+        done = run_podman("logs", self.container)
+        return done.stdout + done.stderr
 
 
 def backends(engines: list[Endpoint]) -> list[gateway.Backend]:
@@ -337,6 +338,39 @@ def test_tokens_pass_as_they_come(start: Start, engines: list[Endpoint], balance
     assert len([answer.read(1) for _index in range(10)]) == 10
     assert 0.3 < time.monotonic() - start_s < 2.0
     connection.close()
+
+
+def test_an_engine_is_told_when_its_client_has_gone(start: Start, engines: list[Endpoint]) -> None:
+    for engine in engines:
+        engine.broken["/v1/chat/completions"] = "hang"
+    found = start(engines)
+    connection = http.client.HTTPConnection("127.0.0.1", found.port)
+    connection.request("POST", "/v1/chat/completions", json.dumps({"model": MODEL}))
+    time.sleep(0.5)
+    connection.close()
+    deadline = time.monotonic() + 5
+    # HAProxy's word for it: the client (C) ended it while the answer's head (H) was awaited.
+    while " CH, " not in found.log():
+        assert time.monotonic() < deadline, found.log()
+        time.sleep(0.1)
+
+
+def test_a_stop_lets_requests_end(start: Start, engines: list[Endpoint]) -> None:
+    found = start(engines)
+    # HAProxy's first process hears signals only a moment after its second one serves.
+    time.sleep(1)
+    for engine in engines:
+        engine.delay = 3.0
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(found.chat, "long")
+        while not any(asked(engine) for engine in engines):
+            time.sleep(0.01)
+        stopped = pool.submit(run_podman, "stop", "--time", "30", found.container)
+        assert under_way.result() == 200
+        assert stopped.result().returncode == 0
+    assert "All workers exited" in found.log()
+    with pytest.raises(OSError, match="refused"):
+        found.ask("/muster/health")
 
 
 def test_only_the_api_is_reachable(start: Start, engines: list[Endpoint]) -> None:
