@@ -165,7 +165,11 @@ def parser() -> argparse.ArgumentParser:
     )
     command = node.add_parser("create", help="a fresh node; prints name, address and key as JSON")
     command.add_argument("name")
-    command.add_argument("--family", choices=tuple(nodes.FAMILIES), default="a2")
+    command.add_argument(
+        "--family",
+        choices=tuple(nodes.FAMILIES),
+        help="default: as inventories/lab has it, else a2",
+    )
     command.add_argument("--devices", type=int, help="default: as many as such a server has")
     command.set_defaults(run=node_create)
     command = node.add_parser("remove", help="remove a node and its volume")

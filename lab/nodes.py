@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lab import machine, network, podman
 from lab.emulators import device_tools
 from lab.model import build as model
 from lab.network import INTERFACE, NETWORK, PREFIX
-from lab.paths import LAB, digest, give_to_caller, key_file
+from lab.paths import LAB, ROOT, digest, give_to_caller, key_file
 from lab.podman import LABEL
 from lab.shell import LabError, run, say, step
 
@@ -339,8 +341,25 @@ def node_named(name: str) -> Node:
     raise LabError(f"the lab has no node {name}; `python -m lab status` lists what it has")
 
 
-def new_node(name: str, family: str, devices: int | None) -> Node:
-    """A bare extra node, with the next free address of the extra range."""
+def inventory_node(name: str) -> Node | None:
+    """A node as the lab's inventory has it, or None where it has no such host."""
+    inventory = yaml.safe_load((ROOT / "inventories" / "lab" / "hosts.yml").read_text())
+    for group in inventory["all"]["children"].values():
+        host = group["hosts"].get(name)
+        if host:
+            family = host.get("lab_family", "a2")
+            return Node(name, host["ansible_host"], device_tools.DEFAULT_DEVICES[family], family)
+    return None
+
+
+def new_node(name: str, family: str | None, devices: int | None) -> Node:
+    """A bare extra node: as the lab's inventory has it, or with the next free address."""
+    planned = inventory_node(name)
+    if planned:
+        return replace(
+            planned, family=family or planned.family, devices=devices or planned.devices
+        )
+    family = family or "a2"
     taken = {node.address for node, _info in known_nodes() if node.name != name}
     for host in range(FIRST_EXTRA, 255):
         address = f"{PREFIX}.{host}"

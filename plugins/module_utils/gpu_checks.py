@@ -7,7 +7,7 @@ An observation is one dict, of the same shape whoever made the GPUs:
 
     devices: a list of dicts
         device_id            int, the index by which engine and container engine are given the
-                             device: what nvidia-smi -i, amd-smi and docker --gpus count
+                             device: what nvidia-smi -i and docker --gpus count, or HIP
         name, bus_id, uuid   str or null
         health               "OK", or in a few words why not
         power_w, temperature_c, utilisation_percent, memory_used_mb, memory_total_mb
@@ -93,9 +93,10 @@ VENDORS = {
         listing="amd-smi process",
         link="XGMI",
         link_pattern=r"XGMI",
-        reset="see amd-smi metric -g N and dmesg (amdgpu); reset the idle GPU "
-        "(amd-smi reset -g N -G), reboot the node",
-        ecc="see amd-smi metric -g N --ecc",
+        # By bus id: amd-smi numbers GPUs in another order than the engine.
+        reset="see amd-smi metric -g BUS_ID, with the bus id that amd_info tells, and dmesg "
+        "(amdgpu); reset the idle GPU (amd-smi reset -g BUS_ID -G), reboot the node",
+        ecc="see amd-smi metric -g BUS_ID --ecc, with the bus id that amd_info tells",
     ),
 }
 

@@ -40,7 +40,7 @@ options:
     required: true
   devices:
     description:
-      - Which devices these are, as C(nvidia-smi) or C(amd-smi) counts them.
+      - Which devices these are, as C(nvidia-smi) or C(HIP_VISIBLE_DEVICES) counts them.
       - Without it, the first O(device_count).
     type: list
     elements: int

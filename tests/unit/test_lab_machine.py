@@ -202,3 +202,10 @@ def test_tokens_are_counted_by_rank():
         'vllm:prompt_tokens_total{engine="1",model_name="m"} 7.0\n'
     )
     assert tour.tokens_by_rank(metrics) == {0: 46, 1: 512}
+
+
+def test_a_node_of_the_inventory_is_made_as_it_says():
+    assert nodes.new_node("mi300x-node0", None, None) == nodes.Node(
+        "mi300x-node0", "198.19.67.50", 8, "amd"
+    )
+    assert nodes.new_node("a3-node1", None, 4).devices == 4

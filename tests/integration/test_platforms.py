@@ -1,0 +1,208 @@
+"""Every platform and shape on the lab: site.yml, then real requests, one cluster after another."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Outcome, lab, on_node
+
+Play = Callable[..., Outcome]
+
+FLOATING = "198.19.67.29"
+PAIR = ("a3-node0", "a3-node1")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _room() -> None:
+    """The engines of these tests need the memory that the pair's engines hold."""
+    lab("up")
+    for node in ("a2-node0", "a2-node1"):
+        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+
+
+@pytest.fixture
+def node() -> Iterator[Callable[[str], None]]:
+    """Make nodes that the inventory of the lab knows; they go with the test."""
+    made: list[str] = []
+
+    def create(name: str) -> None:
+        lab("node", "create", name)
+        made.append(name)
+
+    yield create
+    for name in made:
+        lab("node", "remove", name)
+
+
+@pytest.fixture(scope="module")
+def a3_nodes() -> Iterator[None]:
+    for name in PAIR:
+        lab("node", "create", name)
+    yield
+    for name in PAIR:
+        lab("node", "remove", name)
+
+
+def post(url: str, payload: dict[str, Any], timeout: float = 60) -> Any:
+    request = urllib.request.Request(
+        url, json.dumps(payload).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return json.load(answer)
+
+
+def complete(base: str, model: str) -> int:
+    """Ask for a few tokens; how many came."""
+    reply = post(f"{base}/completions", {"model": model, "prompt": "Hello", "max_tokens": 4})
+    return int(reply["usage"]["completion_tokens"])
+
+
+def statuses(tmp_path: Path, stage: str) -> dict[tuple[str, str], str]:
+    """Status of each check of a report, by node and check."""
+    report = json.loads((tmp_path / "output" / f"{stage}.json").read_text())
+    assert report["passed"], report["checks"]
+    return {(one["host"], one["id"]): one["status"] for one in report["checks"]}
+
+
+def served(play: Play, tmp_path: Path, cluster: str, *options: str, **extra: Any) -> Outcome:
+    """Run site.yml on a cluster; it has to serve, and a second run has nothing to do."""
+    outcome = play("site.yml", *options, limit=cluster, **extra)
+    assert outcome.rc == 0
+    verified = statuses(tmp_path, "verify")
+    asked = {check for _node, check in verified}
+    assert {"endpoint-chat", "endpoint-streaming", "endpoint-completions"} <= asked
+    assert "failed" not in verified.values()
+    again = play("site.yml", *options, limit=cluster, **extra)
+    assert again.rc == 0
+    assert again.changed() == {}
+    return outcome
+
+
+def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_nodes: None) -> None:
+    served(play, tmp_path, "a3-replicas")
+    checks = statuses(tmp_path, "preflight")
+    assert {checks[node, "npu-count"] for node in PAIR} == {"ok"}
+    base = f"http://{FLOATING}:8080/v1"
+    assert complete(base, "MiniMax-M2.5") == 4
+
+    on_node("a3-node1", "systemctl", "stop", "muster-a3-replicas-r1-rank0.service")
+    answers = [complete(base, "MiniMax-M2.5") for _ in range(8)]
+    assert answers == [4] * 8
+
+
+def test_a_dead_replica_does_not_keep_the_other_from_changing(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    """The second node cannot be reached; the first takes a new flag all the same."""
+    on_node("a3-node1", "systemctl", "stop", "ssh")
+    try:
+        more = {"lab_a3_args": {"data-parallel-size": 1, "quantization": None, "max-num-seqs": 7}}
+        outcome = play("site.yml", limit="a3-replicas", **more)
+    finally:
+        on_node("a3-node1", "systemctl", "start", "ssh")
+    assert outcome.rc != 0
+    ran = on_node("a3-node0", "docker", "inspect", "-f", "{{.Args}}", "muster-a3-replicas-r0-rank0")
+    assert "--max-num-seqs 7" in ran
+    assert complete("http://198.19.67.20:8000/v1", "MiniMax-M2.5") == 4
+
+
+def test_ranks_with_an_api_each_stand_behind_a_gateway(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    """External data parallelism over two nodes, then a rank that dies and takes the other along."""
+    external = {
+        "muster_data_parallel": "external",
+        "muster_replica_nodes": 2,
+        "lab_a3_args": {"data-parallel-size": 2, "quantization": None},
+        "muster_gateway_balance": "prefix-affine",
+    }
+    served(play, tmp_path, "a3-replicas", **external)
+    report = json.loads((tmp_path / "output" / "verify.json").read_text())
+    engines = [one for one in report["checks"] if one["id"] == "endpoint-engines"]
+    assert [one["subject"].split(" (")[0] for one in engines] == [
+        "engine 0 on a3-node0",
+        "engine 1 on a3-node1",
+    ]
+    before = invocation("a3-node0", "muster-a3-replicas-r0-rank0")
+    on_node("a3-node1", "docker", "kill", "muster-a3-replicas-r0-rank1")
+    eventually(lambda: invocation("a3-node0", "muster-a3-replicas-r0-rank0") != before, 60)
+    eventually(lambda: complete(f"http://{FLOATING}:8080/v1", "MiniMax-M2.5") == 4, 180)
+
+
+def invocation(node: str, unit: str) -> str:
+    """The id of a unit's present run."""
+    return on_node(node, "systemctl", "show", "--property=InvocationID", "--value", unit).strip()
+
+
+def eventually(holds: Callable[[], bool], seconds: float) -> None:
+    """Wait until something holds; an endpoint that does not answer does not hold."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(1)
+
+
+def test_two_deployments_share_an_nvidia_machine(
+    play: Play, tmp_path: Path, node: Callable[[str], None]
+) -> None:
+    """vLLM with data parallelism on half of the GPUs, SGLang's emulator on the other half."""
+    node("h100-node0")
+    served(play, tmp_path, "h100-vllm", lab_more_args={"data-parallel-size": 2})
+    checks = statuses(tmp_path, "preflight")
+    assert checks["h100-node0", "gpu-toolkit"] == "ok"
+    assert checks["h100-node0", "gpu-count"] == "ok"
+    assert checks["h100-node0", "gpu-topology"] == "ok"
+    asked = json.loads((tmp_path / "output" / "verify.json").read_text())["results"]["h100-node0"]
+    assert set(asked["produced"]) == {"engine 0 on h100-node0", "engine 1 on h100-node0"}
+
+    served(play, tmp_path, "h100-sglang")
+    for port, model in ((8000, "MiniMaxAI/MiniMax-M2.7"), (8001, "MiniMaxAI/MiniMax-M2.1")):
+        assert complete(f"http://198.19.67.30:{port}/v1", model) == 4
+
+
+def test_hgx_b200(play: Play, tmp_path: Path, node: Callable[[str], None]) -> None:
+    node("b200-node0")
+    served(play, tmp_path, "b200-vllm")
+    assert statuses(tmp_path, "preflight")["b200-node0", "gpu-fabric-manager"] == "ok"
+
+
+def test_amd_with_vllm_and_with_sglang_changed_as_its_recipe_says(
+    play: Play, tmp_path: Path, node: Callable[[str], None]
+) -> None:
+    node("mi300x-node0")
+    served(play, tmp_path, "mi300x-vllm")
+    checks = statuses(tmp_path, "preflight")
+    assert checks["mi300x-node0", "gpu-device-nodes"] == "ok"
+    assert checks["mi300x-node0", "gpu-partition"] == "ok"
+
+    served(play, tmp_path, "mi300x-sglang")
+    image = on_node(
+        "mi300x-node0",
+        "docker",
+        "inspect",
+        "-f",
+        "{{.Config.Image}}",
+        "muster-mi300x-sglang-r0-rank0",
+    )
+    assert image.startswith("muster/sglang-emulator:0.5.7-rocm-")
+    # The image as it came refuses to start: that it serves is the changes' doing.
+    with pytest.raises(AssertionError, match="ImportError"):
+        on_node(
+            "mi300x-node0",
+            *("docker", "run", "--rm", "--network=none", "--entrypoint=python3"),
+            "registry:5000/muster-lab/sglang-emulator:0.5.7-rocm",
+            *("-m", "sglang.launch_server", "--model-path", "/nowhere"),
+        )
