@@ -142,7 +142,7 @@ def test_inventory_lays_flags_and_environment_over_the_recipe() -> None:
                 "max_num_seqs": 8,
                 "enable-expert-parallel": None,
                 "async-scheduling": False,
-                "additional-config": {"extra": [1]},
+                "additional-config": {"pa_shape_list": [1]},
                 "api-server-count": 2,
             },
             engine_env={"HCCL_BUFFSIZE": "256", "LD_PRELOAD": None},
@@ -151,7 +151,7 @@ def test_inventory_lays_flags_and_environment_over_the_recipe() -> None:
     assert flags(unit)["max-num-seqs"] == "8"
     assert "enable-expert-parallel" not in flags(unit)
     assert "no-async-scheduling" in flags(unit)
-    assert flags(unit)["additional-config"] == '{"enable_cpu_binding":true,"extra":[1]}'
+    assert flags(unit)["additional-config"] == '{"enable_cpu_binding":true,"pa_shape_list":[1]}'
     assert unit["env"]["HCCL_BUFFSIZE"] == "256"
     assert "LD_PRELOAD" not in unit["env"]
 
@@ -419,7 +419,7 @@ def test_a_version_renders_what_it_takes() -> None:
     assert made["engine"]["version"] == "0.32.0"
     assert any("accepted by muster_engine_version_unproven" in w for w in made["warnings"])
     key = {"compilation-config": {"pass_config": {"fuse_minimax_qk_norm": True}}}
-    (message,) = problems(pair(**own, engine_args=key))
+    message = problems(pair(**own, engine_args=key))[0]
     assert "fuse_minimax_qk_norm does not go with engine version 0.32.0" in message
 
 
@@ -430,7 +430,7 @@ def test_a_name_that_nobody_knows_passes_when_the_inventory_says_so() -> None:
 
 
 def test_planning_reads_and_never_writes() -> None:
-    inventory = pair(engine_args={"additional-config": {"x": 1}})
+    inventory = pair(engine_args={"additional-config": {"refresh": True}})
     before = deepcopy(inventory)
     assert plan(inventory) == plan(inventory)
     assert inventory == before
