@@ -1,4 +1,4 @@
-"""A stand-in for an engine: lists a model and says what it was given. A stubborn one does not end."""
+"""A stand-in for an engine: lists a model and says what it was given; a stubborn one stays."""
 
 import json
 import os

@@ -143,7 +143,7 @@ def bootstrap_argv(request: Request) -> list[str]:
 def is_usable(version: str) -> bool:
     """Is this answer of C(uv --version) of a release that knows what is asked of it?"""
     match = re.match(r"uv ([0-9]{1,9})\.([0-9]{1,9})", version, re.ASCII)
-    return bool(match) and (int(match[1]), int(match[2])) >= UV_OLDEST
+    return match is not None and (int(match[1]), int(match[2])) >= UV_OLDEST
 
 
 def parse_freeze(text: str) -> list[str]:

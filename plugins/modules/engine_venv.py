@@ -253,7 +253,10 @@ def main() -> None:
     params = module.params
     path, timeout = params["path"], params["timeout"]
     request = Request(
-        *(params[key] for key in ("python", "requirements", "index_urls", "torch_backend")),
+        python=params["python"],
+        requirements=params["requirements"],
+        index_urls=params["index_urls"],
+        torch_backend=params["torch_backend"],
         find_links=params["find_links"],
     )
     # The engine's user reads and runs all of it, whatever root's own habit is; it may not enter

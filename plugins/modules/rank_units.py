@@ -261,7 +261,9 @@ def _titled(name: str, effective: dict[str, str] | None) -> str:
 
 
 def _files_text(files: Mapping[str, str | None]) -> str:
-    return "".join(f"[{path}]\n{text}" for path, text in sorted(files.items()) if text is not None)
+    return "".join(
+        f"[{path}]\n{text.rstrip()}\n" for path, text in sorted(files.items()) if text is not None
+    )
 
 
 def main() -> None:

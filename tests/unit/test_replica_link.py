@@ -674,6 +674,7 @@ def test_agents_restart_the_replica_as_one(pair) -> None:
     )
 
     # The head's agent is replaced while nothing happens, as an upgrade does.
+    eventually(pair, lambda: {n.answer().get("state") for n in pair} == {"running"})
     assert head.end() == 0
     head.start()
     eventually(pair, lambda: head.answer().get("state") == "running")
