@@ -1,4 +1,4 @@
-"""Recipes: what is merged, what is refused, and that those of the collection are whole."""
+"""Recipes: what is merged, and what is refused."""
 
 import re
 from pathlib import Path
@@ -7,27 +7,14 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import (
-    known,
-    planner,
-    rendering,
-    versions,
-)
-from ansible_collections.muster.serving.plugins.plugin_utils.dialect import dialect_of
+from ansible_collections.muster.serving.plugins.plugin_utils import planner
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from tests.unit.plan_support import PAIR, SCHEMA, load, pair
-
-SHIPPED = RecipeBook([str(ROOT / "recipes")], SCHEMA)
-CASES = [
-    (name, variant)
-    for name in SHIPPED.names()
-    for variant in yaml.safe_load((ROOT / "recipes" / f"{name}.yml").read_text())["variants"]
-]
+from tests.unit.plan_support import PAIR, SCHEMA, flags, host, load, pair, plan, view
 
 
 @pytest.fixture
@@ -51,29 +38,6 @@ def refused(own: Any, text: str) -> str:
 
 def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-
-
-@pytest.mark.parametrize(("name", "variant"), CASES)
-def test_shipped_recipes_are_whole(name: str, variant: str) -> None:
-    recipe = SHIPPED.load(name, variant)
-    engine = recipe["engine"]
-    assert versions.matches(engine["version"], engine["holds_for"])
-    types, computed = known.flag_types(engine["flags"]), dialect_of(recipe).computed
-    assert rendering.check_flags(recipe["args"], types, computed, name) == []
-    assert known.unknown_flags(recipe["args"], engine["flags"], "", engine["version"], ()) == []
-    for rule in engine["rules"]:
-        versions.matches("1.0", rule["versions"])
-    for answer in recipe["verify"]["known_answers"]:
-        re.compile(answer["expect"])
-
-
-@pytest.mark.parametrize(("name", "variant"), CASES)
-def test_shipped_recipes_hold_nothing_that_the_plan_computes(name: str, variant: str) -> None:
-    recipe = SHIPPED.load(name, variant)
-    computed = {env for names in recipe["platform"]["env"].values() for env in names}
-    assert not computed & set(recipe["env"])
-    addresses = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
-    assert not addresses.search(yaml.safe_dump({k: recipe[k] for k in ("args", "env", "mounts")}))
 
 
 def test_the_first_variant_is_the_default() -> None:
@@ -161,3 +125,35 @@ def test_any_recipe_gives_a_plan_or_an_error(own: Any, noise: dict[str, Any]) ->
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_as_a_recipe_gives_an_error(own: Any, text: str) -> None:
     assert refused(own, text)
+
+
+PAGE = (ROOT / "docs" / "add-a-recipe.md").read_text()
+EXAMPLES = re.findall(r"```yaml\n# my-recipes/(\S+)\.yml\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> str:
+    """The folder of own recipes that the docs make."""
+    for name, text in EXAMPLES:
+        path = tmp_path / f"{name}.yml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name, _text in EXAMPLES])
+def test_the_recipes_of_the_docs_can_be_planned(examples: str, name: str) -> None:
+    for variant in RecipeBook([examples, str(ROOT / "recipes")], SCHEMA).variants(name):
+        made = plan(view(c=[host(1, name, recipes_path=[examples], variant=variant)]))
+        assert (made["recipe"], made["variant"]) == (name, variant)
+
+
+def test_the_variation_of_the_docs_is_what_they_say(examples: str) -> None:
+    mine = {"recipes_path": [examples], "variant": "crowd"}
+    (unit,) = plan(view(c=[host(1, "minimax-m2.7/vllm-h200", **mine)]))["units"]
+    assert unit["devices"] == [0, 1, 2, 3]
+    assert flags(unit)["max-num-seqs"] == "256"
+    assert "reasoning-parser" not in flags(unit)
+    crowded = {"max-num-seqs": 512, "max-model-len": 65536}
+    made = plan(view(c=[host(1, "minimax-m2.7/vllm-h200", **mine, engine_args=crowded)]))
+    assert any("do not fit the cache together" in warning for warning in made["warnings"])
