@@ -1,6 +1,9 @@
 """The tables of what engine versions know can be read, and say what is known otherwise."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -157,3 +160,62 @@ def test_keys_of_vllm_ascend_come_and_go(value: dict[str, Any], version: str, ac
 )
 def test_variables_come_and_go(names: dict[str, str], name: str, version: str, read: bool) -> None:
     assert reads(names, name, version) is read
+
+
+CONFIG = """
+from typing import Literal
+Backend = Literal["fast", "safe"]
+@config
+class ModelConfig:
+    dtype: str = "auto"
+    backend: Backend | None = None
+    overrides: dict[str, int] | None = None
+"""
+ARGS = """
+from vllm.config import ModelConfig
+class EngineArgs:
+    def add_cli_args(parser):
+        model_kwargs = get_kwargs(ModelConfig)
+        parser.add_argument("--dtype", **model_kwargs["dtype"])
+        parser.add_argument("--backend", **{**model_kwargs["backend"], "default": None})
+        parser.add_argument("--overrides", **model_kwargs["overrides"])
+        parser.add_argument("--model", type=str)
+"""
+FRONT = """
+class FrontendArgs:
+    port: int = 8000
+    allowed: list[str] = []
+"""
+
+
+def write_tree(tree: Path, args: str) -> str:
+    for path, text in {
+        "config.py": CONFIG,
+        "engine/arg_utils.py": args,
+        "entrypoints/openai/cli_args.py": FRONT,
+        "envs.py": 'environment_variables = {\n    "VLLM_A": lambda: os.getenv("VLLM_A"),\n}\n',
+    }.items():
+        (tree / "vllm" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "vllm" / path).write_text(text)
+    return str(tree)
+
+
+def run(*args: str) -> Any:
+    script = str(ROOT / "scripts/engine-data")
+    done = subprocess.run([sys.executable, script, *args], capture_output=True, check=True)
+    return yaml.safe_load(done.stdout)
+
+
+def test_the_reader_finds_types_and_bounds_without_running_code(tmp_path: Path) -> None:
+    old = write_tree(tmp_path / "vllm-1.0.0", ARGS)
+    more = ARGS + '        parser.add_argument("--eager", action="store_true")\n'
+    new = write_tree(tmp_path / "vllm-1.1.0", more.replace('"--dtype"', '"--d-type"'))
+    assert run("flags", "vllm", new, old) == {
+        "allowed": "list",
+        "backend": "str",
+        "d-type": {"type": "str", "versions": ">=1.1"},
+        "dtype": {"type": "str", "versions": "<1.1"},
+        "eager": {"type": "bool", "versions": ">=1.1"},
+        "overrides": "map",
+    }
+    assert run("env", "vllm", old, new) == {"VLLM_A": "*"}
