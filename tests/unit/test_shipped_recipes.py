@@ -11,7 +11,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.dialect import dial
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
 
 from tests.conftest import ROOT
-from tests.unit.plan_support import SCHEMA, flags, host, plan, problems, view
+from tests.unit.plan_support import SCHEMA, flags, host, load, plan, problems, view
 
 SHIPPED = RecipeBook([str(ROOT / "recipes")], SCHEMA)
 CASES = [(name, variant) for name in SHIPPED.names() for variant in SHIPPED.variants(name)]
@@ -37,7 +37,7 @@ PROMISED = {
 
 def served(name: str, variant: str, **variables: Any) -> Any:
     """An inventory of one replica."""
-    nodes = SHIPPED.load(name, variant)["nodes"]
+    nodes = load(name, variant)["nodes"]
     return view(c=[host(i + 1, name, variant=variant, **variables) for i in range(nodes)])
 
 
@@ -54,7 +54,7 @@ def test_the_promised_recipes_are_there(name: str, variants: list[str]) -> None:
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_they_are_whole(name: str, variant: str) -> None:
-    recipe = SHIPPED.load(name, variant)
+    recipe = load(name, variant)
     engine = recipe["engine"]
     assert versions.matches(engine["version"], engine["holds_for"])
     types, computed = known.flag_types(engine["flags"]), dialect_of(recipe).computed
@@ -70,7 +70,7 @@ def test_they_are_whole(name: str, variant: str) -> None:
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_they_hold_nothing_that_the_plan_computes(name: str, variant: str) -> None:
-    recipe = SHIPPED.load(name, variant)
+    recipe = load(name, variant)
     computed = {env for names in recipe["platform"]["env"].values() for env in names}
     assert not computed & set(recipe["env"])
     addresses = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
@@ -79,7 +79,7 @@ def test_they_hold_nothing_that_the_plan_computes(name: str, variant: str) -> No
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
 def test_they_fit_their_platform_and_heed_their_own_advice(name: str, variant: str) -> None:
-    recipe = SHIPPED.load(name, variant)
+    recipe = load(name, variant)
     made = plan(served(name, variant, draft_model_path="/models/draft"))
     assert made["warnings"] == recipe.get("warnings", [])
     assert made["engine"]["changes"] == []
@@ -258,5 +258,5 @@ FIGURES = [
 def test_published_figures_stand_beside_what_they_are_of(
     recipe: tuple[str, str], scenario: str, results: dict[str, float]
 ) -> None:
-    figures = {f["scenario"]: f["results"] for f in SHIPPED.load(*recipe)["figures"]}
+    figures = {f["scenario"]: f["results"] for f in load(*recipe)["figures"]}
     assert {metric: figures[scenario].get(metric) for metric in results} == results
