@@ -112,6 +112,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     errors += found
     venv, found = _venv(recipe, deployment, version, install)
     errors += found
+    if venv and not any("==" in text for text in venv["requirements"]):
+        warnings.append(
+            f"the channel {venv['channel']} pins no version, and the command line is rendered for "
+            f"{spec['name']} {version}: set muster_engine_version to the one that it brings"
+        )
     model, model_path, found = _model(recipe, deployment)
     errors += found
 
@@ -245,13 +250,13 @@ def _venv(
             f"{deployment.cluster}: muster_wheel_channel: {recipe['name']} has no {chosen!r}: "
             f"{close}"
         ]
-    channel = spec["channels"][chosen]
+    channel = {
+        key: [text.replace("{version}", version) for text in texts]
+        for key, texts in spec["channels"][chosen].items()
+    }
     request = {
         "python": spec["python"],
-        "requirements": said.get(
-            "muster_wheel_requirements",
-            [text.replace("{version}", version) for text in channel["requirements"]],
-        ),
+        "requirements": said.get("muster_wheel_requirements", channel["requirements"]),
         "index_urls": said.get("muster_wheel_index_urls", channel.get("index_urls", [])),
         "torch_backend": spec.get("torch_backend"),
         "find_links": said.get("muster_wheel_dir"),

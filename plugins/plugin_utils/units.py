@@ -26,6 +26,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.placement import (
 
 Unit = dict[str, Any]
 
+# What {cache} stands for in a recipe's environment: a folder that a unit keeps between its starts.
+_CACHE = {"container": "/root/.cache", "venv": "/var/cache/muster/{unit}/.cache"}
+
 
 def engine_unit(
     recipe: Recipe,
@@ -55,6 +58,8 @@ def engine_unit(
     if serves and "muster_api_key_file" in said:
         secrets[recipe["engine"]["api_key_env"]] = said["muster_api_key_file"]
     mounts = _mounts(recipe, deployment, engine, name)
+    cache = _CACHE[engine.install].replace("{unit}", name)
+    env = _env(recipe, engine, shape, slot, in_container, container["privileged"])
     return {
         "name": name,
         "host": node.host,
@@ -67,14 +72,14 @@ def engine_unit(
         "devices": slot.devices,
         "device_nodes": [] if by_toolkit else _device_nodes(platform, slot.devices),
         "mounts": mounts if in_container else [],
-        "env": _env(recipe, engine, shape, slot, in_container, container["privileged"]),
+        "env": {key: value.replace("{cache}", cache) for key, value in env.items()},
         "argv": _argv(recipe, deployment, engine, shape, head, slot),
         "ports": slot.ports,
         "image": engine.unit_image,
         "install": engine.install,
         "container": container,
         "files": {},
-        "first_start": _first_start(recipe, mounts),
+        "first_start": _first_start(recipe, cache, mounts if in_container else []),
         "start_timeout_s": recipe["start_timeout_s"],
         "restart": recipe["restart"],
         "secret_files": secrets,
@@ -213,13 +218,15 @@ def _mounts(recipe: Recipe, deployment: Deployment, engine: Engine, unit: str) -
     return unique([*mounts, *said.get("muster_extra_mounts", [])])
 
 
-def _first_start(recipe: Recipe, mounts: Sequence[str]) -> dict[str, Any] | None:
-    """Return what the first start does once, with its cache as the node has it."""
+def _first_start(recipe: Recipe, cache: str, mounts: Sequence[str]) -> dict[str, Any] | None:
+    """Return what the first start does once, with the folder that keeps it as the node has it."""
     once = recipe["engine"].get("first_start")
     if not once:
         return None
+    path = once["cache"].replace("{cache}", cache)
     for mount in mounts:
         source, target = mount.split(":")[:2]
-        if f"{once['cache']}/".startswith(f"{target.rstrip('/')}/"):
-            return {**once, "cache": source + once["cache"][len(target.rstrip("/")) :]}
-    return None
+        if path.startswith(f"{target}/"):
+            path = source + path[len(target) :]
+            break
+    return {**once, "cache": path}
