@@ -54,13 +54,16 @@ VLLM = Dialect(
     head_only=("api-server-count",),
     computed={
         "api-key": _KEY,
+        "config": "set muster_engine_args",
         "data-parallel-address": "set muster_address of the head",
         "data-parallel-external-lb": "set muster_data_parallel: external",
         "data-parallel-hybrid-lb": "set muster_data_parallel to internal or external",
+        "data-parallel-multi-port-external-lb": "set muster_data_parallel: external",
         "data-parallel-rank": _NUMBERED,
         "data-parallel-rpc-port": "set muster_dp_rpc_port",
         "data-parallel-size-local": "the plan deals the ranks to the nodes",
         "data-parallel-start-rank": _NUMBERED,
+        "grpc": "the plan makes endpoints of HTTP",
         "headless": "the plan makes the followers headless",
         "hf-token": "a secret does not belong into a command line",
         "host": _ADDRESS,
@@ -73,7 +76,8 @@ VLLM = Dialect(
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
     },
-    spellings={},
+    # The name that vLLM has for it from 0.31 on, beside the old one.
+    spellings={"device-memory-utilization": "gpu-memory-utilization"},
     hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
 )
 
@@ -88,7 +92,9 @@ SGLANG = Dialect(
     negates=False,
     head_only=(),
     computed={
+        "admin-api-key": "a secret does not belong into a command line",
         "api-key": _KEY,
+        "config": "set muster_engine_args",
         "dist-init-addr": _PLACED,
         "host": _ADDRESS,
         "model-path": "set muster_model_path",

@@ -139,14 +139,17 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         "args": {name: args[name] for name in args if name not in dialect.sizes.values()},
         "env": env,
     }
-    about = (spec["name"], version, said.get("muster_engine_unchecked", []))
+    refused = rendering.refusals(
+        {**merged, "args": {**merged["args"], **_size_flags(dialect, sizes)}},
+        rules,
+        version,
+        sizes["data"],
+    )
+    # What a rule has named needs no second message.
+    passed = {path.partition(".")[2] for path in refused}
+    about = (spec["name"], version, passed.union(said.get("muster_engine_unchecked", [])))
     wrong = [
-        *rendering.refusals(
-            {**merged, "args": {**merged["args"], **_size_flags(dialect, sizes)}},
-            rules,
-            version,
-            sizes["data"],
-        ),
+        *refused.values(),
         *known.unknown_flags(merged["args"], spec["flags"], *about),
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
@@ -343,8 +346,9 @@ def _layers(
     if "muster_reasoning_parser" in said:
         args["reasoning-parser"] = said["muster_reasoning_parser"] or None
     if "muster_profiler_dir" in said:
-        profiler = switches.get("profiler", {}).get("args", {})
-        args = overlay(args, _filled(profiler, said["muster_profiler_dir"]))
+        profiler = _filled(switches.get("profiler", {}), said["muster_profiler_dir"])
+        args = overlay(args, profiler.get("args", {}))
+        env = overlay(env, profiler.get("env", {}))
     env.update(dialect.hub_env.get(said.get("muster_model_source", "local"), {}))
     if "speculative" not in recipe:
         return {"args": args, "env": env}, features, None, []

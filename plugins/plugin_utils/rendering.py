@@ -105,14 +105,14 @@ def apply_rules(
 
 def refusals(
     config: Mapping[str, Any], rules: Sequence[Mapping[str, Any]], version: str, ranks: int
-) -> list[str]:
-    """Return an error for each thing in a final configuration that the version does not take."""
-    errors = []
+) -> dict[str, str]:
+    """Return, by its path, an error for each thing that the version does not take."""
+    errors = {}
     for rule in _holding(rules, version, ranks):
         path = rule.get("refuse") or rule.get("drop") or rule["rename"]
         if _get(config, path) is not None:
             successor = f"; set {_spell(rule['to'])}" if "to" in rule else ""
-            errors.append(
+            errors[path] = (
                 f"{_spell(path)} does not go with engine version {version}: "
                 f"{rule['reason']}{successor}"
             )

@@ -271,7 +271,7 @@ def documented(address: str) -> Any:
 
 REFUSED = {
     "unknown recipe": (
-        pair(recipe="minimax-m2.5/vllm-ascend-a5"),
+        pair(recipe="minimax-m2.5/vllm-ascend-a22"),
         "did you mean minimax-m2.5/vllm-ascend-a2?",
     ),
     "unknown variant": (pair(variant="tp8-dp3"), "did you mean tp8-dp2?"),
