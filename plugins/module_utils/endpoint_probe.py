@@ -66,6 +66,7 @@ class Prober:
         model: str,
         engine_hosts: Mapping[str, str] | None = None,
         engine_clients: Mapping[str, Client] | None = None,
+        subject: str | None = None,
     ) -> None:
         self.checks: list[Check] = []
         self.skipped: dict[str, str] = {}
@@ -75,6 +76,7 @@ class Prober:
         self.requests = 0
         self._client = client
         self._model = model
+        self._subject = subject or model
         self._engine_hosts = engine_hosts or {}
         self._engine_clients = engine_clients or {}
         self._most_tokens = _THOUGHT_TOKENS
@@ -140,7 +142,7 @@ class Prober:
                 f"endpoint-{name}",
                 "ready",
                 status,
-                subject or self._model,
+                subject or self._subject,
                 observed,
                 expected,
                 remedy,

@@ -35,6 +35,9 @@ options:
     description: The model's name in the API.
     type: str
     required: true
+  subject:
+    description: What the checks name. Without it the model.
+    type: str
   api_key_file:
     description: A file on the node that holds the API key.
     type: path
@@ -174,7 +177,7 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe impo
 def ask(
     client: Client, engines: dict[str, Client], params: dict[str, Any], spend: bool
 ) -> dict[str, Any]:
-    prober = Prober(client, params["model"], params["engine_hosts"], engines)
+    prober = Prober(client, params["model"], params["engine_hosts"], engines, params["subject"])
     prober.run(
         features=params["features"],
         engines=params["engines"],
@@ -221,6 +224,7 @@ def main() -> None:
         argument_spec={
             "url": {"type": "str", "required": True},
             "model": {"type": "str", "required": True},
+            "subject": {"type": "str"},
             "api_key_file": {"type": "path", "no_log": False},
             "features": {
                 "type": "list",

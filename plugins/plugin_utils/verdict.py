@@ -200,11 +200,11 @@ def collect_facts(
 def pick(
     results: Mapping[str, Mapping[str, Mapping[str, Any] | None]], keys: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """By host, those of its results' values that have one of the keys and are not empty."""
-    picked = {
-        host: {key: one[key] for key in keys for one in mine.values() if one and one.get(key)}
-        for host, mine in results.items()
-    }
+    """By host, the first value that its results have under each key, empty ones left out."""
+    picked = {}
+    for host, mine in results.items():
+        last_to_first = [one for one in mine.values() if one][::-1]
+        picked[host] = {key: one[key] for key in keys for one in last_to_first if one.get(key)}
     return {host: values for host, values in picked.items() if values}
 
 

@@ -90,6 +90,8 @@ def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_no
     served(play, tmp_path, "a3-replicas")
     checks = statuses(tmp_path, "preflight")
     assert {checks[node, "npu-count"] for node in PAIR} == {"ok"}
+    verified = statuses(tmp_path, "verify")
+    assert {verified[node, "endpoint-responses"] for node in PAIR} == {"ok"}
     base = f"http://{FLOATING}:8080/v1"
     assert complete(base, "MiniMax-M2.5") == 4
 
@@ -102,7 +104,8 @@ def test_a_dead_replica_does_not_keep_the_other_from_changing(
     play: Play, tmp_path: Path, a3_nodes: None
 ) -> None:
     """The second node cannot be reached; the first takes a new flag all the same."""
-    on_node("a3-node1", "systemctl", "stop", "ssh")
+    # Sessions that Ansible keeps open would outlive their daemon.
+    on_node("a3-node1", "sh", "-c", "systemctl stop ssh.socket ssh; pkill sshd || true")
     try:
         more = {"lab_a3_args": {"data-parallel-size": 1, "quantization": None, "max-num-seqs": 7}}
         outcome = play("site.yml", limit="a3-replicas", **more)
@@ -155,10 +158,9 @@ def eventually(holds: Callable[[], bool], seconds: float) -> None:
         time.sleep(1)
 
 
-def test_two_deployments_share_an_nvidia_machine(
+def test_nvidia_with_data_parallelism(
     play: Play, tmp_path: Path, node: Callable[[str], None]
 ) -> None:
-    """vLLM with data parallelism on half of the GPUs, SGLang's emulator on the other half."""
     node("h100-node0")
     served(play, tmp_path, "h100-vllm", lab_more_args={"data-parallel-size": 2})
     checks = statuses(tmp_path, "preflight")
@@ -168,9 +170,15 @@ def test_two_deployments_share_an_nvidia_machine(
     asked = json.loads((tmp_path / "output" / "verify.json").read_text())["results"]["h100-node0"]
     assert set(asked["produced"]) == {"engine 0 on h100-node0", "engine 1 on h100-node0"}
 
+
+def test_nvidia_with_sglang(play: Play, tmp_path: Path, node: Callable[[str], None]) -> None:
+    node("h100-node1")
     served(play, tmp_path, "h100-sglang")
-    for port, model in ((8000, "MiniMaxAI/MiniMax-M2.7"), (8001, "MiniMaxAI/MiniMax-M2.1")):
-        assert complete(f"http://198.19.67.30:{port}/v1", model) == 4
+    argv = on_node(
+        "h100-node1", "docker", "inspect", "-f", "{{.Args}}", "muster-h100-sglang-r0-rank0"
+    )
+    assert "--tp-size 8" in argv
+    assert "--ep-size 8" in argv
 
 
 def test_hgx_b200(play: Play, tmp_path: Path, node: Callable[[str], None]) -> None:
@@ -189,6 +197,9 @@ def test_amd_with_vllm_and_with_sglang_changed_as_its_recipe_says(
     assert checks["mi300x-node0", "gpu-partition"] == "ok"
 
     served(play, tmp_path, "mi300x-sglang")
+    # Both serve, each on its half of the GPUs.
+    for port, model in ((8000, "MiniMaxAI/MiniMax-M2.5"), (8001, "MiniMaxAI/MiniMax-M2.1")):
+        assert complete(f"http://198.19.67.50:{port}/v1", model) == 4
     image = on_node(
         "mi300x-node0",
         "docker",

@@ -35,13 +35,12 @@ def containers() -> dict[str, str]:
 
 
 def lab_variables() -> dict[str, Any]:
-    hosts = yaml.safe_load((LAB_INVENTORY / "hosts.yml").read_text())
-    cluster = hosts["all"]["children"]["a2-cluster"]
-    files = sorted((LAB_INVENTORY / "group_vars").rglob("*.yml"))
-    merged: dict[str, Any] = dict(cluster.get("vars", {}))
-    for path in files:
-        merged.update(yaml.safe_load(path.read_text()) or {})
-    return merged
+    """What the lab's inventory says of the pair, its flags without the template around them."""
+    folder = LAB_INVENTORY / "group_vars"
+    merged: dict[str, Any] = {}
+    for name in ("all", "a2-cluster"):
+        merged.update(yaml.safe_load((folder / f"{name}.yml").read_text()))
+    return {**merged, "muster_engine_args": merged["lab_cpu_args"]}
 
 
 def complete(address: str, prompt: str = "Hello") -> str:

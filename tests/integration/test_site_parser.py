@@ -107,6 +107,9 @@ def test_the_parser_takes_every_recipe() -> None:
     wrong = {name: one for name, one in zip(argvs, verdicts, strict=True) if one.text}
     assert wrong == {}
     assert {one.status for one in verdicts} == {engine_parser.ACCEPTED}
+    # What a recipe says of this is what has just been seen.
+    said = {pair for pair in variants() if BOOK.load(*pair)["evidence"]["level"] != "planned"}
+    assert said == set(variants()) - set(NOT_FOR_THIS_VERSION)
 
 
 def test_a_flag_that_only_the_engine_can_refuse_leaves_the_pair_serving(

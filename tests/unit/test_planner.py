@@ -181,7 +181,7 @@ def test_switches() -> None:
         "url": "http://10.0.0.1:9000/v1",
         "model": "m",
         "backends": ["http://10.0.0.1:9000/v1"],
-        "features": ["chat", "completions", "streaming"],
+        "features": ["chat", "completions", "streaming", "responses"],
     }
     assert "tool-call-parser" not in flags(head)
     assert flags(head)["reasoning-parser"] == "minimax_m2"
