@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, NamedTuple, Sequence
 
 
@@ -51,6 +52,8 @@ def _meets(value: Any, wanted: Any) -> bool:
         return bool(value == wanted)
     if "set" in wanted and wanted["set"] is not (value not in (None, False)):
         return False
+    if "matches" in wanted:
+        return isinstance(value, str) and re.search(wanted["matches"], value) is not None
     if "min" not in wanted and "max" not in wanted:
         return True
     if not isinstance(value, (int, float)) or isinstance(value, bool):

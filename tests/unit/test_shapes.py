@@ -232,7 +232,10 @@ def test_other_weights_and_devices_are_taken_at_their_word() -> None:
 
 # --- advice -------------------------------------------------------------------------------------
 
-CONFIG = {"args": {"flag": {"key": 3}, "on": True, "off": False}, "env": {"NAME": "1"}}
+CONFIG = {
+    "args": {"flag": {"key": 3}, "on": True, "off": False, "word": "/models/M2.5-draft"},
+    "env": {"NAME": "1"},
+}
 SIZES = {"tensor": 8, "data": 1, "prefill_context": 1}
 
 
@@ -251,6 +254,9 @@ SIZES = {"tensor": 8, "data": 1, "prefill_context": 1}
         ({"env.NAME": "1", "sizes.tensor": {"max": 7}}, False),
         ({"context": {"min": 65536, "max": 200000}}, True),
         ({"args.on": {"min": 1}}, False),
+        ({"args.word": {"matches": "M2[.]5"}}, True),
+        ({"args.word": {"matches": "M2[.]7"}}, False),
+        ({"args.flag": {"matches": "."}}, False),
     ],
 )
 def test_advice_holds_when_all_its_conditions_are_met(when: Any, holds: bool) -> None:

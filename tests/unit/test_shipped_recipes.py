@@ -225,6 +225,14 @@ def test_what_serves_badly_is_warned_of(
     assert expected in "\n".join(made["warnings"])
 
 
+def test_m2_7_with_the_draft_weights_of_m2_5_is_warned_of() -> None:
+    recipe = ("minimax-m2.7-w8a8/vllm-ascend-a3", "short-context")
+    other = plan(served(*recipe, draft_model_path="/models/MiniMax-M2.5-eagel-model"))
+    assert "make M2.7 no faster" in "\n".join(other["warnings"])
+    its = plan(served(*recipe, draft_model_path="/models/MiniMax-M2.7-eagle-model-short"))
+    assert "no faster" not in "\n".join(its["warnings"])
+
+
 FIGURES = [
     (
         ("minimax-m2.5/vllm-ascend-a2", "tp8-dp2"),
