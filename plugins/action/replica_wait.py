@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     of_group,
     waiting_for,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.signatures import explain, paragraph
 
 display = Display()
 
@@ -215,6 +216,9 @@ class ActionModule(ActionBase):
     @staticmethod
     def _epitaph(host: str, report: Report, waited: float) -> str:
         lines = "\n".join(f"    {line}" for line in report["log"])
+        cause = "".join(
+            f"{line}\n" for finding in explain(report["log"])[:1] for line in paragraph(finding)
+        )
         state = ", ".join(
             text
             for text in (
@@ -226,6 +230,6 @@ class ActionModule(ActionBase):
         )
         return (
             f"{report['name']} on {host} ended {waited:.0f} s into start-up ({state})."
-            f" Its last lines:\n{lines}\n"
+            f" Its last lines:\n{lines}\n{cause}"
             f"All of them: journalctl -u muster-{report['name']} on {host}"
         )

@@ -1,5 +1,6 @@
 """The two actions over whole plays: hosts of several replicas and gateways, each a thread."""
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -215,6 +216,17 @@ def test_a_dead_replica_fails_its_own_hosts_alone(play: Callable[..., Play]) -> 
         "n3": False,
     }
     assert "r0-rank1 on n1 ended" in results["n0"]["msg"]
+
+
+def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Play]) -> None:
+    log = ["Engine core initialization failed", "ZMQError: Address already in use (addr='tcp://a')"]
+    said = play(*PAIR).run(r0_rank0=[{**ENDED, "log": log}])["n0"]["msg"]
+    assert re.search(
+        r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
+        r"Likely cause: the port .*\nCheck: port-free .*\nRemedy: .*muster_dp_rpc_port.*\n"
+        r"All of them: journalctl -u muster-r0-rank0",
+        said,
+    )
 
 
 def test_a_gateway_comes_up_beside_a_rank_that_dies(play: Callable[..., Play]) -> None:
