@@ -10,7 +10,8 @@ import json
 import operator
 import os
 import struct
-from typing import Any, Mapping
+from threading import Thread
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 
@@ -97,6 +98,7 @@ class Model:
         self.path = path
         self.draft = draft
         self.checks: list[Check] = []
+        self.names: list[str] = []
         self.facts: dict[str, Any] = {
             "path": path,
             "architecture": None,
@@ -110,6 +112,7 @@ class Model:
     def inspect(self) -> Model:
         names = self._names()
         if names is not None:
+            self.names = names
             self._config(names)
             if not self.draft:
                 self._tokenizer(names)
@@ -172,12 +175,28 @@ class Model:
         )
         complete = [group for group in TOKENIZERS if set(group) <= set(names)]
         if complete and "tokenizer_config.json" in names:
-            self._check("tokenizer", "ok", self.path, "+".join(complete[0]), expected)
+            documents = ["tokenizer_config.json", *complete[0]]
+            broken = [self._broken(name) for name in documents if name.endswith(".json")]
+            problems = [problem for problem in broken if problem]
+            if not problems:
+                self._check("tokenizer", "ok", self.path, "+".join(complete[0]), expected)
+            for observed, remedy in problems:
+                self._check("tokenizer", "failed", self.path, observed, expected, remedy)
             return
         seen = sorted(name for name in names if name.startswith(("tokenizer", "vocab", "merges")))
         self._check(
             "tokenizer", "failed", self.path, ", ".join(seen) or "none", expected, f"{DOWNLOAD}."
         )
+
+    def _broken(self, name: str) -> tuple[str, str] | None:
+        """Why a document cannot be read, and what to do, or nothing."""
+        try:
+            self._json(name)
+        except OSError as error:
+            return f"{name}: {_reason(error)}", self._readable(error)
+        except ValueError as error:
+            return f"{name} {error}", f"{DOWNLOAD}."
+        return None
 
     def _weights(self, names: list[str]) -> None:
         """Every shard that an index names, or every safetensors file where there is no index."""
@@ -254,3 +273,44 @@ class Model:
 
 def _reason(error: OSError) -> str:
     return "missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+
+
+def inspect(models: Sequence[Model], timeout: float) -> tuple[list[Model], list[Check]]:
+    """Look at models one after the other.
+
+    Returns:
+        The models whose file system answered in time, and the checks of all: a file system that
+        does not answer is a failed one.
+    """
+    failures: list[BaseException] = []
+    done: list[Model] = []
+
+    def look() -> None:
+        try:
+            for model in models:
+                model.inspect()
+                done.append(model)
+        except BaseException as error:
+            failures.append(error)
+
+    # A shared file system that has gone away blocks its reader for ever: the thread is left behind.
+    reader = Thread(target=look, daemon=True)
+    reader.start()
+    reader.join(timeout)
+    if failures:
+        raise failures[0]
+    answered = list(done)
+    checks = [entry for model in answered for entry in model.checks]
+    if len(answered) < len(models):
+        checks.append(
+            check(
+                "weights-directory",
+                "bare",
+                "failed",
+                models[len(answered)].path,
+                f"no answer from its file system within {timeout:g} s",
+                "a directory that root can read",
+                "Look at the mount (mount, dmesg) and at the server behind it.",
+            )
+        )
+    return answered, checks

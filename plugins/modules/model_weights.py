@@ -60,7 +60,8 @@ checks:
   type: list
   elements: dict
 models:
-  description: What is there, the model first and then its draft models. Empty on a timeout.
+  description: What is there, the model first and then its draft models, without those whose file
+    system does not answer.
   returned: always
   type: list
   elements: dict
@@ -88,12 +89,9 @@ models:
       type: str
 """
 
-from threading import Thread
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import check
 from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
-from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model
+from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model, inspect
 
 
 def main() -> None:
@@ -109,37 +107,8 @@ def main() -> None:
     path, timeout = module.params["path"], module.params["timeout"]
     models = [Model(path)] + [Model(draft, draft=True) for draft in module.params["draft_paths"]]
 
-    # A shared file system that has gone away blocks its reader for ever: the thread is left behind.
-    failures: list[BaseException] = []
-
-    def look() -> None:
-        try:
-            for model in models:
-                model.inspect()
-        except BaseException as error:
-            failures.append(error)
-
-    reader = Thread(target=look, daemon=True)
-    reader.start()
-    reader.join(timeout)
-    if failures:
-        raise failures[0]
-    if reader.is_alive():
-        checks = [
-            check(
-                "weights-directory",
-                "bare",
-                "failed",
-                path,
-                f"no answer from its file system within {timeout} s",
-                "a directory that root can read",
-                "Look at the mount (mount, dmesg) and at the server behind it.",
-            )
-        ]
-        facts = []
-    else:
-        checks = [entry for model in models for entry in model.checks]
-        facts = [model.facts for model in models]
+    answered, checks = inspect(models, timeout)
+    facts = [model.facts for model in answered]
     message = failure_message(checks)
     if message and module.params["enforce"]:
         module.fail_json(msg=message, checks=checks, models=facts)

@@ -2,12 +2,14 @@ import contextlib
 import io
 import json
 import struct
+import threading
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.model_weights import (
     LFS_POINTER,
     Model,
     ShardError,
+    inspect,
     quantization,
     shard_header,
     weight_map,
@@ -123,6 +125,29 @@ def test_a_bad_document_is_a_check(model, name, text, check_id, observed) -> Non
     ((seen_id, seen, _remedy),) = failed(model)
     assert seen_id == check_id
     assert seen.startswith(observed)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_is_no_document_is_a_check(model, name) -> None:
+    (model / name).write_text("{")
+    ((check_id, observed, remedy),) = failed(model)
+    assert check_id == "weights-tokenizer"
+    assert observed.startswith(f"{name} is not JSON")
+    assert remedy.startswith("Download the model again")
+
+
+def test_a_file_system_that_does_not_answer_is_a_check(model) -> None:
+    class Gone(Model):
+        def inspect(self) -> Model:
+            gone.wait()
+            return self
+
+    gone = threading.Event()
+    answered, checks = inspect([Model(str(model)), Gone("/mnt/gone")], timeout=0.2)
+    gone.set()
+    assert [one.path for one in answered] == [str(model)]
+    assert [one["subject"] for one in checks if one["status"] == "failed"] == ["/mnt/gone"]
+    assert checks[-1]["observed"] == "no answer from its file system within 0.2 s"
 
 
 def test_a_missing_directory_or_a_file_in_its_place_is_a_check(tmp_path) -> None:
