@@ -10,12 +10,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.command import run
 from ansible_collections.muster.serving.plugins.module_utils.node_files import (
     MANAGED_HEADER,
     STATE_DIR,
     NodeFiles,
 )
 
+UNIT = "docker.service"
 DAEMON_JSON = "/etc/docker/daemon.json"
 DROP_IN = "/etc/systemd/system/docker.service.d/muster-proxy.conf"
 PROXY_ENV = "/etc/muster/docker-proxy.env"
@@ -300,6 +302,25 @@ def write(files: NodeFiles, changes: Changes) -> None:
             files.write(path, change.after, change.mode)
     if changes.state is None:
         files.remove(STATE_PATH)
+
+
+def docker_info(timeout: float) -> dict[str, Any]:
+    """What the running daemon says about itself.
+
+    Raises:
+        EngineError: It does not answer.
+        CommandError: It does not answer in time.
+    """
+    output = run(["docker", "info", "--format", "{{json .}}"], timeout)
+    try:
+        info = json.loads(output.stdout)
+    except ValueError:
+        info = {}
+    if output.rc or not isinstance(info, dict) or not info.get("ServerVersion"):
+        raise EngineError(
+            f"the Docker daemon does not answer: {output.text}. Look at journalctl -u {UNIT}."
+        )
+    return info
 
 
 def summary(info: Mapping[str, Any]) -> dict[str, Any]:

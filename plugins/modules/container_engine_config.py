@@ -113,33 +113,18 @@ containers_running:
   type: int
 """
 
-import json
 import time
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import container_engine
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 from ansible_collections.muster.serving.plugins.module_utils.container_engine import (
+    UNIT,
     Daemon,
     EngineError,
+    docker_info,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-
-UNIT = "docker.service"
-
-
-def docker_info(timeout: float) -> dict[str, Any]:
-    output = run(["docker", "info", "--format", "{{json .}}"], timeout)
-    try:
-        info = json.loads(output.stdout)
-    except ValueError:
-        info = {}
-    if output.rc or not isinstance(info, dict) or not info.get("ServerVersion"):
-        raise EngineError(
-            f"the Docker daemon does not answer: {output.text}. Look at journalctl -u {UNIT}."
-        )
-    return info
 
 
 def observe(files: NodeFiles, timeout: float) -> Daemon:

@@ -1,0 +1,27 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the module of this name on the node, and sets the node's clock against the controller's."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.muster.serving.plugins.module_utils.host_checks import clock_offset
+
+
+class ActionModule(ActionBase):
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        sent = time.time()
+        result.update(self._execute_module(task_vars=task_vars))
+        received = time.time()
+        if "clock" in result and "facts" in result:
+            clock = result["clock"]
+            offset = clock_offset(sent, clock["began"], clock["ended"], received)
+            result["facts"]["clock_offset"] = offset
+        return result

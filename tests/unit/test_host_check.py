@@ -1,0 +1,475 @@
+"""What the host itself must bring."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
+from ansible_collections.muster.serving.plugins.module_utils.host_checks import (
+    ARCHITECTURES,
+    GB,
+    SYSTEMS,
+    Docker,
+    KeyFile,
+    Need,
+    Space,
+    clock_offset,
+    clock_sync_check,
+    disk_checks,
+    docker_checks,
+    format_check,
+    free_space,
+    hugepages_check,
+    key_file_checks,
+    limit_checks,
+    meminfo,
+    memory_check,
+    name_check,
+    properties,
+    shm_check,
+    system_checks,
+    version,
+)
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.modules import host_check
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+from tests.unit.test_model_weights import model
+
+__all__ = ["model"]  # a whole model on disk, which pytest finds by its name
+
+MEMINFO = """MemTotal:       24684092 kB
+MemFree:         1000000 kB
+MemAvailable:   20000000 kB
+HugePages_Total:       0
+HugePages_Free:        0
+HugePages_Rsvd:        0
+Hugepagesize:       2048 kB
+"""
+OS_RELEASE = 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nID=ubuntu\nVERSION_ID="22.04"\n'
+DF = """Filesystem     1024-blocks     Used Available Capacity Mounted on
+/dev/nvme0n1p2   264212084 29785928  76604984      28% /var/lib/docker
+"""
+
+
+def statuses(checks):
+    return [(one["id"], one["status"]) for one in checks]
+
+
+# Reading
+
+
+def test_what_the_tools_print_is_read():
+    assert meminfo(MEMINFO)["MemAvailable"] == 20000000 * 1024
+    assert meminfo(MEMINFO)["HugePages_Total"] == 0
+    assert properties(OS_RELEASE)["PRETTY_NAME"] == "Ubuntu 22.04.5 LTS"
+    assert free_space(DF) == Space("/var/lib/docker", 76604984 * 1024)
+    spaced = "host:/a b 100 50 40 60% /mnt/with space\n"
+    assert free_space(spaced) == Space("/mnt/with space", 40 * 1024)
+    assert version("5.10.0-216.0.0.115.oe2203sp4.aarch64") == (5, 10, 0)
+    assert version("20.10.24+dfsg1") == (20, 10, 24)
+
+
+@given(st.text())
+def test_garbage_is_no_traceback(text):
+    for parse in (properties, meminfo, free_space, version):
+        parse(text)
+    system_checks({"ID": text, "VERSION_ID": text}, text, text, "ascend")
+    limit_checks({"LimitNOFILE": text, "fs.file-max": text}, "docker.service")
+    docker_checks(Docker("loaded", True, "", text, text, text))
+    clock_sync_check("", {"NTPSynchronized": text}, text)
+    name_check(text, [text], True, text)
+
+
+# Clock
+
+
+@given(
+    offset=st.floats(-1e6, 1e6),
+    start=st.floats(1e9, 2e9),
+    spans=st.lists(st.floats(0, 600), min_size=3, max_size=3),
+)
+def test_the_offset_of_a_clock_lies_in_between_however_slow_the_way(offset, start, spans):
+    there, work, back = spans
+    began, ended = start + there, start + there + work
+    low, high = clock_offset(start, began + offset, ended + offset, ended + back)
+    assert low - 0.002 <= offset <= high + 0.002
+    assert high - low == pytest.approx(there + back, abs=0.004)
+
+
+@pytest.mark.parametrize(
+    ("container", "timedate", "status", "seen"),
+    [
+        ("", {"NTP": "yes", "NTPSynchronized": "yes"}, "ok", "synchronised"),
+        # chrony on its own, without timedatectl's knowledge, sets the kernel's flag as well.
+        ("", {"NTP": "no", "NTPSynchronized": "yes"}, "ok", "synchronised"),
+        ("", {"NTP": "yes", "NTPSynchronized": "no"}, "warning", "a client runs"),
+        ("", {"NTP": "no", "NTPSynchronized": "no"}, "warning", "not synchronised"),
+        ("podman", {"NTP": "no", "NTPSynchronized": "no"}, "ok", "below this container (podman)"),
+        ("", {}, "unknown", "not started"),
+    ],
+)
+def test_a_clock_that_nothing_keeps_right_is_a_warning(container, timedate, status, seen):
+    one = clock_sync_check(container, timedate, "timedatectl could not be started: not started")
+    assert (one["id"], one["status"]) == ("host-clock-sync", status)
+    assert seen in one["observed"]
+    assert bool(one["remedy"]) == (status != "ok")
+
+
+# Memory
+
+
+def test_memory_is_measured_against_the_need():
+    memory = meminfo(MEMINFO)
+    assert memory_check(memory, 20, running=False)["status"] == "ok"
+    short = memory_check(memory, 21, running=False)
+    assert (short["status"], short["observed"]) == ("failed", "20.5 GB available of 25.3 GB")
+    # Part of what is gone is the need itself.
+    assert memory_check(memory, 21, running=True)["status"] == "ok"
+    assert memory_check({}, 1, running=False)["status"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "status"), [(0, 0, "ok"), (5000, 0, "warning"), (5000, 5000, "ok")]
+)
+def test_idle_huge_pages_are_named(free, reserved, status):
+    pages = {"HugePages_Free": free, "HugePages_Rsvd": reserved, "Hugepagesize": 2048 * 1024}
+    one = hugepages_check({**meminfo(MEMINFO), **pages})
+    assert one["status"] == status
+    assert ("vm.nr_hugepages=0" in one["remedy"]) == (status != "ok")
+
+
+def test_shared_memory_is_too_small_or_full_of_what_the_dead_left():
+    assert shm_check(2 * GB, 2 * GB, 1, running=False)["status"] == "ok"
+    small = shm_check(64_000_000, 64_000_000, 1, running=False)
+    assert (small["status"], small["observed"]) == ("failed", "0.1 GB of 0.1 GB free")
+    assert small["remedy"].startswith("mount -o remount,size=1G /dev/shm")
+    full = shm_check(2 * GB, 0, 1, running=False)
+    assert (full["status"], "fuser" in full["remedy"]) == ("failed", True)
+    assert shm_check(2 * GB, 0, 1, running=True)["status"] == "ok"
+
+
+# Disks
+
+
+def test_what_shares_a_file_system_shares_its_room():
+    disk = Space("/", 100 * GB)
+    weights = Need("weights", 80 * GB, disk)
+    assert statuses(disk_checks([weights])) == [("host-disk", "ok")]
+    (one,) = disk_checks([weights, Need("more weights", 30 * GB, disk)])
+    assert (one["status"], one["subject"], one["observed"]) == ("failed", "/", "100 GB free")
+    assert one["expected"] == "room for 80 GB for weights, 30 GB for more weights"
+    # The size of images is a guess, and a guess stops nothing.
+    images = Need("images", 30 * GB, disk, estimate=True)
+    assert statuses(disk_checks([weights, images])) == [("host-disk", "warning")]
+    apart = replace(images, space=Space("/var/lib/docker", 40 * GB))
+    assert statuses(disk_checks([weights, apart])) == [("host-disk", "ok")] * 2
+
+
+def test_what_lies_there_already_is_taken_off():
+    half = Need("weights", 220 * GB, Space("/", 100 * GB, held=130 * GB))
+    assert statuses(disk_checks([half])) == [("host-disk", "ok")]
+    full = replace(half, space=Space("/", 0, held=230 * GB))
+    assert statuses(disk_checks([full])) == [("host-disk", "ok")]
+
+
+# Limits and system
+
+
+def test_limits_that_are_too_low_are_named_with_the_command_that_raises_them():
+    seen = {
+        "fs.file-max": "9223372036854775807",
+        "kernel.pid_max": "32768",
+        "LimitNOFILE": "infinity",
+    }
+    checks = {one["subject"]: one for one in limit_checks(seen, "docker.service")}
+    assert checks["fs.file-max"]["status"] == "ok"
+    assert checks["LimitNOFILE of docker.service"]["status"] == "ok"
+    assert checks["kernel.threads-max"]["status"] == "unknown"
+    low = checks["kernel.pid_max"]
+    assert (low["status"], low["remedy"][:28]) == ("warning", "sysctl kernel.pid_max=65536 ")
+    (files,) = [
+        one
+        for one in limit_checks({"LimitNOFILE": "1024"}, "docker.service")
+        if one["status"] == "warning"
+    ]
+    assert "systemctl edit docker.service" in files["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "number", "status"),
+    [
+        ("ascend", "openEuler", "22.03", "ok"),
+        ("ascend", "ubuntu", "22.04", "ok"),
+        ("ascend", "debian", "12", "ok"),
+        ("ascend", "debian", "13", "warning"),
+        ("ascend", "centos", "7", "warning"),
+        ("nvidia", "rhel", "9.4", "ok"),
+        ("nvidia", "rhel", "90", "warning"),
+        ("amd", "ubuntu", "20.04", "warning"),
+        (None, "rhel", "9.4", "ok"),
+        (None, "arch", "", "warning"),
+    ],
+)
+def test_an_operating_system_nobody_names_is_a_warning(vendor, name, number, status):
+    release = {"ID": name, "VERSION_ID": number}
+    one, *_rest = system_checks(release, "5.10.0", "x86_64", vendor)
+    assert (one["id"], one["status"]) == ("host-os", status)
+    assert one["observed"].startswith(f"{name} {number}".strip())
+
+
+def test_an_old_kernel_and_a_foreign_architecture():
+    release = properties(OS_RELEASE)
+    fine = system_checks(release, "5.15.0-119-generic", "aarch64", "ascend")
+    assert statuses(fine) == [("host-os", "ok"), ("host-kernel", "ok"), ("host-arch", "ok")]
+    old = system_checks(release, "3.10.0-1160.el7.x86_64", "ppc64le", "nvidia")
+    assert statuses(old)[1:] == [("host-kernel", "warning"), ("host-arch", "failed")]
+    assert statuses(system_checks(release, "6.1", "aarch64", "amd"))[-1] == ("host-arch", "failed")
+    assert len(system_checks(release, "6.1", "ppc64le", None)) == 2
+
+
+def test_every_vendor_of_the_recipes_has_systems_and_architectures():
+    schema = json.loads((ROOT / "recipes" / "schema.json").read_text())
+    vendors = set(schema["properties"]["platform"]["properties"]["vendor"]["enum"])
+    assert vendors == set(SYSTEMS) == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "several", "status", "remedy"),
+    [
+        (["10.0.0.1"], True, "ok", ""),
+        (["127.0.1.1"], False, "ok", ""),
+        (["127.0.1.1"], True, "warning", "begin with 10.0.0.1 instead of 127.0.1.1"),
+        (["::1", "10.0.0.1"], True, "ok", ""),
+        ([], False, "warning", "add to /etc/hosts: 10.0.0.1 n0"),
+    ],
+)
+def test_the_nodes_own_name(addresses, several, status, remedy):
+    one = name_check("n0", addresses, several, "10.0.0.1")
+    assert one["status"] == status
+    assert remedy in one["remedy"]
+
+
+# Docker and files
+
+SOUND = Docker("loaded", True, "", "27.3.1", "systemd", "2")
+
+
+@pytest.mark.parametrize(
+    ("docker", "expected"),
+    [
+        (Docker("not-found"), [("container-engine", "pending")]),
+        (Docker("loaded"), [("container-engine", "pending")]),
+        (Docker("masked"), [("container-engine", "failed")]),
+        (Docker("loaded", True, "docker info did not end"), [("container-engine", "failed")]),
+        # A daemon.json that cannot be read is not what prepare repairs.
+        (Docker("loaded", False, "no JSON"), [("container-engine", "failed")]),
+    ],
+)
+def test_docker_is_not_there_or_does_not_answer(docker, expected):
+    (one,) = docker_checks(docker)
+    assert statuses([one]) == expected
+    assert one["remedy"]
+
+
+def test_dockers_version_and_cgroups():
+    assert {status for _id, status in statuses(docker_checks(SOUND))} == {"ok"}
+    old = docker_checks(replace(SOUND, version="19.03.15"))
+    assert ("container-engine-version", "failed") in statuses(old)
+    mixed = docker_checks(replace(SOUND, cgroup_driver="cgroupfs"))
+    assert ("container-engine-cgroup", "warning") in statuses(mixed)
+    legacy = docker_checks(replace(SOUND, cgroup_driver="cgroupfs", cgroup_version="1"))
+    assert ("container-engine-cgroup", "ok") in statuses(legacy)
+
+
+def test_a_key_is_there_and_nobody_elses():
+    files = [
+        KeyFile("/k"),
+        KeyFile("/k", mode=0o400),
+        KeyFile("/k", mode=0o644),
+        KeyFile("/k", empty=True),
+        KeyFile("/k", "No such file or directory"),
+    ]
+    assert [one["status"] for one in key_file_checks(files)] == [
+        "ok",
+        "ok",
+        "warning",
+        "failed",
+        "failed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "method", "names", "status"),
+    [
+        ("fp8", "fp8", [], "ok"),
+        ("fp8", None, [], "warning"),
+        ("fp8", "ascend", ["quant_model_description.json"], "failed"),
+        ("w8a8", "ascend", ["quant_model_description.json"], "ok"),
+        # ModelSlim leaves the configuration of the weights that it started from.
+        ("w8a8", "fp8", ["quant_model_description_w8a8.json"], "ok"),
+        ("w8a8", "compressed-tensors", [], "ok"),
+        ("w8a8", "fp8", [], "failed"),
+        ("w8a8", None, [], "failed"),
+        ("nvfp4", "modelopt_fp4", [], "ok"),
+        ("nvfp4", None, ["hf_quant_config.json"], "ok"),
+        ("nvfp4", "fp8", [], "failed"),
+        ("bf16", None, [], "ok"),
+        ("bf16", "fp8", [], "failed"),
+    ],
+)
+def test_weights_of_another_format_are_found(wanted, method, names, status):
+    one = format_check("/m", wanted, {"quantization": method}, names)
+    assert (one["id"], one["status"]) == ("weights-format", status)
+    assert ("muster_weights_gb" in one["remedy"]) == (status != "ok")
+
+
+# The module
+
+TOOLS = {
+    "timedatectl show": "NTP=yes\nNTPSynchronized=yes\n",
+    "systemctl show docker.service": "LoadState=loaded\nActiveState=active\nLimitNOFILE=1048576\n",
+    "systemctl show --property=DefaultLimitNOFILE": "DefaultLimitNOFILE=524288\n",
+    "getent ahosts": "10.0.0.1      STREAM n0\n10.0.0.1      DGRAM\n",
+    "docker info": json.dumps(
+        {"ServerVersion": "27.3.1", "CgroupDriver": "systemd", "CgroupVersion": "2"}
+    ),
+    "df -Pk": DF,
+    "du -sk": "100\t/x\n",
+}
+OPTIONS = {
+    "vendor": "ascend",
+    "own_units": [],
+    "address": "10.0.0.1",
+    "multi_node": True,
+    "memory_gb": 8,
+    "shm_gb": 0,
+    "images": [],
+    "image_gb": 30,
+    "disk": [],
+    "key_files": [],
+    "model_path": None,
+    "draft_path": None,
+    "model_format": None,
+    "timeout": 5,
+}
+
+
+@pytest.fixture
+def look(tmp_path, monkeypatch):
+    """The module on a node of these tools; a tool without an output fails."""
+    files = NodeFiles(str(tmp_path / "node"))
+    files.write("/proc/meminfo", MEMINFO)
+    files.write("/etc/os-release", OS_RELEASE)
+    for name in ("fs/file-max", "kernel/pid_max", "kernel/threads-max"):
+        files.write(f"/proc/sys/{name}", "4194304\n")
+    tools = dict(TOOLS)
+    asked = []
+
+    def run(argv, timeout, stdin=""):
+        asked.append(" ".join(argv))
+        for start, text in tools.items():
+            if asked[-1].startswith(start):
+                if text is None:
+                    raise CommandError(f"{start} did not end within {timeout:g} s")
+                return Output(0, text, "")
+        return Output(1, "", "no")
+
+    monkeypatch.setattr(host_check, "run", run)
+    monkeypatch.setattr(
+        "ansible_collections.muster.serving.plugins.module_utils.container_engine.run", run
+    )
+
+    def look(**options):
+        result = host_check.look({**OPTIONS, **options}, files)
+        return {one["id"]: one for one in result["checks"]}, result["facts"]
+
+    look.tools, look.files, look.asked = tools, files, asked
+    return look
+
+
+def bad(checks):
+    return {name: one["status"] for name, one in checks.items() if one["status"] != "ok"}
+
+
+def test_a_sound_node_has_nothing_but_ok(look, model):
+    files = {"key_files": ["/etc/key"], "disk": [{"what": "w", "path": "/data", "need_gb": 50}]}
+    look.files.write("/etc/key", "secret-key\n", 0o600)
+    checks, facts = look(images=["engine:1"], model_path=str(model), **files)
+    # Engine images: a guess of 30 GB beside the 50 of the weights, on the same file system.
+    assert bad(checks) == {"host-disk": "warning"}
+    assert "secret-key" not in str(checks)
+    assert len(facts["weights_index"]) == 64
+    look.tools["docker image inspect"] = "sha256:1\n"
+    assert bad(look(images=["engine:1"], **files)[0]) == {}
+
+
+def test_without_docker_nothing_of_docker_is_asked(look):
+    look.tools["systemctl show docker.service"] = "LoadState=not-found\nActiveState=inactive\n"
+    checks, _facts = look(images=["engine:1"])
+    assert bad(checks) == {"container-engine": "pending"}
+    assert not [command for command in look.asked if command.startswith("docker")]
+    assert "container-engine" not in look(images=[])[0]
+
+
+def test_tools_that_hang_are_unknown_and_no_traceback(look):
+    for tool in TOOLS:
+        look.tools[tool] = None
+    checks, _facts = look(disk=[{"what": "w", "path": "/data", "need_gb": 50}])
+    assert bad(checks) == {
+        "host-clock-sync": "unknown",
+        "host-name": "warning",
+        "host-disk": "unknown",
+        "host-limits": "unknown",
+    }
+
+
+def test_a_path_that_is_not_there_yet_is_measured_where_it_will_lie(look):
+    del look.tools["df -Pk"]
+    look.tools["df -Pk /data"] = DF
+    look.tools["df -Pk /data/a"] = None
+    checks, _facts = look(disk=[{"what": "w", "path": "/data/a/b", "need_gb": 50}])
+    assert checks["host-disk"]["subject"] == "/var/lib/docker"
+
+
+def test_memory_that_the_own_units_hold_is_no_fault(look):
+    assert bad(look(memory_gb=99, own_units=["muster-x.service"])[0]) == {"host-memory": "failed"}
+    look.tools["systemctl show --property=ActiveState"] = (
+        "ActiveState=inactive\n\nActiveState=active\n"
+    )
+    assert bad(look(memory_gb=99, own_units=["muster-x.service"])[0]) == {}
+
+
+def test_a_broken_daemon_json_is_said_with_its_file(look):
+    look.files.write("/etc/docker/daemon.json", "{")
+    checks, _facts = look(images=["engine:1"])
+    assert bad(checks)["container-engine"] == "failed"
+    assert "/etc/docker/daemon.json" in checks["container-engine"]["observed"]
+
+
+def test_docker_keeps_its_images_where_its_configuration_says(look):
+    look.tools["systemctl show docker.service"] = "LoadState=loaded\nActiveState=inactive\n"
+    look.files.write("/etc/docker/daemon.json", '{"data-root": "/data/docker"}')
+    look(images=["engine:1"])
+    assert "df -Pk /data/docker" in look.asked
+
+
+def test_the_format_is_checked_when_the_recipe_names_one(look, model):
+    path = str(model)
+    assert bad(look(model_path=path)[0]) == {}
+    assert bad(look(model_path=path, model_format="w8a8")[0]) == {"weights-format": "failed"}
+    (model / "quant_model_description.json").write_text("{}")
+    assert bad(look(model_path=path, model_format="w8a8")[0]) == {}
+    # Weights that cannot be read are one fault, not two.
+    (model / "config.json").write_text("{")
+    assert bad(look(model_path=path, model_format="w8a8")[0]) == {"weights-config": "failed"}
+    gone = look(model_path=str(model / "gone"), model_format="w8a8")[0]
+    assert bad(gone) == {"weights-directory": "failed"}
+
+
+def test_draft_weights_are_looked_at_too(look, model, tmp_path):
+    checks, _facts = look(model_path=str(model), draft_path=str(tmp_path / "no-draft"))
+    assert checks["weights-directory"]["status"] == "failed"
+    assert checks["weights-directory"]["subject"].endswith("no-draft")
