@@ -24,6 +24,9 @@ else:
 # the last one given wins.
 ADDING_LISTS = ("advice", "features", "figures", "mounts", "rules", "warnings")
 
+# The same as safe_load, ten times as fast where PyYAML was built with libyaml.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
@@ -71,6 +74,8 @@ class RecipeBook:
     def __init__(self, folders: Sequence[str], schema: Mapping[str, Any]) -> None:
         self.folders = list(folders)
         self.schema = schema
+        # Bases are shared by many recipes.
+        self._merged_before: dict[str, dict[str, Any]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all recipes, bases left out."""
@@ -123,14 +128,18 @@ class RecipeBook:
         """Return one file laid over all that it extends."""
         if name in below:
             raise PlanError([f"recipe {below[0]}: extends itself by way of {' -> '.join(below)}"])
-        path, document = self._read(name)
-        result: dict[str, Any] = {}
-        for base in document.pop("extends", []):
-            try:
-                result = overlay(result, self._merged(base, (*below, name)), ADDING_LISTS)
-            except FileNotFoundError:
-                raise PlanError([f"{path}: extends {base!r}, for which there is no file"]) from None
-        return overlay(result, document, ADDING_LISTS)
+        if name not in self._merged_before:
+            path, document = self._read(name)
+            result: dict[str, Any] = {}
+            for base in document.pop("extends", []):
+                try:
+                    result = overlay(result, self._merged(base, (*below, name)), ADDING_LISTS)
+                except FileNotFoundError:
+                    raise PlanError(
+                        [f"{path}: extends {base!r}, for which there is no file"]
+                    ) from None
+            self._merged_before[name] = overlay(result, document, ADDING_LISTS)
+        return dict(self._merged_before[name])
 
     def _read(self, name: str) -> tuple[str, dict[str, Any]]:
         for folder in self.folders:
@@ -141,7 +150,7 @@ class RecipeBook:
             raise FileNotFoundError(name)
         try:
             with open(path, encoding="utf-8") as stream:
-                document = yaml.safe_load(stream)
+                document = yaml.load(stream, Loader=_LOADER)  # noqa: S506 (a safe one)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise PlanError([f"{path}: cannot be read: {' '.join(str(error).split())}"]) from None
         if not isinstance(document, dict):
