@@ -80,8 +80,10 @@ options:
 notes:
   - Only V(failed) fails. V(pending) is what prepare will repair; V(unknown) and V(warning) are
     shown.
-  - "Facts that are compared: C(mtu), C(driver_version) and C(npu_tls) must be equal within a
-    replica; no value of the list C(npu_addresses) may stand on two nodes."
+  - "Facts that are compared: C(mtu), C(driver_version), C(npu_tls) and C(weights_index) must be
+    equal within a replica; C(clock_offset) must not differ by more than 5 seconds, which is a
+    warning, or 30 seconds, which is a failure; no value of the list C(npu_addresses) may stand on
+    two nodes."
 """
 
 EXAMPLES = r"""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,9 @@ class Comparison(NamedTuple):
 
     C(unique) wants all values of all nodes to differ; otherwise the nodes of one replica must
     agree. A fact is one value, or a list of the values of a node's devices.
+
+    C(spread) lets the nodes of a replica be so far apart before it is a warning, and before it is a
+    failure. Then a fact is the two bounds of a measured value.
     """
 
     fact: str
@@ -43,9 +47,27 @@ class Comparison(NamedTuple):
     subject: str
     remedy: str
     unique: bool = False
+    spread: tuple[float, float] | None = None
 
 
 COMPARISONS = (
+    # Time-outs of engines and of HCCL are each node's own and need no common clock. The order of
+    # the nodes' log lines does, and half a minute is more than any node drifts whose clock is kept:
+    # certificates and the tokens of registries and hubs fail on such a node sooner or later.
+    Comparison(
+        "clock_offset",
+        "cluster-clock",
+        "clock",
+        "synchronise the nodes with one source: run chrony (chronyc makestep), or timedatectl"
+        " set-ntp true",
+        spread=(5, 30),
+    ),
+    Comparison(
+        "weights_index",
+        "cluster-weights",
+        "index of the weights",
+        "copy one download of the weights to all nodes of the replica",
+    ),
     Comparison(
         "mtu",
         "cluster-mtu",
@@ -211,13 +233,16 @@ def pick(
 def compare(
     facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], phase: str
 ) -> list[Check]:
-    """Compare what nodes reported: within each group for equality, over all for uniqueness."""
+    """Compare what nodes reported: within each group for agreement, over all for uniqueness."""
     checks = []
     for comparison in COMPARISONS:
         if comparison.unique:
             checks.extend(_compare_unique(comparison, facts, phase))
             continue
         for group in groups:
+            if comparison.spread:
+                checks.extend(_compare_spread(comparison, comparison.spread, facts, group, phase))
+                continue
             known = {host: _single(facts.get(host, {}).get(comparison.fact)) for host in group}
             values = {host: value for host, value in known.items() if value}
             if len(values) > 1:
@@ -257,6 +282,47 @@ def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str
                 comparison.subject,
                 value,
                 f"the same on all nodes of the replica ({others})",
+                comparison.remedy,
+            )
+        checks.append(_at(host, one))
+    return checks
+
+
+def _compare_spread(
+    comparison: Comparison,
+    spread: tuple[float, float],
+    facts: Mapping[str, Mapping[str, Any]],
+    group: Sequence[str],
+    phase: str,
+) -> list[Check]:
+    bounds = {host: facts.get(host, {}).get(comparison.fact) for host in group}
+    known = {host: (value[0], value[1]) for host, value in bounds.items() if value}
+    if len(known) < 2:
+        return []
+    warns, fails = spread
+    checks = []
+    for host, (low, high) in known.items():
+        # What the bounds prove. Next to the majority the median is small, and of two nodes nothing
+        # says which one is right.
+        ahead = {
+            other: low - top if low > top else min(0.0, high - bottom)
+            for other, (bottom, top) in known.items()
+            if other != host
+        }
+        distance = statistics.median_low(map(abs, ahead.values()))
+        if distance <= warns:
+            text = f"within {warns:g} s of the other nodes"
+            one = check(comparison.check_id, phase, "ok", comparison.subject, text)
+        else:
+            other = next(name for name, value in ahead.items() if abs(value) == distance)
+            way = "ahead of" if ahead[other] > 0 else "behind"
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed" if distance > fails else "warning",
+                comparison.subject,
+                f"at least {distance:.0f} s {way} {other}",
+                f"within {warns:g} s of the other nodes of the replica",
                 comparison.remedy,
             )
         checks.append(_at(host, one))

@@ -143,6 +143,67 @@ def test_what_a_node_does_not_know_or_has_twofold_is_not_compared():
     assert compared(facts, [["a", "b", "c", "d"]]) == []
 
 
+def clocks(**offsets):
+    """Clocks that were measured within a second."""
+    return facts_of(
+        **{host: {"clock_offset": [at - 0.5, at + 0.5]} for host, at in offsets.items()}
+    )
+
+
+@pytest.mark.parametrize(
+    ("offset", "status"),
+    [(0, "ok"), (-5, "ok"), (7, "warning"), (-30, "warning"), (32, "failed"), (-32, "failed")],
+)
+def test_clocks_of_two_nodes(offset, status):
+    seen = compare(clocks(a=1000, b=1000 + offset), [["a", "b"]], "bare")
+    assert brief(seen) == [("a", "cluster-clock", status), ("b", "cluster-clock", status)]
+
+
+def test_the_clock_that_is_off_is_named_with_its_distance_and_the_remedy():
+    seen = compare(clocks(a=0, b=-100, c=1), [["a", "b", "c"]], "bare")
+    assert [one["status"] for one in seen] == ["ok", "failed", "ok"]
+    assert seen[1]["observed"] == "at least 99 s behind a"
+    assert "chrony" in seen[1]["remedy"]
+    (ahead, _behind) = compare(clocks(a=20, b=0), [["a", "b"]], "bare")
+    assert (ahead["status"], ahead["observed"]) == ("warning", "at least 19 s ahead of b")
+
+
+def test_a_clock_that_was_measured_over_a_slow_way_proves_nothing():
+    slow = {"clock_offset": [-40.0, 0.1]}
+    seen = compare(
+        facts_of(a=slow, b={"clock_offset": [0.0, 0.5]}, c={}), [["a", "b", "c"]], "bare"
+    )
+    assert brief(seen) == [("a", "cluster-clock", "ok"), ("b", "cluster-clock", "ok")]
+    # Nor does one node say anything, or nodes of two replicas.
+    assert compare(clocks(a=0, b=100), [["a"], ["b"]], "bare") == []
+
+
+@given(
+    st.lists(st.tuples(st.floats(-1e4, 1e4), st.floats(0, 1e3)), min_size=2, max_size=6),
+    st.floats(-1e4, 1e4),
+)
+def test_clocks_that_can_be_right_pass_whatever_the_controllers_shows(measured, offset):
+    names = "abcdef"[: len(measured)]
+    # Every node has the same offset from the controller; the way there and back widens the bounds.
+    bounds = {
+        name: {"clock_offset": [offset - abs(back), offset + there]}
+        for name, (back, there) in zip(names, measured, strict=True)
+    }
+    seen = compare(facts_of(**bounds), [list(names)], "bare")
+    assert {one["status"] for one in seen} == {"ok"}
+    assert len(seen) == len(names)
+
+
+def test_other_weights_on_one_node_are_named():
+    facts = facts_of(
+        a={"weights_index": "aa"}, b={"weights_index": "bb"}, c={"weights_index": None}
+    )
+    assert brief(compare(facts, [["a", "b", "c"]], "bare")) == [
+        ("a", "cluster-weights", "failed"),
+        ("b", "cluster-weights", "failed"),
+    ]
+
+
 def test_tls_switches_of_two_nodes():
     facts = facts_of(a={"npu_tls": [0]}, b={"npu_tls": [1]})
     assert [status for _host, _id, status, _seen in compared(facts, [["a", "b"]])] == [
