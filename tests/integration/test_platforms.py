@@ -86,60 +86,6 @@ def served(play: Play, tmp_path: Path, cluster: str, *options: str, **extra: Any
     return outcome
 
 
-def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_nodes: None) -> None:
-    served(play, tmp_path, "a3-replicas")
-    checks = statuses(tmp_path, "preflight")
-    assert {checks[node, "npu-count"] for node in PAIR} == {"ok"}
-    verified = statuses(tmp_path, "verify")
-    assert {verified[node, "endpoint-responses"] for node in PAIR} == {"ok"}
-    base = f"http://{FLOATING}:8080/v1"
-    assert complete(base, "MiniMax-M2.5") == 4
-
-    on_node("a3-node1", "systemctl", "stop", "muster-a3-replicas-r1-rank0.service")
-    answers = [complete(base, "MiniMax-M2.5") for _ in range(8)]
-    assert answers == [4] * 8
-
-
-def test_a_dead_replica_does_not_keep_the_other_from_changing(
-    play: Play, tmp_path: Path, a3_nodes: None
-) -> None:
-    """The second node cannot be reached; the first takes a new flag all the same."""
-    # Sessions that Ansible keeps open would outlive their daemon.
-    on_node("a3-node1", "sh", "-c", "systemctl stop ssh.socket ssh; pkill sshd || true")
-    try:
-        more = {"lab_a3_args": {"data-parallel-size": 1, "quantization": None, "max-num-seqs": 7}}
-        outcome = play("site.yml", limit="a3-replicas", **more)
-    finally:
-        on_node("a3-node1", "systemctl", "start", "ssh")
-    assert outcome.rc != 0
-    ran = on_node("a3-node0", "docker", "inspect", "-f", "{{.Args}}", "muster-a3-replicas-r0-rank0")
-    assert "--max-num-seqs 7" in ran
-    assert complete("http://198.19.67.20:8000/v1", "MiniMax-M2.5") == 4
-
-
-def test_ranks_with_an_api_each_stand_behind_a_gateway(
-    play: Play, tmp_path: Path, a3_nodes: None
-) -> None:
-    """External data parallelism over two nodes, then a rank that dies and takes the other along."""
-    external = {
-        "muster_data_parallel": "external",
-        "muster_replica_nodes": 2,
-        "lab_a3_args": {"data-parallel-size": 2, "quantization": None},
-        "muster_gateway_balance": "prefix-affine",
-    }
-    served(play, tmp_path, "a3-replicas", **external)
-    report = json.loads((tmp_path / "output" / "verify.json").read_text())
-    engines = [one for one in report["checks"] if one["id"] == "endpoint-engines"]
-    assert [one["subject"].split(" (")[0] for one in engines] == [
-        "engine 0 on a3-node0",
-        "engine 1 on a3-node1",
-    ]
-    before = invocation("a3-node0", "muster-a3-replicas-r0-rank0")
-    on_node("a3-node1", "docker", "kill", "muster-a3-replicas-r0-rank1")
-    eventually(lambda: invocation("a3-node0", "muster-a3-replicas-r0-rank0") != before, 60)
-    eventually(lambda: complete(f"http://{FLOATING}:8080/v1", "MiniMax-M2.5") == 4, 180)
-
-
 def invocation(node: str, unit: str) -> str:
     """The id of a unit's present run."""
     return on_node(node, "systemctl", "show", "--property=InvocationID", "--value", unit).strip()
@@ -217,3 +163,57 @@ def test_amd_with_vllm_and_with_sglang_changed_as_its_recipe_says(
             "registry:5000/muster-lab/sglang-emulator:0.5.7-rocm",
             *("-m", "sglang.launch_server", "--model-path", "/nowhere"),
         )
+
+
+def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_nodes: None) -> None:
+    served(play, tmp_path, "a3-replicas")
+    checks = statuses(tmp_path, "preflight")
+    assert {checks[node, "npu-count"] for node in PAIR} == {"ok"}
+    verified = statuses(tmp_path, "verify")
+    assert {verified[node, "endpoint-responses"] for node in PAIR} == {"ok"}
+    base = f"http://{FLOATING}:8080/v1"
+    assert complete(base, "MiniMax-M2.5") == 4
+
+    on_node("a3-node1", "systemctl", "stop", "muster-a3-replicas-r1-rank0.service")
+    answers = [complete(base, "MiniMax-M2.5") for _ in range(8)]
+    assert answers == [4] * 8
+
+
+def test_a_dead_replica_does_not_keep_the_other_from_changing(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    """The second node cannot be reached; the first takes a new flag all the same."""
+    # Sessions that Ansible keeps open would outlive their daemon.
+    on_node("a3-node1", "sh", "-c", "systemctl stop ssh.socket ssh; pkill sshd || true")
+    try:
+        more = {"lab_a3_args": {"data-parallel-size": 1, "quantization": None, "max-num-seqs": 7}}
+        outcome = play("site.yml", limit="a3-replicas", **more)
+    finally:
+        on_node("a3-node1", "systemctl", "start", "ssh")
+    assert outcome.rc != 0
+    ran = on_node("a3-node0", "docker", "inspect", "-f", "{{.Args}}", "muster-a3-replicas-r0-rank0")
+    assert "--max-num-seqs 7" in ran
+    assert complete("http://198.19.67.20:8000/v1", "MiniMax-M2.5") == 4
+
+
+def test_ranks_with_an_api_each_stand_behind_a_gateway(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    """External data parallelism over two nodes, then a rank that dies and takes the other along."""
+    external = {
+        "muster_data_parallel": "external",
+        "muster_replica_nodes": 2,
+        "lab_a3_args": {"data-parallel-size": 2, "quantization": None},
+        "muster_gateway_balance": "prefix-affine",
+    }
+    served(play, tmp_path, "a3-replicas", **external)
+    report = json.loads((tmp_path / "output" / "verify.json").read_text())
+    engines = [one for one in report["checks"] if one["id"] == "endpoint-engines"]
+    assert [one["subject"].split(" (")[0] for one in engines] == [
+        "engine 0 on a3-node0",
+        "engine 1 on a3-node1",
+    ]
+    before = invocation("a3-node0", "muster-a3-replicas-r0-rank0")
+    on_node("a3-node1", "docker", "kill", "muster-a3-replicas-r0-rank1")
+    eventually(lambda: invocation("a3-node0", "muster-a3-replicas-r0-rank0") != before, 60)
+    eventually(lambda: complete(f"http://{FLOATING}:8080/v1", "MiniMax-M2.5") == 4, 180)
