@@ -1,0 +1,171 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Preflight against what operators do without it, in one run on lab nodes of sixteen devices.
+
+Each device tool takes a tenth of a second a call there, and hccn_tool refuses a second caller, as
+it does on hardware. The same nodes are looked at
+
+- by playbooks/preflight.yml, all nodes at once;
+- (a) by the shell loops of the engine's documentation, one node after another over SSH;
+- (b) by the same commands as looped Ansible tasks, on one node.
+
+The lab has to be up; the nodes are made for the run and removed after it:
+
+    .venv/bin/python tests/scale/preflight.py --nodes 2 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from lab.paths import key_file  # noqa: E402
+
+DEVICES = 16
+CALL_S = 0.1
+HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"
+# What the documentation tells to run for every device of every node before serving.
+COMMANDS = ("lldp", "link", "net_health", "netdetect", "gateway", "tls")
+SSH = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR")
+
+LOOPED = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Ask every device
+      ansible.builtin.command: "{{ hccn_tool }} -i {{ item.0 }} -{{ item.1 }} -g"
+      loop: "{{ range(devices) | product(commands) }}"
+      changed_when: false
+    - name: Show the devices
+      ansible.builtin.command: npu-smi info
+      changed_when: false
+    - name: Show the addresses
+      ansible.builtin.command: cat /etc/hccn.conf
+      changed_when: false
+"""
+
+
+def lab(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "lab", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit(f"lab {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def make(name: str) -> dict[str, str]:
+    """A node whose tools take their time."""
+    node: dict[str, str] = json.loads(lab("node", "create", name, "--family", "a3"))
+    tool = "/usr/local/lib/muster-lab/device_tools.py"
+    slow = json.dumps({"delay_s": CALL_S})
+    for faulty in ("hccn_tool", "npu-smi"):
+        lab("exec", name, "python3", tool, "set", f"faults.{faulty}", slow)
+    return node
+
+
+def inventory(folder: Path, nodes: list[dict[str, str]]) -> Path:
+    """Replicas of two nodes, as the checks between nodes want them."""
+    path = folder / "inventory.json"
+    hosts = {node["name"]: {"ansible_host": node["address"]} for node in nodes}
+    variables = {
+        "ansible_user": "root",
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_private_key_file": str(key_file()),
+        "ansible_ssh_common_args": " ".join(SSH),
+        "muster_recipe": "minimax-m2.5-w8a8/vllm-ascend-a3",
+        "muster_replica_nodes": 2,
+        "muster_interface": "enp67s0f0np0",
+        "muster_model_path": "/opt/muster-lab/models/MiniMax-M2.5-tiny",
+        "muster_weights_gb": 0.1,
+        "muster_output_dir": str(folder / "output"),
+    }
+    groups = {"scale": {"hosts": hosts, "vars": variables}}
+    path.write_text(json.dumps({"all": {"children": groups}}))
+    return path
+
+
+def timed(argv: list[str], **more: Any) -> tuple[float, str]:
+    begin = time.monotonic()
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, **more)
+    if done.returncode:
+        raise SystemExit(f"{argv[:3]}: rc {done.returncode}\n{done.stdout[-3000:]}{done.stderr}")
+    return time.monotonic() - begin, done.stdout
+
+
+def playbook(path: str, inventory_file: Path, *options: str) -> tuple[float, str]:
+    command = str(Path(sys.executable).with_name("ansible-playbook"))
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    return timed([command, "-i", str(inventory_file), path, *options], env=environment)
+
+
+def shell_loop(node: dict[str, str]) -> float:
+    loops = "; ".join(
+        f"for i in $(seq 0 {DEVICES - 1}); do {HCCN_TOOL} -i $i -{command} -g; done"
+        for command in COMMANDS
+    )
+    script = f"{loops}; npu-smi info; cat /etc/hccn.conf"
+    return timed(["ssh", "-i", str(key_file()), *SSH, f"root@{node['address']}", script])[0]
+
+
+def measure(count: int, looped: bool) -> None:
+    nodes = [make(f"scale{number}") for number in range(count)]
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            hosts = inventory(folder, nodes)
+            # The first run opens the connections, as a second run on a cluster finds them.
+            playbook("playbooks/preflight.yml", hosts)
+            ours, _text = playbook("playbooks/preflight.yml", hosts)
+            module = "muster.serving.npu_topology_check"
+            arguments = f"device_count={DEVICES} multi_node=true"
+            ansible = str(Path(sys.executable).with_name("ansible"))
+            environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+            first = nodes[0]["name"]
+            ping, _text = timed(
+                [ansible, "-i", str(hosts), first, "-m", "ansible.builtin.ping"], env=environment
+            )
+            tool, _text = timed(
+                [ansible, "-i", str(hosts), first, "-m", module, "-a", arguments], env=environment
+            )
+            loops = sum(shell_loop(node) for node in nodes)
+            print(f"{count} nodes of {DEVICES} devices, {CALL_S} s a call")
+            print(f"  preflight.yml                          {ours:7.1f} s")
+            print(f"  a node's own tools (module - ping)     {tool - ping:7.1f} s")
+            print(f"  one round trip (ansible -m ping)       {ping:7.1f} s")
+            print(f"  (a) shell loops, node after node       {loops:7.1f} s  {loops / ours:.1f} x")
+            if looped:
+                (folder / "looped.yml").write_text(LOOPED)
+                variables = {"devices": DEVICES, "commands": COMMANDS, "hccn_tool": HCCN_TOOL}
+                options = ("-l", first, "-e", json.dumps(variables))
+                seconds, _text = playbook(str(folder / "looped.yml"), hosts, *options)
+                print(f"  (b) looped Ansible tasks, one node     {seconds:7.1f} s")
+    finally:
+        for node in nodes:
+            lab("node", "remove", node["name"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--nodes", type=int, nargs="+", default=[2, 16])
+    for position, count in enumerate(parser.parse_args().nodes):
+        measure(count, looped=position == 0)
+
+
+if __name__ == "__main__":
+    main()
