@@ -42,7 +42,7 @@ class Finding(NamedTuple):
 
     signature: Signature
     line: str
-    count: int
+    times: int
 
 
 _PREPARE = "run playbooks/prepare.yml"
@@ -523,7 +523,7 @@ def explain(lines: Iterable[str]) -> list[Finding]:
             continue
         known = found.get(one.name)
         shown = known.line if known else text.strip()[:SHOWN_LIMIT]
-        found[one.name] = Finding(one, shown, (known.count if known else 0) + 1)
+        found[one.name] = Finding(one, shown, (known.times if known else 0) + 1)
     return sorted(found.values(), key=lambda finding: finding.signature.rank)
 
 

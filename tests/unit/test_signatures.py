@@ -111,7 +111,7 @@ def test_among_causes_the_first_in_the_log_comes_first() -> None:
 def test_a_finding_keeps_its_first_line_and_counts() -> None:
     lines = ["OSError: [Errno 98] Address already in use", "again: address already in use"]
     (finding,) = explain(lines)
-    assert (finding.line, finding.count) == (lines[0], 2)
+    assert (finding.line, finding.times) == (lines[0], 2)
 
 
 HEALTHY = [

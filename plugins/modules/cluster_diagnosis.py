@@ -1,0 +1,71 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_diagnosis
+short_description: Say what the nodes' logs tell of a failure, and make one archive of theirs
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Reads the archives that M(muster.serving.diagnose_info) made and that were fetched, prints by
+    node how each unit does and which known failures stand in its logs, with their cause, the check
+    that finds it and the remedy.
+  - Writes one archive of all of them, with the plan, the report and the reports of earlier stages,
+    and removes the single ones.
+  - Runs on the controller; a host that could not be reached is shown as such.
+attributes:
+  check_mode:
+    support: full
+    description: Tells of the states alone and writes no archive.
+  diff_mode:
+    support: none
+    description: Adds a file with each run.
+  idempotent:
+    support: none
+    description: Adds a file with each run.
+options:
+  plan:
+    description: The plan.
+    type: dict
+    required: true
+  hosts:
+    description: Hosts to tell of.
+    type: list
+    elements: str
+    required: true
+  register:
+    description: Where each host registered what M(muster.serving.diagnose_info) said.
+    type: str
+    required: true
+  output_dir:
+    description:
+      - Folder on the controller for the archive. Those of the hosts are expected in it, as
+        C(.diagnose/HOST.tar.gz).
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Say what was found
+  muster.serving.cluster_diagnosis:
+    plan: "{{ muster_plan.plan }}"
+    hosts: "{{ muster_plan.hosts }}"
+    register: __diagnose_info
+    output_dir: muster-output/a2-cluster
+  run_once: true
+"""
+
+RETURN = r"""
+archive:
+  description: The archive on the controller.
+  returned: not in check mode
+  type: str
+nodes:
+  description: By host, its units with C(findings), or C(problem) when it could not be asked.
+  returned: success
+  type: dict
+"""
