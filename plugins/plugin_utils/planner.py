@@ -50,12 +50,18 @@ from ansible_collections.muster.serving.plugins.plugin_utils.recipes import over
 from ansible_collections.muster.serving.plugins.plugin_utils.units import (
     api_url,
     engine_unit,
+    hub_folder,
     links_of,
 )
 
 SCHEMA = 1
 # VRRP's number for one floating address; two clusters of one network need different ones.
 ROUTER_ID = 51
+# What a host must have at least, as estimates on the low side: memory for one process of an engine,
+# shared memory as the guides give it to a container of its own, disk for an engine's image.
+PROCESS_GB = 1
+SHM_GB = 1
+IMAGE_GB = 30
 
 Plan = dict[str, Any]
 # Recipe, variant and folders of own recipes to a whole recipe.
@@ -180,12 +186,19 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "holds_for": recipe["engine"]["holds_for"],
             "changes": engine.changes,
             "memory_utilization": engine.args.get(engine.dialect.utilization),
+            "rank_devices": engine.group,
         },
         "model": {
             "id": recipe["model"]["id"],
             "architecture": recipe["model"].get("architecture"),
+            "source": deployment.settings.get("muster_model_source", "local"),
             "path": engine.model_path,
             "draft_path": engine.draft_path,
+            # Weights of another size are not the recipe's, and may be of any format.
+            "format": None
+            if "muster_weights_gb" in deployment.settings
+            else recipe["model"]["format"],
+            "size_gb": recipe["model"]["size_gb"],
         },
         "platform": {
             **{
@@ -421,5 +434,29 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
                     *(unit["systemd_unit"] for unit in own),
                     *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
                 ],
+                "host": _host_needs(plan, own),
             }
     return needs
+
+
+def _host_needs(plan: Plan, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the host of these units must bring besides its devices."""
+    engines = [unit for unit in own if unit["role"] != "gateway"]
+    processes = sum(len(unit["ranks"]) for unit in engines) * plan["engine"]["rank_devices"]
+    shares = any(not unit["image"] or unit["container"]["ipc"] == "host" for unit in engines)
+    model = plan["model"]
+    return {
+        "memory_gb": processes * PROCESS_GB,
+        "shm_gb": SHM_GB if shares else 0,
+        "image_gb": IMAGE_GB if any(unit["image"] for unit in engines) else 0,
+        "disk": [
+            {
+                "what": f"weights of {unit['name']}",
+                "path": hub_folder(unit, model["source"]),
+                "need_gb": model["size_gb"],
+            }
+            for unit in engines
+            if model["source"] != "local"
+        ],
+        "key_files": unique(path for unit in own for path in unit["secret_files"].values()),
+    }

@@ -28,6 +28,8 @@ Unit = dict[str, Any]
 
 # What {cache} stands for in a recipe's environment: a folder that a unit keeps between its starts.
 _CACHE = {"container": "/root/.cache", "venv": "/var/cache/muster/{unit}/.cache"}
+# What says where a hub's downloads lie, when it is not below the cache.
+_HUB_HOME = {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}
 
 
 def engine_unit(
@@ -224,9 +226,21 @@ def _first_start(recipe: Recipe, cache: str, mounts: Sequence[str]) -> dict[str,
     if not once:
         return None
     path = once["cache"].replace("{cache}", cache)
-    for mount in mounts:
-        source, target = mount.split(":")[:2]
-        if path.startswith(f"{target}/"):
-            path = source + path[len(target) :]
-            break
-    return {**once, "cache": path}
+    return {**once, "cache": _on_node(path, mounts) or path}
+
+
+def hub_folder(unit: Mapping[str, Any], source: str) -> str | None:
+    """Return the folder of the node that takes a hub's downloads, None for the container's own."""
+    cache = _CACHE[unit["install"]].replace("{unit}", unit["name"])
+    folder: str = unit["env"].get(_HUB_HOME[source], f"{cache}/{source}")
+    return folder if unit["install"] == "venv" else _on_node(folder, unit["mounts"])
+
+
+def _on_node(path: str, mounts: Sequence[str]) -> str | None:
+    """Return where a container's path lies on the node, None where no mount holds it."""
+    pairs = [mount.split(":")[:2] for mount in mounts]
+    holders = [pair for pair in pairs if f"{path}/".startswith(f"{pair[1]}/")]
+    if not holders:
+        return None
+    source, target = max(holders, key=lambda pair: len(pair[1]))
+    return source + path[len(target) :]

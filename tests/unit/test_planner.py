@@ -124,6 +124,55 @@ def test_preflight_learns_what_each_node_has_to_have() -> None:
     assert "/dev/davinci7" in needs["c-0"]["device_nodes"]
 
 
+def test_preflight_learns_what_the_host_has_to_bring() -> None:
+    needs = planner.needs_of(plan(pair(api_key_file="/etc/muster/key")))
+    assert needs["c-0"]["host"] == {
+        "memory_gb": 8,
+        "shm_gb": 1,
+        "image_gb": 30,
+        "disk": [],
+        "key_files": ["/etc/muster/key"],
+    }
+    # Only the head serves an API.
+    assert needs["c-1"]["host"]["key_files"] == []
+    # A container with shared memory of its own takes none of the host's.
+    apart = plan(single())
+    apart["units"][0]["container"]["ipc"] = None
+    assert planner.needs_of(apart)["c-0"]["host"]["shm_gb"] == 0
+
+
+def test_weights_of_another_size_have_no_known_format() -> None:
+    assert plan(single())["model"]["format"] == "w8a8"
+    assert plan(single(weights_gb=100))["model"]["format"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ({}, "/var/lib/muster/cache/c-r0-rank0/modelscope"),
+        (
+            {"extra_mounts": ["/data/hub:/root/.cache/modelscope", "/x:/root/.cache/huggingface"]},
+            "/data/hub",
+        ),
+        ({"engine_env": {"MODELSCOPE_CACHE": "/models"}, "extra_mounts": ["/d:/models"]}, "/d"),
+        # Nothing is mounted there: the weights fill the container.
+        ({"engine_env": {"MODELSCOPE_CACHE": "/models"}}, None),
+    ],
+)
+def test_weights_from_a_hub_need_room_where_they_will_lie(more: Any, path: str | None) -> None:
+    hub = plan(single(model_source="modelscope", model_path=None, **more))
+    (need,) = planner.needs_of(hub)["c-0"]["host"]["disk"]
+    assert need == {"what": "weights of c-r0-rank0", "path": path, "need_gb": 220}
+
+
+def test_a_hub_without_a_container_fills_the_cache_of_the_unit() -> None:
+    variables = {"install": "venv", "model_source": "huggingface", "model_path": None}
+    made = plan(view(c=[host(1, "minimax-m2.5/vllm-nvidia", **variables)]))
+    (need,) = planner.needs_of(made)["c-0"]["host"]["disk"]
+    assert need["path"] == "/var/cache/muster/c-r0-rank0/.cache/huggingface"
+    assert planner.needs_of(made)["c-0"]["host"]["image_gb"] == 0
+
+
 def test_devices_are_counted_as_the_container_sees_them() -> None:
     four = {"tensor_parallel_size": 4}
     half = {"devices": [7, 4, 5, 6], "engine_args": four, "weights_gb": 100}
