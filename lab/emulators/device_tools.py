@@ -85,7 +85,8 @@ def make_state(family: str = "a2", node: int = 0, devices: int | None = None) ->
         "family": family,
         "tool_version": "25.5.0",
         "driver_version": "25.5.0",
-        "firmware_version": "7.8.0.5.216",
+        "firmware_compatibility": "OK",
+        "driver_complete": True,
         "super_pod_id": 0,
         "server_index": node,
         "unreachable": [],
@@ -105,6 +106,9 @@ def _make_device(index: int, *, a3: bool, node: int) -> Device:
         "present": True,
         "health": "OK",
         "error_codes": [],
+        "firmware_version": "7.8.0.5.216",
+        "ecc_double_bit_errors": 0,
+        "ecc_isolated_pages": 0,
         "bus_id": f"0000:{buses[index % len(buses)]}:00.0",
         "power_w": None if second_die else 180.2 if a3 else 98.6,
         "temperature_c": 36 if a3 else 42,
@@ -254,6 +258,11 @@ def _info(state: State) -> str:
         ]
         lines += rows or [_row(f"No running processes found in NPU {npu}", widths=whole)]
         lines.append(_border("=", WIDTHS))
+    if not state["driver_complete"]:
+        lines.append(
+            "[WARNING]The driver package may not be completely installed, which may cause function "
+            "abnormal. Please reinstall it."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -272,8 +281,8 @@ def _mapping(state: State) -> str:
     return "".join("\t" + " ".join(f"{cell:<30}" for cell in row) + "\n" for row in rows)
 
 
-def _fields(*pairs: tuple[str, Any]) -> str:
-    return "".join(f"\t{key:<30} : {value}\n" for key, value in pairs)
+def _fields(*pairs: tuple[str, Any], width: int = 30) -> str:
+    return "".join(f"\t{key:<{width}} : {value}\n" for key, value in pairs)
 
 
 def _list(state: State) -> str:
@@ -361,21 +370,20 @@ def _common(_state: State, chip: Device) -> str:
 
 
 def _ecc(_state: State, chip: Device) -> str:
-    return _fields(
-        ("HBM Single Bit Error Count", 0),
-        ("HBM Double Bit Error Count", 0),
-        ("HBM Single Bit Isolated Pages Count", 0),
-        ("HBM Double Bit Isolated Pages Count", 0),
-        ("Chip ID", chip["chip"]),
-    )
+    kinds = ("Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count")
+    doubles = [chip["ecc_double_bit_errors"]] * 2 + [chip["ecc_isolated_pages"]]
+    counts: list[tuple[str, Any]] = []
+    for kind, double in zip(kinds, doubles, strict=True):
+        counts += [(f"HBM Single Bit {kind}", 0), (f"HBM Double Bit {kind}", double)]
+    return _fields(*counts, ("Chip ID", chip["chip"]), width=40)
 
 
 def _board_card(state: State, chips: list[Device]) -> str:
     return _fields(
         ("NPU ID", chips[0]["npu"]),
         ("Software Version", state["driver_version"]),
-        ("Firmware Version", state["firmware_version"]),
-        ("Compatibility", "OK"),
+        ("Firmware Version", chips[0]["firmware_version"]),
+        ("Compatibility", state["firmware_compatibility"]),
         ("Board ID", "0x30"),
         ("PCB ID", "A"),
         ("BOM ID", 1),
@@ -399,7 +407,7 @@ def _board_chip(state: State, chip: Device) -> str:
         ("Chip Name", chip["name"]),
         ("Chip Version", "V1"),
         ("PCIe Bus Info", chip["bus_id"]),
-        ("Firmware Version", state["firmware_version"]),
+        ("Firmware Version", chip["firmware_version"]),
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Dict
+from typing import Dict, NamedTuple
 
 # Per device: the keys of hccn.conf without their _N.
 Configuration = Dict[int, Dict[str, str]]
@@ -19,7 +19,15 @@ Configuration = Dict[int, Dict[str, str]]
 BUSY = "hccn_tool is busy"
 
 _SETTING = re.compile(r"([A-Za-z]\w*?)_(\d{1,4})\s*=\s*(.*)", re.ASCII)
+_PING = re.compile(r"^[ \t]*(\d{1,9}) packets transmitted,\s*(\d{1,9}) received", re.A | re.M)
 _TLS = re.compile(r"dev_id:\s*(\d{1,4}),\s*tls switch\[([01])\]", re.ASCII)
+
+
+class Ping(NamedTuple):
+    """How many packets went out, and how many answers came back."""
+
+    sent: int
+    received: int
 
 
 def parse_link(text: str) -> str | None:
@@ -57,6 +65,17 @@ def parse_detect_address(text: str) -> str | None:
     """The address that the net health is measured against, from C(-netdetect -g)."""
     found = re.search(r"^\s*netdetect addr(?:ess)?:\s*(\S+)\s*$", text, re.MULTILINE)
     return found[1] if found and is_address(found[1]) else None
+
+
+def parse_ping(text: str) -> Ping | None:
+    """The summary of C(-ping -g address X)."""
+    found = _PING.findall(text)
+    return Ping(*map(int, found[-1])) if found else None
+
+
+def is_unset(text: str) -> bool:
+    """Whether the tool says that a setting was never made; for an address it may say nothing."""
+    return not text.strip() or re.search(r"because no \S+ was preset", text) is not None
 
 
 def parse_neighbour(text: str) -> str | None:

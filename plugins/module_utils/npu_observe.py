@@ -9,8 +9,9 @@ import os
 import re
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils import hccn, npu_smi
 from ansible_collections.muster.serving.plugins.module_utils.command import (
@@ -23,6 +24,8 @@ from ansible_collections.muster.serving.plugins.module_utils.tool_text import ex
 
 NPU_SMI_FOLDERS = ("/usr/local/bin", "/usr/local/sbin")
 HCCN_CONF = "/etc/hccn.conf"
+# npu-smi answers several callers; more than these would only queue in the driver.
+CONCURRENT_CALLS = 4
 
 
 class Tool:
@@ -56,6 +59,11 @@ class Tool:
             self.failure = str(error)
             return None
 
+    def ask_all(self, questions: Sequence[Sequence[str]]) -> list[Output | None]:
+        """Ask several things, a few at a time. The answers come in the order of the questions."""
+        with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
+            return list(pool.map(lambda arguments: self.ask(*arguments), questions))
+
     def ask_alone(self, *arguments: str) -> Output | None:
         """Ask a tool that refuses a second caller, such as a metrics exporter beside us."""
         patience = time.monotonic() + self.timeout
@@ -88,6 +96,12 @@ class Npus:
     layout: str | None = None
     topology: npu_smi.Topology | None = None
     problems: list[str] = field(default_factory=list)
+    nodes: list[int] = field(default_factory=list)  # the N of every /dev/davinciN
+    # By device, of those that were asked for; null, or without a value, where it is not told.
+    ecc: dict[int, npu_smi.Ecc | None] = field(default_factory=dict)
+    boards: dict[int, npu_smi.Board] = field(default_factory=dict)
+    super_pods: dict[int, npu_smi.SuperPod | None] = field(default_factory=dict)
+    said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and query
 
 
 def device_numbers(folder: str = "/dev") -> list[int]:
@@ -112,14 +126,20 @@ def observe_npus(tool: Tool, nodes: list[int]) -> Npus:
     if answer is None:
         return Npus(problems=[str(tool.failure)])
     info = npu_smi.parse_info(answer.stdout + answer.stderr)
-    npus = Npus(info.devices, info.version, info.tool_version, info.layout, None, info.problems)
+    npus = Npus(
+        info.devices, info.version, info.tool_version, info.layout, None, info.problems, nodes
+    )
     if answer.rc != 0:
         npus.problems.append(f"npu-smi info ended with exit code {answer.rc}")
     if not npus.devices:
         return npus
-    npus.problems += _against_nodes(npus.devices, nodes)
+    npus.problems += _against_nodes(npus, nodes)
     for device in npus.devices:
-        device["error_codes"] = [] if device["health"] == "OK" else _error_codes(tool, device)
+        device["error_codes"] = []
+    sick = [device for device in npus.devices if device["health"] != "OK"]
+    answers = tool.ask_all([_query("health", device) for device in sick])
+    for device, answer in zip(sick, answers):
+        device["error_codes"] = npu_smi.parse_error_codes(answer.stdout) if answer else None
     answer = tool.ask("info", "-t", "topo")
     if answer is not None:
         npus.topology, problems = npu_smi.parse_topology(answer.stdout + answer.stderr)
@@ -129,23 +149,58 @@ def observe_npus(tool: Tool, nodes: list[int]) -> Npus:
     return npus
 
 
-def _against_nodes(devices: list[npu_smi.Device], nodes: list[int]) -> list[str]:
-    listed = {device["device_id"] for device in devices if device["device_id"] is not None}
+def _against_nodes(npus: Npus, nodes: list[int]) -> list[str]:
+    listed = {device["device_id"] for device in npus.devices if device["device_id"] is not None}
     lost, hidden = set(nodes) - listed, listed - set(nodes)
     problems = []
     if lost:
         problems.append(f"npu-smi does not list {devices_text(lost)}, which /dev has")
     if hidden:
         problems.append(f"/dev has no davinci node for {devices_text(hidden)}")
+    # These servers count their devices through; other cards' numbers have gaps of their own.
+    missing = set(range(max(listed | set(nodes), default=0))) - listed - set(nodes)
+    if missing and npus.layout in ("a2", "a3"):
+        problems.append(f"neither npu-smi nor /dev has {devices_text(missing)}")
     return problems
 
 
-def _error_codes(tool: Tool, device: npu_smi.Device) -> list[str] | None:
-    where = ["-i", str(device["npu_id"])]
-    if device["chip_id"] is not None:
-        where += ["-c", str(device["chip_id"])]
-    answer = tool.ask("info", "-t", "health", *where)
-    return npu_smi.parse_error_codes(answer.stdout) if answer else None
+def _query(kind: str, device: npu_smi.Device) -> list[str]:
+    query = ["info", "-t", kind, "-i", str(device["npu_id"])]
+    return query if device["chip_id"] is None else [*query, "-c", str(device["chip_id"])]
+
+
+def observe_condition(tool: Tool, npus: Npus, wanted: list[int], *, super_pod: bool) -> None:
+    """Ask for what the table does not tell: memory errors, firmware, place in the super pod.
+
+    Args:
+        tool: npu-smi.
+        npus: What the table told; it is completed.
+        wanted: The devices to ask for.
+        super_pod: Whether the devices' place in a super pod matters.
+    """
+    devices = [device for device in npus.devices if device["device_id"] in wanted]
+    kinds = ["ecc", *(["spod-info"] if super_pod else [])]
+    asked = [(kind, [device]) for kind in kinds for device in devices]
+    queries = [_query(kind, of[0]) for kind, of in asked]
+    cards: dict[int, list[npu_smi.Device]] = {}
+    for device in devices:
+        cards.setdefault(device["npu_id"], []).append(device)
+    for npu_id, chips in cards.items():
+        asked.append(("board", chips))
+        queries.append(["info", "-t", "board", "-i", str(npu_id)])
+    for (kind, of), answer in zip(asked, tool.ask_all(queries)):
+        if answer is None:
+            continue
+        for number in [device["device_id"] for device in of]:
+            npus.said[number, kind] = excerpt(answer.text)
+            if kind == "ecc":
+                npus.ecc[number] = npu_smi.parse_ecc(answer.stdout)
+            elif kind == "board":
+                npus.boards[number] = npu_smi.parse_board(answer.stdout)
+            else:
+                npus.super_pods[number] = npu_smi.parse_super_pod(answer.stdout)
+    if tool.failure and tool.failure not in npus.problems:
+        npus.problems.append(tool.failure)
 
 
 def topology_result(topology: npu_smi.Topology | None) -> dict[str, Any] | None:
@@ -169,6 +224,7 @@ class Fabric:
     address: dict[int, str | None] = field(default_factory=dict)
     gateway: dict[int, str | None] = field(default_factory=dict)
     detect_address: dict[int, str | None] = field(default_factory=dict)
+    configuration: hccn.Configuration = field(default_factory=dict)
     neighbour: str | None = None  # of the first device
     said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and command
     failure: str | None = None  # the tool gave up, so that the rest is unknown
@@ -189,27 +245,24 @@ def observe_fabric(tool: Tool, configuration: str, devices: list[int]) -> Fabric
 
     Args:
         tool: hccn_tool.
-        configuration: The text of C(/etc/hccn.conf). What it holds is not asked for.
+        configuration: The text of C(/etc/hccn.conf).
         devices: The devices to look at.
     """
     settings, problems = hccn.parse_configuration(configuration)
-    fabric = Fabric(problems=problems)
+    fabric = Fabric(configuration=settings, problems=problems)
 
     def ask(device: int, command: str) -> str | None:
         answer = tool.ask_alone("-i", str(device), f"-{command}", "-g")
         if answer is None:
             return None
         fabric.said[device, command] = excerpt(answer.text)
-        return answer.stdout
+        return answer.stdout + answer.stderr
 
-    def setting(
-        device: int, key: str, command: str, parse: Callable[[str], str | None]
-    ) -> str | None:
-        value = settings.get(device, {}).get(key, "")
-        if hccn.is_address(value):
-            return value
+    def setting(device: int, command: str, parse: Callable[[str], str | None]) -> str | None:
         text = ask(device, command)
-        return None if text is None else parse(text) or ""
+        if text is None:
+            return None
+        return "" if hccn.is_unset(text) else parse(text)
 
     # Command by command: should the time run out, then the most telling answers are there.
     for device in devices:
@@ -219,12 +272,52 @@ def observe_fabric(tool: Tool, configuration: str, devices: list[int]) -> Fabric
     for device in devices:
         fabric.tls[device] = hccn.parse_tls(ask(device, "tls") or "", device)
     for device in devices:
-        fabric.address[device] = setting(device, "address", "ip", hccn.parse_address)
-        fabric.gateway[device] = setting(device, "gateway", "gateway", hccn.parse_gateway)
-        fabric.detect_address[device] = setting(
-            device, "netdetect", "netdetect", hccn.parse_detect_address
-        )
+        fabric.address[device] = setting(device, "ip", hccn.parse_address)
+        fabric.gateway[device] = setting(device, "gateway", hccn.parse_gateway)
+        fabric.detect_address[device] = setting(device, "netdetect", hccn.parse_detect_address)
     if devices:
         fabric.neighbour = hccn.parse_neighbour(ask(devices[0], "lldp") or "")
     fabric.failure = tool.failure
     return fabric
+
+
+@dataclass
+class Pings:
+    """What came back from the NPUs of other nodes, by device and address."""
+
+    answers: dict[tuple[int, str], hccn.Ping | None] = field(default_factory=dict)
+    said: dict[tuple[int, str], str] = field(default_factory=dict)
+    untried: list[tuple[int, str]] = field(default_factory=list)
+    failure: str | None = None  # why the rest was not tried
+
+
+def ping_pairs(devices: list[int], peers: list[list[str]], *, full: bool) -> list[tuple[int, str]]:
+    """Which device pings which address.
+
+    Args:
+        devices: The devices of this node.
+        peers: For each peer, its devices' addresses in their order.
+        full: Each device pings all addresses; otherwise of each peer the one at its own place, so
+            that every device is tried once from each side.
+    """
+    return [
+        (device, address)
+        for addresses in peers
+        if addresses
+        for place, device in enumerate(devices)
+        for address in (addresses if full else [addresses[place % len(addresses)]])
+    ]
+
+
+def observe_pings(tool: Tool, pairs: list[tuple[int, str]]) -> Pings:
+    """Ping from one device after the other, as hccn_tool wants it."""
+    pings = Pings()
+    for device, address in pairs:
+        answer = tool.ask_alone("-i", str(device), "-ping", "-g", "address", address)
+        if answer is None:
+            pings.untried.append((device, address))
+            continue
+        pings.said[device, address] = excerpt(answer.text)
+        pings.answers[device, address] = hccn.parse_ping(answer.stdout)
+    pings.failure = tool.failure
+    return pings

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Dict, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.tool_text import Problems, excerpt
@@ -20,6 +21,8 @@ Device = Dict[str, Any]
 
 # The words of the driver's own source. Whatever is not OK is unfit to serve.
 HEALTH_WORDS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
+# A line of its own at the end of any table, once the driver's installer has not come to its end.
+INCOMPLETE_DRIVER = "The driver package may not be"
 LINK_WORDS = ("X", "SYS", "PHB", "PXB", "PIX", "HCCS", "HCCS_SW", "SIO", "UB", "NA")
 
 _PAIR = r"(\d{1,9})\s*/\s*(\d{1,9})"
@@ -31,6 +34,7 @@ _INTEGER = re.compile(r"\d{1,15}", re.ASCII)
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _IDLE = re.compile(r"No running processes found in NPU (\d{1,9})", re.ASCII)
 _LABEL = re.compile(r"(?:NPU|Phy-ID)(\d{1,9})", re.ASCII)
+_VERSION_PART = re.compile(r"(rc|b|)(\d{1,9})", re.ASCII)
 _NIC_LABEL = re.compile(r"NIC\d{1,9}", re.ASCII)
 
 
@@ -271,6 +275,100 @@ def parse_error_codes(text: str) -> list[str]:
     found = re.search(r"^\s*Error Code\s*:[ \t]*(.*)$", text, re.MULTILINE)
     words = found[1].split() if found else []
     return [word for word in words if re.fullmatch(r"[0-9A-Fa-f]{4,16}", word)]
+
+
+# --- npu-smi info -t ecc, board and spod-info -------------------------------------------------
+
+
+class Ecc(NamedTuple):
+    """What a chip's memory could not correct."""
+
+    errors: int
+    isolated_pages: int
+
+
+class Board(NamedTuple):
+    """What drives a card; null where it is not told."""
+
+    software: str | None
+    firmware: str | None
+    compatibility: str | None
+
+
+class SuperPod(NamedTuple):
+    """Where a chip stands in its super pod."""
+
+    sdid: int
+    pod: int
+    server: int
+
+
+def parse_ecc(text: str) -> Ecc | None:
+    """The counts of C(npu-smi info -t ecc -i N -c C), over all memory that the chip tells of."""
+    fields = _fields(text)
+    kinds = [kind for kind in ("HBM", "DDR") if f"{kind} Double Bit Error Count" in fields]
+    errors = [_integer(fields[f"{kind} Double Bit Error Count"]) for kind in kinds]
+    pages = [_integer(fields.get(f"{kind} Double Bit Isolated Pages Count", "")) for kind in kinds]
+    known = [count for count in errors + pages if count is not None]
+    if not kinds or len(known) != 2 * len(kinds):
+        return None
+    return Ecc(sum(known[: len(kinds)]), sum(known[len(kinds) :]))
+
+
+def parse_board(text: str) -> Board:
+    """The versions in C(npu-smi info -t board -i N), and whether they fit each other."""
+    fields = _fields(text)
+    return Board(
+        fields.get("Software Version"), fields.get("Firmware Version"), fields.get("Compatibility")
+    )
+
+
+def parse_super_pod(text: str) -> SuperPod | None:
+    """The place that C(npu-smi info -t spod-info -i N -c C) tells."""
+    fields = _fields(text)
+    sdid, pod, server = (
+        _integer(fields.get(key, "")) for key in ("SDID", "Super Pod ID", "Server Index")
+    )
+    if sdid is None or pod is None or server is None:
+        return None
+    return SuperPod(sdid, pod, server)
+
+
+def _fields(text: str) -> dict[str, str]:
+    """The C(key : value) lines of one chip or card. A key with two values is none."""
+    fields: dict[str, str] = {}
+    ambiguous = set()
+    for line in text.splitlines():
+        key, _colon, value = (part.strip() for part in line.partition(":"))
+        if value and fields.setdefault(key, value) != value:
+            ambiguous.add(key)
+    return {key: value for key, value in fields.items() if key not in ambiguous}
+
+
+def is_older(version: str, floor: str) -> bool | None:
+    """Whether one driver version comes before another; null when either is no such version.
+
+    A release candidate comes before its release (24.1.rc3 before 24.1.0), and a build of it
+    (25.0.rc1.b033) before the candidate.
+    """
+    one, other = _version_key(version), _version_key(floor)
+    if one is None or other is None:
+        return None
+    for mine, its in zip_longest(one, other, fillvalue=(0, 0)):
+        if mine != its:
+            return mine < its
+    return False
+
+
+def _version_key(version: str) -> list[tuple[int, int]] | None:
+    ranks = {"": 0, "rc": -1, "b": -2}
+    key = []
+    for part in version.lower().split("."):
+        found = _VERSION_PART.fullmatch(part)
+        if not found:
+            return None
+        key.append((ranks[found[1]], int(found[2])))
+    return key
 
 
 # --- npu-smi info -t topo ---------------------------------------------------------------------

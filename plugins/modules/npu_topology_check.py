@@ -11,12 +11,16 @@ version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
 description:
-  - Observes the devices that a deployment uses on a node - number, health, processes, free memory,
-    topology, device nodes and driver files - and, where ranks on other nodes have to be reached,
-    each device's own network port.
+  - Observes the devices that a deployment uses on a node - number, health, memory errors, driver
+    and firmware, processes, free memory, topology, device nodes and driver files - and, where ranks
+    on other nodes have to be reached, each device's own network port and its place in a super pod.
+  - With O(mode=ping) it pings other nodes' devices instead, once their addresses are known.
+  - What a tool says and this module does not understand has the status V(unknown), and is shown.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
-  - It takes at most four times O(timeout). A tool that hangs costs one O(timeout) and is not asked
-    again. C(hccn_tool) is asked for one device after the other, since it refuses concurrent calls.
+  - It takes at most four times O(timeout), two for each tool. A tool that hangs costs one
+    O(timeout) and is not asked again. C(npu-smi) is asked up to four things at a time, C(hccn_tool)
+    for one device after the other, since it refuses concurrent calls; it is tried again while other
+    callers keep it busy.
 attributes:
   check_mode:
     support: full
@@ -28,6 +32,13 @@ attributes:
     support: full
     description: It changes nothing.
 options:
+  mode:
+    description:
+      - V(check) looks at this node.
+      - V(ping) only pings O(ping_addresses) with C(hccn_tool).
+    type: str
+    choices: [check, ping]
+    default: check
   device_count:
     description:
       - How many devices the deployment uses on this node.
@@ -44,6 +55,27 @@ options:
       - Whether the replica spans several nodes. Only then the devices' network ports are checked.
     type: bool
     default: false
+  min_driver:
+    description:
+      - The oldest driver that will do, for instance V(25.0.rc1). A release candidate comes before
+        its release.
+      - Without it, any will.
+    type: str
+  ping_addresses:
+    description:
+      - For each other node, the addresses of its devices in their order, as RV(facts.npu_addresses)
+        tells them there. Required with O(mode=ping).
+    type: list
+    elements: list
+  pings:
+    description:
+      - V(sampled) has each device ping, of each other node, the device at its own place.
+      - V(full) has each device ping all devices. They are pinged one after the other, and a device
+        that does not answer takes seconds; what does not fit into twice O(timeout) is reported as
+        not tried.
+    type: str
+    choices: [sampled, full]
+    default: sampled
   own_units:
     description:
       - Names of the systemd units of Muster on this node. A device that one of these, or its
@@ -98,17 +130,24 @@ EXAMPLES = r"""
     memory_utilization: 0.92
     device_nodes: [/dev/davinci0, /dev/davinci_manager, /dev/devmm_svm, /dev/hisi_hdc]
   register: npus
+
+- name: Ping the NPUs of the other half
+  muster.serving.npu_topology_check:
+    mode: ping
+    device_count: 8
+    ping_addresses: "{{ [hostvars['npu-b'].npus.facts.npu_addresses] }}"
 """
 
 RETURN = r"""
 checks:
   description:
     - The verdicts. Devices with the same verdict share one.
-    - V(npu-tool), V(npu-count), V(npu-health), V(npu-processes), V(npu-memory) and V(npu-topology)
-      come from C(npu-smi); V(device-node) and V(driver-mount) from the file system;
-      V(npu-fabric-tool), V(npu-link), V(npu-net-health), V(npu-address), V(npu-gateway),
-      V(npu-detect-address), V(npu-tls) and V(npu-neighbour) from C(hccn_tool) and
-      C(/etc/hccn.conf).
+    - V(npu-tool), V(npu-driver-install), V(npu-driver), V(npu-count), V(npu-health), V(npu-ecc),
+      V(npu-firmware), V(npu-processes), V(npu-memory), V(npu-topology) and V(npu-superpod) come
+      from C(npu-smi); V(device-node) and V(driver-mount) from the file system; V(npu-fabric-tool),
+      V(npu-link), V(npu-net-health), V(npu-address), V(npu-gateway), V(npu-detect-address),
+      V(npu-tls), V(npu-neighbour) and V(npu-ping) from C(hccn_tool); V(npu-hccn-conf) holds
+      C(/etc/hccn.conf) against it.
   returned: always
   type: list
   elements: dict
@@ -121,13 +160,31 @@ checks:
       expected: UP
       remedy: look at cable, optical module (hccn_tool -i N -optical -g) and switch port
 facts:
-  description: What is compared between nodes.
+  description: What is compared between nodes. Nothing with O(mode=ping).
   returned: always
   type: dict
   contains:
     driver_version:
       description: The driver's version, the same on all nodes. Null when not known.
       type: str
+    firmware_version:
+      description: The firmware's versions, the same on all devices of all nodes.
+      type: list
+      elements: str
+    super_pod_id:
+      description: The super pods, one for all devices of a replica.
+      type: list
+      elements: int
+    super_pod_server:
+      description: The node's place in its super pod, each one unique in the cluster.
+      type: list
+      elements: str
+      sample: ["super pod 0, server 40"]
+    super_pod_sdid:
+      description: The devices' numbers in their super pod, each one unique in the cluster.
+      type: list
+      elements: str
+      sample: ["super pod 0, SDID 167772160"]
     npu_tls:
       description: The TLS switches seen. Over all devices of all nodes there must be one.
       type: list
@@ -138,6 +195,7 @@ facts:
       elements: str
 """
 
+from itertools import chain
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -146,11 +204,14 @@ from ansible_collections.muster.serving.plugins.module_utils.accelerator_files i
     is_driver,
     mount_checks,
 )
+from ansible_collections.muster.serving.plugins.module_utils.hccn import is_address
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.npu_checks import (
     fabric_checks,
     fabric_facts,
     npu_checks,
+    npu_facts,
+    ping_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
     HCCN_CONF,
@@ -158,8 +219,11 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_observe import 
     Tool,
     device_numbers,
     find_npu_smi,
+    observe_condition,
     observe_fabric,
     observe_npus,
+    observe_pings,
+    ping_pairs,
     read_text,
 )
 from ansible_collections.muster.serving.plugins.module_utils.owners import read_owner
@@ -168,31 +232,49 @@ from ansible_collections.muster.serving.plugins.module_utils.owners import read_
 def inspect(params: dict[str, Any]) -> dict[str, Any]:
     wanted = params["devices"] or list(range(params["device_count"]))
     timeout = params["timeout"]
-    npus = observe_npus(find_npu_smi(params["npu_smi_path"], timeout), device_numbers())
-    checks = npu_checks(npus, wanted, params["own_units"], params["memory_utilization"], read_owner)
+    tool = find_npu_smi(params["npu_smi_path"], timeout)
+    npus = observe_npus(tool, device_numbers())
+    super_pod = params["multi_node"] and npus.layout == "a3"
+    observe_condition(tool, npus, wanted, super_pod=super_pod)
+    checks = npu_checks(
+        npus,
+        wanted,
+        params["own_units"],
+        params["memory_utilization"],
+        read_owner,
+        params["min_driver"],
+    )
     files = NodeFiles()
     checks += device_checks(files, params["device_nodes"])
     checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
     fabric = Fabric()
     if params["multi_node"]:
-        tool = Tool("hccn_tool", params["hccn_tool_path"], timeout)
+        hccn_tool = Tool("hccn_tool", params["hccn_tool_path"], timeout)
         listed = {device["device_id"] for device in npus.devices}
         # A card that npu-smi has lost is one failure, not one a question.
         there = [number for number in wanted if number in listed] or wanted
-        fabric = observe_fabric(tool, read_text(HCCN_CONF), there)
+        fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there)
         checks += fabric_checks(fabric)
-    return {
-        "checks": checks,
-        "facts": {"driver_version": npus.version, **fabric_facts(fabric)},
-    }
+    return {"checks": checks, "facts": {**npu_facts(npus), **fabric_facts(fabric)}}
+
+
+def ping(params: dict[str, Any]) -> dict[str, Any]:
+    devices = params["devices"] or list(range(params["device_count"]))
+    pairs = ping_pairs(devices, params["ping_addresses"], full=params["pings"] == "full")
+    tool = Tool("hccn_tool", params["hccn_tool_path"], params["timeout"])
+    return {"checks": ping_checks(observe_pings(tool, pairs)), "facts": {}}
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "mode": {"type": "str", "choices": ["check", "ping"], "default": "check"},
             "device_count": {"type": "int", "required": True},
             "devices": {"type": "list", "elements": "int"},
             "multi_node": {"type": "bool", "default": False},
+            "min_driver": {"type": "str"},
+            "ping_addresses": {"type": "list", "elements": "list"},
+            "pings": {"type": "str", "choices": ["sampled", "full"], "default": "sampled"},
             "own_units": {"type": "list", "elements": "str", "default": []},
             "memory_utilization": {"type": "float", "default": 0.9},
             "device_nodes": {"type": "list", "elements": "path", "default": []},
@@ -204,6 +286,7 @@ def main() -> None:
             },
             "timeout": {"type": "float", "default": 30},
         },
+        required_if=[("mode", "ping", ["ping_addresses"])],
         supports_check_mode=True,
     )
     devices = module.params["devices"]
@@ -212,7 +295,11 @@ def main() -> None:
             msg=f"devices names {len(set(devices))} devices, "
             f"device_count is {module.params['device_count']}"
         )
-    module.exit_json(changed=False, **inspect(module.params))
+    for address in chain.from_iterable(module.params["ping_addresses"] or []):
+        if not is_address(str(address)):
+            module.fail_json(msg=f"ping_addresses holds {address!r}, which is no address")
+    look = {"check": inspect, "ping": ping}[module.params["mode"]]
+    module.exit_json(changed=False, **look(module.params))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,12 @@ class NpuNode:
     def run_in_process(self) -> None:
         """Spare the tests an interpreter a call, of which a node needs dozens."""
 
+        one_at_a_time = threading.Lock()  # they share this process's standard output
+
         def run(argv: list[str], timeout: float) -> Output:
             self.asked.append(" ".join([Path(argv[0]).name, *argv[1:]]))
             tools = {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}
-            return call(tools[Path(argv[0]).name], *argv[1:])
+            with one_at_a_time:
+                return call(tools[Path(argv[0]).name], *argv[1:])
 
         self._patch.setattr(npu_observe, "run", run)

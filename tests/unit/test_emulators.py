@@ -94,6 +94,21 @@ def test_other_queries_have_the_real_keys(node, name, arguments):
     assert keys(npu_smi(*arguments.split())) == keys(capture(name))
 
 
+def test_ecc_has_the_real_lines(node):
+    real = [line.strip() for line in capture("npu_smi_ecc_910_docsample").splitlines()]
+
+    said = npu_smi("info", "-t", "ecc", "-i", "1", "-c", "0").splitlines()
+    assert said == ["\t" + line for line in real if line.startswith(("HBM", "Chip ID"))]
+
+
+def test_the_drivers_complaint_is_the_last_line(node):
+    node.set("driver_complete", False)
+
+    info = parse_info(npu_smi("info"))
+    assert (len(info.devices), len(info.problems)) == (8, 1)
+    assert npu_smi("info").splitlines()[-1].startswith("[WARNING]The driver package may not be")
+
+
 def test_super_pod_info_is_the_real_one(node):
     node.make("a3", node=40)
 

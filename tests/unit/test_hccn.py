@@ -44,6 +44,36 @@ def test_captured_answers():
     assert hccn.parse_gateway(capture("hccn_gateway_loop_8")) == "11.12.165.1"
     assert hccn.parse_detect_address(capture("hccn_netdetect_loop_ELIDED")) == "11.12.165.1"
     assert hccn.parse_neighbour(capture("hccn_lldp_910B1_switch")) == "switch"
+    assert hccn.parse_neighbour(capture("hccn_lldp_ifname_loop_8")) is None
+    assert hccn.parse_ping(capture("hccn_ping_910B1_ok")) == hccn.Ping(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3 packets transmitted, 2 received, 33.33% packet loss\n", (3, 2)),
+        ("recv time out seq=0\n3 packets transmitted, 0 received, 100.00% packet loss\n", (3, 0)),
+        ("device 3 PING 29.1.137.205\nDestination Host Unreachable\n", None),
+        ("3 packets transmitted, ", None),
+        ("Execute failed: Link status is down.\n", None),
+    ],
+)
+def test_pings(text, expected):
+    assert hccn.parse_ping(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "unset"),
+    [
+        ("Get gateway failed, because no gateway was preset there!\n", True),
+        ("Get ipconf failed, because no ip was preset there!\n", True),
+        ("\n", True),
+        ("permission denied: pls check this cmd run permission.\n", False),
+        ("ipaddr:10.0.0.1\nnetmask:255.255.0.0\n", False),
+    ],
+)
+def test_a_setting_is_unset_when_the_tool_says_so(text, unset):
+    assert hccn.is_unset(text) is unset
 
 
 def test_tls_is_the_switch_and_not_another_one_in_the_line():
@@ -92,6 +122,7 @@ PARSERS = [
     hccn.parse_gateway,
     hccn.parse_detect_address,
     hccn.parse_neighbour,
+    hccn.parse_ping,
     hccn.parse_configuration,
     lambda text: hccn.parse_tls(text, 0),
 ]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
+    Board,
+    Ecc,
+    SuperPod,
     Topology,
+    is_older,
+    parse_board,
+    parse_ecc,
     parse_error_codes,
     parse_info,
+    parse_super_pod,
     parse_topology,
 )
 from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
@@ -58,6 +66,7 @@ WHOLE = [
     ),
     ("npu_smi_info_910B4_x8_24.1.rc3_busy", "a2", "24.1.rc3", range(8), []),
     ("npu_smi_info_910B4_x8_25.2.0_idle", "a2", "25.2.0", range(8), []),
+    ("npu_smi_info_910B2_x2_26.0.rc1_container_pid", "a2", "26.0.rc1", [0, 1], []),
     ("npu_smi_info_950_docsample", "950", "x.x.x", [None], ["does not tell its /dev/davinci"]),
     ("npu_smi_info_A3_16die_24.1.rc3.3_halfbusy", "a3", "24.1.rc3.3", range(16), []),
     ("npu_smi_info_A3_softslice_DUP_PHYID", "a3", "xxx.xxx.xxx", [0], ["listed twice"]),
@@ -125,6 +134,12 @@ def test_a_process_without_a_name_is_a_process():
     info = parse_info(capture("npu_smi_info_910B4_x8_24.1.rc3_busy"))
 
     assert info.devices[6]["processes"] == [{"pid": 99910, "name": "", "memory_mb": 27977}]
+
+
+def test_a_process_with_another_number_in_its_container_has_the_hosts():
+    info = parse_info(capture("npu_smi_info_910B2_x2_26.0.rc1_container_pid"))
+
+    assert info.devices[0]["processes"] == [{"pid": 1504884, "name": "", "memory_mb": 35358}]
 
 
 def test_process_memory_in_bytes_becomes_megabytes():
@@ -239,6 +254,72 @@ def test_error_codes_of_any_text(text):
     assert all(re.fullmatch("[0-9A-Fa-f]+", code) for code in parse_error_codes(text))
 
 
+# --- ecc, board, spod-info ----------------------------------------------------------------------
+
+
+def test_ecc_counts_all_memory():
+    text = capture("npu_smi_ecc_910_docsample")
+    sick = text.replace(
+        "HBM Double Bit Error Count               : 0", "HBM Double Bit Error Count : 2"
+    )
+    sick = sick.replace(
+        "DDR Double Bit Isolated Pages Count      : 0", "DDR Double Bit Isolated Pages Count: 3"
+    )
+
+    assert parse_ecc(text) == Ecc(0, 0)
+    assert parse_ecc(sick) == Ecc(errors=2, isolated_pages=3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "This device does not support querying ecc.\n",
+        "\tHBM Double Bit Error Count : 0\n",
+        "\tHBM Double Bit Error Count : NA\n\tHBM Double Bit Isolated Pages Count : 0\n",
+        # Two chips in one answer: whose count is it?
+        "\tHBM Double Bit Error Count : 0\n\tHBM Double Bit Isolated Pages Count : 0\n"
+        "\tHBM Double Bit Error Count : 1\n",
+    ],
+)
+def test_an_ecc_answer_that_is_not_whole_is_none(text):
+    assert parse_ecc(text) is None
+
+
+def test_board():
+    assert parse_board(capture("npu_smi_board_npu_910A")) == Board("23.0.5", "7.1.0.7.220", "OK")
+    assert parse_board(capture("npu_smi_board_chip_910A")) == Board(None, "7.1.0.7.220", None)
+    assert parse_board(capture("npu_smi_board_INVALID_CARD")) == Board(None, None, None)
+
+
+def test_super_pod():
+    assert parse_super_pod(capture("npu_smi_spod_info_A3_dev1")) == SuperPod(167837697, 0, 40)
+    assert parse_super_pod(capture("npu_smi_spod_info_UNSUPPORTED")) is None
+
+
+VERSIONS = ["22.0.4", "23.0.rc1.b070", "23.0.rc1", "23.0.rc2", "23.0.rc2.3", "23.0.1", "24.1.rc3"]
+VERSIONS += [
+    "24.1.rc3.7",
+    "24.1.0",
+    "24.1.0.1",
+    "25.0.rc1.b033",
+    "25.0.rc1",
+    "25.0.RC1.1",
+    "25.2.0",
+]
+
+
+def test_drivers_come_in_this_order():
+    for one, other in itertools.combinations(VERSIONS, 2):
+        assert (is_older(one, other), is_older(other, one)) == (True, False), (one, other)
+    assert is_older("25.0", "25.0.0") is is_older("25.0.0", "25.0") is False
+
+
+@pytest.mark.parametrize("version", ["", "xxx", "25.", "25.0.beta", "25.0-3", "٣.0"])
+def test_what_is_no_version_has_no_order(version):
+    assert is_older(version, "25.0") is None
+
+
 # --- topology ---------------------------------------------------------------------------------
 
 
@@ -288,6 +369,7 @@ def test_topology_with_network_cards_and_without_affinity():
     [
         ("This device does not support querying topo.\n", "does not support querying topo"),
         ("", "says: nothing"),
+        (capture("npu_smi_topo_910C_phyids_CUT"), "row Phy-ID12 has 0 of 4 links"),
         ("  NPU0  NPU1\nNPU0  X  HCCS\n", "row NPU1 has 0 of 2 links"),
         ("  NPU0  NPU1\nNPU0  X\nNPU1  HCCS  X\n", "row NPU0 has 1 of 2 links"),
         ("  NPU0  NPU1\nNPU0  X  what\nNPU1  HCCS  X\n", "unknown link what"),

@@ -42,6 +42,7 @@ def inspect(**options):
             "device_count": 8,
             "devices": None,
             "multi_node": True,
+            "min_driver": None,
             "own_units": [OWN_UNIT],
             "memory_utilization": 0.92,
             "device_nodes": [],
@@ -68,6 +69,9 @@ def test_a_healthy_node_passes_every_check(node):
 
     assert {(c["id"], c["status"], c["subject"]) for c in result["checks"]} == {
         ("npu-tool", "ok", "npu-smi"),
+        ("npu-driver-install", "ok", "driver"),
+        ("npu-ecc", "ok", "devices 0-7"),
+        ("npu-firmware", "ok", "devices 0-7"),
         ("npu-count", "ok", "devices 0-7"),
         ("npu-health", "ok", "devices 0-7"),
         ("npu-processes", "ok", "devices 0-7"),
@@ -85,20 +89,111 @@ def test_a_healthy_node_passes_every_check(node):
     assert {c["phase"] for c in result["checks"]} == {"bare"}
     assert result["facts"] == {
         "driver_version": "25.5.0",
+        "firmware_version": ["7.8.0.5.216"],
+        "super_pod_id": [],
+        "super_pod_server": [],
+        "super_pod_sdid": [],
         "npu_tls": [0],
         "npu_addresses": [f"10.20.0.{n}" for n in range(10, 18)],
     }
 
 
-def test_a_healthy_a3_node_passes(node, monkeypatch):
+@pytest.fixture
+def a3_node(node, monkeypatch):
     monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: list(range(16)))
-    node.make("a3")
+    node.make("a3", node=40)
+    return node
 
+
+def test_a_healthy_a3_node_passes(a3_node):
     assert not_ok(device_count=16) == []
 
 
+def test_an_a3_node_tells_its_place_in_the_super_pod(a3_node):
+    facts = inspect(device_count=16)["facts"]
+
+    assert (facts["super_pod_id"], facts["super_pod_server"]) == ([0], ["super pod 0, server 40"])
+    assert facts["super_pod_sdid"][:2] == [
+        "super pod 0, SDID 167772160",
+        "super pod 0, SDID 167837697",
+    ]
+    assert len(set(facts["super_pod_sdid"])) == 16
+
+
+def test_a_super_pod_matters_between_nodes_only(a3_node):
+    assert inspect(device_count=16, multi_node=False)["facts"]["super_pod_id"] == []
+    assert not [line for line in a3_node.asked if "spod-info" in line]
+
+
+def test_a_server_that_tells_no_super_pod_is_unknown(a3_node):
+    a3_node.set(
+        "faults.npu-smi spod-info", {"output": capture("npu_smi_spod_info_UNSUPPORTED"), "rc": 1}
+    )
+
+    said = "This device does not support querying spod-info"
+    assert not_ok(device_count=16) == [("npu-superpod", "unknown", "devices 0-15", said)]
+
+
+def test_equal_sdids_are_named(a3_node):
+    one = capture("npu_smi_spod_info_A3_dev0")
+    a3_node.set("faults.npu-smi spod-info", {"output": one})
+
+    assert not_ok(device_count=16) == [
+        ("npu-superpod", "failed", "devices 0-15", "shares SDID 167772160")
+    ]
+
+
 FAULTS = [
-    ("devices.3.present", False, "npu-count", "failed", "device 3", "not listed by npu-smi"),
+    (
+        "devices.3.present",
+        False,
+        "npu-count",
+        "failed",
+        "device 3",
+        "not listed by npu-smi, though its /dev/davinciN is there",
+    ),
+    (
+        "devices.3.ecc_double_bit_errors",
+        2,
+        "npu-ecc",
+        "failed",
+        "device 3",
+        "2 double-bit errors, 0 pages isolated for double-bit errors",
+    ),
+    (
+        "devices.3.ecc_isolated_pages",
+        5,
+        "npu-ecc",
+        "warning",
+        "device 3",
+        "5 pages isolated for double-bit errors",
+    ),
+    (
+        "firmware_compatibility",
+        "NOK",
+        "npu-firmware",
+        "failed",
+        "devices 0-7",
+        "7.8.0.5.216, which does not fit driver 25.5.0",
+    ),
+    (
+        "firmware_compatibility",
+        "UNKNOWN",
+        "npu-firmware",
+        "unknown",
+        "devices 0-7",
+        "7.8.0.5.216, compatibility UNKNOWN",
+    ),
+    ("devices.3.firmware_version", "7.7.0", "npu-firmware", "failed", "device 3", "7.7.0"),
+    (
+        "driver_complete",
+        False,
+        "npu-driver-install",
+        "warning",
+        "driver",
+        "npu-smi says: [WARNING]The driver package may not be completely installed, which may "
+        "cause function abnormal. P...",
+    ),
     ("devices.3.health", "Warning", "npu-health", "failed", "device 3", "Warning"),
     ("devices.*.health", "UNKNOWN", "npu-health", "failed", "devices 0-7", "UNKNOWN"),
     ("devices.3.health", "", "npu-health", "failed", "device 3", "no health told"),
@@ -175,6 +270,58 @@ def test_a_lost_card_is_counted_and_not_asked_for_its_port(node):
     node.set("devices.3.present", False)
 
     assert [check[0] for check in not_ok()] == ["npu-tool", "npu-count"]
+    assert not [line for line in node.asked if line.startswith("hccn_tool -i 3")]
+
+
+def test_a_card_that_even_the_kernel_has_lost_is_told_apart(node, monkeypatch):
+    monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: [0, 1, 2, 4, 5, 6, 7])
+    node.set("devices.3.present", False)
+
+    assert not_ok()[:2] == [
+        ("npu-tool", "warning", "npu-smi", "neither npu-smi nor /dev has device 3"),
+        ("npu-count", "failed", "device 3", "not listed by npu-smi, and without /dev/davinciN"),
+    ]
+
+
+@pytest.mark.parametrize("query", ["ecc", "board"])
+def test_a_query_that_is_not_supported_is_unknown(node, query):
+    said = f"This device does not support querying {query}."
+    node.set(f"faults.npu-smi {query}", {"output": said + "\n", "rc": 1})
+
+    check_id = {"ecc": "npu-ecc", "board": "npu-firmware"}[query]
+    assert not_ok() == [(check_id, "unknown", "devices 0-7", said[:-1])]
+
+
+def test_only_the_deployments_devices_are_asked_for_their_condition(node):
+    assert not_ok(device_count=2, devices=[4, 5], multi_node=False) == []
+    asked = sorted(line for line in node.asked if "ecc" in line or "board" in line)
+    assert asked == [
+        "npu-smi info -t board -i 4",
+        "npu-smi info -t board -i 5",
+        "npu-smi info -t ecc -i 4 -c 0",
+        "npu-smi info -t ecc -i 5 -c 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("version", "floor", "status"),
+    [
+        ("25.5.0", "25.0", "ok"),
+        ("25.0.rc1.1", "25.0.rc1", "ok"),
+        ("25.0.rc1", "25.0", "failed"),
+        ("24.1.0.1", "25.0", "failed"),
+        ("xxx", "25.0", "unknown"),
+    ],
+)
+def test_a_driver_below_the_floor_fails(node, version, floor, status):
+    node.set("driver_version", version)
+
+    [driver] = [c for c in inspect(min_driver=floor)["checks"] if c["id"] == "npu-driver"]
+    assert (driver["status"], driver["observed"], driver["expected"]) == (
+        status,
+        version,
+        f"{floor} or later",
+    )
 
 
 def test_error_codes_are_shown(node):
@@ -260,24 +407,39 @@ def test_a_single_node_replica_needs_no_fabric(node):
     result = inspect(multi_node=False)
 
     assert {c["status"] for c in result["checks"]} == {"ok"}
-    assert result["facts"] == {"driver_version": "25.5.0", "npu_tls": [], "npu_addresses": []}
+    assert (result["facts"]["npu_tls"], result["facts"]["npu_addresses"]) == ([], [])
     assert not [line for line in node.asked if line.startswith("hccn_tool")]
 
 
-def test_what_the_configuration_holds_is_not_asked(node, tmp_path):
+def test_a_configuration_that_agrees_with_the_devices(node, tmp_path):
     (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
 
-    assert not_ok() == []
-    # link, net_health and tls of eight devices, and one neighbour
-    assert len([line for line in node.asked if line.startswith("hccn_tool")]) == 25
+    checks = {c["id"]: (c["status"], c["subject"]) for c in inspect()["checks"]}
+    assert checks["npu-hccn-conf"] == ("ok", "devices 0-7")
 
 
-def test_what_the_configuration_lacks_is_asked(node, tmp_path):
+def test_a_stale_configuration_is_a_warning(node, tmp_path):
+    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+    node.set("devices.3.address", "10.20.0.99")
+    node.set("devices.*.tls", 1)
+
+    [(check_id, status, subject, observed)] = not_ok()
+    assert (check_id, status, subject) == ("npu-hccn-conf", "warning", "devices 0-7")
+    assert observed.endswith("; tls_enable_2 is 0, the device has 1 and 6 more")
+
+
+def test_what_the_configuration_does_not_tell_is_no_difference(node, tmp_path):
     conf = device_tools.hccn_conf(device_tools.load_state())
     (tmp_path / "hccn.conf").write_text(conf.replace("address_5=10.20.0.15", "address_5="))
 
     assert not_ok() == []
-    assert "hccn_tool -i 5 -ip -g" in node.asked
+
+
+def test_a_setting_that_the_tool_does_not_tell_is_unknown_and_shown(node):
+    refused = "permission denied: pls check this cmd run permission."
+    node.set("faults.hccn_tool ip", {"output": refused + "\n", "rc": 1})
+
+    assert not_ok() == [("npu-address", "unknown", "devices 0-7", refused[:-1])]
 
 
 def test_a_damaged_configuration_is_a_warning(node, tmp_path):
@@ -331,6 +493,77 @@ def test_a_tool_that_stays_busy_is_given_up(node):
                 "hccn_tool was busy with other calls for 0.4 s",
             )
         ]
+
+
+def ping(peers=(("10.20.1.10", "10.20.1.11"),), **options):
+    """(status, subject, observed) of all that is said of pings."""
+    result = npu_topology_check.ping(
+        {
+            "device_count": 2,
+            "devices": None,
+            "ping_addresses": [list(addresses) for addresses in peers],
+            "pings": "sampled",
+            "hccn_tool_path": "hccn_tool",
+            "timeout": 5,
+            **options,
+        }
+    )
+    assert result["facts"] == {}
+    assert {c["id"] for c in result["checks"]} <= {"npu-ping"}
+    return [(c["status"], c["subject"], c["observed"]) for c in result["checks"]]
+
+
+def test_each_device_pings_its_counterpart_on_every_other_node(node):
+    peers = [["10.20.1.10", "10.20.1.11"], [], ["10.20.2.10"]]
+
+    assert ping(peers) == [
+        (
+            "ok",
+            "devices 0-1",
+            "3 answers of 3, from 10.20.1.10; 10.20.1.11; 10.20.2.10",
+        )
+    ]
+    assert node.asked == [
+        f"hccn_tool -i {device} -ping -g address {address}"
+        for device, address in [
+            (0, "10.20.1.10"),
+            (1, "10.20.1.11"),
+            (0, "10.20.2.10"),
+            (1, "10.20.2.10"),
+        ]
+    ]
+
+
+def test_each_device_pings_all_others_on_demand(node):
+    ping(pings="full")
+
+    assert len(node.asked) == 4
+
+
+def test_an_npu_that_does_not_answer_is_named(node):
+    node.set("unreachable", ["10.20.1.11"])
+
+    assert ping() == [("failed", "device 1", "0 answers of 3, from 10.20.1.11")]
+
+
+def test_a_lost_packet_is_a_failed_ping(node):
+    text = capture("hccn_ping_910B1_ok").replace("3 received, 0.00%", "2 received, 33.33%")
+    node.set("faults.hccn_tool ping", {"output": text})
+
+    assert ping() == [("failed", "devices 0-1", "2 answers of 3, from 10.20.1.10; 10.20.1.11")]
+
+
+def test_a_ping_that_is_not_understood_is_unknown(node):
+    node.set("faults.hccn_tool ping", {"output": "Execute failed: Link status is down.\n"})
+
+    said = "Execute failed: Link status is down, from 10.20.1.10; 10.20.1.11"
+    assert ping() == [("unknown", "devices 0-1", said)]
+
+
+def test_pings_that_were_not_tried_are_unknown(node):
+    with device_tools.only_one():
+        said = "hccn_tool was busy with other calls for 0.4 s, from 10.20.1.10; 10.20.1.11"
+        assert ping(timeout=0.4) == [("unknown", "devices 0-1", said)]
 
 
 def test_the_device_nodes_and_driver_files_of_the_plan_are_looked_at(node, tmp_path):
@@ -428,6 +661,19 @@ def test_devices_and_their_number_must_agree(capsys):
     result = run_module(capsys, device_count=8, devices=[0, 1, 1])
 
     assert result["msg"] == "devices names 2 devices, device_count is 8"
+
+
+def test_the_module_pings(real_node, capsys):
+    result = run_module(capsys, mode="ping", ping_addresses=[["10.20.1.10"]], device_count=1)
+
+    [check] = result["checks"]
+    assert (check["id"], check["status"]) == ("npu-ping", "ok")
+
+
+def test_what_is_no_address_is_refused(real_node, capsys):
+    result = run_module(capsys, mode="ping", ping_addresses=[["-s"]], device_count=1)
+
+    assert result["msg"] == "ping_addresses holds '-s', which is no address"
 
 
 @pytest.mark.parametrize(
