@@ -94,6 +94,32 @@ COMPARISONS = (
         " netmask NETMASK",
         unique=True,
     ),
+    Comparison(
+        "firmware_version",
+        "cluster-firmware-version",
+        "NPU firmware version",
+        "install one firmware version on all nodes of the replica, and reboot them",
+    ),
+    Comparison(
+        "super_pod_id",
+        "cluster-super-pod",
+        "super pod of the NPUs",
+        "put the replica on nodes of one super pod, or have the super pod id of the odd one set",
+    ),
+    Comparison(
+        "super_pod_server",
+        "cluster-super-pod-server",
+        "place in the super pod",
+        "have each server's index in its super pod set, each to another value",
+        unique=True,
+    ),
+    Comparison(
+        "super_pod_sdid",
+        "cluster-super-pod-sdid",
+        "SDIDs of the NPUs",
+        "have each server's index in its super pod set: HCCL refuses devices with equal SDIDs",
+        unique=True,
+    ),
 )
 
 
