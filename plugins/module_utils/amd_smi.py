@@ -86,6 +86,11 @@ def integer(value: Any) -> int | None:
     return None if found is None else round(found)
 
 
+def is_index(value: Any) -> bool:
+    """Whether something can be the number of a GPU."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1024
+
+
 def size(value: Any, unit: str) -> int | None:
     """Bytes; unit is that of a bare number."""
     found = number(value)
@@ -272,7 +277,7 @@ def _rows(query: str, text: str | None, problems: Problems) -> Rows:
     strange = 0
     for row in document if isinstance(document, list) else []:
         gpu = row.get("gpu", row.get("gpu_id")) if isinstance(row, dict) else None
-        if type(gpu) is int and 0 <= gpu < 1024 and gpu not in rows:
+        if is_index(gpu) and gpu not in rows:
             rows[gpu] = row
         else:
             strange += 1
@@ -330,6 +335,6 @@ def _links(rows: Rows) -> dict[tuple[int, int], str]:
         links.update(
             ((gpu, other), kind)
             for other, kind in told
-            if type(other) is int and isinstance(kind, str)
+            if is_index(other) and isinstance(kind, str)
         )
     return links
