@@ -86,9 +86,9 @@ def integer(value: Any) -> int | None:
     return None if found is None else round(found)
 
 
-def is_index(value: Any) -> bool:
-    """Whether something can be the number of a GPU."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1024
+def is_index(value: int) -> bool:
+    """Whether a number can be a GPU's; JSON's true is none."""
+    return not isinstance(value, bool) and 0 <= value < 1024
 
 
 def size(value: Any, unit: str) -> int | None:
@@ -277,7 +277,7 @@ def _rows(query: str, text: str | None, problems: Problems) -> Rows:
     strange = 0
     for row in document if isinstance(document, list) else []:
         gpu = row.get("gpu", row.get("gpu_id")) if isinstance(row, dict) else None
-        if is_index(gpu) and gpu not in rows:
+        if isinstance(gpu, int) and is_index(gpu) and gpu not in rows:
             rows[gpu] = row
         else:
             strange += 1
@@ -335,6 +335,6 @@ def _links(rows: Rows) -> dict[tuple[int, int], str]:
         links.update(
             ((gpu, other), kind)
             for other, kind in told
-            if is_index(other) and isinstance(kind, str)
+            if isinstance(other, int) and is_index(other) and isinstance(kind, str)
         )
     return links
