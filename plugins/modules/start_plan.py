@@ -1,0 +1,64 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: start_plan
+short_description: Put the verified parts of a plan together again
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Makes one plan of what M(muster.serving.verified_plan) read on each node, for the Ansible role
+    C(muster.serving.rank).
+  - Leaves out replicas of which nothing was verified, whose nodes disagree, or of which a node
+    cannot start its units as they were verified, and says why.
+  - Runs on the controller.
+attributes:
+  check_mode:
+    support: full
+    description: Only reads.
+  diff_mode:
+    support: none
+    description: Changes nothing.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  deployment:
+    description: Name of the deployment.
+    type: str
+    required: true
+  hosts:
+    description: The hosts whose units are to start.
+    type: list
+    elements: str
+    required: true
+  register:
+    description: Where each host registered what M(muster.serving.verified_plan) read.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Put the verified plan together
+  muster.serving.start_plan:
+    deployment: a2-cluster
+    hosts: "{{ muster_plan.hosts }}"
+    register: __start_verified
+  run_once: true
+  register: __start_plan
+"""
+
+RETURN = r"""
+plan:
+  description: The verified plan of the hosts that can start.
+  returned: success
+  type: dict
+problems:
+  description: By host, why it cannot start as it was verified.
+  returned: success
+  type: dict
+"""
