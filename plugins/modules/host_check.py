@@ -116,6 +116,8 @@ options:
       - Seconds that one call of a tool, and reading the weights, may take.
     type: float
     default: 30
+notes:
+  - An action of the same name runs it, and notes the controller's time before and after.
 seealso:
   - module: muster.serving.cluster_verdict
   - module: muster.serving.model_weights
@@ -174,7 +176,7 @@ facts:
       type: list
       elements: float
     weights_index:
-      description: Hash of the index of the weights. Null when not known.
+      description: Beginning of the hash of the weights' index. Null when not known.
       type: str
 """
 
@@ -357,7 +359,8 @@ class Host:
         # What has no readable configuration has no format, either.
         if wanted and facts["model_type"]:
             checks.append(host_checks.format_check(path, wanted, facts, answered[0].names))
-        return checks, facts["index_sha256"]
+        digest = facts["index_sha256"]
+        return checks, digest and digest[:12]
 
 
 def look(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:

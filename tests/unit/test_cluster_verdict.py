@@ -404,6 +404,10 @@ def test_one_bad_node_of_each_kind_in_one_run(tmp_path):
     assert waived == {("right", "nic-kind"), ("gone", "node-reachable")}
     assert report["failed_hosts"] == ["wrong", "mute"]
     assert report["passed"] is False
+    # Both are this machine, whose clock is the controller's own.
+    for host in ("right", "wrong"):
+        low, high = report["facts"][host]["clock_offset"]
+        assert low <= 0 <= high
     # An unreachable node is tried once; each further task would cost a time-out.
     assert done.stdout.count("UNREACHABLE!") == 1
     # The table stands there once, before the failure.
