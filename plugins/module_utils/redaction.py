@@ -22,15 +22,15 @@ _NAME = (
     r"(?:api[_-]?key|(?<=[a-z0-9][_-])key(?:[_-]id)?|(?<![a-z])token|(?:auth|access|api)token"
     r"|secret|passw(?:or)?d|passphrase|credentials?|authorization|cookie)"
 )
-# Said to be empty, with nothing behind it.
-_EMPTY = r"(?:none|null|true|false|\[\]|''|\"\")(?:[\s,;:)}\]\"']|$)"
+# Said to be empty or taken out already, with nothing behind it.
+_EMPTY = r"(?:none|null|true|false|\[\]|''|\"\"|\"<secret>\")(?:[\s,;:)}\]\"']|$)"
 _NAMED = re.compile(
-    rf"(?i)({_NAME}[\"'\]]{{0,3}}[ \t]*[=:][ \t]*|--[a-z0-9_-]*{_NAME}[ \t]+"
+    rf"(?i)({_NAME}[\"'\]]{{0,3}}[ \t]*[=:][ \t]*|--[a-z0-9_-]{{0,40}}{_NAME}[ \t]+"
     r"|\b(?:bearer|auth_pass)[ \t]+)"
     rf"(?!{_EMPTY})\S.*"
 )
 _SECRET_NAME = re.compile(rf"(?i){_NAME}$")
-_SECRET_FLAG = re.compile(rf"(?i)--?[a-z0-9_-]*{_NAME}")
+_SECRET_FLAG = re.compile(rf"(?i)--?[a-z0-9_-]{{0,40}}{_NAME}")
 _SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{8,}|sk-[A-Za-z0-9_-]{8,}|gh[pousr]_[A-Za-z0-9]{16,}|glpat-[\w-]{16,}"
     r"|xox[a-z]-[\w-]{8,}|AKIA[A-Z0-9]{16}|eyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?)"
@@ -42,17 +42,30 @@ _PRIVATE_KEY = re.compile(
 )
 # What vLLM and SGLang log of requests, and requests in the errors about them.
 _PROMPT = re.compile(
-    r"(?i)\breceived request\b|\brequest \S+ details:|\bgenerated response\b"
+    r"(?i)\breceived request\b|\brequest \S{1,200} details:|\bgenerated response\b"
     r"|\b(?:receive|finish): obj=|GenerateReqInput|prompt_token_ids|\binput_ids\b"
-    r"|\bprompts?['\"]?\s*[:=]|['\"](?:messages|role|content|prompt|text|arguments)['\"]\s*:"
+    r"|\bprompts?['\"]?\s*[:=]|['\"](?:messages|content|prompt|text|arguments)['\"]\s*:"
+    r"|['\"]role['\"]\s*:\s*['\"](?:user|system|assistant|tool)\b"
+)
+
+
+# A line without any of these is as it is: most are, and expressions take their time.
+_HINTS = (
+    *("key", "token", "secret", "passw", "passphrase", "auth", "credential", "cookie", "bearer"),
+    *("prompt", "request", "response", "obj=", "input_ids", "message", "content", "text"),
+    *("reqinput", "argument", "role", "://", "hf_", "sk-", "gh", "glpat", "xox", "akia", "eyj"),
 )
 
 
 def line(text: str) -> str:
     """One line of a log."""
-    if _PROMPT.search(text):
+    cut = text[:LINE_LIMIT]
+    folded = cut.casefold()
+    if not any(hint in folded for hint in _HINTS):
+        return cut
+    if _PROMPT.search(cut):
         return PROMPT
-    return _SHAPES.sub(SECRET, _NAMED.sub(rf"\g<1>{SECRET}", text))[:LINE_LIMIT]
+    return _SHAPES.sub(SECRET, _NAMED.sub(rf"\g<1>{SECRET}", cut))
 
 
 def lines(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import string
+import time
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils import redaction
@@ -56,6 +57,13 @@ def test_a_secret_never_passes_in_data(secret: str, rest: dict) -> None:
     assert secret not in json.dumps(redaction.value(data))
 
 
+def test_a_configuration_stays_one() -> None:
+    unit = {"role": "head", "env": {"HF_TOKEN": "abc", "A": "1"}, "secret VLLM_API_KEY": "0f"}
+    text = redaction.lines(json.dumps(redaction.value(unit), indent=2))
+    kept = {"role": "head", "env": {"HF_TOKEN": "<secret>", "A": "1"}}
+    assert json.loads(text) == {**kept, "secret VLLM_API_KEY": "<secret>"}
+
+
 PROMPTS = [
     "INFO Received request cmpl-7: prompt: 'TELL ME', params: SamplingParams(n=1)",
     "Request cmpl-7 details: prompt: 'TELL ME', prompt_token_ids: [1, 2]",
@@ -106,3 +114,11 @@ def test_any_data_is_read(data: object) -> None:
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     assert redaction.lines(text).count("\n") == len(text.splitlines())
+
+
+@pytest.mark.parametrize("piece", ["-", "--a", "eyJ", "request ", "token ", "key_", " ", "://a"])
+def test_a_long_line_is_bounded(piece: str) -> None:
+    text = "\n".join([piece * (1_000_000 // len(piece))] * 20)
+    begin = time.monotonic()
+    assert len(redaction.lines(text)) <= 20 * (redaction.LINE_LIMIT + 1000)
+    assert time.monotonic() - begin < 5
