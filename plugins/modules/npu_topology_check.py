@@ -70,9 +70,9 @@ options:
   pings:
     description:
       - V(sampled) has each device ping, of each other node, the device at its own place.
-      - V(full) has each device ping all devices. They are pinged one after the other, and a device
-        that does not answer takes seconds; what does not fit into twice O(timeout) is reported as
-        not tried.
+      - V(full) has each device ping all devices, also those in other planes, which not every
+        network joins. They are pinged one after the other, and one that does not answer takes
+        seconds; what does not fit into twice O(timeout) is reported as not tried.
     type: str
     choices: [sampled, full]
     default: sampled

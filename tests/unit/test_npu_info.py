@@ -8,6 +8,7 @@ import time
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils import npu_observe
+from ansible_collections.muster.serving.plugins.module_utils.command import Output
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
     Tool,
     device_numbers,
@@ -182,6 +183,23 @@ def test_a_hanging_tool_costs_one_timeout(node):
     assert npus.devices == []
     assert "did not end within 0.5 s" in npus.problems[0]
     assert tool.ask("info") is None
+
+
+def test_several_things_are_asked_at_a_time_and_no_more(monkeypatch):
+    running, most = [], []
+
+    def run(argv, timeout):
+        running.append(argv)
+        most.append(len(running))
+        time.sleep(0.05)
+        running.remove(argv)
+        return Output(0, argv[-1], "")
+
+    monkeypatch.setattr(npu_observe, "run", run)
+    answers = Tool("npu-smi", "npu-smi", timeout=5).ask_all([[str(n)] for n in range(12)])
+
+    assert [answer.stdout for answer in answers] == [str(n) for n in range(12)]
+    assert 1 < max(most) <= npu_observe.CONCURRENT_CALLS
 
 
 def test_a_slow_tool_is_left_after_two_timeouts(node):

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
+    HEALTH_WORDS,
     Board,
     Ecc,
     SuperPod,
@@ -128,6 +129,34 @@ def test_health_is_the_tools_own_word():
     info = parse_info(capture("npu_smi_info_910A_23.0.5_WARNING_elided"))
 
     assert [device["health"] for device in info.devices] == ["Warning", "OK"]
+
+
+@pytest.mark.parametrize("word", HEALTH_WORDS)
+def test_every_word_for_health_is_known(word):
+    text = capture("npu_smi_info_910B4_x8_25.2.0_idle")
+    info = parse_info(text.replace("| OK    ", f"| {word} ", 1))
+
+    assert info.problems == []
+    assert [device["health"] for device in info.devices] == [word, *["OK"] * 7]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "There is no NPU card on this server.\n",
+        "dcmi module initialize failed. ret is -8005\n",
+        "DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\n"
+        "dcmi model initialized failed, because the device is used. ret is -8020\n",
+        capture("npu_smi_info_help_23.0.rc2"),
+        # Columns in another language are not guessed at.
+        capture("npu_smi_info_910B4_x8_25.2.0_idle").replace("Name", "名称"),
+    ],
+)
+def test_without_a_table_there_is_no_device(text):
+    info = parse_info(text)
+
+    assert info.devices == []
+    assert len(info.problems) > 1
 
 
 def test_a_process_without_a_name_is_a_process():

@@ -657,6 +657,18 @@ def test_hanging_tools_cost_a_timeout_each(real_node, capsys):
     assert all("did not end within 1 s" in c["observed"] for c in failed)
 
 
+def test_queries_that_hang_together_cost_one_timeout(real_node, capsys):
+    real_node.set("faults.npu-smi ecc", {"hang": True})
+    begin = time.monotonic()
+
+    result = run_module(capsys, device_count=8, timeout=2)
+
+    assert time.monotonic() - begin < 6
+    [tool] = [c for c in result["checks"] if c["status"] != "ok"]
+    assert (tool["id"], tool["status"]) == ("npu-tool", "warning")
+    assert "npu-smi info -t did not end within" in tool["observed"]
+
+
 def test_devices_and_their_number_must_agree(capsys):
     result = run_module(capsys, device_count=8, devices=[0, 1, 1])
 
