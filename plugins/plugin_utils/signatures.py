@@ -97,6 +97,7 @@ SIGNATURES = (
         "the super pod's device ids are not unique, or its nodes are of different super pods",
         "compare npu-smi info -t spod-info of all devices, and unset HCCL_LOGIC_SUPERPOD_ID",
         "HCCL EI0014",
+        ("npu-superpod",),
     ),
     Signature(
         "hccl-arguments",
@@ -128,7 +129,7 @@ SIGNATURES = (
         "an expert-parallel operator does not reach the other NPUs",
         "see that all NPU links are up and all NPU addresses answer: hccn_tool -i DEVICE -link -g",
         "vllm-ascend issue 9872",
-        ("npu-link", "npu-address"),
+        ("npu-link", "npu-ping"),
     ),
     Signature(
         "npu-held",
@@ -161,7 +162,7 @@ SIGNATURES = (
         "an NPU waited in vain for another one: link, gateway, address, TLS or a rank that ended",
         f"{_PREFLIGHT}; a peer that only loads slowly needs a higher HCCL_CONNECT_TIMEOUT",
         "HCCL EI0006; vllm-ascend issue 486",
-        ("npu-link", "npu-net-health", "npu-gateway", "cluster-npu-tls"),
+        ("npu-link", "npu-net-health", "npu-gateway", "npu-ping", "cluster-npu-tls"),
         SYMPTOM,
     ),
     # NVIDIA and AMD.
@@ -219,6 +220,7 @@ SIGNATURES = (
         "/dev/shm is too small or full",
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
         "vLLM issues 6574 and 14537",
+        ("host-shm",),
     ),
     Signature(
         "nccl-interface",
@@ -381,6 +383,7 @@ SIGNATURES = (
         "the node ran out of memory and the kernel ended the engine",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
+        ("host-memory",),
     ),
     # Files, devices, Docker.
     Signature(
@@ -439,6 +442,7 @@ SIGNATURES = (
         "the image is built for another processor than this node's",
         "take a tag that holds this architecture with muster_image",
         "kernel, ENOEXEC",
+        ("host-arch",),
     ),
     Signature(
         "image-absent",
@@ -460,6 +464,7 @@ SIGNATURES = (
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",
+        ("host-disk", "host-shm"),
     ),
     # The loader goes on without it, so that the engine ends of something else.
     Signature(
@@ -533,5 +538,5 @@ def paragraph(finding: Finding) -> list[str]:
     cause = "Likely cause" if one.rank == CAUSE else "It says only"
     lines = [f"{cause}: {one.cause} ({one.source})"]
     if one.checks:
-        lines.append(f"Check: {', '.join(one.checks)} (playbooks/preflight.yml and prepare.yml)")
+        lines.append(f"Check: {', '.join(one.checks)}")
     return [*lines, f"Remedy: {one.remedy}"]

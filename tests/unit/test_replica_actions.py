@@ -223,7 +223,7 @@ def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Pla
     said = play(*PAIR).run(r0_rank0=[{**ENDED, "log": log}])["n0"]["msg"]
     assert re.search(
         r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
-        r"Likely cause: the port .*\nCheck: port-free .*\nRemedy: .*muster_dp_rpc_port.*\n"
+        r"Likely cause: the port .*\nCheck: port-free\nRemedy: .*muster_dp_rpc_port.*\n"
         r"All of them: journalctl -u muster-r0-rank0",
         said,
     )

@@ -133,7 +133,7 @@ def test_a_healthy_log_says_nothing() -> None:
 def test_a_paragraph_names_cause_check_and_remedy() -> None:
     text = "\n".join(paragraph(explain([LINES["zmq-port-taken"]])[0]))
     assert re.search(r"^Likely cause: .*rpc|^Likely cause: .*port", text)
-    assert re.search(r"^Check: port-free ", text, re.MULTILINE)
+    assert re.search(r"^Check: port-free$", text, re.MULTILINE)
     assert "muster_dp_rpc_port" in text
     assert paragraph(explain([CORE])[0])[0].startswith("It says only: ")
 
