@@ -18,6 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils import redaction
+from ansible_collections.muster.serving.plugins.module_utils.diagnosis import configuration
 from ansible_collections.muster.serving.plugins.plugin_utils import diagnosis
 from ansible_collections.muster.serving.plugins.plugin_utils.report import plain
 
@@ -76,7 +77,8 @@ class ActionModule(ActionBase):
         try:
             output.mkdir(parents=True, exist_ok=True)
             for path in sorted(output.glob("*.json")):
-                texts[f"reports/{path.name}"] = redaction.lines(path.read_text(encoding="utf-8"))
+                text = configuration(path.read_text(encoding="utf-8"))
+                texts[f"reports/{path.name}"] = redaction.lines(text)
             # Logs are for whoever runs Muster, until they pass them on.
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             diagnosis.merge(target, archives, texts)

@@ -148,6 +148,8 @@ def diagnose(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     output = tmp_path / "output"
     (output / ".diagnose").mkdir(parents=True)
     (output / "preflight.json").write_text('{"stage": "preflight"}')
+    kept = {"argv": ["vllm", "--api-key", SECRET], "env": {"HF_TOKEN": SECRET}}
+    (output / "verified-plan.json").write_text(json.dumps(kept, indent=2))
     said: list[str] = []
     monkeypatch.setattr(cluster_diagnosis, "display", SimpleNamespace(display=said.append))
 
@@ -190,6 +192,7 @@ def test_one_archive_holds_all_nodes_and_the_plan(diagnose) -> None:
     found = texts(Path(result["archive"]))
     assert {"report.txt", "plan.json", "reports/preflight.json", "n0/units.json"} <= {*found}
     assert SECRET not in "".join(found.values())
+    assert json.loads(found["reports/verified-plan.json"])["argv"][:2] == ["vllm", "--api-key"]
     assert os.stat(result["archive"]).st_mode & 0o777 == 0o600
     assert not (output / ".diagnose").exists()
 
