@@ -56,6 +56,14 @@ A3_BUSES = (
     *("8D", "8F", "89", "8B", "85", "87", "81", "83"),
 )
 
+# What a state need not name: that of a node which was made before the tools told it has not got it.
+WELL_NODE = {"firmware_compatibility": "OK", "driver_complete": True}
+WELL_DEVICE = {
+    "firmware_version": "7.8.0.5.216",
+    "ecc_double_bit_errors": 0,
+    "ecc_isolated_pages": 0,
+}
+
 
 DEFAULT_DEVICES = {
     "a2": 8,
@@ -85,8 +93,7 @@ def make_state(family: str = "a2", node: int = 0, devices: int | None = None) ->
         "family": family,
         "tool_version": "25.5.0",
         "driver_version": "25.5.0",
-        "firmware_compatibility": "OK",
-        "driver_complete": True,
+        **WELL_NODE,
         "super_pod_id": 0,
         "server_index": node,
         "unreachable": [],
@@ -106,9 +113,7 @@ def _make_device(index: int, *, a3: bool, node: int) -> Device:
         "present": True,
         "health": "OK",
         "error_codes": [],
-        "firmware_version": "7.8.0.5.216",
-        "ecc_double_bit_errors": 0,
-        "ecc_isolated_pages": 0,
+        **WELL_DEVICE,
         "bus_id": f"0000:{buses[index % len(buses)]}:00.0",
         "power_w": None if second_die else 180.2 if a3 else 98.6,
         "temperature_c": 36 if a3 else 42,
@@ -258,7 +263,7 @@ def _info(state: State) -> str:
         ]
         lines += rows or [_row(f"No running processes found in NPU {npu}", widths=whole)]
         lines.append(_border("=", WIDTHS))
-    if not state["driver_complete"]:
+    if not {**WELL_NODE, **state}["driver_complete"]:
         lines.append(
             "[WARNING]The driver package may not be completely installed, which may cause function "
             "abnormal. Please reinstall it."
@@ -370,6 +375,7 @@ def _common(_state: State, chip: Device) -> str:
 
 
 def _ecc(_state: State, chip: Device) -> str:
+    chip = {**WELL_DEVICE, **chip}
     kinds = ("Error Count", "Aggregate Total Err Cnt", "Isolated Pages Count")
     doubles = [chip["ecc_double_bit_errors"]] * 2 + [chip["ecc_isolated_pages"]]
     counts: list[tuple[str, Any]] = []
@@ -382,8 +388,8 @@ def _board_card(state: State, chips: list[Device]) -> str:
     return _fields(
         ("NPU ID", chips[0]["npu"]),
         ("Software Version", state["driver_version"]),
-        ("Firmware Version", chips[0]["firmware_version"]),
-        ("Compatibility", state["firmware_compatibility"]),
+        ("Firmware Version", {**WELL_DEVICE, **chips[0]}["firmware_version"]),
+        ("Compatibility", {**WELL_NODE, **state}["firmware_compatibility"]),
         ("Board ID", "0x30"),
         ("PCB ID", "A"),
         ("BOM ID", 1),
@@ -407,7 +413,7 @@ def _board_chip(state: State, chip: Device) -> str:
         ("Chip Name", chip["name"]),
         ("Chip Version", "V1"),
         ("PCIe Bus Info", chip["bus_id"]),
-        ("Firmware Version", chip["firmware_version"]),
+        ("Firmware Version", {**WELL_DEVICE, **chip}["firmware_version"]),
     )
 
 

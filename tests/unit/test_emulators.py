@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -99,6 +100,20 @@ def test_ecc_has_the_real_lines(node):
 
     said = npu_smi("info", "-t", "ecc", "-i", "1", "-c", "0").splitlines()
     assert said == ["\t" + line for line in real if line.startswith(("HBM", "Chip ID"))]
+
+
+def test_a_node_that_was_made_earlier_is_well(node):
+    state = device_tools.load_state()
+    for key in device_tools.WELL_NODE:
+        del state[key]
+    for device, key in itertools.product(state["devices"], device_tools.WELL_DEVICE):
+        del device[key]
+    queries = [["info"], *(["info", "-t", kind, "-i", "0", "-c", "0"] for kind in ("ecc", "board"))]
+    queries.append(["info", "-t", "board", "-i", "0"])
+    said = [npu_smi(*query) for query in queries]
+
+    node.write(state)
+    assert [npu_smi(*query) for query in queries] == said
 
 
 def test_the_drivers_complaint_is_the_last_line(node):
