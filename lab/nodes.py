@@ -356,9 +356,7 @@ def new_node(name: str, family: str | None, devices: int | None) -> Node:
     """A bare extra node: as the lab's inventory has it, or with the next free address."""
     planned = inventory_node(name)
     if planned:
-        return replace(
-            planned, family=family or planned.family, devices=devices or planned.devices
-        )
+        return replace(planned, family=family or planned.family, devices=devices or planned.devices)
     family = family or "a2"
     taken = {node.address for node, _info in known_nodes() if node.name != name}
     for host in range(FIRST_EXTRA, 255):

@@ -207,6 +207,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             },
             "device_names": recipe["platform"].get("device_names", []),
             "fabric_manager": recipe["platform"].get("fabric_manager", False),
+            "min_driver": recipe["platform"].get("min_driver"),
         },
         "memory": need,
         "endpoint": {

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,16 +46,6 @@ class Outcome:
             for event in self.events
             if event["event"] == "runner_on_ok" and event["event_data"]["res"].get("changed")
         ]
-
-    def tasks_sent(self) -> Counter[str]:
-        """How many tasks ran on each host, those of the controller alone left out."""
-        on_controller = {"cluster_plan", "cluster_verdict", "cluster_status", "replica_decision"}
-        return Counter(
-            event["event_data"]["host"]
-            for event in self.events
-            if event["event"] in ("runner_on_ok", "runner_on_failed")
-            and event["event_data"]["task_action"].split(".")[-1] not in on_controller
-        )
 
 
 @pytest.fixture

@@ -112,6 +112,7 @@ def test_a_changed_flag_restarts_both_ranks_and_nothing_else(play: Play) -> None
     assert {task.partition(": ")[2] for task in outcome.changed_tasks()} == {
         "Stop the replica's units",
         "Start the replica's units",
+        "Keep on the node what was verified",
     }
     after = containers()
     for node in NODES:

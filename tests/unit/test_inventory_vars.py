@@ -98,9 +98,6 @@ def test_any_value_is_taken_or_named(name: str, value: Any) -> None:
     assert (name in read.values) + len(read.errors) == (value is not None)
 
 
-
-
-
 def test_the_playbooks_read_only_what_can_be_set() -> None:
     known = {variable.name for variable in VARIABLES} | {"muster_plan"}
     files = [*(ROOT / "playbooks").glob("*.yml"), ROOT / "site.yml"]
