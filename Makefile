@@ -83,6 +83,10 @@ molecule: lab ## Every Ansible role on real systemd nodes
 integration: lab ## site.yml on the lab, start to end
 	$(BIN)/pytest -q tests/integration
 
+.PHONY: faults
+faults: lab ## Faults injected into lab nodes, each found by its check
+	$(BIN)/pytest -q tests/faults
+
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
 test: check sanity molecule integration ## Everything
