@@ -32,8 +32,10 @@ cp {STATE} /var/lib/faults/state.json
 cp /etc/hccn.conf /var/lib/faults/hccn.conf
 cp -a {WEIGHTS} /var/lib/faults/weights
 """
-# Undone after every round, whatever was injected.
+# Undone after every round, whatever was injected. A listener of preflight that was not reached by
+# its peer lives for a minute, and would hold a port that the next fault takes.
 _UNDO = f"""
+pkill -x muster-listen || true
 cp /var/lib/faults/state.json {STATE}
 cp /var/lib/faults/hccn.conf /etc/hccn.conf
 rm -rf {WEIGHTS}

@@ -408,8 +408,8 @@ MATRIX: list[list[Fault]] = [
             FOLLOWER,
             "npu-smi info",
             {"output": OLDER_TABLE},
-            # It is understood, up to the driver that it tells.
-            *both("cluster-driver-version", "driver version"),
+            # It is understood, up to the process that it shows.
+            failed(FOLLOWER, "npu-processes", "device 0"),
         ),
     ],
     [
