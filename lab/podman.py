@@ -80,7 +80,9 @@ def containers(*, of_the_lab: bool = True) -> list[dict[str, Any]]:
     """The lab's own containers, or all of this machine; running or not."""
     filters = ["--filter", f"label={LABEL}"] if of_the_lab else []
     names = podman("ps", "-a", *filters, "--format", "{{.Names}}").split()
-    found: list[dict[str, Any]] = json.loads(podman("inspect", *names)) if names else []
+    # One that goes away meanwhile is left out, and makes podman end with an error.
+    done = run(["podman", "container", "inspect", *names], check=False, env=environment())
+    found: list[dict[str, Any]] = json.loads(done.stdout or "[]") if names else []
     return found
 
 

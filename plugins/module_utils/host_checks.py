@@ -404,6 +404,21 @@ def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:
     return checks
 
 
+def architecture_check(path: str, wanted: str, seen: str) -> Check:
+    """Whether config.json is that of the recipe's model."""
+    if seen == wanted:
+        return check("weights-architecture", "bare", "ok", path, seen, wanted)
+    return check(
+        "weights-architecture",
+        "bare",
+        "failed",
+        path,
+        seen,
+        wanted,
+        "set muster_model_path to the recipe's model, or choose the recipe of this one",
+    )
+
+
 def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequence[str]) -> Check:
     """Whether the weights are of the recipe's format.
 

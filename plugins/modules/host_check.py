@@ -106,6 +106,10 @@ options:
     description:
       - Folder of the draft weights.
     type: path
+  model_architecture:
+    description:
+      - The architecture that C(config.json) of the weights has to name. Without it, any will do.
+    type: str
   model_format:
     description:
       - The format that the recipe's weights have. Without it, any will do.
@@ -134,6 +138,7 @@ EXAMPLES = r"""
     images: [quay.io/ascend/vllm-ascend:v0.18.0]
     image_gb: 30
     model_path: /data/models/MiniMax-M2.5
+    model_architecture: MiniMaxM2ForCausalLM
     model_format: fp8
   register: host
 """
@@ -147,7 +152,7 @@ checks:
       and V(host-name).
     - Of Docker, V(container-engine), V(container-engine-version) and V(container-engine-cgroup).
     - Of files, V(api-key-file), V(weights-directory), V(weights-config), V(weights-tokenizer),
-      V(weights-complete) and V(weights-format).
+      V(weights-complete), V(weights-architecture) and V(weights-format).
   returned: always
   type: list
   elements: dict
@@ -346,8 +351,9 @@ class Host:
 
     def weights(self) -> tuple[list[Check], str | None]:
         """The checks on the weights, and the hash of their index."""
-        path, draft, wanted = (
-            self.params[name] for name in ("model_path", "draft_path", "model_format")
+        path, draft, wanted, architecture = (
+            self.params[name]
+            for name in ("model_path", "draft_path", "model_format", "model_architecture")
         )
         if not path:
             return [], None
@@ -356,6 +362,9 @@ class Host:
         if not answered:
             return checks, None
         facts = answered[0].facts
+        if architecture and facts["architecture"]:
+            seen = facts["architecture"]
+            checks.append(host_checks.architecture_check(path, architecture, seen))
         # What has no readable configuration has no format, either.
         if wanted and facts["model_type"]:
             checks.append(host_checks.format_check(path, wanted, facts, answered[0].names))
@@ -422,6 +431,7 @@ def main() -> None:
             "key_files": {"type": "list", "elements": "path", "default": [], "no_log": False},
             "model_path": {"type": "path"},
             "draft_path": {"type": "path"},
+            "model_architecture": {"type": "str"},
             "model_format": {"type": "str", "choices": ["fp8", "w8a8", "nvfp4", "bf16"]},
             "timeout": {"type": "float", "default": 30},
         },

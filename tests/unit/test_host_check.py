@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     KeyFile,
     Need,
     Space,
+    architecture_check,
     clock_offset,
     clock_sync_check,
     disk_checks,
@@ -352,6 +353,7 @@ OPTIONS = {
     "key_files": [],
     "model_path": None,
     "draft_path": None,
+    "model_architecture": None,
     "model_format": None,
     "timeout": 5,
 }
@@ -473,3 +475,12 @@ def test_draft_weights_are_looked_at_too(look, model, tmp_path):
     checks, _facts = look(model_path=str(model), draft_path=str(tmp_path / "no-draft"))
     assert checks["weights-directory"]["status"] == "failed"
     assert checks["weights-directory"]["subject"].endswith("no-draft")
+
+
+def test_weights_of_another_model_are_named_with_both_architectures():
+    wanted = "MiniMaxM2ForCausalLM"
+    assert architecture_check("/m", wanted, wanted)["status"] == "ok"
+    one = architecture_check("/m", wanted, "LlamaForCausalLM")
+    assert (one["id"], one["status"]) == ("weights-architecture", "failed")
+    assert (one["observed"], one["expected"]) == ("LlamaForCausalLM", wanted)
+    assert "muster_model_path" in one["remedy"]
