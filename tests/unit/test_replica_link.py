@@ -712,8 +712,9 @@ def test_ranks_of_one_node_restart_as_one_without_a_peer(tmp_path, port) -> None
 
         node.set(node.units[2], ActiveState="failed", SubState="failed", Result="exit-code")
         eventually([node], lambda: node.answer().get("state") == "failed")
-        calls = (node.root / "calls").read_text().splitlines()
-        assert f"stop --no-block -- {node.units[0]} {node.units[1]}" in calls
+        # It says so before it acts.
+        stop = f"stop --no-block -- {node.units[0]} {node.units[1]}"
+        eventually([node], lambda: stop in (node.root / "calls").read_text().splitlines())
     finally:
         assert node.end() == 0
 
