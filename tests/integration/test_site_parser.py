@@ -52,6 +52,9 @@ def inventory(name: str, variant: str, **variables: Any) -> Any:
     recipe = BOOK.load(name, variant)
     if "speculative" in recipe:
         variables["draft_model_path"] = "/models/draft"
+    # A profiler that is set by variables leaves nothing for a parser to read.
+    if "env" not in recipe["engine"]["switches"]["profiler"]:
+        variables["profiler_dir"] = "/var/log/profiles"
     return plan_support.view(
         c=[
             plan_support.host(
@@ -59,7 +62,6 @@ def inventory(name: str, variant: str, **variables: Any) -> Any:
                 name,
                 variant=variant,
                 tool_calling=True,
-                profiler_dir="/var/log/profiles",
                 **variables,
             )
             for number in range(1, recipe["nodes"] + 1)
