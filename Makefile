@@ -55,7 +55,7 @@ unit: setup ## Unit and property tests
 	$(BIN)/pytest -q
 
 .PHONY: check
-check: setup ## Lint and unit tests, in under a minute
+check: setup ## Lint and unit tests: the fast tier
 	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint unit
 
 .PHONY: sanity
