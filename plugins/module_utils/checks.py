@@ -13,6 +13,10 @@ PHASES = ("bare", "ready")
 Check = Dict[str, str]
 
 
+class OptionError(ValueError):
+    """Options of a check that do not go together."""
+
+
 def check(
     check_id: str,
     phase: str,
