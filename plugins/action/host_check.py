@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.muster.serving.plugins.module_utils.host_checks import clock_offset
+from ansible_collections.muster.serving.plugins.module_utils.host_checks import note_clock_offset
 
 
 class ActionModule(ActionBase):
@@ -19,9 +19,5 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         sent = time.time()
         result.update(self._execute_module(task_vars=task_vars))
-        received = time.time()
-        if "clock" in result and "facts" in result:
-            clock = result["clock"]
-            offset = clock_offset(sent, clock["began"], clock["ended"], received)
-            result["facts"]["clock_offset"] = offset
+        note_clock_offset(result, sent, received=time.time())
         return result

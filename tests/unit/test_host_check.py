@@ -1,9 +1,11 @@
 """What the host itself must bring."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils import host_look
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
 from ansible_collections.muster.serving.plugins.module_utils.host_checks import (
     ARCHITECTURES,
@@ -26,13 +28,13 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     meminfo,
     memory_check,
     name_check,
+    note_clock_offset,
     properties,
     shm_check,
     system_checks,
     version,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.modules import host_check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +100,15 @@ def test_the_offset_of_a_clock_lies_in_between_however_slow_the_way(offset, star
     low, high = clock_offset(start, began + offset, ended + offset, ended + back)
     assert low - 0.002 <= offset <= high + 0.002
     assert high - low == pytest.approx(there + back, abs=0.004)
+
+
+def test_the_offset_becomes_a_fact_of_nodes_that_answered():
+    result = {"clock": {"began": 105.0, "ended": 107.0}, "facts": {}}
+    note_clock_offset(result, sent=99.0, received=104.0)
+    assert result["facts"] == {"clock_offset": [3.0, 6.0]}
+    unreachable = {"unreachable": True}
+    note_clock_offset(unreachable, sent=99.0, received=104.0)
+    assert unreachable == {"unreachable": True}
 
 
 @pytest.mark.parametrize(
@@ -379,13 +390,13 @@ def look(tmp_path, monkeypatch):
                 return Output(0, text, "")
         return Output(1, "", "no")
 
-    monkeypatch.setattr(host_check, "run", run)
+    monkeypatch.setattr(host_look, "run", run)
     monkeypatch.setattr(
         "ansible_collections.muster.serving.plugins.module_utils.container_engine.run", run
     )
 
     def look(**options):
-        result = host_check.look({**OPTIONS, **options}, files)
+        result = host_look.observe({**OPTIONS, **options}, files)
         return {one["id"]: one for one in result["checks"]}, result["facts"]
 
     look.tools, look.files, look.asked = tools, files, asked
@@ -406,6 +417,13 @@ def test_a_sound_node_has_nothing_but_ok(look, model):
     assert len(facts["weights_index"]) == 12
     look.tools["docker image inspect"] = "sha256:1\n"
     assert bad(look(images=["engine:1"], **files)[0]) == {}
+
+
+def test_the_clock_spans_the_whole_look(look, monkeypatch):
+    monkeypatch.setattr(host_look, "NodeFiles", lambda: look.files)
+    before = time.time()
+    clock = host_look.look(OPTIONS, False)["clock"]
+    assert before <= clock["began"] <= clock["ended"] <= time.time()
 
 
 def test_without_docker_nothing_of_docker_is_asked(look):

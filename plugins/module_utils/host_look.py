@@ -1,0 +1,260 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What host_check does on a node."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import stat
+import sys
+import time
+from typing import Any
+
+from ansible_collections.muster.serving.plugins.module_utils import host_checks
+from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
+from ansible_collections.muster.serving.plugins.module_utils.container_engine import (
+    DAEMON_JSON,
+    UNIT,
+    EngineError,
+    docker_info,
+    load_daemon_json,
+    summary,
+)
+from ansible_collections.muster.serving.plugins.module_utils.host_checks import (
+    GB,
+    Docker,
+    KeyFile,
+    Need,
+    Space,
+)
+from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model, inspect
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "vendor": {"type": "str", "choices": ["ascend", "nvidia", "amd"]},
+    "own_units": {"type": "list", "elements": "str", "default": []},
+    "address": {"type": "str"},
+    "multi_node": {"type": "bool", "default": False},
+    "memory_gb": {"type": "float", "default": 0},
+    "shm_gb": {"type": "float", "default": 0},
+    "images": {"type": "list", "elements": "str", "default": []},
+    "image_gb": {"type": "float", "default": 0},
+    "disk": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "what": {"type": "str", "required": True},
+            "path": {"type": "path"},
+            "need_gb": {"type": "float", "required": True},
+        },
+    },
+    "key_files": {"type": "list", "elements": "path", "default": [], "no_log": False},
+    "model_path": {"type": "path"},
+    "draft_path": {"type": "path"},
+    "model_architecture": {"type": "str"},
+    "model_format": {"type": "str", "choices": ["fp8", "w8a8", "nvfp4", "bf16"]},
+    "timeout": {"type": "float", "default": 30},
+}
+DOCKER_ROOT = "/var/lib/docker"
+SHM = "/dev/shm"
+
+
+class Host:
+    """Asks the node, each tool within the time that it is given."""
+
+    def __init__(self, params: dict[str, Any], files: NodeFiles) -> None:
+        self.params = params
+        self.files = files
+
+    def said(self, *argv: str) -> str:
+        """What a tool prints, or nothing where it cannot say."""
+        try:
+            output = run(list(argv), self.params["timeout"])
+        except CommandError:
+            return ""
+        return "" if output.rc else output.stdout
+
+    def number(self, sysctl: str) -> str:
+        path = "/proc/sys/" + sysctl.replace(".", "/")
+        return (self.files.read(path) or "").strip()
+
+    def running(self) -> bool:
+        """Whether a unit of Muster runs here."""
+        units = self.params["own_units"]
+        said = self.said("systemctl", "show", "--property=ActiveState", *units) if units else ""
+        return "ActiveState=active" in said.splitlines()
+
+    def clock(self) -> Check:
+        problem = ""
+        timedate: dict[str, str] = {}
+        try:
+            output = run(["timedatectl", "show"], self.params["timeout"])
+        except CommandError as error:
+            problem = str(error)
+        else:
+            timedate = host_checks.properties(output.stdout)
+            problem = output.text if output.rc else ""
+        container = self.said("systemd-detect-virt", "--container").strip()
+        return host_checks.clock_sync_check(container, timedate, problem)
+
+    def memory(self) -> list[Check]:
+        memory = host_checks.meminfo(self.files.read("/proc/meminfo") or "")
+        running = self.running()
+        checks = [host_checks.hugepages_check(memory)]
+        if self.params["memory_gb"]:
+            checks.append(host_checks.memory_check(memory, self.params["memory_gb"], running))
+        if self.params["shm_gb"]:
+            shm = os.statvfs(SHM)
+            size, free = shm.f_blocks * shm.f_frsize, shm.f_bavail * shm.f_frsize
+            checks.append(host_checks.shm_check(size, free, self.params["shm_gb"], running))
+        return checks
+
+    def docker(self, unit: dict[str, str]) -> tuple[Docker, str]:
+        """Docker, and where it keeps its images."""
+        load, active = unit.get("LoadState", ""), unit.get("ActiveState") == "active"
+        root = DOCKER_ROOT
+        try:
+            config = load_daemon_json(self.files.read(DAEMON_JSON))
+            root = str(config.get("data-root") or root)
+            # Its socket would start a daemon that is asked.
+            info = docker_info(self.params["timeout"]) if load == "loaded" and active else {}
+        except (CommandError, EngineError) as error:
+            return Docker(load, active, str(error)), root
+        seen = {name: str(value or "") for name, value in summary(info).items()}
+        docker = Docker(
+            load, active, "", seen["version"], seen["cgroup_driver"], seen["cgroup_version"]
+        )
+        return docker, seen["root_dir"] or root
+
+    def has_images(self) -> bool:
+        names = self.params["images"]
+        return bool(self.said("docker", "image", "inspect", "--format", "{{.Id}}", *names))
+
+    def space(self, path: str) -> Space | None:
+        """What is free where a path lies or will lie."""
+        said = self.said("du", "-sk", path)
+        held = int(said.split()[0]) * 1024 if said[:1].isdigit() else 0
+        while True:
+            seen = host_checks.free_space(self.said("df", "-Pk", path))
+            if seen or path == "/":
+                return Space(seen.mount, seen.free, held) if seen else None
+            path = os.path.dirname(path)
+
+    def disks(self, root: str, images: bool) -> list[Check]:
+        wanted = [
+            (entry["what"], entry["path"] or root, entry["need_gb"], False)
+            for entry in self.params["disk"]
+        ]
+        if images:
+            wanted.append(("images", root, self.params["image_gb"], True))
+        needs, unknown = [], []
+        for what, path, size, estimate in wanted:
+            space = self.space(path)
+            if space is None:
+                unknown.append(path)
+            else:
+                needs.append(Need(what, int(size * GB), space, estimate))
+        return [
+            *host_checks.disk_checks(needs),
+            *(
+                check(
+                    "host-disk",
+                    "bare",
+                    "unknown",
+                    path,
+                    "df does not say how much is free",
+                    "free space",
+                    f"df {path}",
+                )
+                for path in unknown
+            ),
+        ]
+
+    def name(self) -> Check:
+        name = socket.gethostname()
+        lines = self.said("getent", "ahosts", name).splitlines()
+        addresses = list(dict.fromkeys(line.split()[0] for line in lines if line.split()))
+        return host_checks.name_check(
+            name, addresses, self.params["multi_node"], self.params["address"]
+        )
+
+    def key_file(self, path: str) -> KeyFile:
+        try:
+            seen = os.stat(self.files.path(path))
+        except OSError as error:
+            return KeyFile(path, error.strerror or str(error))
+        if not stat.S_ISREG(seen.st_mode):
+            return KeyFile(path, "not a file")
+        return KeyFile(
+            path, "", stat.S_IMODE(seen.st_mode), not (self.files.read(path) or "").strip()
+        )
+
+    def weights(self) -> tuple[list[Check], str | None]:
+        """The checks on the weights, and the hash of their index."""
+        path, draft, wanted, architecture = (
+            self.params[name]
+            for name in ("model_path", "draft_path", "model_format", "model_architecture")
+        )
+        if not path:
+            return [], None
+        models = [Model(path), *([Model(draft, draft=True)] if draft else [])]
+        answered, checks = inspect(models, self.params["timeout"])
+        if not answered:
+            return checks, None
+        facts = answered[0].facts
+        if architecture and facts["architecture"]:
+            seen = facts["architecture"]
+            checks.append(host_checks.architecture_check(path, architecture, seen))
+        # What has no readable configuration has no format, either.
+        if wanted and facts["model_type"]:
+            checks.append(host_checks.format_check(path, wanted, facts, answered[0].names))
+        digest = facts["index_sha256"]
+        return checks, digest and digest[:12]
+
+
+def observe(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
+    """The checks of a host, and the facts that are compared between nodes."""
+    host = Host(params, files)
+    release = host_checks.properties(files.read("/etc/os-release") or "")
+    checks = [host.clock(), *host.memory()]
+    checks += host_checks.system_checks(
+        release, platform.release(), platform.machine(), params["vendor"]
+    )
+    python = f"{platform.python_version()} ({sys.executable})"
+    checks.append(check("host-python", "bare", "ok", "python", python, "3.8 or later"))
+    checks.append(host.name())
+
+    names = "LoadState,ActiveState,LimitNOFILE"
+    unit = host_checks.properties(host.said("systemctl", "show", UNIT, f"--property={names}"))
+    root, missing = DOCKER_ROOT, bool(params["images"])
+    if params["images"]:
+        docker, root = host.docker(unit)
+        checks += host_checks.docker_checks(docker)
+        missing = not (docker.active and not docker.problem and host.has_images())
+    checks += host.disks(root, missing)
+    manager = host_checks.properties(
+        host.said("systemctl", "show", "--property=DefaultLimitNOFILE")
+    )
+    # Containers get the daemon's limit, and units without one the manager's.
+    in_docker = bool(params["images"]) and unit.get("LoadState") == "loaded"
+    limits = {name: host.number(name) for name in host_checks.LIMITS if "." in name}
+    limits["LimitNOFILE"] = (
+        unit.get("LimitNOFILE", "") if in_docker else manager.get("DefaultLimitNOFILE", "")
+    )
+    checks += host_checks.limit_checks(limits, UNIT if in_docker else "systemd's units")
+    checks += host_checks.key_file_checks([host.key_file(path) for path in params["key_files"]])
+    weights, index = host.weights()
+    return {"checks": checks + weights, "facts": {"weights_index": index}}
+
+
+def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The checks of a host, their facts, and the node's C(clock) in seconds of the epoch."""
+    # First, since what passes before it blurs by how much the node's clock is off.
+    began = time.time()
+    result = observe(params, NodeFiles())
+    return {**result, "clock": {"began": began, "ended": time.time()}}
