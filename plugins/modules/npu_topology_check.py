@@ -195,111 +195,22 @@ facts:
       elements: str
 """
 
-from itertools import chain
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
-    device_checks,
-    is_driver,
-    mount_checks,
+from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.npu_look import (
+    ARGUMENT_SPEC,
+    RULES,
+    look,
 )
-from ansible_collections.muster.serving.plugins.module_utils.hccn import is_address
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.npu_checks import (
-    fabric_checks,
-    fabric_facts,
-    npu_checks,
-    npu_facts,
-    ping_checks,
-)
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
-    HCCN_CONF,
-    Fabric,
-    Tool,
-    device_numbers,
-    find_npu_smi,
-    observe_condition,
-    observe_fabric,
-    observe_npus,
-    observe_pings,
-    ping_pairs,
-    read_text,
-)
-from ansible_collections.muster.serving.plugins.module_utils.owners import read_owner
-
-
-def inspect(params: dict[str, Any]) -> dict[str, Any]:
-    wanted = params["devices"] or list(range(params["device_count"]))
-    timeout = params["timeout"]
-    tool = find_npu_smi(params["npu_smi_path"], timeout)
-    npus = observe_npus(tool, device_numbers())
-    super_pod = params["multi_node"] and npus.layout == "a3"
-    observe_condition(tool, npus, wanted, super_pod=super_pod)
-    checks = npu_checks(
-        npus,
-        wanted,
-        params["own_units"],
-        params["memory_utilization"],
-        read_owner,
-        params["min_driver"],
-    )
-    files = NodeFiles()
-    checks += device_checks(files, params["device_nodes"])
-    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
-    fabric = Fabric()
-    if params["multi_node"]:
-        hccn_tool = Tool("hccn_tool", params["hccn_tool_path"], timeout)
-        listed = {device["device_id"] for device in npus.devices}
-        # A card that npu-smi has lost is one failure, not one a question.
-        there = [number for number in wanted if number in listed] or wanted
-        fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there)
-        checks += fabric_checks(fabric)
-    return {"checks": checks, "facts": {**npu_facts(npus), **fabric_facts(fabric)}}
-
-
-def ping(params: dict[str, Any]) -> dict[str, Any]:
-    devices = params["devices"] or list(range(params["device_count"]))
-    pairs = ping_pairs(devices, params["ping_addresses"], full=params["pings"] == "full")
-    tool = Tool("hccn_tool", params["hccn_tool_path"], params["timeout"])
-    return {"checks": ping_checks(observe_pings(tool, pairs)), "facts": {}}
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "mode": {"type": "str", "choices": ["check", "ping"], "default": "check"},
-            "device_count": {"type": "int", "required": True},
-            "devices": {"type": "list", "elements": "int"},
-            "multi_node": {"type": "bool", "default": False},
-            "min_driver": {"type": "str"},
-            "ping_addresses": {"type": "list", "elements": "list"},
-            "pings": {"type": "str", "choices": ["sampled", "full"], "default": "sampled"},
-            "own_units": {"type": "list", "elements": "str", "default": []},
-            "memory_utilization": {"type": "float", "default": 0.9},
-            "device_nodes": {"type": "list", "elements": "path", "default": []},
-            "mounts": {"type": "list", "elements": "str", "default": []},
-            "npu_smi_path": {"type": "path"},
-            "hccn_tool_path": {
-                "type": "path",
-                "default": "/usr/local/Ascend/driver/tools/hccn_tool",
-            },
-            "timeout": {"type": "float", "default": 30},
-        },
-        required_if=[("mode", "ping", ["ping_addresses"])],
-        supports_check_mode=True,
-    )
-    devices = module.params["devices"]
-    if devices and len(set(devices)) != module.params["device_count"]:
-        module.fail_json(
-            msg=f"devices names {len(set(devices))} devices, "
-            f"device_count is {module.params['device_count']}"
-        )
-    for address in chain.from_iterable(module.params["ping_addresses"] or []):
-        if not is_address(str(address)):
-            module.fail_json(msg=f"ping_addresses holds {address!r}, which is no address")
-    look = {"check": inspect, "ping": ping}[module.params["mode"]]
-    module.exit_json(changed=False, **look(module.params))
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **RULES)
+    try:
+        result = look(module.params, module.check_mode)
+    except OptionError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

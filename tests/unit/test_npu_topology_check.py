@@ -8,7 +8,7 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import npu_observe
+from ansible_collections.muster.serving.plugins.module_utils import npu_look, npu_observe
 from ansible_collections.muster.serving.plugins.module_utils.command import Output
 from ansible_collections.muster.serving.plugins.module_utils.device_checks import devices_text
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
@@ -28,17 +28,16 @@ def node(tmp_path, monkeypatch):
     node = NpuNode(tmp_path, monkeypatch)
     node.run_in_process()
     owners = {OURS: Owner(OURS, "python3", container=OWN_UNIT[: -len(".service")])}
-    monkeypatch.setattr(npu_topology_check, "HCCN_CONF", str(tmp_path / "hccn.conf"))
-    monkeypatch.setattr(
-        npu_topology_check, "read_owner", lambda pid: owners.get(pid, Owner(pid, "train.py"))
-    )
-    monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: list(range(8)))
+    monkeypatch.setattr(npu_look, "HCCN_CONF", str(tmp_path / "hccn.conf"))
+    monkeypatch.setattr(npu_look, "read_owner", lambda pid: owners.get(pid, Owner(pid, "train.py")))
+    monkeypatch.setattr(npu_look, "device_numbers", lambda: list(range(8)))
     return node
 
 
 def inspect(**options):
-    return npu_topology_check.inspect(
+    return npu_look.look(
         {
+            "mode": "check",
             "device_count": 8,
             "devices": None,
             "multi_node": True,
@@ -51,7 +50,8 @@ def inspect(**options):
             "hccn_tool_path": "hccn_tool",
             "timeout": 5,
             **options,
-        }
+        },
+        check_mode=False,
     )
 
 
@@ -100,7 +100,7 @@ def test_a_healthy_node_passes_every_check(node):
 
 @pytest.fixture
 def a3_node(node, monkeypatch):
-    monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: list(range(16)))
+    monkeypatch.setattr(npu_look, "device_numbers", lambda: list(range(16)))
     node.make("a3", node=40)
     return node
 
@@ -274,7 +274,7 @@ def test_a_lost_card_is_counted_and_not_asked_for_its_port(node):
 
 
 def test_a_card_that_even_the_kernel_has_lost_is_told_apart(node, monkeypatch):
-    monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: [0, 1, 2, 4, 5, 6, 7])
+    monkeypatch.setattr(npu_look, "device_numbers", lambda: [0, 1, 2, 4, 5, 6, 7])
     node.set("devices.3.present", False)
 
     assert not_ok()[:2] == [
@@ -497,8 +497,9 @@ def test_a_tool_that_stays_busy_is_given_up(node):
 
 def ping(peers=(("10.20.1.10", "10.20.1.11"),), **options):
     """(status, subject, observed) of all that is said of pings."""
-    result = npu_topology_check.ping(
+    result = npu_look.look(
         {
+            "mode": "ping",
             "device_count": 2,
             "devices": None,
             "ping_addresses": [list(addresses) for addresses in peers],
@@ -506,7 +507,8 @@ def ping(peers=(("10.20.1.10", "10.20.1.11"),), **options):
             "hccn_tool_path": "hccn_tool",
             "timeout": 5,
             **options,
-        }
+        },
+        check_mode=False,
     )
     assert result["facts"] == {}
     assert {c["id"] for c in result["checks"]} <= {"npu-ping"}
@@ -596,7 +598,7 @@ def test_any_output_of_the_tools_gives_checks(texts):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(npu_observe, "run", run)
-        patch.setattr(npu_topology_check, "HCCN_CONF", "/nowhere/hccn.conf")
+        patch.setattr(npu_look, "HCCN_CONF", "/nowhere/hccn.conf")
         result = inspect()
 
     assert {"npu-tool", "npu-fabric-tool"} <= {c["id"] for c in result["checks"]}
@@ -608,8 +610,8 @@ def test_any_output_of_the_tools_gives_checks(texts):
 
 @pytest.fixture
 def real_node(tmp_path, monkeypatch):
-    monkeypatch.setattr(npu_topology_check, "device_numbers", lambda: list(range(8)))
-    monkeypatch.setattr(npu_topology_check, "HCCN_CONF", str(tmp_path / "hccn.conf"))
+    monkeypatch.setattr(npu_look, "device_numbers", lambda: list(range(8)))
+    monkeypatch.setattr(npu_look, "HCCN_CONF", str(tmp_path / "hccn.conf"))
     node = NpuNode(tmp_path, monkeypatch)
     (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
     return node
