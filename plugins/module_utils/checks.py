@@ -53,3 +53,27 @@ def check(
         "expected": expected,
         "remedy": remedy,
     }
+
+
+def chosen_devices(devices: list[int] | None, count: int) -> list[int]:
+    """The devices that a deployment uses: those named, or else the first ones.
+
+    Raises:
+        OptionError: So many are not named.
+    """
+    if devices and len(set(devices)) != count:
+        raise OptionError(f"devices names {len(set(devices))} devices, device_count is {count}")
+    return devices or list(range(count))
+
+
+def broken_check(module: str, phase: str, problem: str) -> Check:
+    """What stands for the checks of a module that ended without any."""
+    return check(
+        module.replace("_", "-"),
+        phase,
+        "failed",
+        module,
+        problem,
+        "the module's checks",
+        "run again with -vvv to see what the module printed",
+    )

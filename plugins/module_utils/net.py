@@ -154,11 +154,19 @@ def decide(
         checks.append(_address(nic, address, holder))
     if min_mtu is not None:
         checks.append(_mtu(nic, min_mtu))
-    checks.extend(
-        _route(nic, peer, route) for peer, route in sorted(routes.items()) if peer != address
-    )
+    # Without it the packets leave elsewhere, or not at all, whatever the routes.
+    if usable(checks):
+        checks.extend(
+            _route(nic, peer, route) for peer, route in sorted(routes.items()) if peer != address
+        )
     checks.extend(_prefix(nic, nics))
     return checks
+
+
+def usable(checks: Sequence[Check]) -> bool:
+    """Whether packets can leave through the NIC: it is there, up, and holds the address."""
+    needed = ("nic-tool", "nic-exists", "nic-up", "nic-address")
+    return not any(one["id"] in needed and one["status"] == "failed" for one in checks)
 
 
 def _holder(nics: Sequence[Nic], address: str | None) -> Nic | None:

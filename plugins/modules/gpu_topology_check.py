@@ -145,88 +145,21 @@ facts:
       type: str
 """
 
-import re
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import amd_observe
-from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
-    device_checks,
-    is_driver,
-    mount_checks,
-    toolkit_check,
+from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.gpu_look import (
+    ARGUMENT_SPEC,
+    look,
 )
-from ansible_collections.muster.serving.plugins.module_utils.gpu_checks import (
-    VENDORS,
-    fabric_manager_checks,
-    gpu_checks,
-)
-from ansible_collections.muster.serving.plugins.module_utils.gpu_observe import (
-    observe_fabric_manager,
-    observe_nvidia,
-)
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.owners import read_owner
-
-
-def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
-    wanted = params["devices"] or list(range(params["device_count"]))
-    nvidia, timeout = params["vendor"] == "nvidia", params["timeout"]
-    if nvidia:
-        gpus, _cuda = observe_nvidia(params["tool_path"], timeout)
-    else:
-        gpus = amd_observe.observe_amd(params["tool_path"], timeout)
-    checks = gpu_checks(
-        VENDORS[params["vendor"]],
-        gpus,
-        wanted,
-        params["device_names"],
-        params["own_units"],
-        params["memory_utilization"],
-        whole_fabric=params["fabric_manager"],
-        owner_of=read_owner,
-    )
-    if nvidia and params["fabric_manager"]:
-        checks += fabric_manager_checks(observe_fabric_manager(timeout), gpus, wanted)
-    if nvidia and params["container_gpus"]:
-        checks.append(toolkit_check(files))
-    if not nvidia:
-        checks += amd_observe.node_checks(files, len(gpus["devices"]))
-    checks += device_checks(files, params["device_nodes"])
-    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
-    return {"checks": checks, "facts": {"driver_version": gpus["version"]}}
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "vendor": {"type": "str", "choices": ["nvidia", "amd"], "required": True},
-            "device_count": {"type": "int", "required": True},
-            "devices": {"type": "list", "elements": "int"},
-            "device_names": {"type": "list", "elements": "str", "default": []},
-            "own_units": {"type": "list", "elements": "str", "default": []},
-            "memory_utilization": {"type": "float", "default": 0.9},
-            "device_nodes": {"type": "list", "elements": "path", "default": []},
-            "mounts": {"type": "list", "elements": "str", "default": []},
-            "fabric_manager": {"type": "bool", "default": False},
-            "container_gpus": {"type": "bool", "default": False},
-            "tool_path": {"type": "path"},
-            "timeout": {"type": "float", "default": 30},
-        },
-        supports_check_mode=True,
-    )
-    devices = module.params["devices"]
-    if devices and len(set(devices)) != module.params["device_count"]:
-        module.fail_json(
-            msg=f"devices names {len(set(devices))} devices, "
-            f"device_count is {module.params['device_count']}"
-        )
-    for pattern in module.params["device_names"]:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            module.fail_json(msg=f"device_names: {pattern!r} is no regular expression: {error}")
-    module.exit_json(changed=False, **inspect(module.params, NodeFiles()))
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True)
+    try:
+        result = look(module.params, module.check_mode)
+    except OptionError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -90,88 +90,30 @@ facts:
     mtu:
       description: Its MTU, or null where there is no such NIC.
       type: int
+usable:
+  description:
+    - Whether the NIC is there, up and holds the address. Otherwise neither routes nor the ports of
+      other nodes can be tried through it.
+  returned: always
+  type: bool
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import check
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
-from ansible_collections.muster.serving.plugins.module_utils.net import (
-    NetError,
-    Route,
-    chosen_nic,
-    decide,
-    parse_addresses,
-    parse_route,
+from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.nic_look import (
+    ARGUMENT_SPEC,
+    RULES,
+    look,
 )
 
 
-def ip(args: list[str], timeout: float) -> str:
-    """What C(ip -json) prints.
-
-    Raises:
-        NetError: It cannot be run, failed, or did not end in time.
-    """
-    try:
-        output = run(["ip", "-json", *args], timeout)
-    except CommandError as error:
-        raise NetError(str(error)) from error
-    if output.rc != 0:
-        raise NetError(output.text)
-    return output.stdout
-
-
-def route_to(peer: str, timeout: float) -> Route:
-    try:
-        return parse_route(ip(["route", "get", peer], timeout))
-    except NetError as error:
-        return Route(problem=str(error))
-
-
-def inspect(params: dict[str, Any]) -> dict[str, Any]:
-    try:
-        nics = parse_addresses(ip(["-details", "addr", "show"], params["timeout"]))
-    except NetError as error:
-        failed = check(
-            "nic-tool",
-            "bare",
-            "failed",
-            "ip",
-            str(error),
-            "the node's interfaces as JSON",
-            "install iproute2 (5.0 or later)",
-        )
-        return {"checks": [failed], "facts": {"interface": params["interface"], "mtu": None}}
-    interface = chosen_nic(nics, params["interface"], params["address"])
-    return {
-        "checks": decide(
-            nics,
-            params["interface"],
-            params["address"],
-            {peer: route_to(peer, params["timeout"]) for peer in params["peers"]},
-            params["min_mtu"],
-        ),
-        "facts": {
-            "interface": interface,
-            "mtu": next((nic.mtu for nic in nics if nic.name == interface), None),
-        },
-    }
-
-
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "address": {"type": "str"},
-            "interface": {"type": "str"},
-            "peers": {"type": "list", "elements": "str", "default": []},
-            "min_mtu": {"type": "int"},
-            "timeout": {"type": "float", "default": 10},
-        },
-        required_one_of=[["address", "interface"]],
-        supports_check_mode=True,
-    )
-    module.exit_json(changed=False, **inspect(module.params))
+    module = AnsibleModule(argument_spec=ARGUMENT_SPEC, supports_check_mode=True, **RULES)
+    try:
+        result = look(module.params, module.check_mode)
+    except OptionError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ansible_collections.muster.serving.plugins.module_utils.checks import STATUSES, Check, check
+from ansible_collections.muster.serving.plugins.module_utils.checks import (
+    STATUSES,
+    Check,
+    broken_check,
+    check,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.report import columns
 
 # Most urgent first. The gate fails on the first alone.
@@ -218,15 +223,7 @@ def _broken(module: str, result: Mapping[str, Any], phase: str) -> Check:
             "Python 3.8 or later",
             "install it, or set ansible_python_interpreter to one that is",
         )
-    return check(
-        module.replace("_", "-"),
-        phase,
-        "failed",
-        module,
-        _first_words(text) or "it ended without a result",
-        "the module's checks",
-        "run again with -vvv to see what the module printed",
-    )
+    return broken_check(module, phase, _first_words(text) or "it ended without a result")
 
 
 def _first_words(text: str, limit: int = 300) -> str:

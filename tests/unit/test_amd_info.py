@@ -9,13 +9,13 @@ import time
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import amd_observe
+from ansible_collections.muster.serving.plugins.module_utils import amd_observe, gpu_look
 from ansible_collections.muster.serving.plugins.module_utils.amd_observe import (
     node_checks,
     observe_amd,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.modules import amd_info, gpu_topology_check
+from ansible_collections.muster.serving.plugins.modules import amd_info
 
 from tests.unit.amd_node import EMULATORS, AmdNode, say
 
@@ -247,7 +247,7 @@ def not_ok(node, tmp_path):
     }
 
     def inspect():
-        checks = gpu_topology_check.inspect(params, NodeFiles(str(tmp_path / "root")))["checks"]
+        checks = gpu_look.inspect(params, NodeFiles(str(tmp_path / "root")))["checks"]
         assert len(checks) > 8
         return {
             one["id"]: (one["status"], one["subject"]) for one in checks if one["status"] != "ok"

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils import gpu_look
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
@@ -36,7 +37,7 @@ def owners(monkeypatch):
     ours = Owner(OURS, "python3", container=OWN_UNIT[: -len(".service")])
     theirs = Owner(FOREIGN, "train.py", container_id="f" * 64, container="notebook")
     monkeypatch.setattr(
-        gpu_topology_check, "read_owner", lambda pid: {OURS: ours, FOREIGN: theirs}[pid]
+        gpu_look, "read_owner", lambda pid: {OURS: ours, FOREIGN: theirs}[pid]
     )
 
 
@@ -82,13 +83,13 @@ def not_ok(files, params):
     """(id, status, subject, observed) of all that is not ok."""
     return [
         (c["id"], c["status"], c["subject"], c["observed"])
-        for c in gpu_topology_check.inspect(params, files)["checks"]
+        for c in gpu_look.inspect(params, files)["checks"]
         if c["status"] != "ok"
     ]
 
 
 def test_a_healthy_node_passes_every_check(node, files):
-    result = gpu_topology_check.inspect(options(), files)
+    result = gpu_look.inspect(options(), files)
 
     assert [(c["id"], c["status"], c["subject"]) for c in result["checks"]] == [
         ("gpu-tool", "ok", "nvidia-smi"),
@@ -111,7 +112,7 @@ def test_a_healthy_node_passes_every_check(node, files):
 
 
 def test_a_healthy_amd_node_passes_every_check(amd_node, files):
-    result = gpu_topology_check.inspect(amd_options(), files)
+    result = gpu_look.inspect(amd_options(), files)
 
     assert {(c["id"], c["status"]) for c in result["checks"]} >= {
         ("gpu-tool", "ok"),
@@ -192,7 +193,7 @@ def test_a_fault_is_named_with_its_device_and_remedy(
 ):
     node.set(path, value)
 
-    checks = gpu_topology_check.inspect(options(), files)["checks"]
+    checks = gpu_look.inspect(options(), files)["checks"]
 
     assert (check_id, status, subject, observed) in not_ok(files, options())
     assert all(c["remedy"] and c["expected"] for c in checks if c["status"] != "ok")
@@ -363,8 +364,8 @@ DEVICE = st.fixed_dictionaries(
     st.none() | st.text(max_size=9),
 )
 def test_whatever_was_observed_has_a_verdict(devices, matrix, version):
-    checks = gpu_topology_check.gpu_checks(
-        gpu_topology_check.VENDORS["nvidia"],
+    checks = gpu_look.gpu_checks(
+        gpu_look.VENDORS["nvidia"],
         {
             "devices": [{"device_id": n, **device} for n, device in enumerate(devices)],
             "version": version,

@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+from dataclasses import replace
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils import nic_look
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
 from ansible_collections.muster.serving.plugins.module_utils.net import (
     NetError,
@@ -12,8 +14,8 @@ from ansible_collections.muster.serving.plugins.module_utils.net import (
     decide,
     parse_addresses,
     parse_route,
+    usable,
 )
-from ansible_collections.muster.serving.plugins.modules import hccl_nic_check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,6 +106,21 @@ def test_each_peer_must_be_reached_through_the_nic():
     assert "unreachable" in seen["enp67s0f0np0 to 10.20.0.14"]["observed"]
 
 
+@pytest.mark.parametrize(
+    ("node", "interface", "seen"),
+    [
+        ([LO, replace(HCCL, up=False, carrier=False), OTHER], HCCL.name, "nic-up"),
+        (NODE, OTHER.name, "nic-address"),
+        ([LO, OTHER], HCCL.name, "nic-exists"),
+    ],
+)
+def test_of_a_nic_that_cannot_be_used_no_route_is_judged(node, interface, seen):
+    checks = decide(node, interface, "10.20.0.11", {"10.20.0.12": Route("eno1")})
+    assert failures(checks) == [(seen, "failed")]
+    assert not usable(checks)
+    assert usable(decide(NODE, HCCL.name, "10.20.0.11", {"10.20.0.12": Route("eno1")}))
+
+
 def test_a_vlan_of_the_nic_is_matched_by_its_prefix_too():
     vlan = Nic("enp67s0f0np0.100", 9000, up=True, carrier=True, kind="vlan", addresses=("1.2.3.4",))
     one = only(decide([*NODE, vlan], "enp67s0f0np0", None, {}), "nic-prefix")
@@ -169,8 +186,8 @@ PARAMS = {"address": "10.20.0.11", "interface": None, "peers": [], "min_mtu": No
 
 
 def test_the_module_reports_the_mtu_for_comparison(monkeypatch):
-    monkeypatch.setattr(hccl_nic_check, "run", lambda argv, timeout: Output(0, IP_ADDR, ""))
-    assert hccl_nic_check.inspect(PARAMS)["facts"] == {"interface": "enp67s0f0np0", "mtu": 1500}
+    monkeypatch.setattr(nic_look, "run", lambda argv, timeout: Output(0, IP_ADDR, ""))
+    assert nic_look.look(PARAMS, False)["facts"] == {"interface": "enp67s0f0np0", "mtu": 1500}
 
 
 def no_ip(argv, timeout):
@@ -186,8 +203,8 @@ def no_ip(argv, timeout):
     ],
 )
 def test_a_useless_ip_is_a_failed_check(monkeypatch, run, seen):
-    monkeypatch.setattr(hccl_nic_check, "run", run)
-    result = hccl_nic_check.inspect(PARAMS)
+    monkeypatch.setattr(nic_look, "run", run)
+    result = nic_look.look(PARAMS, False)
     assert failures(result["checks"]) == [("nic-tool", "failed")]
     assert seen in result["checks"][0]["observed"]
     assert result["facts"]["mtu"] is None

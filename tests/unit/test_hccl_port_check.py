@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import net_sockets
+from ansible_collections.muster.serving.plugins.module_utils import net_sockets, port_look
 from ansible_collections.muster.serving.plugins.module_utils.net_ports import (
     LISTENER,
     Busy,
@@ -24,7 +24,6 @@ from ansible_collections.muster.serving.plugins.module_utils.net_ports import (
     parse_socket_table,
 )
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
-from ansible_collections.muster.serving.plugins.modules import hccl_port_check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -282,10 +281,10 @@ def module(ports, **more):
     """The module's listen mode in a process of its own, as Ansible runs it."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from ansible_collections.muster.serving.plugins.modules import hccl_port_check as m\n"
+        "from ansible_collections.muster.serving.plugins.module_utils import port_look as m\n"
         f"params = dict(ports={ports!r}, bind_address={HOME!r}, peers=[{HOME!r}], own_units=[],"
         f" reserve=[], lifetime=30, **{more!r})\n"
-        "result = m.look(params, True)\n"
+        "result = m.look_here(params, True)\n"
         "print(m.listen(result['free'], params), flush=True)\n"
     )
     root = os.path.join(os.path.dirname(__file__), "..", "..", ".collections")
@@ -309,7 +308,7 @@ def test_a_listener_outlives_its_module_and_the_next_run_replaces_it():
 
     # Another run that may not end it sees no fault in it.
     params = {"ports": ports, "bind_address": HOME, "own_units": [], "reserve": []}
-    seen = hccl_port_check.look(params, may_end_listeners=False)
+    seen = port_look.look_here(params, may_end_listeners=False)
     assert (seen["own"], seen["free"]) == (ports, [])
     assert {one["status"] for one in seen["checks"] if one["id"] == "port-free"} == {"ok"}
 
