@@ -80,6 +80,16 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A folder that is written to, the mount that it lies or will lie on, and what forbids it."""
+
+    path: str
+    mount: str = "/"
+    read_only: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Docker:
     """Docker's service as systemd has it, and what its daemon says about itself."""
 
@@ -140,6 +150,23 @@ def free_space(text: str) -> Space | None:
         if match:
             return Space(match[2], int(match[1]) * 1024)
     return None
+
+
+def mount_points(text: str) -> list[str]:
+    """Where file systems are mounted, as C(/proc/self/mountinfo) lists them."""
+    rows = (line.split(" ") for line in text.splitlines())
+    # Blanks and the like stand there as octal numbers.
+    return [
+        re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), row[4])
+        for row in rows
+        if len(row) > 4
+    ]
+
+
+def mount_of(path: str, points: Sequence[str]) -> str:
+    """The mount point that a path lies on."""
+    holders = [point for point in points if f"{path}/".startswith(f"{point.rstrip('/')}/")]
+    return max(holders, key=len, default="/")
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -256,6 +283,36 @@ def disk_checks(needs: Sequence[Need]) -> list[Check]:
         status = "failed" if free < known else "warning"
         remedy = f"make room on {mount}, or mount a larger file system for it"
         checks.append(check("host-disk", "bare", status, mount, text, expected, remedy))
+    return checks
+
+
+def writable_checks(folders: Sequence[Folder]) -> list[Check]:
+    """One verdict for each mount, since one command mends it, and one for each other problem."""
+
+    def one(status: str, subject: str, seen: str, paths: Sequence[str], remedy: str = "") -> Check:
+        expected = f"can be written, for {', '.join(paths)}"
+        return check("host-writable", "bare", status, subject, seen, expected, remedy)
+
+    checks = []
+    by_mount: dict[tuple[str, bool], list[str]] = {}
+    for folder in folders:
+        if folder.problem:
+            remedy = (
+                f"look at dmesg, lsattr -d {folder.path} (chattr -i lets it be written), and on a "
+                "network's file system at whether its server lets root write"
+            )
+            checks.append(one("failed", folder.path, folder.problem, [folder.path], remedy))
+        else:
+            by_mount.setdefault((folder.mount, folder.read_only), []).append(folder.path)
+    for (mount, read_only), paths in by_mount.items():
+        if read_only:
+            remedy = (
+                f"mount -o remount,rw {mount} (and in /etc/fstab), once dmesg shows no I/O error "
+                "that made it read-only"
+            )
+            checks.append(one("failed", mount, "mounted read-only", paths, remedy))
+        else:
+            checks.append(one("ok", mount, "can be written", paths))
     return checks
 
 

@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 import time
+from threading import Thread
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils import host_checks
@@ -27,6 +28,7 @@ from ansible_collections.muster.serving.plugins.module_utils.container_engine im
 from ansible_collections.muster.serving.plugins.module_utils.host_checks import (
     GB,
     Docker,
+    Folder,
     KeyFile,
     Need,
     Space,
@@ -53,6 +55,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
             "need_gb": {"type": "float", "required": True},
         },
     },
+    "writes": {"type": "list", "elements": "path", "default": []},
     "key_files": {"type": "list", "elements": "path", "default": [], "no_log": False},
     "model_path": {"type": "path"},
     "draft_path": {"type": "path"},
@@ -175,6 +178,50 @@ class Host:
             ),
         ]
 
+    def nearest(self, path: str) -> str:
+        """A path, or what of it exists already.
+
+        Raises:
+            OSError: Its file system does not let it be seen.
+        """
+        try:
+            os.stat(self.files.path(path))
+        except FileNotFoundError:
+            return self.nearest(os.path.dirname(path))
+        return path
+
+    def folder(self, path: str, points: list[str]) -> Folder:
+        """What forbids to write to a folder, or to make it where it is missing."""
+        try:
+            there = self.files.path(self.nearest(path))
+            read_only = bool(os.statvfs(there).f_flag & os.ST_RDONLY)
+            mount = host_checks.mount_of(os.path.realpath(there), points)
+        except OSError as error:
+            return Folder(path, problem=error.strerror or str(error))
+        # It asks the kernel and writes nothing. C(chattr +i) and a server's refusal show as well.
+        refused = not read_only and not os.access(there, os.W_OK)
+        return Folder(path, mount, read_only, "may not be written to" if refused else "")
+
+    def folders(self, root: str) -> list[Folder]:
+        """The folders that are written to, with Docker's own where it has to run images."""
+        paths = self.params["writes"] + ([root] if self.params["images"] else [])
+        points = host_checks.mount_points(self.files.read("/proc/self/mountinfo") or "")
+        seen: dict[str, Folder] = {}
+
+        def look_at(path: str) -> None:
+            seen[path] = self.folder(path, points)
+
+        # A shared file system that has gone away blocks its reader for ever: its thread is left.
+        readers = [Thread(target=look_at, args=(path,), daemon=True) for path in paths]
+        for reader in readers:
+            reader.start()
+        timeout = self.params["timeout"]
+        until = time.monotonic() + timeout
+        for reader in readers:
+            reader.join(max(0, until - time.monotonic()))
+        silent = f"no answer from its file system within {timeout:g} s"
+        return [seen.get(path) or Folder(path, problem=silent) for path in paths]
+
     def name(self) -> Check:
         name = socket.gethostname()
         lines = self.said("getent", "ahosts", name).splitlines()
@@ -237,6 +284,7 @@ def observe(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
         checks += host_checks.docker_checks(docker)
         missing = not (docker.active and not docker.problem and host.has_images())
     checks += host.disks(root, missing)
+    checks += host_checks.writable_checks(host.folders(root))
     manager = host_checks.properties(
         host.said("systemctl", "show", "--property=DefaultLimitNOFILE")
     )

@@ -92,6 +92,13 @@ options:
         description: How much it takes in all.
         type: float
         required: true
+  writes:
+    description:
+      - Folders that are written to, or will be made. The file system of each has to be writable,
+        and so has the one where Docker keeps O(images). Nothing is written to find out.
+    type: list
+    elements: path
+    default: []
   key_files:
     description:
       - Files that hold the key of the API. They are looked at, and not read out.
@@ -137,6 +144,7 @@ EXAMPLES = r"""
     shm_gb: 1
     images: [quay.io/ascend/vllm-ascend:v0.18.0]
     image_gb: 30
+    writes: [/etc/muster, /etc/systemd/system, /var/lib/muster]
     model_path: /data/models/MiniMax-M2.5
     model_architecture: MiniMaxM2ForCausalLM
     model_format: fp8
@@ -148,8 +156,8 @@ checks:
   description:
     - The verdicts.
     - Of the host, V(host-clock-sync), V(host-memory), V(host-shm), V(host-disk),
-      V(host-hugepages), V(host-limits), V(host-os), V(host-kernel), V(host-arch), V(host-python)
-      and V(host-name).
+      V(host-writable), V(host-hugepages), V(host-limits), V(host-os), V(host-kernel),
+      V(host-arch), V(host-python) and V(host-name).
     - Of Docker, V(container-engine), V(container-engine-version) and V(container-engine-cgroup).
     - Of files, V(api-key-file), V(weights-directory), V(weights-config), V(weights-tokenizer),
       V(weights-complete), V(weights-architecture) and V(weights-format).

@@ -435,29 +435,53 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
                     *(unit["systemd_unit"] for unit in own),
                     *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
                 ],
-                "host": _host_needs(plan, own),
+                "host": _host_needs(plan, host, own),
             }
     return needs
 
 
-def _host_needs(plan: Plan, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the host of these units must bring besides its devices."""
+def _host_needs(plan: Plan, host: str, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a host must bring for its units besides its devices."""
     engines = [unit for unit in own if unit["role"] != "gateway"]
     processes = sum(len(unit["ranks"]) for unit in engines) * plan["engine"]["rank_devices"]
     shares = any(not unit["image"] or unit["container"]["ipc"] == "host" for unit in engines)
     model = plan["model"]
+    disk = [
+        {
+            "what": f"weights of {unit['name']}",
+            "path": hub_folder(unit, model["source"]),
+            "need_gb": model["size_gb"],
+        }
+        for unit in engines
+        if model["source"] != "local"
+    ]
     return {
         "memory_gb": processes * PROCESS_GB,
         "shm_gb": SHM_GB if shares else 0,
         "image_gb": IMAGE_GB if any(unit["image"] for unit in engines) else 0,
-        "disk": [
-            {
-                "what": f"weights of {unit['name']}",
-                "path": hub_folder(unit, model["source"]),
-                "need_gb": model["size_gb"],
-            }
-            for unit in engines
-            if model["source"] != "local"
-        ],
+        "disk": disk,
+        "writes": unique([*_writes(plan, host, own), *(d["path"] for d in disk if d["path"])]),
         "key_files": unique(path for unit in own for path in unit["secret_files"].values()),
     }
+
+
+def _writes(plan: Plan, host: str, own: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the folders of a host that prepare and serve write to."""
+    tuning = plan["host_tuning"]
+    sources = [mount.split(":")[0] for unit in own for mount in unit["mounts"]]
+    in_venv = any(unit["install"] == "venv" for unit in own)
+    programs = any(unit.get("floating") for unit in own) or any(
+        link["host"] == host for link in plan["links"]
+    )
+    written = {
+        "/etc/docker": any(unit["image"] for unit in own),
+        "/etc/muster": True,
+        "/etc/sysctl.d": bool(tuning["sysctl"] or tuning["reserved_ports"]),
+        "/etc/systemd/system": True,
+        "/opt/muster": in_venv,
+        "/usr/local/lib/muster": programs,
+        "/var/cache/muster": in_venv,
+        "/var/lib/muster": True,
+        "/var/log/muster": any(source.startswith("/var/log/muster/") for source in sources),
+    }
+    return [folder for folder, needed in written.items() if needed]

@@ -1,8 +1,10 @@
 """What the host itself must bring."""
 
 import json
+import os
 import time
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils import host_look
@@ -12,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     GB,
     SYSTEMS,
     Docker,
+    Folder,
     KeyFile,
     Need,
     Space,
@@ -27,12 +30,15 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     limit_checks,
     meminfo,
     memory_check,
+    mount_of,
+    mount_points,
     name_check,
     note_clock_offset,
     properties,
     shm_check,
     system_checks,
     version,
+    writable_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from hypothesis import given
@@ -77,8 +83,9 @@ def test_what_the_tools_print_is_read():
 
 @given(st.text())
 def test_garbage_is_no_traceback(text):
-    for parse in (properties, meminfo, free_space, version):
+    for parse in (properties, meminfo, free_space, mount_points, version):
         parse(text)
+    mount_of(text, [text])
     system_checks({"ID": text, "VERSION_ID": text}, text, text, "ascend")
     limit_checks({"LimitNOFILE": text, "fs.file-max": text}, "docker.service")
     docker_checks(Docker("loaded", True, "", text, text, text))
@@ -185,6 +192,44 @@ def test_what_lies_there_already_is_taken_off():
     assert statuses(disk_checks([half])) == [("host-disk", "ok")]
     full = replace(half, space=Space("/", 0, held=230 * GB))
     assert statuses(disk_checks([full])) == [("host-disk", "ok")]
+
+
+MOUNTINFO = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+40 22 8:2 / /var rw,relatime shared:2 - ext4 /dev/sda2 rw
+41 40 0:40 / /var/lib/my\\040docker ro,relatime - overlay overlay ro
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "mount"),
+    [
+        ("/etc/muster", "/"),
+        ("/", "/"),
+        ("/var", "/var"),
+        ("/variable", "/"),
+        ("/var/lib/my docker/x", "/var/lib/my docker"),
+    ],
+)
+def test_a_path_lies_on_the_nearest_mount_above_it(path, mount):
+    assert mount_of(path, mount_points(MOUNTINFO)) == mount
+
+
+def test_a_read_only_mount_is_one_fault_with_all_its_folders():
+    var, lib = Folder("/var/log/muster", "/var"), Folder("/var/lib/muster", "/var")
+    etc = Folder("/etc/muster", "/")
+    assert statuses(writable_checks([etc, var, lib])) == [("host-writable", "ok")] * 2
+    fine, bad = writable_checks([etc, replace(var, read_only=True), replace(lib, read_only=True)])
+    assert (fine["status"], fine["subject"]) == ("ok", "/")
+    assert (bad["status"], bad["subject"]) == ("failed", "/var")
+    assert bad["expected"] == "can be written, for /var/log/muster, /var/lib/muster"
+    assert bad["remedy"].startswith("mount -o remount,rw /var ")
+    assert "dmesg" in bad["remedy"]
+
+
+def test_a_folder_that_refuses_root_is_named_itself():
+    (one,) = writable_checks([Folder("/var/lib/muster", "/var", problem="may not be written to")])
+    assert (one["status"], one["subject"]) == ("failed", "/var/lib/muster")
+    assert "chattr -i" in one["remedy"]
 
 
 # Limits and system
@@ -361,6 +406,7 @@ OPTIONS = {
     "images": [],
     "image_gb": 30,
     "disk": [],
+    "writes": [],
     "key_files": [],
     "model_path": None,
     "draft_path": None,
@@ -452,6 +498,65 @@ def test_a_path_that_is_not_there_yet_is_measured_where_it_will_lie(look):
     look.tools["df -Pk /data/a"] = None
     checks, _facts = look(disk=[{"what": "w", "path": "/data/a/b", "need_gb": 50}])
     assert checks["host-disk"]["subject"] == "/var/lib/docker"
+
+
+def writable(look, *writes, **options):
+    result = host_look.observe({**OPTIONS, "writes": list(writes), **options}, look.files)
+    return [one for one in result["checks"] if one["id"] == "host-writable"]
+
+
+def test_folders_are_asked_whether_they_can_be_written(look, monkeypatch):
+    look.files.write("/etc/muster/key", "k")
+    look.files.write("/etc/plain", "")
+    (one,) = writable(look, "/etc/muster", "/var/lib/muster")
+    assert one["status"] == "ok"
+    assert one["expected"] == "can be written, for /etc/muster, /var/lib/muster"
+    (one,) = writable(look, "/etc/plain/muster")
+    assert (one["status"], one["observed"]) == ("failed", "Not a directory")
+
+    # Where nothing is yet, what is there of the path decides.
+    above = look.files.path("/")
+    monkeypatch.setattr(host_look.os, "access", lambda path, mode: path != above)
+    refused, fine = writable(look, "/etc/muster", "/var/lib/muster")
+    assert (refused["status"], refused["subject"]) == ("failed", "/var/lib/muster")
+    assert (fine["status"], fine["expected"]) == ("ok", "can be written, for /etc/muster")
+
+
+def test_a_read_only_file_system_is_named_by_its_mount(look, monkeypatch):
+    look.files.write("/proc/self/mountinfo", f"40 22 8:2 / {look.files.root} ro - ext4 /dev/a ro\n")
+    statvfs = os.statvfs
+
+    def read_only(path):
+        seen = statvfs(path)
+        return type(seen)((*seen[:8], seen.f_flag | os.ST_RDONLY, *seen[9:]))
+
+    monkeypatch.setattr(host_look.os, "statvfs", read_only)
+    (one,) = writable(look, "/etc/muster", "/var/lib/muster")
+    assert (one["status"], one["subject"]) == ("failed", look.files.root)
+    assert one["observed"] == "mounted read-only"
+
+
+def test_where_docker_keeps_images_is_written_to(look):
+    assert writable(look) == []
+    look.files.write("/etc/docker/daemon.json", '{"data-root": "/data/docker"}')
+    (one,) = writable(look, images=["engine:1"])
+    assert one["expected"] == "can be written, for /data/docker"
+
+
+def test_a_file_system_that_does_not_answer_costs_its_time_once(look, monkeypatch):
+    ended, stat = Event(), os.stat
+
+    def hang(path, **options):
+        return ended.wait(20) if "/hub" in str(path) else stat(path, **options)
+
+    monkeypatch.setattr(host_look.os, "stat", hang)
+    began = time.monotonic()
+    checks = writable(look, "/hub/a", "/hub/b", "/etc", timeout=0.5)
+    took = time.monotonic() - began
+    ended.set()
+    assert [one["status"] for one in checks] == ["failed", "failed", "ok"]
+    assert checks[0]["observed"] == "no answer from its file system within 0.5 s"
+    assert took < 5
 
 
 def test_memory_that_the_own_units_hold_is_no_fault(look):
