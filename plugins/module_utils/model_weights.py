@@ -11,7 +11,7 @@ import operator
 import os
 import struct
 from threading import Thread
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 
@@ -25,6 +25,7 @@ TOKENIZERS = (
     ("vocab.json", "merges.txt"),
     ("tiktoken.model",),
 )
+DOCUMENTS = (".json", ".jinja", ".py")
 LFS_POINTER = b"version https://git-lfs"
 DOWNLOAD = "Download the model again, with its publisher's tool (it resumes)"
 
@@ -91,6 +92,11 @@ def quantization(config: Mapping[str, Any], names: list[str]) -> str | None:
     return None
 
 
+def is_document(name: str) -> bool:
+    """Whether an engine reads this file beside the shards: configuration, tokenizer, code."""
+    return name.endswith(DOCUMENTS) or any(name in group for group in TOKENIZERS)
+
+
 class Model:
     """One directory of weights: looks once, then holds facts and checks."""
 
@@ -99,6 +105,9 @@ class Model:
         self.draft = draft
         self.checks: list[Check] = []
         self.names: list[str] = []
+        # What an engine reads of it, and whether all of that was found fit to be read.
+        self.files: list[str] = []
+        self.whole = False
         self.facts: dict[str, Any] = {
             "path": path,
             "architecture": None,
@@ -117,6 +126,7 @@ class Model:
             if not self.draft:
                 self._tokenizer(names)
             self._weights(names)
+        self.whole = all(entry["status"] == "ok" for entry in self.checks)
         return self
 
     def _check(
@@ -139,7 +149,7 @@ class Model:
         except NotADirectoryError:
             observed, remedy = "a file", "Set muster_model_path to the directory that holds it."
         except OSError as error:
-            observed, remedy = str(error.strerror), self._readable(error)
+            observed, remedy = str(error.strerror), cure(error)
         else:
             self._check("directory", "ok", self.path, f"{len(names)} files", expected)
             return names
@@ -157,9 +167,7 @@ class Model:
             if not config.get("model_type"):
                 raise ValueError("names no model_type")
         except OSError as error:
-            self._check(
-                "config", "failed", subject, _reason(error), expected, self._readable(error)
-            )
+            self._check("config", "failed", subject, reason(error), expected, cure(error))
             return
         except ValueError as error:
             self._check("config", "failed", subject, str(error), expected, f"{DOWNLOAD}.")
@@ -193,7 +201,7 @@ class Model:
         try:
             self._json(name)
         except OSError as error:
-            return f"{name}: {_reason(error)}", self._readable(error)
+            return f"{name}: {reason(error)}", cure(error)
         except ValueError as error:
             return f"{name} {error}", f"{DOWNLOAD}."
         return None
@@ -209,9 +217,7 @@ class Model:
                 for shard, tensors in weight_map(document).items():
                     shards.setdefault(shard, []).extend(tensors)
             except OSError as error:
-                self._check(
-                    "complete", "failed", subject, _reason(error), "an index", self._readable(error)
-                )
+                self._check("complete", "failed", subject, reason(error), "an index", cure(error))
                 return
             except ValueError as error:
                 self._check("complete", "failed", subject, str(error), "an index", f"{DOWNLOAD}.")
@@ -224,6 +230,7 @@ class Model:
                 "complete", "failed", self.path, "none", "safetensors files", f"{DOWNLOAD}."
             )
             return
+        self.files = sorted({*shards, *filter(is_document, names)})
         bad = [problem for name in sorted(shards) for problem in self._shard(name, shards[name])]
         expected = f"{len(shards)} whole safetensors files"
         if not bad:
@@ -238,7 +245,7 @@ class Model:
                 size = os.fstat(stream.fileno()).st_size
                 present = shard_header(stream, size)
         except OSError as error:
-            return [(f"{name}: {_reason(error)}", self._readable(error))]
+            return [(f"{name}: {reason(error)}", cure(error))]
         except ShardError as error:
             return [(f"{name}: {error}", f"{DOWNLOAD}.")]
         absent = [tensor for tensor in tensors if tensor not in present]
@@ -263,16 +270,40 @@ class Model:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"is not JSON: {error}") from error
 
-    def _readable(self, error: OSError) -> str:
-        if isinstance(error, FileNotFoundError):
-            return f"{DOWNLOAD}."
-        if isinstance(error, PermissionError):
-            return "Let root read it: on NFS, export with no_root_squash or make it world-readable."
-        return "Look at the file system it is on (dmesg, mount)."
 
-
-def _reason(error: OSError) -> str:
+def reason(error: OSError) -> str:
     return "missing" if isinstance(error, FileNotFoundError) else str(error.strerror)
+
+
+def cure(error: OSError) -> str:
+    """What to do about a file that cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return f"{DOWNLOAD}."
+    if isinstance(error, PermissionError):
+        return "Let root read it: on NFS, export with no_root_squash or make it world-readable."
+    return "Look at the file system it is on (dmesg, mount)."
+
+
+def ended(work: Callable[[], None], timeout: float) -> bool:
+    """Whether some work came to its end within so many seconds. What it raises is raised here.
+
+    A shared file system that has gone away blocks its reader for ever, and is not waited for: the
+    thread is left behind.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    worker = Thread(target=run, daemon=True)
+    worker.start()
+    worker.join(timeout)
+    if failures:
+        raise failures[0]
+    return not worker.is_alive()
 
 
 def inspect(models: Sequence[Model], timeout: float) -> tuple[list[Model], list[Check]]:
@@ -282,23 +313,14 @@ def inspect(models: Sequence[Model], timeout: float) -> tuple[list[Model], list[
         The models whose file system answered in time, and the checks of all: a file system that
         does not answer is a failed one.
     """
-    failures: list[BaseException] = []
     done: list[Model] = []
 
     def look() -> None:
-        try:
-            for model in models:
-                model.inspect()
-                done.append(model)
-        except BaseException as error:
-            failures.append(error)
+        for model in models:
+            model.inspect()
+            done.append(model)
 
-    # A shared file system that has gone away blocks its reader for ever: the thread is left behind.
-    reader = Thread(target=look, daemon=True)
-    reader.start()
-    reader.join(timeout)
-    if failures:
-        raise failures[0]
+    ended(look, timeout)
     answered = list(done)
     checks = [entry for model in answered for entry in model.checks]
     if len(answered) < len(models):

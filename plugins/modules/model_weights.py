@@ -14,11 +14,12 @@ description:
   - Checks a model's configuration and tokenizer, and that every shard of its index is there with
     the size and the tensors that its safetensors header implies. A cut-off download is found
     in milliseconds, without reading the weights.
+  - With O(hashes) it also reads all of them, and finds what a whole file of the wrong bytes is.
   - Only observes.
 attributes:
   check_mode:
     support: full
-    description: Changes nothing in any mode.
+    description: Looks and hashes, too, but keeps no hash.
   diff_mode:
     support: none
     description: Changes nothing.
@@ -36,9 +37,27 @@ options:
     elements: path
     default: []
   timeout:
-    description: Seconds after which a file system that does not answer is a failed check.
+    description:
+      - Seconds after which a file system that does not answer is a failed check.
+      - Hashing has bounds of its own, see O(hashes).
     type: int
     default: 120
+  hashes:
+    description:
+      - Hash (SHA-256) every shard, the configuration, the tokenizer and the code of each model that
+        is whole, and hold the hashes to those that the folder itself tells of its publisher. These
+        are the etags that C(hf download --local-dir) notes below C(.cache/huggingface), the names
+        of the blobs in a hub's cache, and lists in the format of C(sha256sum) whose name begins
+        with C(SHA256SUM) or ends in C(.sha256). What has no such hash is only compared between
+        nodes.
+      - Takes minutes once, as fast as the storage reads. The hashes are kept below
+        C(/var/lib/muster/weights/) by size, time and inode of the file, so that the next run takes
+        none, and one that was interrupted goes on where it was. Remove the folder to have all files
+        read anew.
+      - A folder is given up, as a failed check, after 60 seconds without a byte read, or when it
+        has taken longer than its size at 50 MB/s and than 120 seconds.
+    type: bool
+    default: false
   enforce:
     description: Fail when a check fails, instead of only reporting it.
     type: bool
@@ -50,15 +69,28 @@ EXAMPLES = r"""
   muster.serving.model_weights:
     path: /opt/data/verification/models/MiniMax-M2.5
     enforce: true
+
+- name: Are its bytes the publisher's?
+  muster.serving.model_weights:
+    path: /opt/data/verification/models/MiniMax-M2.5
+    hashes: true
+  register: weights
 """
 
 RETURN = r"""
 checks:
   description: Verdicts C(weights-directory), C(weights-config), C(weights-tokenizer) and
-    C(weights-complete).
+    C(weights-complete), and with O(hashes) C(weights-hash).
   returned: always
   type: list
   elements: dict
+weights_hash:
+  description:
+    - Beginning of one hash over the names and hashes of all files, equal on nodes with the same
+      models. Null without O(hashes), and when a file was not hashed.
+  returned: always
+  type: str
+  sample: 3f0c8e1b97a2
 models:
   description: What is there, the model first and then its draft models, without those whose file
     system does not answer.
@@ -89,9 +121,13 @@ models:
       type: str
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
 from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model, inspect
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.weights_hash import hash_checks
 
 
 def main() -> None:
@@ -100,6 +136,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "draft_paths": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 120},
+            "hashes": {"type": "bool", "default": False},
             "enforce": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
@@ -109,10 +146,14 @@ def main() -> None:
 
     answered, checks = inspect(models, timeout)
     facts = [model.facts for model in answered]
+    result: dict[str, Any] = {"checks": checks, "models": facts, "weights_hash": None}
+    if module.params["hashes"]:
+        hashed, result["weights_hash"] = hash_checks(models, NodeFiles(), not module.check_mode)
+        checks += hashed
     message = failure_message(checks)
     if message and module.params["enforce"]:
-        module.fail_json(msg=message, checks=checks, models=facts)
-    module.exit_json(changed=False, checks=checks, models=facts)
+        module.fail_json(msg=message, **result)
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,14 @@ VARIABLES: tuple[Variable, ...] = (
         "The folder of the draft weights. Without it, speculative decoding stays off.",
     ),
     Variable(
+        "muster_weights_hashes",
+        "bool",
+        "cluster",
+        "false",
+        "Whether preflight hashes all files of the weights and holds them to what is published. "
+        "Takes minutes once, then is kept on the node.",
+    ),
+    Variable(
         "muster_weights_gb",
         "float",
         "cluster",

@@ -17,29 +17,12 @@ from ansible_collections.muster.serving.plugins.module_utils.model_weights impor
 from hypothesis import given
 from hypothesis import strategies as st
 
-CONFIG = {"model_type": "minimax_m2", "architectures": ["MiniMaxM2ForCausalLM"]}
-SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-
-
-def safetensors(tensors: dict[str, int]) -> bytes:
-    header, end = {"__metadata__": {"format": "pt"}}, 0
-    for name, size in tensors.items():
-        header[name] = {"dtype": "U8", "shape": [size], "data_offsets": [end, end + size]}
-        end += size
-    raw = json.dumps(header).encode()
-    return struct.pack("<Q", len(raw)) + raw + bytes(end)
+from tests.unit.weights_folder import SHARDS, make_model, safetensors
 
 
 @pytest.fixture
 def model(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
-    (tmp_path / "tokenizer.json").write_text("{}")
-    (tmp_path / "tokenizer_config.json").write_text("{}")
-    (tmp_path / SHARDS[0]).write_bytes(safetensors({"a": 100, "b": 20}))
-    (tmp_path / SHARDS[1]).write_bytes(safetensors({"c": 50}))
-    index = {"weight_map": {"a": SHARDS[0], "b": SHARDS[0], "c": SHARDS[1]}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    return tmp_path
+    return make_model(tmp_path)
 
 
 def failed(path, draft=False):
@@ -63,6 +46,27 @@ def test_a_whole_model(model) -> None:
     assert seen.facts["bytes"] == sum((model / name).stat().st_size for name in SHARDS)
     assert seen.facts["architecture"] == "MiniMaxM2ForCausalLM"
     assert len(seen.facts["index_sha256"]) == 64
+    assert seen.whole
+    assert seen.files == sorted(path.name for path in model.iterdir())
+
+
+def test_files_that_no_engine_reads_are_left_out(model) -> None:
+    for name in ("README.md", "stray.safetensors", ".gitattributes"):
+        (model / name).write_text("")
+    for name in ("chat_template.jinja", "modeling_minimax_m2.py", "merges.txt"):
+        (model / name).write_text("")
+    seen = Model(str(model)).inspect()
+    assert set(seen.files) == {path.name for path in model.iterdir()} - {
+        "README.md",
+        "stray.safetensors",
+        ".gitattributes",
+    }
+
+
+def test_a_model_with_a_failed_check_is_not_whole(model) -> None:
+    (model / SHARDS[0]).unlink()
+    assert not Model(str(model)).inspect().whole
+    assert not Model(str(model / "nothing")).inspect().whole
 
 
 def test_a_shard_that_is_cut_off_is_named_with_both_sizes(model) -> None:
