@@ -1,0 +1,100 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What node_checks does on a node: the work of several check modules, side by side."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Mapping
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.muster.serving.plugins.module_utils import (
+    gpu_look,
+    host_look,
+    nic_look,
+    npu_look,
+    port_look,
+)
+from ansible_collections.muster.serving.plugins.module_utils.checks import (
+    Check,
+    OptionError,
+    broken_check,
+)
+
+# By the name of its module, what makes a check.
+LOOKS: dict[str, Any] = {
+    "host_check": host_look,
+    "hccl_nic_check": nic_look,
+    "npu_topology_check": npu_look,
+    "gpu_topology_check": gpu_look,
+    "hccl_port_check": port_look,
+}
+# Its listeners live for a bounded time, and it forks, which is no good beside threads.
+_LAST = "hccl_port_check"
+
+
+def options_of(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The options of each module, as AnsibleModule would hand them to it.
+
+    Raises:
+        OptionError: There is no such module, or it would not take them.
+    """
+    options = {}
+    for name, given in asked.items():
+        if name not in LOOKS:
+            raise OptionError(f"checks: {name} is none of {', '.join(LOOKS)}")
+        if given is None:
+            continue
+        if not isinstance(given, dict):
+            raise OptionError(f"checks: {name} has no options, but {given!r:.80}")
+        validator = ArgumentSpecValidator(
+            LOOKS[name].ARGUMENT_SPEC, **getattr(LOOKS[name], "RULES", {})
+        )
+        result = validator.validate({key: one for key, one in given.items() if one is not None})
+        if result.error_messages:
+            raise OptionError(f"checks: {name}: {'; '.join(result.error_messages)}")
+        options[name] = result.validated_parameters
+    return options
+
+
+def look(options: Mapping[str, dict[str, Any]], check_mode: bool) -> dict[str, Any]:
+    """Make all checks that are asked for.
+
+    Args:
+        options: By module, its options, complete and valid.
+        check_mode: Whether nothing may be started or ended.
+
+    Raises:
+        OptionError: A module's options do not go together.
+    """
+    together = [name for name in options if name != _LAST]
+    results = {}
+    if together:
+        with ThreadPoolExecutor(len(together)) as pool:
+            running = {
+                name: pool.submit(_one, name, options[name], check_mode) for name in together
+            }
+        results = {name: future.result() for name, future in running.items()}
+    if _LAST in options:
+        results[_LAST] = _one(_LAST, options[_LAST], check_mode)
+    checks: list[Check] = []
+    facts: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    for result in results.values():
+        checks += result.pop("checks")
+        facts.update(result.pop("facts", {}))
+        more.update(result)
+    return {**more, "checks": checks, "facts": facts}
+
+
+def _one(name: str, options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = LOOKS[name].look(options, check_mode)
+    except OptionError as error:
+        raise OptionError(f"checks: {name}: {error}") from error
+    # Whatever it is, the other checks are worth having.
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return {"checks": [broken_check(name, "bare", text)]}
+    return result

@@ -1,0 +1,135 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: node_checks
+short_description: Make several of a node's checks in one round trip
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Does what several check modules do, side by side and in one call, so that a node takes as long
+    as the slowest of them. Ports come last, since their listeners are for the other nodes to find.
+  - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns. A check
+    module that breaks is a failed check of its name, and the others are made all the same.
+attributes:
+  check_mode:
+    support: partial
+    description: Runs, but does less.
+    details:
+      - M(muster.serving.hccl_port_check) starts and ends no listener.
+  diff_mode:
+    support: none
+    description: It changes nothing.
+  idempotent:
+    support: full
+    description: It changes nothing.
+options:
+  checks:
+    description:
+      - By the name of a check module, its options as they stand in its documentation.
+      - An option that is null is as if it were not given, and so is a module without options.
+      - The modules are V(host_check), V(hccl_nic_check), V(npu_topology_check),
+        V(gpu_topology_check) and V(hccl_port_check).
+    type: dict
+    required: true
+notes:
+  - An action of the same name runs it, and notes the controller's time before and after.
+seealso:
+  - module: muster.serving.host_check
+  - module: muster.serving.hccl_nic_check
+  - module: muster.serving.npu_topology_check
+  - module: muster.serving.gpu_topology_check
+  - module: muster.serving.hccl_port_check
+  - module: muster.serving.cluster_verdict
+"""
+
+EXAMPLES = r"""
+- name: Look at a node of a pair
+  muster.serving.node_checks:
+    checks:
+      host_check:
+        vendor: ascend
+        memory_gb: 8
+      hccl_nic_check:
+        address: 10.20.0.11
+        interface: enp67s0f0np0
+      npu_topology_check:
+        device_count: 8
+        multi_node: true
+      hccl_port_check:
+        mode: listen
+        ports: [20004, 2347, 60000-60031]
+        bind_address: 10.20.0.11
+        peers: [10.20.0.12]
+  register: node
+"""
+
+RETURN = r"""
+checks:
+  description: The verdicts of all modules that were asked for.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: nic-up
+      phase: bare
+      status: failed
+      subject: enp67s0f0np0
+      observed: down
+      expected: up, carrier
+      remedy: ip link set enp67s0f0np0 up
+facts:
+  description: What is compared between nodes, of all modules.
+  returned: always
+  type: dict
+clock:
+  description: As M(muster.serving.host_check) returns it.
+  returned: with V(host_check)
+  type: dict
+usable:
+  description: As M(muster.serving.hccl_nic_check) returns it.
+  returned: with V(hccl_nic_check)
+  type: bool
+own:
+  description: As M(muster.serving.hccl_port_check) returns it, as are the next three.
+  returned: with V(hccl_port_check), in the modes local and listen
+  type: list
+  elements: int
+free:
+  description: See RV(own).
+  returned: with V(hccl_port_check), in the modes local and listen
+  type: list
+  elements: int
+address:
+  description: See RV(own).
+  returned: with V(hccl_port_check), in the mode listen
+  type: str
+listening:
+  description: See RV(own).
+  returned: with V(hccl_port_check), in the mode listen
+  type: list
+  elements: int
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.node_look import look, options_of
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"checks": {"type": "dict", "required": True}}, supports_check_mode=True
+    )
+    try:
+        result = look(options_of(module.params["checks"]), module.check_mode)
+    except OptionError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Several check modules in one call: side by side, each on its own, ports last."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils import node_look
+from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError, check
+
+
+def fake(spec=None, **look):
+    return SimpleNamespace(ARGUMENT_SPEC=spec or {}, **look)
+
+
+def verdict(name: str) -> dict[str, str]:
+    return check(name, "bare", "ok", "x")
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    mine: dict[str, Any] = {}
+    monkeypatch.setattr(node_look, "LOOKS", mine)
+    return mine
+
+
+def test_options_are_those_of_the_module_with_its_defaults() -> None:
+    options = node_look.options_of(
+        {
+            "hccl_nic_check": {"address": "10.20.0.11", "interface": None, "min_mtu": "9000"},
+            "gpu_topology_check": None,
+        }
+    )
+    assert options == {
+        "hccl_nic_check": {
+            "address": "10.20.0.11",
+            "interface": None,
+            "peers": [],
+            "min_mtu": 9000,
+            "timeout": 10,
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"nic_check": {}}, "nic_check is none of host_check, hccl_nic_check"),
+        ({"hccl_nic_check": ["address"]}, "hccl_nic_check has no options, but"),
+        ({"hccl_nic_check": {"adress": "10.0.0.1", "interface": "x"}}, "adress"),
+        ({"hccl_nic_check": {}}, "one of the following is required: address, interface"),
+        ({"npu_topology_check": {"device_count": "many"}}, "device_count"),
+    ],
+)
+def test_options_that_the_module_would_not_take_are_refused(asked, says) -> None:
+    with pytest.raises(OptionError, match=says):
+        node_look.options_of(asked)
+
+
+def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+    order = []
+
+    def look(name):
+        def run(options, check_mode):
+            if name != "hccl_port_check":
+                # Passes only when both are under way.
+                meeting.wait()
+            order.append(name)
+            return {"checks": [verdict(name)], "facts": {name: options}, f"{name}_more": check_mode}
+
+        return run
+
+    for name in ("hccl_port_check", "host_check", "hccl_nic_check"):
+        looks[name] = fake(look=look(name))
+    result = node_look.look({name: {"of": name} for name in looks}, True)
+
+    assert order[-1] == "hccl_port_check"
+    assert {one["id"] for one in result["checks"]} == set(looks)
+    assert result["facts"] == {name: {"of": name} for name in looks}
+    assert result["host_check_more"] is True
+
+
+def test_a_check_that_breaks_is_a_failure_of_its_own(looks) -> None:
+    def broken(options, check_mode):
+        raise RecursionError("too deep")
+
+    looks["host_check"] = fake(look=broken)
+    looks["hccl_nic_check"] = fake(look=lambda options, check_mode: {"checks": [verdict("nic-up")]})
+    by_id = {one["id"]: one for one in node_look.look({name: {} for name in looks}, False)["checks"]}
+
+    assert by_id["nic-up"]["status"] == "ok"
+    assert by_id["host-check"]["status"] == "failed"
+    assert by_id["host-check"]["observed"] == "RecursionError: too deep"
+
+
+def test_options_that_do_not_go_together_are_refused(looks) -> None:
+    def refuse(options, check_mode):
+        raise OptionError("devices names 2 devices, device_count is 8")
+
+    looks["npu_topology_check"] = fake(look=refuse)
+    with pytest.raises(OptionError, match="npu_topology_check: devices names 2 devices"):
+        node_look.look({"npu_topology_check": {}}, False)
+
+
+def test_every_look_keeps_the_contract() -> None:
+    for name, look in node_look.LOOKS.items():
+        assert isinstance(look.ARGUMENT_SPEC, dict), name
+        assert callable(look.look), name
+
+
+def test_the_clock_is_read_at_once(looks, monkeypatch) -> None:
+    """A slow check beside it must not widen the bounds of the node's clock."""
+    real = node_look.host_look
+    monkeypatch.setattr(real, "observe", lambda params, files: {"checks": [], "facts": {}})
+    looks["host_check"] = real
+
+    def slow(options, check_mode):
+        time.sleep(0.3)
+        return {"checks": []}
+
+    looks["npu_topology_check"] = fake(look=slow)
+    before = time.time()
+    result = node_look.look({"npu_topology_check": {}, "host_check": {}}, False)
+    assert result["clock"]["ended"] - before < 0.3 <= time.time() - before
