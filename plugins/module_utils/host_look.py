@@ -35,6 +35,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
 )
 from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model, inspect
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.weights_hash import hash_checks
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "vendor": {"type": "str", "choices": ["ascend", "nvidia", "amd"]},
@@ -61,6 +62,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "draft_path": {"type": "path"},
     "model_architecture": {"type": "str"},
     "model_format": {"type": "str", "choices": ["fp8", "w8a8", "nvfp4", "bf16"]},
+    "weights_hashes": {"type": "bool", "default": False},
     "timeout": {"type": "float", "default": 30},
 }
 DOCKER_ROOT = "/var/lib/docker"
@@ -241,18 +243,18 @@ class Host:
             path, "", stat.S_IMODE(seen.st_mode), not (self.files.read(path) or "").strip()
         )
 
-    def weights(self) -> tuple[list[Check], str | None]:
-        """The checks on the weights, and the hash of their index."""
+    def weights(self, keep_hashes: bool) -> tuple[list[Check], dict[str, str | None]]:
+        """The checks on the weights, and the facts by which they are compared."""
         path, draft, wanted, architecture = (
             self.params[name]
             for name in ("model_path", "draft_path", "model_format", "model_architecture")
         )
         if not path:
-            return [], None
+            return [], {}
         models = [Model(path), *([Model(draft, draft=True)] if draft else [])]
         answered, checks = inspect(models, self.params["timeout"])
         if not answered:
-            return checks, None
+            return checks, {}
         facts = answered[0].facts
         if architecture and facts["architecture"]:
             seen = facts["architecture"]
@@ -260,11 +262,15 @@ class Host:
         # What has no readable configuration has no format, either.
         if wanted and facts["model_type"]:
             checks.append(host_checks.format_check(path, wanted, facts, answered[0].names))
-        digest = facts["index_sha256"]
-        return checks, digest and digest[:12]
+        index = facts["index_sha256"]
+        compared = {"weights_index": index and index[:12]}
+        if self.params["weights_hashes"]:
+            hashes, compared["weights_hash"] = hash_checks(models, self.files, keep_hashes)
+            checks += hashes
+        return checks, compared
 
 
-def observe(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
+def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict[str, Any]:
     """The checks of a host, and the facts that are compared between nodes."""
     host = Host(params, files)
     release = host_checks.properties(files.read("/etc/os-release") or "")
@@ -296,13 +302,13 @@ def observe(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
     )
     checks += host_checks.limit_checks(limits, UNIT if in_docker else "systemd's units")
     checks += host_checks.key_file_checks([host.key_file(path) for path in params["key_files"]])
-    weights, index = host.weights()
-    return {"checks": checks + weights, "facts": {"weights_index": index}}
+    weights, compared = host.weights(keep_hashes)
+    return {"checks": checks + weights, "facts": compared}
 
 
 def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """The checks of a host, their facts, and the node's C(clock) in seconds of the epoch."""
     # First, since what passes before it blurs by how much the node's clock is off.
     began = time.time()
-    result = observe(params, NodeFiles())
+    result = observe(params, NodeFiles(), keep_hashes=not check_mode)
     return {**result, "clock": {"began": began, "ended": time.time()}}

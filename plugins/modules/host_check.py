@@ -122,9 +122,16 @@ options:
       - The format that the recipe's weights have. Without it, any will do.
     type: str
     choices: [fp8, w8a8, nvfp4, bf16]
+  weights_hashes:
+    description:
+      - Whether to hash all files of the weights, and to hold them to what is published, as
+        M(muster.serving.model_weights) does. What was hashed is kept below
+        C(/var/lib/muster/weights), but not in check mode.
+    type: bool
+    default: false
   timeout:
     description:
-      - Seconds that one call of a tool, and reading the weights, may take.
+      - Seconds that one call of a tool, and reading the weights, may take, but for hashing them.
     type: float
     default: 30
 notes:
@@ -160,7 +167,7 @@ checks:
       V(host-arch), V(host-python) and V(host-name).
     - Of Docker, V(container-engine), V(container-engine-version) and V(container-engine-cgroup).
     - Of files, V(api-key-file), V(weights-directory), V(weights-config), V(weights-tokenizer),
-      V(weights-complete), V(weights-architecture) and V(weights-format).
+      V(weights-complete), V(weights-architecture), V(weights-format) and V(weights-hash).
   returned: always
   type: list
   elements: dict
@@ -190,6 +197,9 @@ facts:
       elements: float
     weights_index:
       description: Beginning of the hash of the weights' index. Null when not known.
+      type: str
+    weights_hash:
+      description: Beginning of the hash over all files of the weights. Null when not known.
       type: str
 """
 

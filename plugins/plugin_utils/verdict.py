@@ -74,6 +74,13 @@ COMPARISONS = (
         "copy one download of the weights to all nodes of the replica",
     ),
     Comparison(
+        "weights_hash",
+        "cluster-weights-hash",
+        "hash of the weights",
+        "see which files differ (diff of the nodes' /var/lib/muster/weights/*.json), and copy those"
+        " of the node that holds the publisher's",
+    ),
+    Comparison(
         "mtu",
         "cluster-mtu",
         "MTU of the cluster NIC",

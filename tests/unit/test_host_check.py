@@ -412,6 +412,7 @@ OPTIONS = {
     "draft_path": None,
     "model_architecture": None,
     "model_format": None,
+    "weights_hashes": False,
     "timeout": 5,
 }
 
@@ -442,7 +443,7 @@ def look(tmp_path, monkeypatch):
     )
 
     def look(**options):
-        result = host_look.observe({**OPTIONS, **options}, files)
+        result = host_look.observe({**OPTIONS, **options}, files, keep_hashes=False)
         return {one["id"]: one for one in result["checks"]}, result["facts"]
 
     look.tools, look.files, look.asked = tools, files, asked
@@ -501,7 +502,9 @@ def test_a_path_that_is_not_there_yet_is_measured_where_it_will_lie(look):
 
 
 def writable(look, *writes, **options):
-    result = host_look.observe({**OPTIONS, "writes": list(writes), **options}, look.files)
+    result = host_look.observe(
+        {**OPTIONS, "writes": list(writes), **options}, look.files, keep_hashes=False
+    )
     return [one for one in result["checks"] if one["id"] == "host-writable"]
 
 
@@ -598,6 +601,15 @@ def test_draft_weights_are_looked_at_too(look, model, tmp_path):
     checks, _facts = look(model_path=str(model), draft_path=str(tmp_path / "no-draft"))
     assert checks["weights-directory"]["status"] == "failed"
     assert checks["weights-directory"]["subject"].endswith("no-draft")
+
+
+def test_weights_are_hashed_only_when_asked_for(look, model):
+    checks, facts = look(model_path=str(model))
+    assert "weights-hash" not in checks
+    assert "weights_hash" not in facts
+    checks, facts = look(model_path=str(model), weights_hashes=True)
+    assert checks["weights-hash"]["status"] == "ok"
+    assert len(facts["weights_hash"]) == 12
 
 
 def test_weights_of_another_model_are_named_with_both_architectures():

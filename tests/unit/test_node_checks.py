@@ -90,7 +90,8 @@ def test_a_check_that_breaks_is_a_failure_of_its_own(looks) -> None:
 
     looks["host_check"] = fake(look=broken)
     looks["hccl_nic_check"] = fake(look=lambda options, check_mode: {"checks": [verdict("nic-up")]})
-    by_id = {one["id"]: one for one in node_look.look({name: {} for name in looks}, False)["checks"]}
+    checks = node_look.look({name: {} for name in looks}, False)["checks"]
+    by_id = {one["id"]: one for one in checks}
 
     assert by_id["nic-up"]["status"] == "ok"
     assert by_id["host-check"]["status"] == "failed"
@@ -115,7 +116,7 @@ def test_every_look_keeps_the_contract() -> None:
 def test_the_clock_is_read_at_once(looks, monkeypatch) -> None:
     """A slow check beside it must not widen the bounds of the node's clock."""
     real = node_look.host_look
-    monkeypatch.setattr(real, "observe", lambda params, files: {"checks": [], "facts": {}})
+    monkeypatch.setattr(real, "observe", lambda *_more, **_options: {"checks": [], "facts": {}})
     looks["host_check"] = real
 
     def slow(options, check_mode):
