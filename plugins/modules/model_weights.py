@@ -14,7 +14,8 @@ description:
   - Checks a model's configuration and tokenizer, and that every shard of its index is there with
     the size and the tensors that its safetensors header implies. A cut-off download is found
     in milliseconds, without reading the weights.
-  - With O(hashes) it also reads all of them, and finds what a whole file of the wrong bytes is.
+  - With O(hashes) it also reads the weights, and finds files that are whole and have other bytes
+    than the publisher's.
   - Only observes.
 attributes:
   check_mode:
@@ -52,8 +53,8 @@ options:
         nodes.
       - Takes minutes once, as fast as the storage reads. The hashes are kept below
         C(/var/lib/muster/weights/) by size, time and inode of the file, so that the next run takes
-        none, and one that was interrupted goes on where it was. Remove the folder to have all files
-        read anew.
+        none, and one that was interrupted goes on where it was. Remove that folder to have all
+        files read anew: a disk that breaks changes none of the three.
       - A folder is given up, as a failed check, after 60 seconds without a byte read, or when it
         has taken longer than its size at 50 MB/s and than 120 seconds.
     type: bool
