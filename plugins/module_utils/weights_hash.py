@@ -183,9 +183,9 @@ def judge(
                 some([f"{name} {sums[name][:12]}" for name in wrong]),
                 some([f"{name} {published[name].sha256[:12]}" for name in wrong])
                 + f" (from {', '.join(sources)})",
-                # The hub's tool compares no hash of a file that it finds in place.
+                # The hub's tool takes a file that is no newer than its notes, or a blob, for right.
                 "Remove these files, in a hub's cache also the blobs behind them, and download them"
-                " again: what is there is not downloaded anew. If they were changed on purpose,"
+                " again: a download may keep what is there. If they were changed on purpose,"
                 " waive weights-hash.",
             )
         )
