@@ -52,7 +52,9 @@ class ActionModule(ActionBase):
                         f"{', '.join(missing)}: the environment to start from is not there or not "
                         "finished, so nothing was stopped. Run playbooks/prepare.yml first"
                     )
-        orphans = list(mine["orphans"]) if own else []
+        # What start leaves out stays as it is.
+        known = plan.get("left_out", [])
+        orphans = [name for name in mine["orphans"] if name not in known] if own else []
         reasons += [f"{name} is no longer planned" for name in orphans]
 
         links = [link for link in plan["links"] if link["host"] == host]

@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils import verified
+from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.report import plain
+
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -22,13 +27,26 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validation, args = self.validate_argument_spec(
             {
-                "deployment": {"type": "str", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
                 "register": {"type": "str", "required": True},
+                "planned": {"type": "dict", "required": True},
             }
         )
         hostvars = (task_vars or {})["hostvars"]
         seen = {host: plain(hostvars[host].get(args["register"]) or {}) for host in args["hosts"]}
-        plan, problems = verified.merge(args["deployment"], seen)
+        try:
+            plan, problems = verified.merge(verified.deployment_of(seen), seen)
+        except PlanError as error:
+            raise AnsibleActionFail(str(error)) from None
+        planned = plain(args["planned"])
+        if planned.get("plan"):
+            differing = verified.changes(plan, planned["plan"])
+            if differing:
+                display.warning(
+                    f"the inventory plans otherwise by now: {', '.join(differing)} as verified."
+                    " playbooks/serve.yml starts what the inventory plans"
+                )
+        else:
+            display.warning("there are no checks, since the inventory makes no plan (see above)")
         result.update(changed=False, plan=plan, problems=problems)
         return result

@@ -1,14 +1,17 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of a plan that was verified on a node, as its file has it. Pure."""
+"""The part of a plan that was verified on a node, as its file has it, and what is left of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import OWN_SOURCES
+from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.rank_unit import NOT_PRESENT
 
 SCHEMA = 1
@@ -47,14 +50,27 @@ def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def engine_problems(recorded: Mapping[str, str], present: Mapping[str, str]) -> list[str]:
-    """Why units cannot start as they were verified."""
+def engine_problem(recorded: str | None, present: str) -> str:
+    """Why a unit cannot start from the engine that it was verified with; empty where it can."""
+    if present == NOT_PRESENT:
+        return "its image or environment is not on this node any more"
+    if recorded != present:
+        return "its image or environment is another than the verified one"
+    return ""
+
+
+def mount_problems(files: NodeFiles, mounts: Sequence[str]) -> list[str]:
+    """What a container would mount and is no longer there. Docker makes an empty folder of it."""
     problems = []
-    for name, engine_id in present.items():
-        if engine_id == NOT_PRESENT:
-            problems.append(f"{name}: its image or environment is not on this node any more")
-        elif recorded.get(name) != engine_id:
-            problems.append(f"{name}: its image or environment is another than the verified one")
+    for mount in mounts:
+        source, _target, *mode = mount.split(":")
+        if (source + "/").startswith(OWN_SOURCES):
+            continue
+        path = files.path(source)
+        if not os.path.exists(path):
+            problems.append(f"{source} is not on this node any more")
+        elif mode == ["ro"] and os.path.isdir(path) and not os.listdir(path):
+            problems.append(f"{source} is empty, so that there is nothing to read from it")
     return problems
 
 

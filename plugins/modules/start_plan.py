@@ -13,8 +13,9 @@ author:
 description:
   - Makes one plan of what M(muster.serving.verified_plan) read on each node, for the Ansible role
     C(muster.serving.rank).
-  - Leaves out replicas of which nothing was verified, whose nodes disagree, or of which a node
-    cannot start its units as they were verified, and says why.
+  - Leaves out a replica or a gateway of which nothing was verified, whose nodes disagree, or of
+    which a node cannot start its units as they were verified, and says why.
+  - Tells in which units the verified plan is not the inventory's.
   - Runs on the controller.
 attributes:
   check_mode:
@@ -27,10 +28,6 @@ attributes:
     support: full
     description: Changes nothing.
 options:
-  deployment:
-    description: Name of the deployment.
-    type: str
-    required: true
   hosts:
     description: The hosts whose units are to start.
     type: list
@@ -40,25 +37,30 @@ options:
     description: Where each host registered what M(muster.serving.verified_plan) read.
     type: str
     required: true
+  planned:
+    description: What M(muster.serving.cluster_plan) returned, even where it failed.
+    type: dict
+    required: true
 """
 
 EXAMPLES = r"""
 - name: Put the verified plan together
   muster.serving.start_plan:
-    deployment: a2-cluster
-    hosts: "{{ muster_plan.hosts }}"
+    hosts: "{{ ansible_play_hosts_all }}"
     register: __start_verified
+    planned: "{{ muster_plan }}"
   run_once: true
   register: __start_plan
 """
 
 RETURN = r"""
 plan:
-  description: The verified plan of the hosts that can start.
+  description:
+    - The verified plan of what can start. C(left_out) names the units that cannot.
   returned: success
   type: dict
 problems:
-  description: By host, why it cannot start as it was verified.
+  description: By host, what of it cannot start as it was verified, and why.
   returned: success
   type: dict
 """

@@ -51,24 +51,31 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+deployment:
+  description: Name of the deployment.
+  returned: success
+  type: str
 plan:
   description: What the file holds, as it was given; null where there is none.
   returned: success
   type: dict
-digest:
-  description: Equal on all nodes on which the same was verified.
-  returned: success
-  type: str
 problems:
   description:
-    - With O(plan), how the running units differ from it; it is then not kept. Without, why they
+    - With O(plan), how the running units differ from it; it is then not kept. Without, why units
       cannot start as they were verified.
   returned: success
   type: list
-  elements: str
+  elements: dict
+  contains:
+    unit:
+      description: Name of the unit.
+      type: str
+    text:
+      description: What is wrong.
+      type: str
 """
 
-from typing import Any
+from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import (
@@ -79,17 +86,35 @@ from ansible_collections.muster.serving.plugins.module_utils import (
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 
 
-def differing(wanted: dict[str, dict[str, str]]) -> list[str]:
+def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
     """How the installed units differ from the planned ones."""
     problems = []
     for name, effective in wanted.items():
         state = rank_host.installed(name)
         if state is None:
-            problems.append(f"{name} is not installed")
+            problems.append({"unit": name, "text": "is not installed"})
         else:
             rows = rank_unit.differences(state["effective"], effective)
-            problems += [f"{name}: {row['name']} differs from the plan" for row in rows]
+            problems += [
+                {"unit": name, "text": f"{row['name']} differs from the plan"} for row in rows
+            ]
     return problems
+
+
+def missing(
+    files: NodeFiles, unit: rank_unit.Unit, engines: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """Why a unit cannot start as it was verified."""
+    name = unit["name"]
+    try:
+        present = verified.engine_ids(rank_host.desired([unit]))[name]
+        texts = [verified.engine_problem(engines.get(name), present)]
+    except rank_host.RankError as error:
+        # A secret that has gone, or Docker that does not answer.
+        texts = [str(error)]
+    if not rank_unit.in_venv(unit):
+        texts += verified.mount_problems(files, unit["mounts"])
+    return [{"unit": name, "text": text} for text in texts if text]
 
 
 def main() -> None:
@@ -102,13 +127,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     files = NodeFiles()
-    path = verified.record_path(module.params["deployment"])
+    deployment, host = module.params["deployment"], module.params["host"]
+    path = verified.record_path(deployment)
     given: dict[str, Any] | None = module.params["plan"]
-    changed, problems, diff = False, [], {"before": "", "after": ""}
+    changed, diff = False, {"before": "", "after": ""}
+    problems: list[dict[str, str]] = []
     try:
         before = files.read(path)
         if given is not None:
-            wanted = rank_host.desired(verified.own_units(given, module.params["host"]))
+            wanted = rank_host.desired(verified.own_units(given, host))
             problems = differing(wanted)
             after = verified.record_text(given, verified.engine_ids(wanted))
             if not problems and before != after:
@@ -119,13 +146,12 @@ def main() -> None:
         record = verified.read_record(before) or {}
         plan = record.get("plan")
         if given is None and plan:
-            units = verified.own_units(plan, module.params["host"])
-            present = verified.engine_ids(rank_host.desired(units))
-            problems = verified.engine_problems(record["engines"], present)
+            for unit in verified.own_units(plan, host):
+                problems += missing(files, unit, record["engines"])
     except (rank_host.RankError, OSError, KeyError, TypeError) as error:
         module.fail_json(msg=f"{path}: {error}")
     module.exit_json(
-        changed=changed, plan=plan, digest=record.get("digest", ""), problems=problems, diff=diff
+        changed=changed, deployment=deployment, plan=plan, problems=problems, diff=diff
     )
 
 

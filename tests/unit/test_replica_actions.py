@@ -62,6 +62,7 @@ def decide(
     gone: str = "",
     check_mode: bool = False,
     orphans: list[str] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
     """What the decision of a host is, when rank_info found the units in these states."""
     hosts = sorted({one["host"] for one in units})
@@ -84,7 +85,7 @@ def decide(
         if replica >= 0
     ]
     action = replica_decision.ActionModule.__new__(replica_decision.ActionModule)
-    plan = {"units": units, "links": links}
+    plan = {"units": units, "links": links, **more}
     action._task = task(check_mode, plan=plan, register="seen")
     action._connection = CONNECTION
     return action.run(
@@ -138,6 +139,12 @@ def test_what_is_no_longer_planned_goes_and_nothing_else_starts() -> None:
     verdict = decide("n0", PAIR, orphans=["gateway7"])
     assert (verdict["start"], verdict["wait"], verdict["start_units"]) == (True, False, [])
     assert verdict["orphans"] == ["gateway7"]
+
+
+def test_what_start_leaves_out_is_neither_started_nor_removed() -> None:
+    gateway = unit("n0", -1)
+    verdict = decide("n0", [gateway], orphans=["r0-rank0"], left_out=["r0-rank0", "r0-rank1"])
+    assert (verdict["start"], verdict["orphans"]) == (False, [])
 
 
 def test_nothing_stops_for_an_environment_that_is_not_there() -> None:

@@ -6,15 +6,21 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.action import start_plan
 from ansible_collections.muster.serving.plugins.module_utils import rank_host, verified
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import verified_plan
+from ansible_collections.muster.serving.plugins.plugin_utils import verified as plugin_verified
 from hypothesis import given
 from hypothesis import strategies as st
 
 PATH = "var/lib/muster/verified/a2-cluster.json"
+
+
+def unit(name: str, host: str, replica: int) -> dict[str, Any]:
+    return {"name": name, "host": host, "replica": replica, "install": "container", "mounts": []}
 
 
 def part(index: int = 0, **changes: Any) -> dict[str, Any]:
@@ -24,7 +30,7 @@ def part(index: int = 0, **changes: Any) -> dict[str, Any]:
         "engine": {"name": "vllm"},
         "endpoint": {"model": "m2"},
         "replicas": [{"index": index, "hosts": hosts}],
-        "units": [{"name": f"r{index}-{host}", "host": host, "replica": index} for host in hosts],
+        "units": [unit(f"r{index}-{host}", host, index) for host in hosts],
         "links": [{"name": f"r{index}", "host": host, "replica": index} for host in hosts],
         **changes,
     }
@@ -38,12 +44,16 @@ class Node:
         self.wanted = {"image id": "sha256:1", "argv": "vllm serve"}
         self.running: dict[str, str] | None = dict(self.wanted)
         monkeypatch.setattr(verified_plan, "NodeFiles", lambda: NodeFiles(str(root)))
-        monkeypatch.setattr(
-            rank_host, "desired", lambda units: {unit["name"]: self.wanted for unit in units}
-        )
+        self.refusal = ""
+        monkeypatch.setattr(rank_host, "desired", self.desired)
         monkeypatch.setattr(
             rank_host, "installed", lambda _name: self.running and {"effective": self.running}
         )
+
+    def desired(self, units: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+        if self.refusal:
+            raise rank_host.RankError(self.refusal)
+        return {one["name"]: self.wanted for one in units}
 
     def ask(self, **arguments: Any) -> dict[str, Any]:
         given_arguments = {"deployment": "a2-cluster", "host": "r0n0", **arguments}
@@ -73,14 +83,14 @@ def test_check_mode_keeps_nothing(node: Node) -> None:
 
 @pytest.mark.parametrize(
     ("running", "word"),
-    [(None, "r0-r0n0 is not installed"), ({"argv": "old"}, "r0-r0n0: argv differs from the plan")],
+    [(None, "is not installed"), ({"argv": "old"}, "argv differs from the plan")],
 )
 def test_what_runs_otherwise_than_planned_is_not_kept(node: Node, running: Any, word: str) -> None:
     node.ask(plan=part())
     node.running = running
     result = node.ask(plan=part(engine={"name": "sglang"}))
     assert not result["changed"]
-    assert word in result["problems"]
+    assert {"unit": "r0-r0n0", "text": word} in result["problems"]
     assert result["plan"] == part(), "what was verified before stays"
 
 
@@ -94,7 +104,31 @@ def test_an_engine_that_is_not_the_verified_one_is_a_problem(
     node.ask(plan=part())
     node.wanted = {**node.wanted, "image id": engine_id}
     (problem,) = node.ask()["problems"]
-    assert word in problem
+    assert problem["unit"] == "r0-r0n0"
+    assert word in problem["text"]
+
+
+def test_what_a_container_mounts_must_still_be_there(node: Node) -> None:
+    for folder in ("weights", "empty", "writable"):
+        (node.root / folder).mkdir()
+    (node.root / "weights/config.json").touch()
+    (node.root / "tool").touch()
+    here = ["/weights:/w:ro", "/tool:/tool:ro", "/writable:/x", "/var/lib/muster/cache/a:/c"]
+    kept = part()
+    kept["units"][0]["mounts"] = [*here, "/empty:/e:ro", "/gone:/g"]
+    node.ask(plan=kept)
+    assert [one["text"] for one in node.ask()["problems"]] == [
+        "/empty is empty, so that there is nothing to read from it",
+        "/gone is not on this node any more",
+    ]
+
+
+def test_a_secret_that_has_gone_is_the_problem_of_its_unit(node: Node) -> None:
+    node.ask(plan=part())
+    node.refusal = "the secret for VLLM_API_KEY cannot be read"
+    result = node.ask()
+    assert not result.get("failed")
+    assert result["problems"] == [{"unit": "r0-r0n0", "text": node.refusal}]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "digest": "x"}'])
@@ -114,22 +148,36 @@ def test_any_text_is_read(text: str | None) -> None:
     verified.read_record(text)
 
 
-def seen(what: dict[str, Any], *problems: str) -> dict[str, Any]:
-    return {"plan": what, "digest": verified.digest(what), "problems": list(problems)}
+def seen(what: dict[str, Any], **problems: str) -> dict[str, Any]:
+    texts = [{"unit": name.replace("_", "-"), "text": text} for name, text in problems.items()]
+    return {"deployment": "a2-cluster", "plan": what, "problems": texts}
 
 
-NOTHING = {"plan": None, "digest": "", "problems": []}
+NOTHING = {"deployment": "a2-cluster", "plan": None, "problems": []}
 GONE = {"unreachable": True, "msg": "Connection timed out"}
+PLANNED = {"plan": {"units": []}}
 
 
-def start(**by_host: dict[str, Any]) -> dict[str, Any]:
+def start(planned: dict[str, Any] = PLANNED, **by_host: dict[str, Any]) -> dict[str, Any]:
     action = start_plan.ActionModule.__new__(start_plan.ActionModule)
-    arguments = {"deployment": "a2-cluster", "hosts": list(by_host), "register": "seen"}
+    arguments = {"hosts": list(by_host), "register": "seen", "planned": planned}
     action._task = SimpleNamespace(args=arguments, check_mode=False, async_val=0)
     action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
     return action.run(
         task_vars={"hostvars": {host: {"seen": one} for host, one in by_host.items()}}
     )
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr(start_plan, "display", SimpleNamespace(warning=said.append))
+    return said
+
+
+@pytest.fixture(autouse=True)
+def _quiet(warnings: list[str]) -> None:
+    """Nothing is printed."""
 
 
 def test_replicas_are_put_together_with_each_unit_once() -> None:
@@ -141,6 +189,7 @@ def test_replicas_are_put_together_with_each_unit_once() -> None:
     assert [link["host"] for link in plan["links"]] == list(both)
     assert [replica["index"] for replica in plan["replicas"]] == [0, 1]
     assert (plan["deployment"], plan["engine"]["name"]) == ("a2-cluster", "vllm")
+    assert plan["left_out"] == []
 
 
 def test_without_anything_verified_serve_is_named() -> None:
@@ -155,8 +204,8 @@ def test_without_anything_verified_serve_is_named() -> None:
     [
         (seen(part(engine={"name": "sglang"})), "is not the same: run playbooks/serve.yml"),
         (NOTHING, "r0n1: nothing of a2-cluster was verified here"),
-        (GONE, r"r0n1: it could not be asked (Connection timed out)"),
-        (seen(part(), "x: its image is gone"), "r0n1: x: its image is gone; run playbooks/serve"),
+        (GONE, "r0n1: it could not be asked (Connection timed out)"),
+        (seen(part(), r0_r0n1="its image is gone"), "r0-r0n1 on r0n1: its image is gone; run"),
     ],
 )
 def test_a_replica_that_cannot_start_leaves_the_others_alone(other: Any, word: str) -> None:
@@ -164,8 +213,70 @@ def test_a_replica_that_cannot_start_leaves_the_others_alone(other: Any, word: s
     assert set(result["problems"]) == {"r0n0", "r0n1"}
     assert word in result["problems"]["r0n0"]
     assert {unit["replica"] for unit in result["plan"]["units"]} == {1}
+    assert result["plan"]["left_out"][0] == "r0-r0n0"
 
 
 def test_half_a_replica_does_not_start() -> None:
     problems = start(r0n0=seen(part()))["problems"]
-    assert "r0n1 was verified in the same replica" in problems["r0n0"]
+    assert "r0n1 was verified as a part of it" in problems["r0n0"]
+
+
+def with_gateway(number: int, host: str) -> dict[str, Any]:
+    """What a host of the first replica keeps that runs a gateway, too."""
+    kept = part()
+    return {**kept, "units": [*kept["units"], unit(f"gateway{number}", host, -1 - number)]}
+
+
+def names(result: dict[str, Any]) -> list[str]:
+    return [unit["name"] for unit in result["plan"]["units"]]
+
+
+def test_hosts_of_a_replica_have_gateways_of_their_own() -> None:
+    result = start(r0n0=seen(with_gateway(0, "r0n0")), r0n1=seen(with_gateway(1, "r0n1")))
+    assert result["problems"] == {}
+    assert sorted(names(result)) == ["gateway0", "gateway1", "r0-r0n0", "r0-r0n1"]
+
+
+def test_a_gateway_starts_beside_a_replica_that_cannot() -> None:
+    result = start(r0n0=seen(with_gateway(0, "r0n0")), r0n1=GONE)
+    assert names(result) == ["gateway0"]
+    assert result["problems"]["r0n0"].startswith("replica 0: r0n1: it could not be asked")
+    assert result["plan"]["left_out"] == ["r0-r0n0", "r0-r0n1"]
+
+
+def test_a_replica_starts_beside_a_gateway_that_cannot() -> None:
+    kept = seen(with_gateway(0, "r0n0"), gateway0="its image is gone")
+    result = start(r0n0=kept, r0n1=seen(part()))
+    assert names(result) == ["r0-r0n0", "r0-r0n1"]
+    assert result["problems"] == {
+        "r0n0": f"gateway 0: gateway0 on r0n0: its image is gone; {plugin_verified.SERVE}"
+    }
+    assert result["plan"]["left_out"] == ["gateway0"]
+
+
+def test_one_start_has_one_engine() -> None:
+    other = part(1, endpoint={"model": "m3"})
+    result = start(r0n0=seen(part()), r0n1=seen(part()), r1n0=seen(other), r1n1=seen(other))
+    assert set(result["problems"]) == {"r1n0", "r1n1"}
+    assert {unit["replica"] for unit in result["plan"]["units"]} == {0}
+
+
+def test_several_clusters_at_once_are_refused() -> None:
+    with pytest.raises(AnsibleActionFail, match=r"choose one of a2-cluster, other with -l"):
+        start(r0n0=seen(part()), r1n0={**NOTHING, "deployment": "other"})
+
+
+def test_an_inventory_that_plans_otherwise_is_said(warnings: list[str]) -> None:
+    hosts = {"r0n0": seen(part()), "r0n1": seen(part())}
+    start({"plan": part()}, **hosts)
+    assert warnings == []
+    changed = part()
+    changed["units"][1]["mounts"] = ["/x:/x"]
+    start({"plan": changed}, **hosts)
+    assert "plans otherwise by now: r0-r0n1 as verified" in warnings[0]
+
+
+def test_an_inventory_without_a_plan_starts_all_the_same(warnings: list[str]) -> None:
+    hosts = {"r0n0": seen(part()), "r0n1": seen(part())}
+    assert names(start({"failed": True, "msg": "recipe 'x' is unknown"}, **hosts))
+    assert "there are no checks" in warnings[0]
