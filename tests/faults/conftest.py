@@ -19,12 +19,13 @@ NODES = (HEAD, FOLLOWER)
 GROUP = "fault-pair"
 # The cluster network has a NIC of its own, so that SSH outlives a fault in it.
 NIC = "enp68s0f0np0"
+PARENT_NIC = "enp67s0f0np0"
 ADDRESSES = {HEAD: "198.19.68.10", FOLLOWER: "198.19.68.11"}
 WEIGHTS = "/opt/muster-lab/models/MiniMax-M2.5-tiny"
 STATE = "/var/lib/muster-lab/state.json"
 
 _SETUP = f"""
-ip link add link enp67s0f0np0 name {NIC} type macvlan mode bridge
+ip link add link {PARENT_NIC} name {NIC} type macvlan mode bridge
 ip addr add ADDRESS/24 dev {NIC}
 ip link set {NIC} up
 mkdir /var/lib/faults
@@ -46,6 +47,10 @@ _UNITS = (
     "systemctl list-units --all --plain --no-legend --type=service "
     "| awk '{print $1, $3, $4}' | grep -v -e '^user' -e '^systemd-timedated' | sort"
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--alone", action="store_true", help="inject one fault at a time")
 
 
 @dataclass(frozen=True, order=True)
