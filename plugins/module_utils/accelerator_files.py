@@ -65,8 +65,12 @@ def _device_check(files: NodeFiles, node: str) -> Check:
     def verdict(status: str, observed: str, remedy: str = "") -> Check:
         return check("device-node", "bare", status, node, observed, "a character device", remedy)
 
+    path = files.path(node)
     try:
-        mode = os.stat(files.path(node)).st_mode
+        mode = os.stat(path).st_mode
+        # Docker takes a directory of device nodes, such as /dev/dri, as all of them.
+        devices = _devices_in(path) if stat.S_ISDIR(mode) else [path]
+        refused = _refused(devices) if stat.S_ISDIR(mode) or stat.S_ISCHR(mode) else None
     except FileNotFoundError:
         return verdict(
             "failed",
@@ -76,12 +80,13 @@ def _device_check(files: NodeFiles, node: str) -> Check:
         )
     except OSError as error:
         return verdict("failed", str(error.strerror), "Look at dmesg and reload the driver.")
+    if refused:
+        return verdict("failed", *refused)
     if stat.S_ISCHR(mode):
         return verdict("ok", "a character device")
+    if devices and stat.S_ISDIR(mode):
+        return verdict("ok", "a directory of character devices")
     if stat.S_ISDIR(mode):
-        # Docker takes a directory of device nodes, such as /dev/dri, as all of them.
-        if _holds_devices(files.path(node)):
-            return verdict("ok", "a directory of character devices")
         return verdict(
             "failed",
             "a directory, as a container engine makes for a missing source",
@@ -90,9 +95,32 @@ def _device_check(files: NodeFiles, node: str) -> Check:
     return verdict("failed", "a plain file", f"Remove it. {INSTALL_DRIVER}.")
 
 
-def _holds_devices(folder: str) -> bool:
+def _devices_in(folder: str) -> list[str]:
     with os.scandir(folder) as entries:
-        return any(stat.S_ISCHR(entry.stat().st_mode) for entry in entries)
+        return sorted(entry.path for entry in entries if stat.S_ISCHR(entry.stat().st_mode))
+
+
+def _refused(devices: list[str]) -> tuple[str, str] | None:
+    """What was seen of the first device that cannot be opened, and the remedy.
+
+    Opening one could have effects in its driver. The kernel tells without: access(2) knows of the
+    device cgroup, and only of the mount's C(nodev) it does not.
+    """
+    for path in devices:
+        name = posixpath.basename(path)
+        if os.statvfs(path).f_flag & os.ST_NODEV:
+            return (
+                f"{name} lies on a file system mounted nodev",
+                f"Find that file system (findmnt -T {path}) and run mount -o remount,dev on it; "
+                "/etc/fstab may say nodev, too.",
+            )
+        if not os.access(path, os.R_OK | os.W_OK):
+            return (
+                f"{name} may not be opened, by root either",
+                "The device cgroup of this container leaves it out: give the device to it where "
+                "it is made (--device, DeviceAllow=, lxc.cgroup2.devices.allow).",
+            )
+    return None
 
 
 def toolkit_check(files: NodeFiles) -> Check:

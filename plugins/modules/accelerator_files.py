@@ -11,8 +11,8 @@ version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
 description:
-  - Checks that device nodes are character devices and that the sources of mounts exist and are of
-    the right kind. Docker makes an empty directory for a missing source, and a driver's file that
+  - Checks that device nodes are character devices that may be opened, without opening them, and
+    that the sources of mounts exist and are of the right kind. Docker makes an empty directory for a missing source, and a driver's file that
     became a directory breaks every container after it.
   - Only observes.
 attributes:

@@ -84,6 +84,29 @@ def test_a_directory_of_devices_is_as_good_as_a_device(node) -> None:
     assert (empty["status"], filled["status"]) == ("failed", "ok")
 
 
+def test_a_device_that_may_not_be_opened_fails_without_being_opened(node, monkeypatch) -> None:
+    os.makedirs(node.path("/dev/dri"))
+    for name in ("dri/card0", "dri/renderD128", "davinci1"):
+        os.symlink("/dev/null", node.path(f"/dev/{name}"))
+    denied = {node.path("/dev/davinci1"), node.path("/dev/dri/renderD128")}
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in denied)
+    nodes = ["/dev/davinci0", "/dev/davinci1", "/dev/dri"]
+    fine, device, folder = device_checks(node, nodes)
+    assert [one["status"] for one in (fine, device, folder)] == ["ok", "failed", "failed"]
+    assert device["observed"].startswith("davinci1 may not be opened")
+    assert "device cgroup" in device["remedy"]
+    assert folder["observed"].startswith("renderD128 ")
+
+
+def test_a_device_on_a_file_system_without_devices_fails(node, monkeypatch) -> None:
+    seen = os.statvfs(node.path("/dev"))
+    nodev = type(seen)((*seen[:8], seen.f_flag | os.ST_NODEV, *seen[9:]))
+    monkeypatch.setattr(os, "statvfs", lambda path: nodev)
+    (one,) = device_checks(node, ["/dev/davinci0"])
+    assert (one["status"], "nodev" in one["observed"]) == ("failed", True)
+    assert "remount,dev" in one["remedy"]
+
+
 def test_prepare_ends_where_containers_would_get_no_gpus(node, monkeypatch, capsys) -> None:
     monkeypatch.setattr(accelerator_files, "NodeFiles", lambda: node)
 
