@@ -42,6 +42,7 @@ from ansible_collections.muster.serving.plugins.module_utils.device_checks impor
     memory_free,
     used_by_others,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host_checks import version
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 
 Device = Dict[str, Any]
@@ -195,6 +196,25 @@ def _count(vendor: Vendor, by_id: dict[Any, Device], wanted: list[int]) -> list[
         ],
         f"{devices_text(wanted)} listed by {vendor.tool}",
     )
+
+
+def driver_check(vendor: Vendor, seen: str | None, floor: str) -> Check:
+    """Whether the driver is as new as the engine's libraries want it.
+
+    Args:
+        vendor: Whose GPUs they are.
+        seen: The driver's version, or null.
+        floor: The oldest that will do, numbers joined by dots.
+    """
+    expected = f"{floor} or later"
+    if not version(seen or ""):
+        remedy = f"look at what {vendor.tool} prints as the driver's version"
+        observed = seen or "no version told"
+        return check("gpu-driver", "bare", "unknown", "driver", observed, expected, remedy)
+    if version(seen or "") < version(floor):
+        remedy = f"install driver {floor} or later, and reboot"
+        return check("gpu-driver", "bare", "failed", "driver", seen or "", expected, remedy)
+    return check("gpu-driver", "bare", "ok", "driver", seen or "", expected)
 
 
 def _name(device: Device, patterns: Sequence[str]) -> Finding:

@@ -21,6 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.checks import (
 )
 from ansible_collections.muster.serving.plugins.module_utils.gpu_checks import (
     VENDORS,
+    driver_check,
     fabric_manager_checks,
     gpu_checks,
 )
@@ -36,6 +37,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "device_count": {"type": "int", "required": True},
     "devices": {"type": "list", "elements": "int"},
     "device_names": {"type": "list", "elements": "str", "default": []},
+    "min_driver": {"type": "str"},
     "own_units": {"type": "list", "elements": "str", "default": []},
     "memory_utilization": {"type": "float", "default": 0.9},
     "device_nodes": {"type": "list", "elements": "path", "default": []},
@@ -80,6 +82,9 @@ def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
         whole_fabric=params["fabric_manager"],
         owner_of=read_owner,
     )
+    if gpus["devices"] and params["min_driver"]:
+        vendor = VENDORS[params["vendor"]]
+        checks.append(driver_check(vendor, gpus["version"], params["min_driver"]))
     if nvidia and params["fabric_manager"]:
         checks += fabric_manager_checks(observe_fabric_manager(timeout), gpus, wanted)
     if nvidia and params["container_gpus"]:

@@ -50,6 +50,11 @@ options:
     type: list
     elements: str
     default: []
+  min_driver:
+    description:
+      - The oldest driver that will do, for instance V(525).
+      - Without it, any will.
+    type: str
   own_units:
     description:
       - Names of the systemd units of Muster on this node. A device that one of these, or its

@@ -236,6 +236,7 @@ def not_ok(node, tmp_path):
         "device_count": 4,
         "devices": None,
         "device_names": ["MI3(00|25|50|55)X"],
+        "min_driver": None,
         "own_units": [],
         "memory_utilization": 0.9,
         "device_nodes": ["/dev/kfd"],

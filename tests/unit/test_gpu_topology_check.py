@@ -8,7 +8,7 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import gpu_look
+from ansible_collections.muster.serving.plugins.module_utils import gpu_checks, gpu_look
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
@@ -36,9 +36,7 @@ def files(tmp_path):
 def owners(monkeypatch):
     ours = Owner(OURS, "python3", container=OWN_UNIT[: -len(".service")])
     theirs = Owner(FOREIGN, "train.py", container_id="f" * 64, container="notebook")
-    monkeypatch.setattr(
-        gpu_look, "read_owner", lambda pid: {OURS: ours, FOREIGN: theirs}[pid]
-    )
+    monkeypatch.setattr(gpu_look, "read_owner", lambda pid: {OURS: ours, FOREIGN: theirs}[pid])
 
 
 @pytest.fixture
@@ -62,6 +60,7 @@ def options(**changed):
         "device_count": 8,
         "devices": None,
         "device_names": ["H[12]00", r"\bB200\b"],
+        "min_driver": "570",
         "own_units": [OWN_UNIT],
         "memory_utilization": 0.92,
         "device_nodes": [],
@@ -75,7 +74,12 @@ def options(**changed):
 
 
 def amd_options(**changed):
-    mine = {"vendor": "amd", "tool_path": "amd-smi", "device_names": ["MI3[0-9]{2}X"]}
+    mine = {
+        "vendor": "amd",
+        "tool_path": "amd-smi",
+        "device_names": ["MI3[0-9]{2}X"],
+        "min_driver": None,
+    }
     return options(**{**mine, **changed})
 
 
@@ -102,6 +106,7 @@ def test_a_healthy_node_passes_every_check(node, files):
         ("gpu-persistence", "ok", "devices 0-7"),
         ("gpu-mig", "ok", "devices 0-7"),
         ("gpu-topology", "ok", "devices 0-7"),
+        ("gpu-driver", "ok", "driver"),
         ("gpu-fabric-manager", "ok", "nvidia-fabricmanager.service"),
         ("gpu-fabric-manager", "ok", "fabric manager version"),
         ("gpu-fabric-manager", "ok", "devices 0-7"),
@@ -127,6 +132,22 @@ def test_a_healthy_amd_node_passes_every_check(amd_node, files):
     assert not_ok(files, amd_options()) == []
     assert not {c["id"] for c in result["checks"]} & {"gpu-fabric-manager", "gpu-toolkit"}
     assert result["facts"]["driver_version"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "floor", "status"),
+    [
+        ("580.105.08", "525", "ok"),
+        ("570.86.15", "570", "ok"),
+        ("535.104.05", "570", "failed"),
+        ("[N/A]", "525", "unknown"),
+        (None, "525", "unknown"),
+    ],
+)
+def test_a_driver_older_than_the_recipes_is_found(seen, floor, status):
+    one = gpu_checks.driver_check(gpu_checks.VENDORS["nvidia"], seen, floor)
+    assert (one["id"], one["status"]) == ("gpu-driver", status)
+    assert bool(one["remedy"]) == (status != "ok")
 
 
 FAULTS = [
@@ -364,8 +385,8 @@ DEVICE = st.fixed_dictionaries(
     st.none() | st.text(max_size=9),
 )
 def test_whatever_was_observed_has_a_verdict(devices, matrix, version):
-    checks = gpu_look.gpu_checks(
-        gpu_look.VENDORS["nvidia"],
+    checks = gpu_checks.gpu_checks(
+        gpu_checks.VENDORS["nvidia"],
         {
             "devices": [{"device_id": n, **device} for n, device in enumerate(devices)],
             "version": version,
