@@ -29,6 +29,13 @@ options:
     description: Name of the deployment.
     type: str
     required: true
+  state:
+    description:
+      - V(stopped) gives the address up, to the other gateway where there is one, and leaves the
+        service's files.
+    type: str
+    choices: [started, stopped]
+    default: started
   floating:
     description:
       - What the plan's gateway unit of this host has under C(floating). Null, or nothing, stops
@@ -126,6 +133,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "deployment": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
             "floating": {
                 "type": "dict",
                 "options": {
@@ -142,6 +150,12 @@ def main() -> None:
     files = NodeFiles()
     service = gateway_address.service_name(deployment)
     try:
+        if module.params["state"] == "stopped":
+            running = is_active(service)
+            if running and not module.check_mode:
+                systemctl("stop", service)
+            action = "stop" if running else None
+            module.exit_json(changed=running, service=service, action=action, diff=[])
         wanted = gateway_address.wanted_files(deployment, floating, sys.executable)
         found = {path: files.read(path) for path in wanted}
         changed = {
