@@ -15,6 +15,7 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.module_utils import redaction
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     Report,
     first_death,
@@ -22,7 +23,11 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
     of_group,
     waiting_for,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.signatures import explain, paragraph
+from ansible_collections.muster.serving.plugins.plugin_utils.signatures import (
+    PATTERNS,
+    explain,
+    paragraph,
+)
 
 display = Display()
 
@@ -118,6 +123,8 @@ class ActionModule(ActionBase):
         ]
         board = Board(str(self._task._uuid))
         reports: dict[str, dict[str, Any]] = {}
+        # The runs of each unit in this start: what systemd restarts by itself gets a new id.
+        runs: dict[str, dict[str, None]] = {}
         problems: list[str] = []
         dead: list[int] = []
         begin = said = time.monotonic()
@@ -145,6 +152,14 @@ class ActionModule(ActionBase):
                 # A cache is filled soon after a first start, which stays one.
                 known = reports.get(report["name"], report)
                 reports[report["name"]] = {**report, "first_start": known["first_start"]}
+                runs.setdefault(report["name"], {})[report["invocation_id"]] = None
+            for group in pending:
+                own = [reports[unit["name"]] for unit in group.units]
+                death = first_death({host: own})
+                if death:
+                    # Told with the death, so that every host of the replica knows why.
+                    name = death[1]["name"]
+                    reports[name]["telling"] = self._telling(list(runs[name]), variables)
             board.tell(host, list(reports.values()))
             hosts = sorted({name for group in pending for name in group.hosts})
             while True:
@@ -188,6 +203,15 @@ class ActionModule(ActionBase):
             result.update(failed=True, msg="\n".join(problems))
         return result
 
+    def _telling(self, invocations: list[str], variables: dict[str, Any]) -> list[str]:
+        """The lines of all that a unit logged in this start that can say why it ended."""
+        found = self._execute_module(
+            module_name="muster.serving.unit_log",
+            module_args={"invocations": invocations, "patterns": PATTERNS},
+            task_vars=variables,
+        )
+        return [str(line) for line in found.get("lines", [])]
+
     @staticmethod
     def _explain(group: Group, explained: set[str]) -> None:
         for name, once in group.once.items():
@@ -215,9 +239,11 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _epitaph(host: str, report: Report, waited: float) -> str:
-        lines = "\n".join(f"    {line}" for line in report["log"])
+        lines = "\n".join(f"    {redaction.line(line)}" for line in report["log"])
         cause = "".join(
-            f"{line}\n" for finding in explain(report["log"])[:1] for line in paragraph(finding)
+            f"{line}\n"
+            for finding in explain([*report.get("telling", []), *report["log"]])[:1]
+            for line in (f"It logged: {redaction.line(finding.line)}", *paragraph(finding))
         )
         state = ", ".join(
             text

@@ -11,7 +11,8 @@ version_added: "0.1.0"
 description:
   - Looks at each host's own units again and again and says what it waits for.
   - The hosts of a replica share what they see, so that all of them end as soon as one unit has
-    died, with that unit's last log lines.
+    died, with that unit's last log lines and the likely cause, which M(muster.serving.unit_log)
+    finds in all that it logged in this start.
   - A replica that does not come up keeps no other from doing so; neither does it keep a gateway on
     the same host. The task fails at the end, for the hosts of that replica alone.
   - Gives up on a replica after the C(start_timeout_s) of its units. A first start that fills the

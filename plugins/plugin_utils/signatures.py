@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an engine's last log lines say of why it ended. Pure.
+"""What an engine's log says of why it ended. Pure.
 
 A line speaks for the first signature of the table that it matches, so a narrow one stands before
 a wide one. Texts of HCCL are those of its error codes; the others are what the engines, their
@@ -14,8 +14,9 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-# How much of a line is looked at, and how much of it is shown.
-LINE_LIMIT = 2000
+from ansible_collections.muster.serving.plugins.module_utils.unit_log import LINE_LIMIT
+
+# How much of a line is shown.
 SHOWN_LIMIT = 300
 
 # How near to the cause a signature is: it, a symptom of several causes, what follows any failure.
@@ -512,6 +513,7 @@ SIGNATURES = (
     ),
 )
 
+PATTERNS = [one.pattern for one in SIGNATURES]
 _COMPILED = tuple((re.compile(one.pattern), one) for one in SIGNATURES)
 
 

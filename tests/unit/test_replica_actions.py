@@ -41,6 +41,7 @@ def report(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "ready": True,
         "ended": False,
         "first_start": None,
+        "invocation_id": "1",
         "log": ["the last line"],
         **changes,
     }
@@ -170,11 +171,19 @@ class Play:
         self.units = units
         self.states: dict[str, list[dict[str, Any]]] = {}
         self.asked: list[list[str]] = []
+        # What the whole log of a run has that can tell, and whose logs were read.
+        self.telling: list[str] = []
+        self.read: list[list[str]] = []
         self.lock = threading.Lock()
 
-    def look(self, module_args: dict[str, Any], **_ignored: Any) -> dict[str, Any]:
-        """rank_info; a unit's last state stays."""
+    def look(
+        self, module_name: str, module_args: dict[str, Any], **_ignored: Any
+    ) -> dict[str, Any]:
+        """rank_info, where a unit's last state stays, and unit_log."""
         with self.lock:
+            if module_name == "muster.serving.unit_log":
+                self.read.append(module_args["invocations"])
+                return {"lines": self.telling}
             self.asked.append(names(module_args["units"]))
             reports = []
             for one in module_args["units"]:
@@ -230,10 +239,40 @@ def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Pla
     said = play(*PAIR).run(r0_rank0=[{**ENDED, "log": log}])["n0"]["msg"]
     assert re.search(
         r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
-        r"Likely cause: the port .*\nCheck: port-free\nRemedy: .*muster_dp_rpc_port.*\n"
+        r"It logged: ZMQError.*\nLikely cause: the port .*\nCheck: port-free\n"
+        r"Remedy: .*muster_dp_rpc_port.*\n"
         r"All of them: journalctl -u muster-r0-rank0",
         said,
     )
+
+
+def test_the_cause_is_found_far_above_the_last_lines(play: Callable[..., Play]) -> None:
+    pair = play(*PAIR)
+    pair.telling = ["ZMQError: Address already in use (addr='tcp://a')"]
+    results = pair.run(
+        r0_rank1=[
+            {**LOADING, "invocation_id": "first"},
+            {**ENDED, "invocation_id": "second", "log": ["Engine core initialization failed"]},
+        ]
+    )
+    for host in ("n0", "n1"):
+        said = results[host]["msg"]
+        assert "It logged: ZMQError" in said
+        assert "Check: port-free" in said
+    assert pair.read == [["first", "second"]], "all runs of this start, once"
+
+
+def test_a_log_that_cannot_be_read_leaves_the_last_lines(play: Callable[..., Play]) -> None:
+    pair = play(*PAIR)
+    pair.telling = []
+    said = pair.run(r0_rank0=[{**ENDED, "log": ["No space left on device"]}])["n0"]["msg"]
+    assert "Likely cause: a file system of the node is full" in said
+
+
+def test_no_secret_of_the_last_lines_is_printed(play: Callable[..., Play]) -> None:
+    log = ["api_key='abcdef0123456789'", "No space left on device"]
+    said = play(*PAIR).run(r0_rank0=[{**ENDED, "log": log}])["n0"]["msg"]
+    assert "abcdef" not in said
 
 
 def test_a_gateway_comes_up_beside_a_rank_that_dies(play: Callable[..., Play]) -> None:
