@@ -503,7 +503,7 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
         return _ping(state, device, extra[1])
     renderers: dict[str, Callable[[Device], str]] = {
         "link": lambda d: f"link status: {d['link']}\n",
-        "net_health": lambda d: f"net health status: {d['net_health']}\n",
+        "net_health": lambda d: f"net health status: {_net_health(d)}\n",
         "netdetect": _netdetect,
         "gateway": _gateway,
         "ip": _ip,
@@ -529,6 +529,15 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
     if command not in renderers:
         raise Refused("The command is not supported on this product.", stderr=True)
     return renderers[command](device)
+
+
+def _net_health(device: Device) -> str:
+    """What the device's probe of its detect address has come to."""
+    if device["net_health"] != "Success":
+        return str(device["net_health"])
+    if not device["netdetect"]:
+        return "Init"
+    return "Success" if device["link"] == "UP" else "Unreachable"
 
 
 def _netdetect(device: Device) -> str:

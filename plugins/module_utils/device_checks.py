@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Collection, Dict, Iterable, NamedTuple
+from collections import Counter
+from typing import Any, Callable, Collection, Dict, Hashable, Iterable, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
@@ -23,6 +24,16 @@ def devices_text(devices: Iterable[int]) -> str:
             runs.append([device, device])
     text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
     return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
+
+
+def odd_ones(values: Mapping[int, Hashable]) -> set[int]:
+    """The devices whose value is not that of most; all of them where most have none in common."""
+    counts = Counter(values.values()).most_common()
+    if len(counts) < 2:
+        return set()
+    common, count = counts[0]
+    majority = count * 2 > len(values)
+    return {device for device, value in values.items() if not majority or value != common}
 
 
 class Finding(NamedTuple):

@@ -17,10 +17,18 @@ from typing import Dict, NamedTuple
 Configuration = Dict[int, Dict[str, str]]
 
 BUSY = "hccn_tool is busy"
+HEALTHY = "Success"
 
 _SETTING = re.compile(r"([A-Za-z]\w*?)_(\d{1,4})\s*=\s*(.*)", re.ASCII)
 _PING = re.compile(r"^[ \t]*(\d{1,9}) packets transmitted,\s*(\d{1,9}) received", re.A | re.M)
 _TLS = re.compile(r"dev_id:\s*(\d{1,4}),\s*tls switch\[([01])\]", re.ASCII)
+
+
+class Vnic(NamedTuple):
+    """A device's end of HCCS, by which it reaches the other devices of its super pod."""
+
+    link: str
+    address: str
 
 
 class Ping(NamedTuple):
@@ -42,11 +50,16 @@ def parse_net_health(text: str) -> str | None:
     return found[1] if found else None
 
 
-def parse_tls(text: str, device: int) -> int | None:
-    """The TLS switch from C(-tls -g): 0 or 1. Certificates and other devices may follow."""
-    return next(
-        (int(switch) for number, switch in _TLS.findall(text) if int(number) == device), None
-    )
+def parse_tls(text: str, device: int) -> str | None:
+    """The TLS switch from C(-tls -g): C(0) or C(1). Certificates and other devices may follow."""
+    return next((switch for number, switch in _TLS.findall(text) if int(number) == device), None)
+
+
+def parse_vnic(text: str) -> Vnic | None:
+    """The link and the address from C(-vnic -g)."""
+    link = re.search(r"^\s*vnic link status:\s*(UP|DOWN)\s*$", text, re.MULTILINE)
+    address = re.search(r"^\s*vnic ipaddr:\s*(\S+)\s*$", text, re.MULTILINE)
+    return Vnic(link[1], address[1]) if link and address and is_address(address[1]) else None
 
 
 def parse_address(text: str) -> str | None:
@@ -106,6 +119,11 @@ def parse_configuration(text: str) -> tuple[Configuration, list[str]]:
         else:
             problems.append(f"/etc/hccn.conf line {number} is not KEY_DEVICE=VALUE")
     return settings, problems
+
+
+def is_value(key: str, text: str) -> bool:
+    """Whether a setting of C(/etc/hccn.conf) has such a value: a TLS switch, or an address."""
+    return text in ("0", "1") if key == "tls_enable" else is_address(text)
 
 
 def is_address(text: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any, Callable, Collection
 
+from ansible_collections.muster.serving.plugins.module_utils import hccn
 from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.device_checks import (
     Finding,
@@ -15,13 +16,15 @@ from ansible_collections.muster.serving.plugins.module_utils.device_checks impor
     grouped,
     holders_of,
     memory_free,
+    odd_ones,
     used_by_others,
 )
-from ansible_collections.muster.serving.plugins.module_utils.hccn import Ping, is_address
+from ansible_collections.muster.serving.plugins.module_utils.hccn import Ping
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
     Fabric,
     Npus,
     Pings,
+    missing_devices,
 )
 from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
     INCOMPLETE_DRIVER,
@@ -53,6 +56,7 @@ def npu_checks(
     memory_utilization: float,
     owner_of: Callable[[int], Owner],
     min_driver: str | None = None,
+    device_nodes: Collection[str] = (),
 ) -> list[Check]:
     """All checks on what npu-smi told.
 
@@ -63,24 +67,22 @@ def npu_checks(
         memory_utilization: The share of a device's memory that the engine will claim.
         owner_of: Finds who owns a process.
         min_driver: The oldest driver that will do.
+        device_nodes: The device nodes that have checks of their own.
     """
-    checks = [_tool(npus)]
-    if not npus.devices:
-        return checks
     by_id = {device["device_id"]: device for device in npus.devices}
+    tool = _tool(npus, [number for number in wanted if number not in by_id], wanted)
+    if not npus.devices:
+        return [tool]
     there = [by_id[number] for number in wanted if number in by_id]
-    checks += _driver(npus, min_driver)
-    checks += _count(npus, by_id, wanted)
+    checks = [tool, *_driver(npus, min_driver)]
+    if npus.whole or len(there) == len(wanted):
+        checks += _count(npus, by_id, wanted, device_nodes)
     checks += grouped("npu-health", [_health(device) for device in there], "OK")
     checks += grouped("npu-ecc", [_ecc(npus, number) for number in npus.ecc], "no double-bit error")
-    checks += grouped(
-        "npu-firmware",
-        [_firmware(npus, number) for number in npus.boards],
-        "one version on all cards, compatible with the driver",
-    )
+    checks += grouped("npu-firmware", _firmware(npus), "one on all cards, made for the driver")
     checks += grouped(
         "npu-superpod",
-        [_super_pod(npus, number) for number in npus.super_pods],
+        _super_pod(npus),
         "one super pod and server, and an SDID of its own for each device",
     )
     held = [(device, holders_of(device, owner_of)) for device in there]
@@ -97,23 +99,44 @@ def npu_checks(
         ],
         f"{memory_utilization:.0%} of the memory free, as the engine claims it",
     )
-    return checks + _topology(npus, [device["device_id"] for device in there])
+    checks += _topology(npus, [device["device_id"] for device in there])
+    return _without_unknowns(checks) if tool["status"] == "failed" else checks
 
 
-def _tool(npus: Npus) -> Check:
+def lost_devices(npus: Npus, wanted: list[int]) -> list[int]:
+    """Those of the wanted devices that npu-smi would have listed, were they there."""
+    listed = {device["device_id"] for device in npus.devices}
+    return [number for number in wanted if npus.whole and number not in listed]
+
+
+def _without_unknowns(checks: list[Check]) -> list[Check]:
+    """Once a tool has failed, what it did not tell says nothing more."""
+    return [one for one in checks if one["status"] != "unknown"]
+
+
+def _tool(npus: Npus, unlisted: list[int], wanted: list[int]) -> Check:
     # An incomplete driver has a verdict of its own.
-    problems = [one for one in npus.problems if not (npus.devices and INCOMPLETE_DRIVER in one)]
+    doubts = [one for one in npus.doubts if not (npus.devices and INCOMPLETE_DRIVER in one)]
+    subject, status, remedy = "npu-smi", "ok", ""
     if not npus.devices:
         status = "failed"
         remedy = "install the NPU driver, or look at what npu-smi info prints and at dmesg"
-    elif problems:
-        status = "warning"
-        remedy = "look at what npu-smi info prints; it was not understood in full"
+    elif npus.failure:
+        status, doubts = "failed", [npus.failure, *doubts]
+        remedy = "see whether it answers by hand; reset the chip, or restart the driver"
+        if len(set(npus.stuck)) == 1:
+            subject = devices_text(npus.stuck)
+    elif unlisted and not npus.whole:
+        status, remedy = "failed", "look at what npu-smi info prints; its table does not end"
+        doubts = [f"{devices_text(unlisted)} cannot be read", *doubts]
     else:
-        status, remedy = "ok", ""
+        doubts = doubts + missing_devices(npus, wanted)
+        if doubts:
+            status = "warning"
+            remedy = "look at what npu-smi info prints; it was not understood in full"
     told = f"{len(npus.devices)} devices, driver {npus.version}"
-    observed = "; ".join(problems) or told
-    return check("npu-tool", "bare", status, "npu-smi", observed, "a table of devices", remedy)
+    observed = "; ".join(doubts) or told
+    return check("npu-tool", "bare", status, subject, observed, "a table of devices", remedy)
 
 
 def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
@@ -141,22 +164,23 @@ def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
     return checks
 
 
-def _count(npus: Npus, by_id: dict[Any, Device], wanted: list[int]) -> list[Check]:
-    return grouped(
-        "npu-count",
-        [_listed(number, by_id, npus.nodes) for number in wanted],
-        f"{devices_text(wanted)} listed by npu-smi",
-    )
+def _count(
+    npus: Npus, by_id: dict[Any, Device], wanted: list[int], device_nodes: Collection[str]
+) -> list[Check]:
+    def of(number: int) -> Finding:
+        node = f"/dev/davinci{number}"
+        if number in by_id:
+            if number in npus.nodes or node in device_nodes:
+                return Finding(number, "ok", "listed")
+            observed = "listed by npu-smi, but without /dev/davinciN"
+        elif number in npus.nodes:
+            observed = "not listed by npu-smi, though its /dev/davinciN is there"
+        else:
+            observed = "not listed by npu-smi, and without /dev/davinciN"
+        return Finding(number, "failed", observed, LOST_CARD)
 
-
-def _listed(number: int, by_id: dict[Any, Device], nodes: list[int]) -> Finding:
-    if number in by_id:
-        return Finding(number, "ok", "listed")
-    if number in nodes:
-        observed = "not listed by npu-smi, though its /dev/davinciN is there"
-    else:
-        observed = "not listed by npu-smi, and without /dev/davinciN"
-    return Finding(number, "failed", observed, LOST_CARD)
+    expected = f"{devices_text(wanted)} listed by npu-smi"
+    return grouped("npu-count", [of(number) for number in wanted], expected)
 
 
 def _health(device: Device) -> Finding:
@@ -190,42 +214,55 @@ def _ecc(npus: Npus, number: int) -> Finding:
     return Finding(number, "ok", "none")
 
 
-def _firmware(npus: Npus, number: int) -> Finding:
-    board = npus.boards[number]
-    firmware = excerpt(board.firmware or "")
-    if not firmware or board.compatibility is None:
-        return _not_told(npus, number, "board")
-    if board.compatibility == "NOK":
-        observed = f"{firmware}, which does not fit driver {excerpt(board.software or '')}"
-        remedy = "install the firmware that belongs to the driver, and reset the cards or reboot"
-        return Finding(number, "failed", observed, remedy)
-    if board.compatibility != "OK":
-        observed = f"{firmware}, compatibility {excerpt(board.compatibility)}"
-        remedy = "compare /usr/local/Ascend/driver/version.info (compatible_version_fw) by hand"
-        return Finding(number, "unknown", observed, remedy)
-    if len(_firmware_versions(npus)) > 1:
-        remedy = "install one firmware version on all cards, and reset them or reboot"
-        return Finding(number, "failed", firmware, remedy)
-    return Finding(number, "ok", firmware)
+def _firmware(npus: Npus) -> list[Finding]:
+    told = {number: excerpt(board.firmware or "") for number, board in npus.boards.items()}
+    odd = odd_ones({number: version for number, version in told.items() if version})
+
+    def of(number: int) -> Finding:
+        board, firmware = npus.boards[number], told[number]
+        if not firmware or board.compatibility is None:
+            return _not_told(npus, number, "board")
+        if board.compatibility == "NOK":
+            observed = f"{firmware}, which does not fit driver {excerpt(board.software or '')}"
+            remedy = (
+                "install the firmware that belongs to the driver, and reset the cards or reboot"
+            )
+            return Finding(number, "failed", observed, remedy)
+        if number in odd:
+            remedy = "install one firmware version on all cards, and reset them or reboot"
+            return Finding(number, "failed", firmware, remedy)
+        if board.compatibility != "OK":
+            observed = f"{firmware}, compatibility {excerpt(board.compatibility)}"
+            remedy = "compare /usr/local/Ascend/driver/version.info (compatible_version_fw) by hand"
+            return Finding(number, "unknown", observed, remedy)
+        return Finding(number, "ok", firmware)
+
+    return [of(number) for number in npus.boards]
 
 
 def _firmware_versions(npus: Npus) -> list[str]:
     return sorted({excerpt(one.firmware) for one in npus.boards.values() if one.firmware})
 
 
-def _super_pod(npus: Npus, number: int) -> Finding:
-    place = npus.super_pods[number]
-    if place is None:
-        return _not_told(npus, number, "spod-info")
-    told = [one for one in npus.super_pods.values() if one]
-    observed = f"super pod {place.pod}, server {place.server}"
-    if len({(one.pod, one.server) for one in told}) > 1:
-        remedy = "have the server's place in its super pod set anew, alike for all of its devices"
-        return Finding(number, "failed", observed, remedy)
-    if [one.sdid for one in told].count(place.sdid) > 1:
-        remedy = "have the server's place in its super pod set anew; HCCL refuses equal SDIDs"
-        return Finding(number, "failed", f"shares SDID {place.sdid}", remedy)
-    return Finding(number, "ok", observed)
+def _super_pod(npus: Npus) -> list[Finding]:
+    told = {number: place for number, place in npus.super_pods.items() if place}
+    odd = odd_ones({number: (place.pod, place.server) for number, place in told.items()})
+    sdids = [place.sdid for place in told.values()]
+
+    def of(number: int) -> Finding:
+        place = npus.super_pods[number]
+        if place is None:
+            return _not_told(npus, number, "spod-info")
+        observed = f"super pod {place.pod}, server {place.server}"
+        if number in odd:
+            remedy = "have the server's place in its super pod set anew, alike for all its devices"
+            return Finding(number, "failed", observed, remedy)
+        if sdids.count(place.sdid) > 1:
+            remedy = "have the server's place in its super pod set anew; HCCL refuses equal SDIDs"
+            return Finding(number, "failed", f"shares SDID {place.sdid}", remedy)
+        return Finding(number, "ok", observed)
+
+    return [of(number) for number in npus.super_pods]
 
 
 def _not_told(npus: Npus, number: int, query: str) -> Finding:
@@ -280,50 +317,91 @@ def _topology(npus: Npus, devices: list[int]) -> list[Check]:
 
 # --- hccn_tool --------------------------------------------------------------------------------
 
+BY_FILE = ", as /etc/hccn.conf has it"
+HANGS = "see whether hccn_tool -i N -link -g answers by hand; reset the chip, or restart the driver"
+
 
 def fabric_checks(fabric: Fabric) -> list[Check]:
-    """All checks on the devices' own network ports, which ranks on other nodes are reached by."""
+    """All checks on the devices' own network ports, which ranks on other nodes are reached by.
+
+    What only follows from another finding on the same device is left out.
+    """
+    mute = _mute(fabric)
+    devices = [one for one in fabric.net_health if one not in fabric.stuck and one not in mute]
     checks = [
-        _fabric_tool(fabric),
-        *grouped("npu-link", [_link(fabric, device) for device in fabric.link], "UP"),
-        *grouped(
-            "npu-net-health", [_net_health(fabric, device) for device in fabric.link], "Success"
-        ),
-        *grouped(
-            "npu-address", [_address(fabric, device) for device in fabric.link], "one of its own"
-        ),
-        *grouped(
+        *_fabric_tool(fabric, mute),
+        *_findings(fabric, devices, "npu-link", _link, "UP"),
+        *_findings(fabric, devices, "npu-net-health", _net_health, hccn.HEALTHY),
+        *_findings(fabric, devices, "npu-address", _address, "one of its own"),
+        *_findings(
+            fabric,
+            devices,
             "npu-gateway",
-            [_gateway(fabric, device) for device in fabric.link],
+            _gateway,
             "set, where the nodes' NPUs are in different networks",
         ),
-        *grouped(
+        *_findings(
+            fabric,
+            devices,
             "npu-detect-address",
-            [_detect_address(fabric, device) for device in fabric.link],
+            _detect_address,
             "set, so that the device probes its network",
         ),
-        *grouped(
-            "npu-tls", [_tls(fabric, device) for device in fabric.link], "one value on all devices"
-        ),
-        _neighbour(fabric),
+        *grouped("npu-tls", _tls(fabric, devices), "one value on all devices"),
+        *_neighbour(fabric),
+        *_findings(fabric, devices, "npu-vnic", _vnic, "UP, with an address"),
         *_configuration(fabric),
     ]
-    # Once the tool has failed, what it was not asked says nothing more.
-    return [one for one in checks if not (fabric.failure and one["status"] == "unknown")]
+    return _without_unknowns(checks) if fabric.failure else checks
 
 
-def _fabric_tool(fabric: Fabric) -> Check:
+def _findings(
+    fabric: Fabric,
+    devices: list[int],
+    check_id: str,
+    of: Callable[[Fabric, int], Finding | None],
+    expected: str,
+) -> list[Check]:
+    found = [of(fabric, device) for device in devices]
+    return grouped(check_id, [one for one in found if one], expected)
+
+
+def _mute(fabric: Fabric) -> list[int]:
+    """The devices of which nothing was understood."""
     if fabric.failure:
-        status = "failed"
-        remedy = "see whether hccn_tool -i 0 -link -g answers; when it hangs, restart the driver"
-    elif fabric.problems:
-        status, remedy = "warning", "mend /etc/hccn.conf"
-    else:
-        status, remedy = "ok", ""
-    observed = "; ".join([*filter(None, [fabric.failure]), *fabric.problems]) or "answers"
-    return check(
-        "npu-fabric-tool", "bare", status, "hccn_tool", observed, "an answer for all", remedy
-    )
+        return []
+    return [
+        device
+        for device, health in fabric.net_health.items()
+        if device not in fabric.stuck
+        and health is None
+        and fabric.link.get(device) is None
+        and not fabric.address.get(device)
+    ]
+
+
+def _fabric_tool(fabric: Fabric, mute: list[int]) -> list[Check]:
+    def verdict(status: str, subject: str, observed: str, remedy: str = "") -> Check:
+        expected = "an answer for each device"
+        return check("npu-fabric-tool", "bare", status, subject, observed, expected, remedy)
+
+    if fabric.absent:
+        remedy = "install the NPU driver in full; it brings hccn_tool"
+        return [verdict("failed", "hccn_tool", str(fabric.failure), remedy)]
+    if fabric.failure:
+        return [verdict("failed", "hccn_tool", fabric.failure, HANGS)]
+    checks = [
+        verdict("failed", devices_text([device]), said, HANGS)
+        for device, said in fabric.stuck.items()
+    ]
+    said: dict[str, list[int]] = {}
+    for device in mute:
+        said.setdefault(fabric.said[device, "net_health"], []).append(device)
+    checks += [
+        verdict("failed", devices_text(of), text, "look at what hccn_tool -i N -link -g prints")
+        for text, of in said.items()
+    ]
+    return checks or [verdict("ok", "hccn_tool", "answers")]
 
 
 def _untold(fabric: Fabric, device: int, command: str) -> Finding:
@@ -336,7 +414,9 @@ def _untold(fabric: Fabric, device: int, command: str) -> Finding:
 
 
 def _link(fabric: Fabric, device: int) -> Finding:
-    link = fabric.link[device]
+    if fabric.net_health[device] == hccn.HEALTHY:
+        return Finding(device, "ok", "UP, as its net health shows")
+    link = fabric.link.get(device)
     if link is None:
         return _untold(fabric, device, "link")
     if link == "UP":
@@ -345,22 +425,36 @@ def _link(fabric: Fabric, device: int) -> Finding:
     return Finding(device, "failed", link, remedy)
 
 
-def _net_health(fabric: Fabric, device: int) -> Finding:
+def _is_sick(fabric: Fabric, device: int) -> bool:
+    """Whether the device's probe fails, though nothing that it needs is known to be amiss."""
+    return (
+        fabric.net_health[device] not in (hccn.HEALTHY, "Init", None)
+        and fabric.is_up(device) is not False
+        and fabric.address.get(device) != ""
+    )
+
+
+def _net_health(fabric: Fabric, device: int) -> Finding | None:
     health = fabric.net_health[device]
-    if health is None:
-        return _untold(fabric, device, "net_health")
-    if health == "Success":
+    if health == hccn.HEALTHY:
         return Finding(device, "ok", health)
-    if health == "Init":
-        # Not probed yet, or nothing to probe: no evidence of a fault.
-        remedy = "set a detect address: hccn_tool -i N -netdetect -s address GATEWAY"
+    if health is None:
+        return None if fabric.is_up(device) is False else _untold(fabric, device, "net_health")
+    if health == "Init" and fabric.is_up(device) and fabric.detect_address.get(device) != "":
+        # Not probed yet: no evidence of a fault.
+        remedy = "ask again in a minute: hccn_tool -i N -net_health -g"
         return Finding(device, "warning", health, remedy)
+    if not _is_sick(fabric, device):
+        return None
+    if fabric.gateway.get(device) == "":
+        remedy = "set the gateway: hccn_tool -i N -gateway -s gateway GATEWAY"
+        return Finding(device, "failed", f"{health}, and no gateway is set", remedy)
     remedy = "look at the switch port, its VLAN, and the device's address and gateway"
     return Finding(device, "failed", health, remedy)
 
 
 def _address(fabric: Fabric, device: int) -> Finding:
-    address = fabric.address[device]
+    address = fabric.address.get(device)
     if address is None:
         return _untold(fabric, device, "ip")
     if not address:
@@ -372,17 +466,24 @@ def _address(fabric: Fabric, device: int) -> Finding:
     return Finding(device, "ok", "set")
 
 
-def _gateway(fabric: Fabric, device: int) -> Finding:
-    gateway = fabric.gateway[device]
+def _gateway(fabric: Fabric, device: int) -> Finding | None:
+    if fabric.is_up(device) is False or _is_sick(fabric, device):
+        return None
+    gateway = fabric.gateway.get(device)
     if gateway is None:
         return _untold(fabric, device, "gateway")
     if gateway:
-        return Finding(device, "ok", "set")
+        confirmed = device in fabric.confirmed.get("gateway", ())
+        return Finding(device, "ok", "set" + (BY_FILE if confirmed else ""))
     return Finding(device, "warning", "none", "set it: hccn_tool -i N -gateway -s gateway GATEWAY")
 
 
-def _detect_address(fabric: Fabric, device: int) -> Finding:
-    address = fabric.detect_address[device]
+def _detect_address(fabric: Fabric, device: int) -> Finding | None:
+    if fabric.net_health[device] == hccn.HEALTHY:
+        return Finding(device, "ok", "answers")
+    if fabric.is_up(device) is False:
+        return None
+    address = fabric.detect_address.get(device)
     if address is None:
         return _untold(fabric, device, "netdetect")
     if address:
@@ -391,18 +492,28 @@ def _detect_address(fabric: Fabric, device: int) -> Finding:
     return Finding(device, "warning", "none", remedy)
 
 
-def _tls(fabric: Fabric, device: int) -> Finding:
-    switch = fabric.tls[device]
-    if switch is None:
-        return _untold(fabric, device, "tls")
-    observed = f"switch {switch}"
-    if {0, 1} <= set(fabric.tls.values()):
-        remedy = "set one value on all devices of all nodes: hccn_tool -i N -tls -s enable 0 (or 1)"
-        return Finding(device, "failed", observed, remedy)
-    return Finding(device, "ok", observed)
+def _tls(fabric: Fabric, devices: list[int]) -> list[Finding]:
+    odd = odd_ones({device: switch for device, switch in fabric.tls.items() if switch})
+
+    def of(device: int) -> Finding:
+        switch = fabric.tls.get(device)
+        if switch is None:
+            return _untold(fabric, device, "tls")
+        observed = f"switch {switch}"
+        if device in odd:
+            remedy = "set one value on all devices of all nodes: "
+            remedy += "hccn_tool -i N -tls -s enable 0 (or 1)"
+            return Finding(device, "failed", observed, remedy)
+        confirmed = device in fabric.confirmed.get("tls_enable", ())
+        return Finding(device, "ok", observed + (BY_FILE if confirmed else ""))
+
+    return [of(device) for device in devices]
 
 
-def _neighbour(fabric: Fabric) -> Check:
+def _neighbour(fabric: Fabric) -> list[Check]:
+    if fabric.neighbour is None or fabric.neighbour[0] in fabric.stuck:
+        return []
+    device, neighbour = fabric.neighbour
     told = {
         "switch": ("ok", "a switch", ""),
         "npu": (
@@ -416,49 +527,55 @@ def _neighbour(fabric: Fabric) -> Check:
             "enable LLDP at the switch, or make sure by hand that a switch joins the nodes",
         ),
     }
-    status, observed, remedy = told[fabric.neighbour]
-    return check(
-        "npu-neighbour",
-        "bare",
-        status,
-        devices_text(list(fabric.link)[:1]),
-        observed,
-        "a switch",
-        remedy,
-    )
+    status, observed, remedy = told[neighbour]
+    subject = devices_text([device])
+    return [check("npu-neighbour", "bare", status, subject, observed, "a switch", remedy)]
+
+
+def _vnic(fabric: Fabric, device: int) -> Finding | None:
+    if device not in fabric.vnic:
+        return None
+    vnic = fabric.vnic[device]
+    if vnic is None:
+        return _untold(fabric, device, "vnic")
+    if vnic.link == "UP":
+        return Finding(device, "ok", vnic.link)
+    remedy = "see npu-smi info -t health and dmesg; have the server's HCCS links looked at"
+    return Finding(device, "failed", vnic.link, remedy)
 
 
 def _configuration(fabric: Fabric) -> list[Check]:
     """Whether C(/etc/hccn.conf), which HCCL's callers read, is what the devices really use."""
+    expected = "/etc/hccn.conf as the devices are set"
+    damaged = [
+        check("npu-hccn-conf", "bare", "warning", subject, problem, expected, "mend the file")
+        for subject, problem in [("/etc/hccn.conf", _few(fabric.problems, 3))]
+        if problem
+    ]
     compared = []
     stale = []
     for device, settings in fabric.configuration.items():
-        tls = fabric.tls.get(device)
         used = {
             "address": fabric.address.get(device),
             "gateway": fabric.gateway.get(device),
             "netdetect": fabric.detect_address.get(device),
-            "tls_enable": None if tls is None else str(tls),
+            "tls_enable": fabric.tls.get(device),
         }
         for key, value in used.items():
             written = settings.get(key, "")
-            if not value or not (is_address(written) or written in ("0", "1")):
+            if not value or not hccn.is_value(key, written):
                 continue
             compared.append(device)
             if value != written:
                 stale.append((device, f"{key}_{device} is {written}, the device has {value}"))
-    if not compared:
-        return []
-    subject = devices_text(device for device, _text in stale) if stale else devices_text(compared)
-    texts = _few([text for _device, text in stale], 3)
-    expected = "/etc/hccn.conf as the devices are set"
-    remedy = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or mend the file"
-    seen = ("warning", subject, texts, expected, remedy)
-    return [
-        check("npu-hccn-conf", "bare", *seen)
-        if stale
-        else check("npu-hccn-conf", "bare", "ok", subject, "agrees", expected)
-    ]
+    if stale:
+        subject, texts = devices_text(device for device, _text in stale), [one[1] for one in stale]
+        remedy = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or mend it"
+        seen = ("warning", subject, _few(texts, 3), expected, remedy)
+        return [*damaged, check("npu-hccn-conf", "bare", *seen)]
+    if damaged or not compared:
+        return damaged
+    return [check("npu-hccn-conf", "bare", "ok", devices_text(compared), "agrees", expected)]
 
 
 def _few(texts: list[str], limit: int) -> str:
@@ -469,19 +586,25 @@ def _few(texts: list[str], limit: int) -> str:
 # --- pings ------------------------------------------------------------------------------------
 
 
-def ping_checks(pings: Pings) -> list[Check]:
-    """Whether the NPUs of other nodes answer to those of this one."""
+def ping_checks(check_id: str, pings: Pings) -> list[Check]:
+    """Whether the NPUs of other nodes answer to those of this one.
+
+    Args:
+        check_id: C(npu-ping), or C(npu-hccs-ping) for what went through HCCS.
+        pings: What came back.
+    """
     seen: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
     for pair, answer in pings.answers.items():
-        seen.setdefault(_ping(answer, pings.said[pair]), []).append(pair)
-    if pings.untried:
-        remedy = "see whether hccn_tool -i 0 -link -g answers; when it hangs, restart the driver"
-        seen["unknown", pings.failure or "not tried", remedy] = pings.untried
+        seen.setdefault(_ping(check_id, answer, pings.said[pair]), []).append(pair)
+    for pair in pings.untried:
+        hangs = pings.stuck.get(pair[0])
+        key = ("failed", hangs, HANGS) if hangs else ("unknown", pings.failure or "", HANGS)
+        seen.setdefault(key, []).append(pair)
     good = [key for key in seen if key[0] == "ok"]
     shown = [key for key in seen if key not in good] or good
     return [
         check(
-            "npu-ping",
+            check_id,
             "bare",
             status,
             devices_text(device for device, _address in seen[status, observed, remedy]),
@@ -497,16 +620,20 @@ def _addresses(pairs: list[tuple[int, str]]) -> list[str]:
     return list(dict.fromkeys(address for _device, address in pairs))
 
 
-def _ping(answer: Ping | None, said: str) -> tuple[str, str, str]:
+def _ping(check_id: str, answer: Ping | None, said: str) -> tuple[str, str, str]:
     if answer is None:
-        return "unknown", said, "look at what hccn_tool -i N -ping -g address ADDRESS prints"
+        command = {"npu-ping": "ping", "npu-hccs-ping": "hccs_ping"}[check_id]
+        remedy = f"look at what hccn_tool -i N -{command} -g address ADDRESS prints"
+        return "unknown", said, remedy
     observed = f"{answer.received} answers of {answer.sent}"
     if answer.received >= PACKETS and answer.received == answer.sent:
         return "ok", observed, ""
-    remedy = (
-        "look at both devices' links, addresses and gateways, at the switch between them, its "
-        "VLAN and its routes"
-    )
+    remedy = {
+        "npu-ping": "look at both devices' links, addresses and gateways, at the switch between "
+        "them, its VLAN and its routes",
+        "npu-hccs-ping": "see that both servers are cabled into one super pod, and have its HCCS "
+        "links and switches looked at",
+    }[check_id]
     return "failed", observed, remedy
 
 
@@ -528,9 +655,21 @@ def npu_facts(npus: Npus) -> dict[str, Any]:
     }
 
 
-def fabric_facts(fabric: Fabric) -> dict[str, Any]:
-    """What has to agree, or to differ, between nodes."""
+def fabric_facts(fabric: Fabric, wanted: list[int], *, hccs: bool) -> dict[str, Any]:
+    """What has to agree, or to differ, between nodes, and where they reach each other's devices."""
+
+    def reachable(device: int) -> str | None:
+        up = fabric.is_up(device) and device not in fabric.stuck
+        return fabric.address.get(device) or None if up else None
+
+    def vnic(device: int) -> str | None:
+        seen = fabric.vnic.get(device)
+        return seen.address if seen and seen.link == "UP" else None
+
+    asked = wanted if fabric.net_health else []
     return {
-        "npu_tls": sorted({switch for switch in fabric.tls.values() if switch is not None}),
+        "npu_tls": sorted({int(switch) for switch in fabric.tls.values() if switch}),
         "npu_addresses": [address for address in fabric.address.values() if address],
+        "npu_reachable": {str(device): reachable(device) for device in asked},
+        "npu_vnic": {str(device): vnic(device) for device in asked if hccs},
     }

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from itertools import chain
+import posixpath
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
@@ -14,6 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.accelerator_files i
     mount_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.checks import (
+    Check,
     OptionError,
     chosen_devices,
 )
@@ -22,6 +24,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node_files import N
 from ansible_collections.muster.serving.plugins.module_utils.npu_checks import (
     fabric_checks,
     fabric_facts,
+    lost_devices,
     npu_checks,
     npu_facts,
     ping_checks,
@@ -29,7 +32,7 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_checks import (
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
     HCCN_CONF,
     Fabric,
-    Tool,
+    HccnTool,
     device_numbers,
     find_npu_smi,
     observe_condition,
@@ -43,11 +46,12 @@ from ansible_collections.muster.serving.plugins.module_utils.owners import read_
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "mode": {"type": "str", "choices": ["check", "ping"], "default": "check"},
-    "device_count": {"type": "int", "required": True},
+    "device_count": {"type": "int"},
     "devices": {"type": "list", "elements": "int"},
     "multi_node": {"type": "bool", "default": False},
     "min_driver": {"type": "str"},
-    "ping_addresses": {"type": "list", "elements": "list"},
+    "node_facts": {"type": "dict"},
+    "peer_facts": {"type": "list", "elements": "dict"},
     "pings": {"type": "str", "choices": ["sampled", "full"], "default": "sampled"},
     "own_units": {"type": "list", "elements": "str", "default": []},
     "memory_utilization": {"type": "float", "default": 0.9},
@@ -57,31 +61,40 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "hccn_tool_path": {"type": "path", "default": "/usr/local/Ascend/driver/tools/hccn_tool"},
     "timeout": {"type": "float", "default": 30},
 }
-RULES: dict[str, Any] = {"required_if": [["mode", "ping", ["ping_addresses"]]]}
+RULES: dict[str, Any] = {
+    "required_if": [
+        ["mode", "check", ["device_count"]],
+        ["mode", "ping", ["node_facts", "peer_facts"]],
+    ]
+}
 
 
 def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Check the NPUs of this node, or ping those of others.
 
     Raises:
-        OptionError: C(devices) is not as long as C(device_count), or C(ping_addresses) holds
-            something else than addresses.
+        OptionError: C(devices) is not as long as C(device_count), or the facts hold something else
+            than the addresses of devices.
     """
-    devices = chosen_devices(params["devices"], params["device_count"])
-    if params["mode"] == "check":
-        return inspect(params, devices)
-    for address in chain.from_iterable(params["ping_addresses"]):
-        if not is_address(str(address)):
-            raise OptionError(f"ping_addresses holds {address!r}, which is no address")
-    return ping(params, devices)
+    if params["mode"] == "ping":
+        return ping(params)
+    return inspect(params, chosen_devices(params["devices"], params["device_count"]))
 
 
 def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
-    timeout = params["timeout"]
-    tool = find_npu_smi(params["npu_smi_path"], timeout)
+    tool = find_npu_smi(params["npu_smi_path"], params["timeout"])
     npus = observe_npus(tool, device_numbers())
+    lost = lost_devices(npus, wanted)
     super_pod = params["multi_node"] and npus.layout == "a3"
-    observe_condition(tool, npus, wanted, super_pod=super_pod)
+    fabric = Fabric()
+    # Two tools, which do not mind each other.
+    with ThreadPoolExecutor(1) as beside:
+        condition = beside.submit(observe_condition, tool, npus, wanted, super_pod=super_pod)
+        if params["multi_node"]:
+            hccn_tool = HccnTool(params["hccn_tool_path"], params["timeout"])
+            there = [number for number in wanted if number not in lost]
+            fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there, hccs=super_pod)
+        condition.result()
     checks = npu_checks(
         npus,
         wanted,
@@ -89,22 +102,62 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
         params["memory_utilization"],
         read_owner,
         params["min_driver"],
+        params["device_nodes"],
     )
-    files = NodeFiles()
-    checks += device_checks(files, params["device_nodes"])
-    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
-    fabric = Fabric()
-    if params["multi_node"]:
-        hccn_tool = Tool("hccn_tool", params["hccn_tool_path"], timeout)
-        listed = {device["device_id"] for device in npus.devices}
-        # A card that npu-smi has lost is one failure, not one a question.
-        there = [number for number in wanted if number in listed] or wanted
-        fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there)
+    if fabric.net_health:
         checks += fabric_checks(fabric)
-    return {"checks": checks, "facts": {**npu_facts(npus), **fabric_facts(fabric)}}
+    absent = {"npu-smi": tool.absent, "hccn_tool": fabric.absent}
+    checks += files_checks(params, lost, [name for name in absent if absent[name]])
+    facts = {**npu_facts(npus), **fabric_facts(fabric, wanted, hccs=super_pod)}
+    return {"checks": checks, "facts": facts}
 
 
-def ping(params: dict[str, Any], devices: list[int]) -> dict[str, Any]:
-    pairs = ping_pairs(devices, params["ping_addresses"], full=params["pings"] == "full")
-    tool = Tool("hccn_tool", params["hccn_tool_path"], params["timeout"])
-    return {"checks": ping_checks(observe_pings(tool, pairs)), "facts": {}}
+def files_checks(params: dict[str, Any], lost: list[int], absent: list[str]) -> list[Check]:
+    """The device nodes and what the driver brings, without what a failed check has said already.
+
+    Args:
+        params: The module's options.
+        lost: The devices that are not there.
+        absent: The tools that could not be started.
+    """
+    files = NodeFiles()
+    checks = device_checks(files, params["device_nodes"])
+    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
+    said = {f"/dev/davinci{number}" for number in lost}
+    return [
+        one
+        for one in checks
+        if one["subject"] not in said and posixpath.basename(one["subject"]) not in absent
+    ]
+
+
+# The fact that tells where a node's devices are reached, by the command that pings them.
+PINGS = {
+    "npu-ping": ("ping", "npu_reachable"),
+    "npu-hccs-ping": ("hccs_ping", "npu_vnic"),
+}
+
+
+def ping(params: dict[str, Any]) -> dict[str, Any]:
+    tool = HccnTool(params["hccn_tool_path"], params["timeout"])
+    checks = []
+    for check_id, (command, fact) in PINGS.items():
+        own, *peers = (
+            _addresses(facts, fact) for facts in [params["node_facts"], *params["peer_facts"]]
+        )
+        pairs = ping_pairs(own, peers, full=params["pings"] == "full")
+        checks += ping_checks(check_id, observe_pings(tool, command, pairs))
+    return {"checks": checks, "facts": {}}
+
+
+def _addresses(facts: dict[str, Any], fact: str) -> dict[str, str | None]:
+    """The addresses of a node's devices.
+
+    Raises:
+        OptionError: They are not by device, or are none.
+    """
+    addresses = facts.get(fact) or {}
+    for device, address in addresses.items():
+        if not str(device).isdecimal() or not (address is None or is_address(str(address))):
+            raise OptionError(f"{fact} holds {device}: {address!r}, which is no device's address")
+    return {str(device): address for device, address in addresses.items()}

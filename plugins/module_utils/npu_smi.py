@@ -57,6 +57,11 @@ class Info:
     tool_version: str | None = None
     layout: str | None = None
     problems: list[str] = field(default_factory=list)
+    # The problems that no null or unknown word in a device shows.
+    doubts: list[str] = field(default_factory=list)
+    # Whether the table of devices came to its end and each row of it was understood. Only then is a
+    # device that it does not list one that is not there.
+    whole: bool = False
 
 
 # --- npu-smi info -----------------------------------------------------------------------------
@@ -71,6 +76,8 @@ class _InfoParser:
     def __init__(self) -> None:
         self.info = Info()
         self.problems = Problems()
+        self.doubts = Problems()
+        self.gaps = False
         self.layout: Layout | None = None
         self.section = "head"
         self.pending: list[str] | None = None  # a chip's first row, waiting for its second
@@ -89,13 +96,23 @@ class _InfoParser:
                 self.row([cell.strip() for cell in line[1:-1].split("|")])
             elif line.startswith("|"):
                 self.pending = None
-                self.problems.add(f"row cut off: {excerpt(line)}")
+                self.gap(f"row cut off: {excerpt(line)}")
             else:
                 # Error texts of the driver, and lines that somebody left out of a copy.
-                self.problems.add(f"npu-smi says: {excerpt(line)}")
+                self.doubt(f"npu-smi says: {excerpt(line)}")
+                # Among the devices it may be what is left of a row.
+                self.gaps |= self.section == "chips" and INCOMPLETE_DRIVER not in line
         self.end_chip()
         self.finish()
         return self.info
+
+    def doubt(self, text: str) -> None:
+        self.problems.add(text)
+        self.doubts.add(text)
+
+    def gap(self, text: str) -> None:
+        self.doubt(text)
+        self.gaps = True
 
     def row(self, cells: list[str]) -> None:
         first = cells[0]
@@ -115,7 +132,7 @@ class _InfoParser:
         elif self.section == "processes":
             self.process_row(cells)
         else:
-            self.problems.add(f"row above any header: {excerpt(' | '.join(cells))}")
+            self.gap(f"row above any header: {excerpt(' | '.join(cells))}")
 
     def columns(self, cells: list[str]) -> None:
         words = tuple(cells[0].split())
@@ -131,7 +148,7 @@ class _InfoParser:
         if self.layout:
             self.info.layout = self.layout.name
         else:
-            self.problems.add(f"layout not known: {excerpt(' | '.join(cells))}")
+            self.gap(f"layout not known: {excerpt(' | '.join(cells))}")
 
     def chip_row(self, cells: list[str]) -> None:
         if self.pending is None:
@@ -142,13 +159,13 @@ class _InfoParser:
             # Here a bar stands between number and name.
             top, cells = [" ".join(top[:2]), *top[2:]], [" ".join(cells[:2]).strip(), *cells[2:]]
         if len(top) != 3 or len(cells) != 3:
-            self.problems.add(f"a chip's rows have other columns: {excerpt(' | '.join(cells))}")
+            self.gap(f"a chip's rows have other columns: {excerpt(' | '.join(cells))}")
             return
         self.chip(top, cells)
 
     def end_chip(self) -> None:
         if self.pending is not None:
-            self.problems.add(f"second row missing: {excerpt(' | '.join(self.pending))}")
+            self.gap(f"second row missing: {excerpt(' | '.join(self.pending))}")
             self.pending = None
 
     def chip(self, top: list[str], bottom: list[str]) -> None:
@@ -158,7 +175,7 @@ class _InfoParser:
         npu_id = _integer(words[0]) if words else None
         chip_id = _integer(ids[0]) if ids else None
         if layout is None or npu_id is None or (chip_id is None and layout.name != "950"):
-            self.problems.add(f"no NPU and chip number in: {excerpt(' | '.join(top + bottom))}")
+            self.gap(f"no NPU and chip number in: {excerpt(' | '.join(top + bottom))}")
             return
         device_id = self.device_id(layout, npu_id, chip_id, ids)
         label = f"NPU {npu_id}" + (f" chip {chip_id}" if chip_id is not None else "")
@@ -179,7 +196,7 @@ class _InfoParser:
         if top[1] not in HEALTH_WORDS:
             self.problems.add(f"{label}: health not known: {excerpt(top[1])}")
         if device_id is None:
-            self.problems.add(f"{label}: this table does not tell its /dev/davinci number")
+            self.gap(f"{label}: this table does not tell its /dev/davinci number")
         self.figures(device, label, top[2], bottom[2], hbm=layout.hbm)
         key = (npu_id, chip_id)
         twin = next(
@@ -188,7 +205,7 @@ class _InfoParser:
         )
         if twin:
             # A chip cut in slices is listed once a slice.
-            self.problems.add(f"{label}: device {device_id} is listed twice; counted once")
+            self.doubt(f"{label}: device {device_id} is listed twice; counted once")
             self.chips.setdefault(key, twin)
             return
         self.chips[key] = device
@@ -208,7 +225,7 @@ class _InfoParser:
             device["power_w"] = _decimal(power[1])
             device["temperature_c"] = _integer(power[2])
         else:
-            self.problems.add(f"{label}: power and temperature not understood: {excerpt(top)}")
+            self.doubt(f"{label}: power and temperature not understood: {excerpt(top)}")
         usage = (_HBM_ROW if hbm else _MEMORY_ROW).fullmatch(bottom)
         if not usage:
             self.problems.add(f"{label}: use of cores and memory not understood: {excerpt(bottom)}")
@@ -228,18 +245,18 @@ class _InfoParser:
         ids = [_integer(word) for word in cells[0].split()]
         pid, memory = (_integer(cells[1]), _integer(cells[3])) if len(cells) > 3 else (None, None)
         if pid is None or None in ids or len(ids) not in (1, 2):
-            self.problems.add(f"process row not understood: {excerpt(' | '.join(cells))}")
+            self.doubt(f"process row not understood: {excerpt(' | '.join(cells))}")
             return
         npu_id, chip_id = ids[0], ids[1] if len(ids) == 2 else None
         device = self.chips.get((npu_id, chip_id))
         if device is None or npu_id is None:
-            self.problems.add(f"process {pid} on a chip that is not listed: {excerpt(cells[0])}")
+            self.doubt(f"process {pid} on a chip that is not listed: {excerpt(cells[0])}")
             return
         self.npus_told.add(npu_id)
         if device["processes"] is None:
             device["processes"] = []
         if memory is None:
-            self.problems.add(f"memory of process {pid} not understood: {excerpt(cells[3])}")
+            self.doubt(f"memory of process {pid} not understood: {excerpt(cells[3])}")
         memory_mb = None if memory is None else memory // self.process_unit
         # The name stays empty for processes of another user or another container.
         device["processes"].append({"pid": pid, "name": cells[2], "memory_mb": memory_mb})
@@ -254,8 +271,10 @@ class _InfoParser:
             numbers = ", ".join(str(number) for number in silent)
             self.problems.add(f"processes not told for NPU {numbers}")
         if not info.devices:
-            self.problems.add("npu-smi lists no device")
-        info.problems = self.problems.result()
+            self.doubt("npu-smi lists no device")
+        info.problems, info.doubts = self.problems.result(), self.doubts.result()
+        # The devices end where the processes begin; without these, nothing tells a cut from an end.
+        info.whole = bool(info.devices) and not self.gaps and self.section == "processes"
 
 
 def _integer(word: str) -> int | None:

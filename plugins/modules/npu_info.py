@@ -152,6 +152,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
     device_numbers,
     find_npu_smi,
+    missing_devices,
+    observe_condition,
     observe_npus,
     topology_result,
 )
@@ -167,13 +169,14 @@ def main() -> None:
     )
     tool = find_npu_smi(module.params["npu_smi_path"], module.params["timeout"])
     npus = observe_npus(tool, device_numbers())
+    observe_condition(tool, npus)
     module.exit_json(
         changed=False,
         devices=npus.devices,
         version=npus.version,
         tool_version=npus.tool_version,
         topology=topology_result(npus.topology),
-        problems=npus.problems,
+        problems=npus.problems + missing_devices(npus),
     )
 
 

@@ -15,12 +15,22 @@ description:
     and firmware, processes, free memory, topology, device nodes and driver files - and, where ranks
     on other nodes have to be reached, each device's own network port and its place in a super pod.
   - With O(mode=ping) it pings other nodes' devices instead, once their addresses are known.
+  - One cause is one finding. What only follows from a failed check is left out, and of several
+    devices only those are named that differ from most.
   - What a tool says and this module does not understand has the status V(unknown), and is shown.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
-  - It takes at most four times O(timeout), two for each tool. A tool that hangs costs one
-    O(timeout) and is not asked again. C(npu-smi) is asked up to four things at a time, C(hccn_tool)
-    for one device after the other, since it refuses concurrent calls; it is tried again while other
-    callers keep it busy.
+  - It takes at most three times O(timeout), and two seconds more for each call that cannot even be
+    killed. All calls of one tool end within twice O(timeout); the two tools are asked side by side
+    once C(npu-smi) has listed the devices.
+  - C(npu-smi) is asked up to four things at a time. A device for which it hangs costs one
+    O(timeout), and what runs beside it is judged.
+  - C(hccn_tool) is asked for one device after the other, since it refuses concurrent calls; it is
+    tried again while other callers keep it busy. A device for which it hangs costs one O(timeout)
+    and is left out; the next one then has a fifth of O(timeout) to answer. When a second device
+    hangs, the tool is given up.
+  - A healthy device costs two calls of C(hccn_tool), for its net health, which shows link and
+    detect address as well, and for its address. Gateway and TLS switch are read from
+    C(/etc/hccn.conf) where it has them and one device confirms it.
 attributes:
   check_mode:
     support: full
@@ -35,15 +45,14 @@ options:
   mode:
     description:
       - V(check) looks at this node.
-      - V(ping) only pings O(ping_addresses) with C(hccn_tool).
+      - V(ping) only pings the devices of O(peer_facts) from those of O(node_facts).
     type: str
     choices: [check, ping]
     default: check
   device_count:
     description:
-      - How many devices the deployment uses on this node.
+      - How many devices the deployment uses on this node. Required with O(mode=check).
     type: int
-    required: true
   devices:
     description:
       - Which devices these are, by the number behind C(/dev/davinciN).
@@ -61,15 +70,21 @@ options:
         its release.
       - Without it, any will.
     type: str
-  ping_addresses:
+  node_facts:
     description:
-      - For each other node, the addresses of its devices in their order, as RV(facts.npu_addresses)
-        tells them there. Required with O(mode=ping).
+      - This node's own RV(facts) of O(mode=check). Required with O(mode=ping).
+      - A device that is not reached itself pings no other.
+    type: dict
+  peer_facts:
+    description:
+      - For each other node of the replica, its RV(facts) of O(mode=check). Required with
+        O(mode=ping).
     type: list
-    elements: list
+    elements: dict
   pings:
     description:
-      - V(sampled) has each device ping, of each other node, the device at its own place.
+      - V(sampled) has each device ping, of each other node, the device of its own number, or the
+        one at its own place where that node uses devices of other numbers.
       - V(full) has each device ping all devices, also those in other planes, which not every
         network joins. They are pinged one after the other, and one that does not answer takes
         seconds; what does not fit into twice O(timeout) is reported as not tried.
@@ -114,7 +129,7 @@ options:
     default: /usr/local/Ascend/driver/tools/hccn_tool
   timeout:
     description:
-      - Seconds that one call of a tool may take. All calls of one tool take at most twice as long.
+      - Seconds that one call of a tool may take.
     type: float
     default: 30
 seealso:
@@ -134,8 +149,8 @@ EXAMPLES = r"""
 - name: Ping the NPUs of the other half
   muster.serving.npu_topology_check:
     mode: ping
-    device_count: 8
-    ping_addresses: "{{ [hostvars['npu-b'].npus.facts.npu_addresses] }}"
+    node_facts: "{{ npus.facts }}"
+    peer_facts: "{{ [hostvars['npu-b'].npus.facts] }}"
 """
 
 RETURN = r"""
@@ -146,8 +161,8 @@ checks:
       V(npu-firmware), V(npu-processes), V(npu-memory), V(npu-topology) and V(npu-superpod) come
       from C(npu-smi); V(device-node) and V(driver-mount) from the file system; V(npu-fabric-tool),
       V(npu-link), V(npu-net-health), V(npu-address), V(npu-gateway), V(npu-detect-address),
-      V(npu-tls), V(npu-neighbour) and V(npu-ping) from C(hccn_tool); V(npu-hccn-conf) holds
-      C(/etc/hccn.conf) against it.
+      V(npu-tls), V(npu-neighbour), V(npu-vnic), V(npu-ping) and V(npu-hccs-ping) from C(hccn_tool);
+      V(npu-hccn-conf) holds C(/etc/hccn.conf) against it.
   returned: always
   type: list
   elements: dict
@@ -193,6 +208,16 @@ facts:
       description: The devices' own addresses, each one unique in the cluster.
       type: list
       elements: str
+    npu_reachable:
+      description: By device, where others can ping it. Null where its link is not up or it has no
+        address. Empty without O(multi_node).
+      type: dict
+      sample: {"0": 10.20.0.10, "1": null}
+    npu_vnic:
+      description: By device, where others of its super pod can ping it through HCCS. Null where it
+        has no link. Empty unless the node stands in a super pod, and without O(multi_node).
+      type: dict
+      sample: {"0": 192.168.2.199}
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -38,6 +38,15 @@ def test_answers(parse, text, expected):
     assert parse(text) == expected
 
 
+def test_the_end_of_hccs_is_a_link_and_an_address():
+    up = capture("hccn_vnic_loop_8")
+
+    assert hccn.parse_vnic(up) == hccn.Vnic("UP", "192.168.2.199")
+    assert hccn.parse_vnic(up.replace("UP", "DOWN")) == hccn.Vnic("DOWN", "192.168.2.199")
+    assert hccn.parse_vnic("vnic link status: UP\n") is None
+    assert hccn.parse_vnic("vnic link status: UP\nvnic ipaddr: none\n") is None
+
+
 def test_captured_answers():
     assert hccn.parse_net_health(capture("hccn_net_health_SOCKET_FAILED")) == "Socket failed"
     assert hccn.parse_address(capture("hccn_ip_910B1")) == "29.1.112.213"
@@ -77,14 +86,14 @@ def test_a_setting_is_unset_when_the_tool_says_so(text, unset):
 
 
 def test_tls_is_the_switch_and_not_another_one_in_the_line():
-    assert hccn.parse_tls(capture("hccn_tls_switch_loop_8_off"), 7) == 0
-    assert hccn.parse_tls(capture("hccn_tls_with_certs_2dev"), 1) == 0
+    assert hccn.parse_tls(capture("hccn_tls_switch_loop_8_off"), 7) == "0"
+    assert hccn.parse_tls(capture("hccn_tls_with_certs_2dev"), 1) == "0"
 
 
 def test_tls_is_the_asked_devices_own():
     text = capture("hccn_tls_MISMATCH_2dev")
 
-    assert [hccn.parse_tls(text, device) for device in (0, 1, 2)] == [0, 1, None]
+    assert [hccn.parse_tls(text, device) for device in (0, 1, 2)] == ["0", "1", None]
 
 
 def test_configuration_of_every_device():
@@ -123,6 +132,7 @@ PARSERS = [
     hccn.parse_detect_address,
     hccn.parse_neighbour,
     hccn.parse_ping,
+    hccn.parse_vnic,
     hccn.parse_configuration,
     lambda text: hccn.parse_tls(text, 0),
 ]

@@ -10,9 +10,12 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils import npu_observe
 from ansible_collections.muster.serving.plugins.module_utils.command import Output
 from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
-    Tool,
+    Npus,
+    NpuSmi,
     device_numbers,
     find_npu_smi,
+    missing_devices,
+    observe_condition,
     observe_npus,
 )
 from ansible_collections.muster.serving.plugins.modules import npu_info
@@ -25,8 +28,11 @@ def node(tmp_path, monkeypatch):
     return NpuNode(tmp_path, monkeypatch)
 
 
-def observe(nodes=range(8)):
-    return observe_npus(Tool("npu-smi", "npu-smi", timeout=5), list(nodes))
+def observe(nodes=range(8), timeout=5) -> Npus:
+    tool = NpuSmi("npu-smi", timeout)
+    npus = observe_npus(tool, list(nodes))
+    observe_condition(tool, npus)
+    return npus
 
 
 def run_module(capsys, **arguments):
@@ -114,13 +120,14 @@ def test_a_lost_card_is_seen_by_its_device_node(node):
     node.set("devices.3.present", False)
     node.set("devices.4.present", False)
 
-    assert observe().problems == ["npu-smi does not list devices 3-4, which /dev has"]
+    assert missing_devices(observe()) == ["npu-smi does not list devices 3-4, which /dev has"]
 
 
 def test_a_device_without_a_node_is_a_problem(node):
     node.run_in_process()
 
-    assert observe([0, 1, 2, 4, 5, 7]).problems == ["/dev has no davinci node for devices 3, 6"]
+    problems = missing_devices(observe([0, 1, 2, 4, 5, 7]))
+    assert problems == ["/dev has no davinci node for devices 3, 6"]
 
 
 def test_device_nodes_are_counted_by_number(tmp_path):
@@ -174,7 +181,7 @@ def test_without_topology_the_devices_stay(node):
 
 def test_a_hanging_tool_costs_one_timeout(node):
     node.set("faults.npu-smi", {"hang": True})
-    tool = Tool("npu-smi", str(EMULATORS / "npu-smi"), timeout=0.5)
+    tool = NpuSmi(str(EMULATORS / "npu-smi"), timeout=0.5)
     begin = time.monotonic()
 
     npus = observe_npus(tool, list(range(8)))
@@ -196,7 +203,7 @@ def test_several_things_are_asked_at_a_time_and_no_more(monkeypatch):
         return Output(0, argv[-1], "")
 
     monkeypatch.setattr(npu_observe, "run", run)
-    answers = Tool("npu-smi", "npu-smi", timeout=5).ask_all([[str(n)] for n in range(12)])
+    answers = NpuSmi("npu-smi", timeout=5).ask_all([[str(n)] for n in range(12)])
 
     assert [answer.stdout for answer in answers] == [str(n) for n in range(12)]
     assert 1 < max(most) <= npu_observe.CONCURRENT_CALLS
@@ -207,7 +214,7 @@ def test_a_slow_tool_is_left_after_two_timeouts(node):
     node.set("devices.*.health", "Alarm")
     node.set("faults.npu-smi health", {"delay_s": 0.3})
 
-    npus = observe_npus(Tool("npu-smi", "npu-smi", timeout=0.3), list(range(8)))
+    npus = observe(timeout=0.3)
 
     assert len(npus.devices) == 8
     assert npus.devices[0]["error_codes"] == []

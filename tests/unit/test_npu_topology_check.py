@@ -95,6 +95,8 @@ def test_a_healthy_node_passes_every_check(node):
         "super_pod_sdid": [],
         "npu_tls": [0],
         "npu_addresses": [f"10.20.0.{n}" for n in range(10, 18)],
+        "npu_reachable": {str(n): f"10.20.0.{10 + n}" for n in range(8)},
+        "npu_vnic": {},
     }
 
 
@@ -269,7 +271,8 @@ def test_a_fault_elsewhere_does_not_concern_the_deployment(node):
 def test_a_lost_card_is_counted_and_not_asked_for_its_port(node):
     node.set("devices.3.present", False)
 
-    assert [check[0] for check in not_ok()] == ["npu-tool", "npu-count"]
+    assert [check[0] for check in not_ok()] == ["npu-count"]
+    assert inspect()["facts"]["npu_reachable"]["3"] is None
     assert not [line for line in node.asked if line.startswith("hccn_tool -i 3")]
 
 
@@ -277,10 +280,50 @@ def test_a_card_that_even_the_kernel_has_lost_is_told_apart(node, monkeypatch):
     monkeypatch.setattr(npu_look, "device_numbers", lambda: [0, 1, 2, 4, 5, 6, 7])
     node.set("devices.3.present", False)
 
-    assert not_ok()[:2] == [
-        ("npu-tool", "warning", "npu-smi", "neither npu-smi nor /dev has device 3"),
+    assert not_ok(device_nodes=["/dev/davinci3"]) == [
         ("npu-count", "failed", "device 3", "not listed by npu-smi, and without /dev/davinciN"),
     ]
+
+
+def test_a_lost_card_that_the_deployment_does_not_use_is_a_warning(node):
+    node.set("devices.6.present", False)
+
+    assert not_ok(device_count=4) == [
+        ("npu-tool", "warning", "npu-smi", "npu-smi does not list device 6, which /dev has")
+    ]
+
+
+def test_a_device_without_a_node_is_told_once(node, monkeypatch):
+    monkeypatch.setattr(npu_look, "device_numbers", lambda: [0, 1, 2, 4, 5, 6, 7])
+
+    assert not_ok() == [
+        ("npu-count", "failed", "device 3", "listed by npu-smi, but without /dev/davinciN")
+    ]
+    assert [check[:3] for check in not_ok(device_nodes=["/dev/davinci3"])] == [
+        ("device-node", "failed", "/dev/davinci3")
+    ]
+
+
+@pytest.mark.parametrize("lines", range(5, 41))
+def test_what_a_table_that_was_cut_off_does_not_list_is_not_taken_for_lost(node, lines):
+    table = "".join(device_tools._info(device_tools.load_state()).splitlines(True)[:lines])
+    node.set("faults.npu-smi info", {"output": table})
+
+    said = not_ok()
+
+    [(check_id, status, subject, _observed)] = said
+    if lines < 29:  # the last row of device 7
+        assert (check_id, status, subject) == ("npu-tool", "failed", "npu-smi")
+    else:
+        assert (check_id, status) == ("npu-processes", "unknown")
+
+
+def test_devices_that_cannot_be_read_are_named(node):
+    table = capture("npu_smi_info_MALFORMED_6_rows_cut")
+    node.set("faults.npu-smi info", {"output": table})
+
+    [(check_id, status, subject, _observed)] = not_ok()
+    assert (check_id, status, subject) == ("npu-tool", "failed", "npu-smi")
 
 
 @pytest.mark.parametrize("query", ["ecc", "board"])
@@ -447,9 +490,9 @@ def test_a_damaged_configuration_is_a_warning(node, tmp_path):
 
     assert not_ok() == [
         (
-            "npu-fabric-tool",
+            "npu-hccn-conf",
             "warning",
-            "hccn_tool",
+            "/etc/hccn.conf",
             "/etc/hccn.conf line 2 is not KEY_DEVICE=VALUE",
         )
     ]
@@ -463,8 +506,138 @@ def test_a_directory_in_place_of_the_configuration_is_none(node, tmp_path):
 
 def test_an_answer_that_is_none_is_shown(node):
     node.set("faults.hccn_tool link", {"output": "Command execute failed!\n", "rc": 1})
+    node.set("devices.5.net_health", "Receive timeout")
 
-    assert not_ok() == [("npu-link", "unknown", "devices 0-7", "Command execute failed!")]
+    assert not_ok() == [
+        ("npu-link", "unknown", "device 5", "Command execute failed!"),
+        ("npu-net-health", "failed", "device 5", "Receive timeout"),
+    ]
+    assert inspect()["facts"]["npu_reachable"]["5"] is None
+
+
+def test_a_tool_that_says_nothing_of_use_fails_once(node):
+    node.set("faults.hccn_tool", {"output": "permission denied: pls check this cmd.\n", "rc": 1})
+
+    said = "permission denied: pls check this cmd"
+    assert not_ok() == [("npu-fabric-tool", "failed", "devices 0-7", said)]
+
+
+@pytest.mark.parametrize("value", ["DOWN", None])
+def test_a_port_that_cannot_be_used_is_one_finding_and_not_pinged(node, value):
+    key, check_id = ("link", "npu-link") if value else ("address", "npu-address")
+    node.set(f"devices.0.{key}", value)
+    node.set("devices.0.net_health", "Socket fail")
+    node.set("devices.0.gateway", None)
+
+    said = not_ok()
+
+    assert [check[:3] for check in said if check[0] != "npu-gateway"] == [
+        (check_id, "failed", "device 0")
+    ]
+    assert inspect()["facts"]["npu_reachable"]["0"] is None
+
+
+def test_a_probe_that_fails_for_want_of_a_gateway_says_so(node):
+    node.set("devices.5.net_health", "Receive timeout")
+    node.set("devices.5.gateway", None)
+
+    said = "Receive timeout, and no gateway is set"
+    assert not_ok() == [("npu-net-health", "failed", "device 5", said)]
+
+
+def test_a_port_that_has_not_been_probed_yet_is_a_warning(node):
+    node.set("devices.5.net_health", "Init")
+
+    assert not_ok() == [("npu-net-health", "warning", "device 5", "Init")]
+
+
+def configure(tmp_path):
+    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+
+
+def hccn_calls(node, device=None):
+    begin = "hccn_tool -i " + ("" if device is None else f"{device} ")
+    return [line.split(" ", 3)[3] for line in node.asked if line.startswith(begin)]
+
+
+def test_a_healthy_device_takes_two_calls(node, tmp_path):
+    configure(tmp_path)
+
+    assert not_ok() == []
+    assert hccn_calls(node, 5) == ["-net_health -g", "-ip -g"]
+    assert hccn_calls(node, 0) == [
+        *("-net_health -g", "-ip -g", "-gateway -g", "-tls -g", "-lldp -g")
+    ]
+    assert len(hccn_calls(node)) == 2 * 8 + 3
+
+
+def test_what_is_told_by_the_file_is_said_to_be(node, tmp_path):
+    configure(tmp_path)
+
+    observed = {check["id"]: check["observed"] for check in inspect()["checks"]}
+    assert observed["npu-tls"] == "switch 0, as /etc/hccn.conf has it"
+    assert observed["npu-gateway"] == "set, as /etc/hccn.conf has it"
+    assert observed["npu-link"] == "UP, as its net health shows"
+
+
+def test_a_sick_device_is_asked_for_the_rest(node, tmp_path):
+    configure(tmp_path)
+    node.set("devices.5.net_health", "Receive timeout")
+
+    assert not_ok() == [("npu-net-health", "failed", "device 5", "Receive timeout")]
+    assert hccn_calls(node, 5) == [
+        *("-net_health -g", "-link -g", "-ip -g", "-gateway -g", "-netdetect -g")
+    ]
+    assert len(hccn_calls(node)) == 2 * 8 + 3 + 3
+
+
+@pytest.mark.parametrize(("key", "name"), [("tls", "tls_enable"), ("gateway", "gateway")])
+def test_a_file_that_does_not_hold_for_one_device_is_not_believed(node, tmp_path, key, name):
+    configure(tmp_path)
+    value = {"tls": 1, "gateway": "10.20.255.1"}[key]
+    node.set(f"devices.*.{key}", value)
+
+    [(check_id, status, subject, observed)] = not_ok()
+    assert (check_id, status, subject) == ("npu-hccn-conf", "warning", "devices 0-7")
+    assert f"{name}_0 is" in observed
+    assert hccn_calls(node).count(f"-{key} -g") == 8
+
+
+def test_an_odd_switch_in_the_file_is_looked_at(node, tmp_path):
+    node.set("devices.5.tls", 1)
+    configure(tmp_path)
+
+    assert not_ok() == [("npu-tls", "failed", "device 5", "switch 1")]
+    assert hccn_calls(node).count("-tls -g") == 2
+
+
+def test_without_a_majority_all_are_named(node):
+    for device in range(4):
+        node.set(f"devices.{device}.tls", 1)
+        node.set(f"devices.{device}.firmware_version", "7.7.0")
+
+    assert not_ok() == [
+        ("npu-firmware", "failed", "devices 0-3", "7.7.0"),
+        ("npu-firmware", "failed", "devices 4-7", "7.8.0.5.216"),
+        ("npu-tls", "failed", "devices 0-3", "switch 1"),
+        ("npu-tls", "failed", "devices 4-7", "switch 0"),
+    ]
+
+
+def test_a_gateway_that_neither_the_file_nor_the_tool_has_is_a_warning(node, tmp_path):
+    node.set("devices.5.gateway", None)
+    configure(tmp_path)
+
+    assert not_ok() == [("npu-gateway", "warning", "device 5", "none")]
+
+
+@pytest.mark.parametrize("device", [0, 5, 7])
+def test_a_stale_address_of_any_device_is_found(node, tmp_path, device):
+    configure(tmp_path)
+    node.set(f"devices.{device}.address", "10.20.9.9")
+
+    [(check_id, status, subject, _observed)] = not_ok()
+    assert (check_id, status, subject) == ("npu-hccn-conf", "warning", f"device {device}")
 
 
 def test_a_busy_tool_is_asked_again(node, monkeypatch):
@@ -495,14 +668,20 @@ def test_a_tool_that_stays_busy_is_given_up(node):
         ]
 
 
-def ping(peers=(("10.20.1.10", "10.20.1.11"),), **options):
+def facts(*addresses, first=0, key="npu_reachable"):
+    return {key: {str(first + place): address for place, address in enumerate(addresses)}}
+
+
+OWN = facts("10.20.0.10", "10.20.0.11")
+
+
+def ping(*peers, own=OWN, **options):
     """(status, subject, observed) of all that is said of pings."""
     result = npu_look.look(
         {
             "mode": "ping",
-            "device_count": 2,
-            "devices": None,
-            "ping_addresses": [list(addresses) for addresses in peers],
+            "node_facts": own,
+            "peer_facts": list(peers or [facts("10.20.1.10", "10.20.1.11")]),
             "pings": "sampled",
             "hccn_tool_path": "hccn_tool",
             "timeout": 5,
@@ -511,35 +690,50 @@ def ping(peers=(("10.20.1.10", "10.20.1.11"),), **options):
         check_mode=False,
     )
     assert result["facts"] == {}
-    assert {c["id"] for c in result["checks"]} <= {"npu-ping"}
     return [(c["status"], c["subject"], c["observed"]) for c in result["checks"]]
 
 
-def test_each_device_pings_its_counterpart_on_every_other_node(node):
-    peers = [["10.20.1.10", "10.20.1.11"], [], ["10.20.2.10"]]
+def pinged(node):
+    """(device, address) of all pings, in their order."""
+    words = [line.split() for line in node.asked]
+    return [(int(one[2]), one[6]) for one in words if one[3] in ("-ping", "-hccs_ping")]
 
-    assert ping(peers) == [
-        (
-            "ok",
-            "devices 0-1",
-            "3 answers of 3, from 10.20.1.10; 10.20.1.11; 10.20.2.10",
-        )
+
+def test_each_device_pings_that_of_its_own_number_on_every_other_node(node):
+    peers = [facts("10.20.1.10", "10.20.1.11"), {}, facts("10.20.2.10", None)]
+
+    assert ping(*peers) == [
+        ("ok", "devices 0-1", "3 answers of 3, from 10.20.1.10; 10.20.1.11; 10.20.2.10")
     ]
-    assert node.asked == [
-        f"hccn_tool -i {device} -ping -g address {address}"
-        for device, address in [
-            (0, "10.20.1.10"),
-            (1, "10.20.1.11"),
-            (0, "10.20.2.10"),
-            (1, "10.20.2.10"),
-        ]
+    assert pinged(node) == [(0, "10.20.1.10"), (1, "10.20.1.11"), (0, "10.20.2.10")]
+
+
+def test_a_device_of_another_number_is_found_by_its_place(node):
+    other_half = facts("10.20.1.18", None, "10.20.1.20", first=8)
+
+    ping(other_half, own=facts("10.20.0.10", "10.20.0.11", "10.20.0.12"))
+
+    # What is lost does not shift the others into another plane.
+    assert pinged(node) == [(0, "10.20.1.18"), (2, "10.20.1.20")]
+
+
+def test_a_device_that_is_not_reached_pings_nobody(node):
+    assert ping(own=facts(None, "10.20.0.11")) == [
+        ("ok", "device 1", "3 answers of 3, from 10.20.1.11")
     ]
+    assert pinged(node) == [(1, "10.20.1.11")]
+
+
+def test_with_nothing_to_ping_nothing_is_said(node):
+    assert ping(own={"npu_reachable": {}}) == []
+    assert ping({}) == []
+    assert node.asked == []
 
 
 def test_each_device_pings_all_others_on_demand(node):
-    ping(pings="full")
+    ping(facts("10.20.1.10", "10.20.1.11", None), pings="full")
 
-    assert len(node.asked) == 4
+    assert pinged(node) == list(itertools.product((0, 1), ("10.20.1.10", "10.20.1.11")))
 
 
 def test_an_npu_that_does_not_answer_is_named(node):
@@ -667,8 +861,8 @@ def test_queries_that_hang_together_cost_one_timeout(real_node, capsys):
 
     assert time.monotonic() - begin < 6
     [tool] = [c for c in result["checks"] if c["status"] != "ok"]
-    assert (tool["id"], tool["status"]) == ("npu-tool", "warning")
-    assert "npu-smi info -t did not end within" in tool["observed"]
+    assert (tool["id"], tool["status"], tool["subject"]) == ("npu-tool", "failed", "npu-smi")
+    assert "npu-smi info -t ecc -i" in tool["observed"]
 
 
 def test_devices_and_their_number_must_agree(capsys):
@@ -678,16 +872,16 @@ def test_devices_and_their_number_must_agree(capsys):
 
 
 def test_the_module_pings(real_node, capsys):
-    result = run_module(capsys, mode="ping", ping_addresses=[["10.20.1.10"]], device_count=1)
+    result = run_module(capsys, mode="ping", node_facts=OWN, peer_facts=[facts("10.20.1.10")])
 
     [check] = result["checks"]
     assert (check["id"], check["status"]) == ("npu-ping", "ok")
 
 
 def test_what_is_no_address_is_refused(real_node, capsys):
-    result = run_module(capsys, mode="ping", ping_addresses=[["-s"]], device_count=1)
+    result = run_module(capsys, mode="ping", node_facts=OWN, peer_facts=[facts("-s")])
 
-    assert result["msg"] == "ping_addresses holds '-s', which is no address"
+    assert result["msg"] == "npu_reachable holds 0: '-s', which is no device's address"
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,8 @@ def check_npu_smi(text: str) -> None:
     info = npu_smi.parse_info(text)
     assert info.devices or info.problems
     check_problems(info.problems)
+    assert set(info.doubts) <= {*info.problems, info.doubts[-1] if info.doubts else ""}
+    assert not (info.whole and not info.devices)
     numbers = [one["device_id"] for one in info.devices if one["device_id"] is not None]
     assert len(numbers) == len(set(numbers))
     for device in info.devices:
@@ -231,6 +233,7 @@ def test_half_a_table_tells_no_more_than_the_whole(text, end):
     given_to("npu-smi", part)
     whole, half = npu_smi.parse_info(text), npu_smi.parse_info(part)
 
+    assert len(half.devices) == len(whole.devices) or not half.whole
     assert len(half.devices) <= len(whole.devices)
     for device, of_whole in zip(half.devices, whole.devices, strict=False):
         processes = device.pop("processes") or []
@@ -269,6 +272,11 @@ def check_hccn(text: str) -> None:
     neighbour = hccn.parse_neighbour(text)
     assert neighbour in (None, "switch", "npu")
     assert neighbour is None or "System Description" in text
+    vnic = hccn.parse_vnic(text)
+    if vnic:
+        assert hccn.is_address(vnic.address)
+        check_told(vnic.address, text)
+        assert f"vnic link status: {vnic.link}" in re.sub(r"status:\s*", "status: ", text)
     ping = hccn.parse_ping(text)
     if ping:
         assert re.search(rf"0*{ping.sent} packets transmitted,\s*0*{ping.received} received", text)
