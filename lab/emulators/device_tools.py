@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import fcntl
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -62,6 +63,8 @@ WELL_DEVICE = {
     "firmware_version": "7.8.0.5.216",
     "ecc_double_bit_errors": 0,
     "ecc_isolated_pages": 0,
+    "hangs": None,
+    "vnic": "UP",
 }
 
 
@@ -286,6 +289,11 @@ def _mapping(state: State) -> str:
     return "".join("\t" + " ".join(f"{cell:<30}" for cell in row) + "\n" for row in rows)
 
 
+def _hang_for(device: Device, tool: str) -> None:
+    while device.get("hangs") == tool:
+        time.sleep(3600)
+
+
 def _fields(*pairs: tuple[str, Any], width: int = 30) -> str:
     return "".join(f"\t{key:<{width}} : {value}\n" for key, value in pairs)
 
@@ -313,6 +321,8 @@ def _query(state: State, kind: str, options: dict[str, str]) -> str:
         raise Refused(f"This device does not support querying {kind}.")
     cards = {str(npu): chips for npu, chips in _cards(state).items()}
     chips = cards.get(options.get("-i", ""))
+    for chip in chips or []:
+        _hang_for(chip, "npu-smi")
     if chips is None:
         raise Refused(f"Invalid card id.\nError parameter of -i\n{USAGE}")
     if "-c" in options:
@@ -497,6 +507,7 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
     device = next((d for d in present(state) if d["id"] == index), None)
     if device is None:
         raise Refused("The device is not exist!", stderr=True)
+    _hang_for(device, "hccn_tool")
     if command == "ping":
         if extra[:1] != ["address"] or len(extra) != 2:
             raise Refused("Command parse failed!", stderr=True)
@@ -508,7 +519,7 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
         "gateway": _gateway,
         "ip": _ip,
         "vnic": lambda d: (
-            "vnic link status: UP\n"
+            f"vnic link status: {d.get('vnic', 'UP')}\n"
             f"vnic ipaddr: 192.168.2.{199 - d['id']}\nvnic netmask: 255.255.255.0\n"
         ),
         "tls": lambda d: (

@@ -245,6 +245,15 @@ def test_a_second_hccn_tool_at_the_same_time_is_refused(node):
     assert run(*ask).stdout == "net health status: Success\n"
 
 
+def test_a_tool_may_hang_for_one_device(node):
+    node.set("devices.3.hangs", "hccn_tool")
+    ask = (str(EMULATORS / "hccn_tool"), "-i")
+
+    assert run(*ask, "2", "-link", "-g").stdout == "link status: UP\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        subprocess.run([*ask, "3", "-link", "-g"], timeout=1, check=False)
+
+
 def test_the_state_is_made_and_changed_by_command(tmp_path):
     path = tmp_path / "lab" / "state.json"
     tools = ["env", f"MUSTER_LAB_STATE={path}", "python3", str(EMULATORS / "device_tools.py")]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
+import threading
 import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils import npu_look, npu_observe
-from ansible_collections.muster.serving.plugins.module_utils.command import Output
+from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
 from ansible_collections.muster.serving.plugins.module_utils.device_checks import devices_text
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
@@ -17,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.emulators import device_tools
-from tests.unit.npu_node import CAPTURES, EMULATORS, NpuNode, capture
+from tests.unit.npu_node import CAPTURES, EMULATORS, NpuNode, call, capture
 
 OWN_UNIT = "muster-a2-cluster-r0-rank0.service"
 OURS, FOREIGN = 4711, 4712
@@ -797,6 +799,107 @@ def test_any_output_of_the_tools_gives_checks(texts):
 
     assert {"npu-tool", "npu-fabric-tool"} <= {c["id"] for c in result["checks"]}
     json.dumps(result)
+
+
+# --- the bound of a pass ----------------------------------------------------------------------
+
+TIMEOUT = 0.5
+
+
+def slow_tools(monkeypatch, slow):
+    """Tools that take so many seconds for a call, as the function of its words tells."""
+    asked = []
+
+    def run(argv, timeout):
+        asked.append(" ".join(argv))
+        seconds = slow(argv)
+        time.sleep(min(seconds, timeout))
+        if seconds > timeout:
+            raise CommandError(f"{argv[0]} hangs") from subprocess.TimeoutExpired(argv, timeout)
+        tools = {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}
+        with one_at_a_time:
+            return call(tools[argv[0]], *argv[1:])
+
+    one_at_a_time = threading.Lock()
+    monkeypatch.setattr(npu_observe, "run", run)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        lambda argv: 9,
+        lambda argv: 0.4,
+        lambda argv: 9 if "-t" in argv or argv[0] == "hccn_tool" else 0.4,
+        lambda argv: 9 if "-ip" in argv else 0.1,
+        lambda argv: 9 if argv[2] in ("1", "6") else 0.02,
+    ],
+    ids=["all hang", "all are slow", "all but the table hang", "one query hangs", "two devices"],
+)
+def test_a_pass_ends_within_three_timeouts(node, monkeypatch, slow):
+    slow_tools(monkeypatch, lambda argv: slow([*argv, "", ""]))
+    begin = time.monotonic()
+
+    said = not_ok(timeout=TIMEOUT)
+
+    assert time.monotonic() - begin < 3 * TIMEOUT + 1
+    assert {check[:2] for check in said} <= {("npu-tool", "failed"), ("npu-fabric-tool", "failed")}
+
+
+def test_a_device_that_hangs_is_named_and_the_others_are_judged(node, monkeypatch):
+    node.set("devices.1.address", None)
+    node.set("devices.5.ecc_double_bit_errors", 3)
+    hangs = ("npu-smi info -t ecc -i 3 -c 0", "hccn_tool -i 2 -net_health -g")
+    slow_tools(monkeypatch, lambda argv: 9 if " ".join(argv) in hangs else 0)
+
+    said = not_ok(timeout=TIMEOUT)
+
+    assert said == [
+        ("npu-tool", "failed", "device 3", f"{hangs[0]} did not end within 0.5 s"),
+        (
+            "npu-ecc",
+            "failed",
+            "device 5",
+            "3 double-bit errors, 0 pages isolated for double-bit errors",
+        ),
+        ("npu-fabric-tool", "failed", "device 2", f"{hangs[1]} did not end within 0.5 s"),
+        ("npu-address", "failed", "device 1", "none"),
+    ]
+    reachable = inspect(timeout=TIMEOUT)["facts"]["npu_reachable"]
+    assert [device for device, address in reachable.items() if address is None] == ["1", "2"]
+
+
+def test_a_tool_that_hangs_costs_a_timeout_and_a_fifth(node, monkeypatch):
+    asked = slow_tools(monkeypatch, lambda argv: 9 if argv[0] == "hccn_tool" else 0)
+
+    assert not_ok(timeout=TIMEOUT) == [
+        (
+            "npu-fabric-tool",
+            "failed",
+            "hccn_tool",
+            "hccn_tool -i 0 -net_health -g did not end within 0.5 s; "
+            "hccn_tool -i 1 -net_health -g did not end within 0.1 s",
+        )
+    ]
+    assert len([line for line in asked if line.startswith("hccn_tool")]) == 2
+
+
+def test_after_a_device_that_hung_another_may_take_its_time(node, monkeypatch):
+    hangs = "hccn_tool -i 0 -net_health -g"
+    slow_tools(
+        monkeypatch, lambda argv: 9 if " ".join(argv) == hangs else 0.2 if "-ip" in argv else 0
+    )
+
+    assert [check[:3] for check in not_ok(device_count=3, timeout=TIMEOUT)] == [
+        ("npu-fabric-tool", "failed", "device 0")
+    ]
+
+
+def test_a_ping_that_hangs_fails_for_its_device(node, monkeypatch):
+    slow_tools(monkeypatch, lambda argv: 9 if argv[2] == "0" else 0)
+
+    said = "hccn_tool -i 0 -ping -g address 10.20.1.10 did not end within 0.5 s, from 10.20.1.10"
+    assert ping(timeout=TIMEOUT) == [("failed", "device 0", said)]
 
 
 # --- with real processes ----------------------------------------------------------------------
