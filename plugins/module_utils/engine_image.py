@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Image references, what a pull's failure means, and what a preload test showed."""
+"""Image references, what a pull's failure means, and what the first container showed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.node_files import STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.npu_smi import is_older
 
 DIGEST = r"sha256:[0-9a-f]{64}"
 # As Docker names architectures, by what the kernel calls the machine.
@@ -20,6 +22,17 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s
 DERIVED_LABEL = "muster.derived"
 
 _LAST_LINES = 6
+
+# Prints what the CANN that the engine will load says of itself, and nothing where there is none.
+# From 8.5 on CANN also has a folder of its own.
+CANN_SCRIPT = """\
+ascend=/usr/local/Ascend
+for home in "$ASCEND_TOOLKIT_HOME" $ascend/ascend-toolkit/latest $ascend/cann; do
+  for info in "$home"/*-linux/ascend_toolkit_install.info; do
+    if [ -r "$info" ]; then cat "$info"; exit 0; fi
+  done
+done
+"""
 
 
 class ImageError(Exception):
@@ -231,15 +244,53 @@ def notes_path(image_id: str) -> str:
     return f"{STATE_DIR}/images/{re.sub(r'[^0-9A-Za-z]', '-', image_id)}.json"
 
 
-def proven_preloads(text: str | None) -> list[str]:
-    """Libraries that loaded in this image before. Unreadable notes are no notes: test again."""
+@dataclass(frozen=True)
+class Notes:
+    """What was found out about an image: libraries that load in it, and the version of its CANN.
+
+    That is empty where the image tells none, and None where it was not asked.
+    """
+
+    preloads: Sequence[str] = ()
+    cann: str | None = None
+
+
+def read_notes(text: str | None) -> Notes | None:
+    """The notes that were kept, if any. Unreadable ones are none: test again."""
     try:
-        found = json.loads(text or "{}")["preloads"]
-        return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return []
+        found = json.loads(text or "")
+        preloads, cann = found["preloads"], found.get("cann")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not isinstance(preloads, list):
+        return None
+    return Notes(
+        [item for item in preloads if isinstance(item, str)],
+        cann if isinstance(cann, str) else None,
+    )
 
 
-def dump_notes(image_id: str, libraries: Sequence[str]) -> str:
-    notes = {"image_id": image_id, "preloads": sorted(set(libraries))}
-    return json.dumps(notes, indent=2, sort_keys=True) + "\n"
+def dump_notes(image_id: str, notes: Notes) -> str:
+    kept = {"image_id": image_id, "preloads": sorted(set(notes.preloads)), "cann": notes.cann}
+    return json.dumps(kept, indent=2, sort_keys=True) + "\n"
+
+
+def parse_cann(text: str) -> str:
+    """The version in C(ascend_toolkit_install.info), empty where there is none."""
+    match = re.search(r"^version=([!-~]{1,64})[ \t\r]*$", text, re.MULTILINE)
+    return match[1] if match else ""
+
+
+def cann_check(reference: Reference, version: str | None, floor: str) -> Check:
+    """Whether the CANN in an image is new enough for the engine in it."""
+    older = is_older(version, floor) if version else None
+    status = {True: "failed", False: "ok", None: "unknown"}[older]
+    remedy = {
+        True: "set muster_image or muster_engine_version to an image that brings it",
+        False: "",
+        None: "look at ascend_toolkit_install.info below /usr/local/Ascend in the image",
+    }[older]
+    observed = f"CANN {version}" if version else "the image does not say which CANN it holds"
+    return check(
+        "cann-version", "ready", status, reference.local, observed, f"CANN {floor} or later", remedy
+    )

@@ -17,6 +17,8 @@ description:
     libraries that the engine preloads load in it. The dynamic linker only warns about a missing
     one, so that an engine would run without it. The result is kept below
     C(/var/lib/muster/images/).
+  - Where O(min_cann) is given, the same container tells which CANN the image holds. An older one is
+    a failed check, and the module does not fail of it.
   - Builds the image that a recipe derives from it by changes of source files, unless it is there
     and made of this image by these changes. The build has no network.
   - Running containers keep the image they were started from.
@@ -45,6 +47,9 @@ options:
     type: list
     elements: str
     default: []
+  min_cann:
+    description: The oldest CANN that will do for the engine. Without it none is looked for.
+    type: str
   derived:
     description: The image to build from it.
     type: dict
@@ -72,6 +77,7 @@ EXAMPLES = r"""
   muster.serving.engine_image:
     image: quay.io/ascend/vllm-ascend:v0.18.0
     preload: [libjemalloc.so.2]
+    min_cann: 8.5.1
 
 - name: Bring an engine whose image needs a change
   muster.serving.engine_image:
@@ -118,6 +124,28 @@ preload:
   returned: when it is on the node
   type: list
   elements: str
+checks:
+  description:
+    - V(cann-version), with O(min_cann). Not in check mode, unless the image was asked before.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - id: cann-version
+      phase: ready
+      status: failed
+      subject: quay.io/ascend/vllm-ascend:v0.18.0
+      observed: CANN 8.3.RC2
+      expected: CANN 8.5.1 or later
+      remedy: set muster_image or muster_engine_version to an image that brings it
+facts:
+  description: What is compared between nodes.
+  returned: always
+  type: dict
+  contains:
+    cann_version:
+      description: Version of the image's CANN. Null without O(min_cann) and where none is told.
+      type: str
 """
 
 import os
@@ -127,10 +155,13 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
 from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+    CANN_SCRIPT,
     DERIVED_LABEL,
     ImageError,
+    Notes,
     Reference,
     architecture_problem,
+    cann_check,
     derived_mark,
     dump_notes,
     explain_build,
@@ -138,12 +169,17 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_image import
     matches,
     missing_preloads,
     notes_path,
+    parse_cann,
     parse_inspect,
     parse_reference,
     preload_problem,
-    proven_preloads,
+    read_notes,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+
+
+class NoProgramError(Exception):
+    """An image without the little that a proof of it needs."""
 
 
 def inspect(name: str) -> dict[str, Any] | None:
@@ -187,17 +223,23 @@ def build(name: str, containerfile: str, mark: str, reference: Reference, timeou
         raise ImageError(explain_build(name, reference.local, output.stdout + output.stderr))
 
 
-def prove(reference: Reference, libraries: list[str], timeout: float) -> str | None:
+def prove(reference: Reference, libraries: list[str], ask_cann: bool, timeout: float) -> str:
     """Start a container once, with the libraries; its network is off and nothing of it stays.
 
-    Returns what could not be tested, or None when all of it works.
+    Returns what it says of its CANN, if it is asked.
+
+    Raises:
+        NoProgramError: The image does not hold what would be run in it.
+        ImageError: Something does not work in it.
     """
     name = f"muster-proof-{os.getpid()}"
     argv = ["docker", "run", "--rm", "--name", name, "--network", "none"]
     if libraries:
         argv += ["--env", "LD_PRELOAD=" + ":".join(libraries)]
+    # Images of gateways have no CANN, and need not have a shell.
+    program, words = ("/bin/sh", ["-c", CANN_SCRIPT]) if ask_cann else ("/bin/true", [])
     try:
-        output = run([*argv, "--entrypoint", "/bin/true", reference.local], timeout)
+        output = run([*argv, "--entrypoint", program, reference.local, *words], timeout)
     except CommandError:
         run(["docker", "rm", "--force", name], timeout=60)
         raise
@@ -205,35 +247,38 @@ def prove(reference: Reference, libraries: list[str], timeout: float) -> str | N
     if missing:
         raise ImageError(preload_problem(reference, missing))
     # Docker's codes alone do not tell a missing command from a runtime that fails.
-    if output.rc in (126, 127) and 'exec: "/bin/true"' in output.stderr:
-        return output.text
+    if output.rc in (126, 127) and f'exec: "{program}"' in output.stderr:
+        raise NoProgramError(f"{reference.local} has no {program}: {output.text}")
     if output.rc:
         raise ImageError(
             f"no container starts from {reference.local} here: {output.text}. Look at journalctl "
             "-u docker.service."
         )
-    return None
+    return output.stdout
 
 
 def check_runs(
     module: AnsibleModule, files: NodeFiles, reference: Reference, image: dict[str, Any]
-) -> list[str]:
-    """Prove what can be proven of an image that is here, and remember it. Returns the preloads."""
+) -> Notes:
+    """Prove what can be proven of an image that is here, and remember it."""
     problem = architecture_problem(image, reference, platform.machine())
     if problem:
         raise ImageError(problem)
     path = notes_path(image["id"])
-    notes = files.read(path)
-    proven = proven_preloads(notes)
-    untested = [library for library in module.params["preload"] if library not in proven]
-    if (untested or notes is None) and not module.check_mode:
-        reason = prove(reference, untested, module.params["proof_timeout"])
-        if reason:
-            module.warn(f"{reference.local} has no /bin/true, LD_PRELOAD is not tested: {reason}")
-        else:
-            proven += untested
-            files.write(path, dump_notes(image["id"], proven))
-    return [library for library in module.params["preload"] if library in proven]
+    kept = read_notes(files.read(path))
+    known = kept or Notes()
+    untested = [item for item in module.params["preload"] if item not in known.preloads]
+    ask_cann = bool(module.params["min_cann"]) and known.cann is None
+    if module.check_mode or not (untested or ask_cann or kept is None):
+        return known
+    try:
+        said = prove(reference, untested, ask_cann, module.params["proof_timeout"])
+    except NoProgramError as error:
+        module.warn(f"LD_PRELOAD is not tested: {error}")
+        return known
+    found = Notes([*known.preloads, *untested], parse_cann(said) if ask_cann else known.cann)
+    files.write(path, dump_notes(image["id"], found))
+    return found
 
 
 def derive(
@@ -268,6 +313,7 @@ def main() -> None:
             "image": {"type": "str", "required": True},
             "digest": {"type": "str"},
             "preload": {"type": "list", "elements": "str", "default": []},
+            "min_cann": {"type": "str"},
             "derived": {
                 "type": "dict",
                 "options": {
@@ -283,6 +329,7 @@ def main() -> None:
     files = NodeFiles()
     result: dict[str, Any] = dict.fromkeys(("changed", "pulled", "built"), False)
     result.update(dict.fromkeys(("image_id", "derived_id")))
+    result.update(checks=[], facts={"cann_version": None})
     try:
         reference = parse_reference(module.params["image"], module.params["digest"])
         # On a bare node there is no daemon yet, and asking its socket would start one.
@@ -303,7 +350,12 @@ def main() -> None:
         if image:
             result.update({key: image[key] for key in ("repo_digests", "architecture", "size")})
             result["image_id"] = image["id"]
-            result["preload"] = check_runs(module, files, reference, image)
+            notes = check_runs(module, files, reference, image)
+            result["preload"] = [p for p in module.params["preload"] if p in notes.preloads]
+            floor = module.params["min_cann"]
+            if floor and not (module.check_mode and notes.cann is None):
+                result["checks"] = [cann_check(reference, notes.cann, floor)]
+                result["facts"] = {"cann_version": notes.cann or None}
         if module.params["derived"]:
             derive(module, reference, image, result)
     except (ImageError, CommandError, OSError) as error:

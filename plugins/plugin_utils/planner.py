@@ -9,7 +9,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Iterable, Sequence
 
-from ansible_collections.muster.serving.plugins.plugin_utils import memory
+from ansible_collections.muster.serving.plugins.plugin_utils import memory, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.engine import (
     Engine,
     Recipe,
@@ -208,6 +208,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "device_names": recipe["platform"].get("device_names", []),
             "fabric_manager": recipe["platform"].get("fabric_manager", False),
             "min_driver": recipe["platform"].get("min_driver"),
+            "min_cann": _min_cann(recipe, engine),
         },
         "memory": need,
         "endpoint": {
@@ -236,6 +237,13 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         "units": [*units, *gateways],
         "links": links_of(cluster, units),
     }
+
+
+def _min_cann(recipe: Recipe, engine: Engine) -> str | None:
+    """Return the oldest CANN for this version of the engine, None where none is known."""
+    known: dict[str, str] = recipe["platform"].get("min_cann", {})
+    fitting = (cann for range_, cann in known.items() if versions.matches(engine.version, range_))
+    return next(fitting, None)
 
 
 def _memory(

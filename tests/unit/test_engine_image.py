@@ -1,13 +1,18 @@
 import contextlib
 import json
+import os
+import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.command import Output
 from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+    CANN_SCRIPT,
     ImageError,
+    Notes,
     Reference,
     architecture_problem,
+    cann_check,
     derived_mark,
     dump_notes,
     explain_build,
@@ -15,9 +20,10 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_image import
     matches,
     missing_preloads,
     notes_path,
+    parse_cann,
     parse_inspect,
     parse_reference,
-    proven_preloads,
+    read_notes,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import engine_image
@@ -160,7 +166,11 @@ def test_the_dynamic_linkers_warning_names_the_library() -> None:
 
 def test_notes_about_an_image_are_kept_and_read_back() -> None:
     assert notes_path("sha256:00ff") == "/var/lib/muster/images/sha256-00ff.json"
-    assert proven_preloads(dump_notes("sha256:00ff", ["b.so", "a.so"])) == ["a.so", "b.so"]
+    for cann in (None, "", "8.5.1"):
+        notes = read_notes(dump_notes("sha256:00ff", Notes(["b.so", "a.so"], cann)))
+        assert notes == Notes(["a.so", "b.so"], cann)
+    # As they were before images were asked for their CANN.
+    assert read_notes('{"image_id": "sha256:00ff", "preloads": ["a.so"]}') == Notes(["a.so"])
 
 
 JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
@@ -168,7 +178,8 @@ JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=
 
 @given(st.text() | JSON.map(json.dumps) | JSON.map(lambda value: json.dumps({"preloads": value})))
 def test_any_text_as_notes_or_inspection_gives_a_result(text) -> None:
-    assert isinstance(proven_preloads(text), list)
+    assert isinstance(read_notes(text), (Notes, type(None)))
+    assert isinstance(parse_cann(text), str)
     assert parse_inspect(text) is None
 
 
@@ -210,12 +221,65 @@ def test_another_failed_build_is_told_with_its_last_lines() -> None:
     assert explain_build("muster/a:v1-0", "r.lan/a:v1", "").endswith("Docker said: nothing")
 
 
+CANN = """package_name=Ascend-cann-toolkit
+version=8.5.1
+innerversion=V100R001C25SPC001B232
+compatible_version=[V100R001C29],[V100R001C30]
+arch=aarch64
+"""
+
+
+def test_the_version_of_cann_is_read() -> None:
+    assert parse_cann(CANN) == "8.5.1"
+    assert parse_cann(CANN.replace("\n", "\r\n")) == "8.5.1"
+    assert parse_cann("innerversion=1\n") == ""
+
+
+def test_the_engines_own_cann_is_the_one_that_is_asked(tmp_path) -> None:
+    info = tmp_path / "aarch64-linux" / "ascend_toolkit_install.info"
+    info.parent.mkdir()
+    info.write_text(CANN)
+
+    def ask(home) -> str:
+        environment = {"PATH": os.environ["PATH"], "ASCEND_TOOLKIT_HOME": str(home)}
+        argv = ["/bin/sh", "-c", CANN_SCRIPT]
+        return subprocess.run(
+            argv, env=environment, capture_output=True, check=True
+        ).stdout.decode()
+
+    assert ask(tmp_path) == CANN
+    assert ask(tmp_path / "none") == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ("8.5.1", "ok"),
+        ("9.0.0", "ok"),
+        ("8.5.0", "failed"),
+        ("8.3.RC2", "failed"),
+        # A version of another form is not guessed at.
+        ("7.0.T10", "unknown"),
+        ("", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_an_older_cann_than_the_engines_is_a_failed_check(version, status) -> None:
+    one = cann_check(parse_reference("q.io/a:v1"), version, "8.5.1")
+    assert (one["id"], one["phase"], one["status"]) == ("cann-version", "ready", status)
+    assert (one["subject"], one["expected"]) == ("q.io/a:v1", "CANN 8.5.1 or later")
+    assert bool(one["remedy"]) == (status != "ok")
+
+
 class Docker:
     """Images by name, and what was asked of them."""
 
     def __init__(self, base: str = "sha256:base") -> None:
         self.images = {"r.lan/a:v1": {"Id": base, "Architecture": "amd64"}}
         self.builds: list[str] = []
+        self.started: list[list[str]] = []
+        self.cann = CANN
+        self.has_shell = True
         self.fails = False
 
     def run(self, argv, timeout, stdin="") -> Output:
@@ -232,6 +296,12 @@ class Docker:
             label, value = argv[argv.index("--label") + 1].split("=")
             made = {"Id": f"sha256:{len(self.builds)}", "Config": {"Labels": {label: value}}}
             self.images[argv[argv.index("--tag") + 1]] = made
+        if argv[:2] == ["docker", "run"]:
+            self.started.append(argv)
+            program = argv[argv.index("--entrypoint") + 1]
+            if program == "/bin/sh" and not self.has_shell:
+                return Output(127, "", f'exec: "{program}": no such file or directory')
+            return Output(0, self.cann if program == "/bin/sh" else "", "")
         return Output(0, "", "")
 
 
@@ -285,6 +355,35 @@ def test_a_failed_build_fails_the_module(docker, capsys) -> None:
     failed = bring(capsys)
     assert failed["failed"]
     assert failed["msg"].startswith("cannot build muster/a:v1-0 from r.lan/a:v1: ")
+
+
+def test_an_image_is_asked_for_its_cann_once(docker, capsys) -> None:
+    asked = {"min_cann": "9.1.0", "derived": None}
+    # Known to load from before, and never asked for its CANN.
+    assert bring(capsys, derived=None)["checks"] == []
+    planned = bring(capsys, _ansible_check_mode=True, **asked)
+    assert (planned["checks"], planned["facts"]) == ([], {"cann_version": None})
+    for _again in range(2):
+        found = bring(capsys, **asked)
+        assert [one["status"] for one in found["checks"]] == ["failed"]
+        assert found["facts"] == {"cann_version": "8.5.1"}
+        assert not found["changed"]
+    assert len(docker.started) == 2
+    assert bring(capsys, _ansible_check_mode=True, **asked)["checks"] == found["checks"]
+
+
+def test_an_image_that_tells_no_cann_is_unknown(docker, capsys) -> None:
+    asked = {"min_cann": "8.5.1", "derived": None}
+    docker.has_shell = False
+    said = bring(capsys, preload=["libjemalloc.so.2"], **asked)
+    assert [one["status"] for one in said["checks"]] == ["unknown"]
+    assert "has no /bin/sh" in str(said["warnings"])
+    assert said["preload"] == []
+    docker.has_shell, docker.cann = True, ""
+    said = bring(capsys, preload=["libjemalloc.so.2"], **asked)
+    assert [one["status"] for one in said["checks"]] == ["unknown"]
+    assert said["facts"] == {"cann_version": None}
+    assert said["preload"] == ["libjemalloc.so.2"]
 
 
 def test_the_mark_of_a_derived_image_knows_its_base_and_its_changes() -> None:

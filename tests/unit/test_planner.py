@@ -193,6 +193,13 @@ def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
     assert stray == []
 
 
+def test_the_oldest_cann_is_that_of_the_engines_version() -> None:
+    assert plan(pair())["platform"]["min_cann"] == "8.5.1"
+    assert plan(single())["platform"]["min_cann"] == "9.1.0"
+    gpus = plan(view(c=[host(1, "minimax-m2.5/vllm-nvidia")]))
+    assert gpus["platform"]["min_cann"] is None
+
+
 def test_weights_of_another_size_have_no_known_format() -> None:
     assert plan(single())["model"]["format"] == "w8a8"
     assert plan(single(weights_gb=100))["model"]["format"] is None
