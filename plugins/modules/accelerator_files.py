@@ -12,8 +12,8 @@ author:
   - Muster contributors (@muster)
 description:
   - Checks that device nodes are character devices that may be opened, without opening them, and
-    that the sources of mounts exist and are of the right kind. Docker makes an empty directory for a missing source, and a driver's file that
-    became a directory breaks every container after it.
+    that the sources of mounts exist and are of the right kind. Docker makes an empty directory for
+    a missing source, and a driver's file that became a directory breaks every container after it.
   - Only observes.
 attributes:
   check_mode:
