@@ -97,6 +97,8 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils import (
+    net_ports,
+    net_sockets,
     rank_host,
     rank_unit,
     replica_link,
@@ -216,6 +218,8 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         write_link(host, link, params["start_id"])
     services = services_of([unit["name"] for unit in units], links)
     host.systemctl("daemon-reload")
+    if not host.module.check_mode:
+        end_listeners(units)
     if services:
         host.systemctl("enable", "--quiet", *services)
         # A deliberate start has the whole restart budget before it, whatever the last runs used up.
@@ -231,6 +235,13 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         "after": "".join(_titled(name, wanted[name]) for name in wanted) + _files_text(files),
     }
     return changes, diff
+
+
+def end_listeners(units: list[dict[str, Any]]) -> None:
+    """End what preflight left listening on the units' ports, for peers that never came."""
+    for unit in units:
+        ports = net_ports.parse_ports((unit.get("ports") or {}).values())
+        net_sockets.end_listeners(net_sockets.find_busy(ports, unit.get("address")))
 
 
 def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import rank_host, rank_unit
+from ansible_collections.muster.serving.plugins.module_utils import (
+    net_sockets,
+    rank_host,
+    rank_unit,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine_venv import Marker
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.rank_host import (
@@ -166,3 +170,16 @@ def test_a_file_goes_with_the_last_unit_that_has_it(states) -> None:
     assert rank_units.unused_files(["a"], []) == [own]
     assert rank_units.unused_files(["a"], [own]) == []
     assert rank_units.unused_files(["a", "b"], []) == [own, shared]
+
+
+def test_a_start_ends_what_preflight_left_listening(tmp_path) -> None:
+    (listener,) = net_sockets.listen([0], "127.0.0.1")
+    port = listener.getsockname()[1]
+    net_sockets.detach(lambda: net_sockets.serve([listener], 60, ["192.0.2.1"]), [listener])
+    listener.close()
+    busy = net_sockets.find_busy([port], "127.0.0.1")
+    assert busy, "it listens"
+    rank_units.end_listeners([{"name": "a", "address": "127.0.0.1", "ports": {"api": port}}])
+    assert net_sockets.find_busy([port], "127.0.0.1") == []
+    # A unit that says nothing of ports.
+    rank_units.end_listeners([{"name": "b"}])
