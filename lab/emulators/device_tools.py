@@ -508,10 +508,10 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
     if device is None:
         raise Refused("The device is not exist!", stderr=True)
     _hang_for(device, "hccn_tool")
-    if command == "ping":
+    if command in ("ping", "hccs_ping"):
         if extra[:1] != ["address"] or len(extra) != 2:
             raise Refused("Command parse failed!", stderr=True)
-        return _ping(state, device, extra[1])
+        return {"ping": _ping, "hccs_ping": _hccs_ping}[command](state, device, extra[1])
     renderers: dict[str, Callable[[Device], str]] = {
         "link": lambda d: f"link status: {d['link']}\n",
         "net_health": lambda d: f"net health status: {_net_health(d)}\n",
@@ -520,7 +520,7 @@ def _hccn_answer(state: State, index: int, command: str, extra: list[str]) -> st
         "ip": _ip,
         "vnic": lambda d: (
             f"vnic link status: {d.get('vnic', 'UP')}\n"
-            f"vnic ipaddr: 192.168.2.{199 - d['id']}\nvnic netmask: 255.255.255.0\n"
+            f"vnic ipaddr: {_vnic_address(state, d)}\nvnic netmask: 255.255.255.0\n"
         ),
         "tls": lambda d: (
             f"dev_id:{d['id']}, tls switch[{d['tls']}](0:disable, 1:enable), "
@@ -579,6 +579,30 @@ def _ping(state: State, device: Device, peer: str) -> str:
         "0 received, 100.00% packet loss" if lost else "3 received, 0.00% packet loss"
     )
     return "\n".join([f"device {device['id']} PING {peer}", *answers, summary]) + "\n"
+
+
+def _vnic_address(state: State, device: Device) -> str:
+    # A lone server has the addresses of the net 192.168.2; what a super pod's have is inferred.
+    return f"192.168.{2 + state['server_index'] % 250}.{199 - device['id']}"
+
+
+def _hccs_ping(state: State, device: Device, peer: str) -> str:
+    if state["family"] != "a3":
+        raise Refused("The command is not supported on this product.", stderr=True)
+    if device.get("vnic", "UP") != "UP":
+        raise Refused("not start to send!", stderr=True)
+    lost = peer in state["unreachable"]
+    answers = [
+        f"recv time out seq={seq}"
+        if lost
+        else f"recv seq {seq}, time = 7us, L1 plane check result = 0x0"
+        for seq in range(3)
+    ]
+    summary = "3 packets transmitted, " + (
+        "0 received, 100.00% packets loss" if lost else "3 received, 0.00% packets loss"
+    )
+    end = [] if lost else ["This pkt ping success!"]
+    return "\n".join([*answers, summary, *end]) + "\n"
 
 
 def _lldp(device: Device) -> str:

@@ -18,6 +18,8 @@ Configuration = Dict[int, Dict[str, str]]
 
 BUSY = "hccn_tool is busy"
 HEALTHY = "Success"
+# What -hccs_ping says in place of its summary.
+HCCS_FAILURES = ("not start to send!", "send fail!", "check recv msg fail!")
 
 _SETTING = re.compile(r"([A-Za-z]\w*?)_(\d{1,4})\s*=\s*(.*)", re.ASCII)
 _PING = re.compile(r"^[ \t]*(\d{1,9}) packets transmitted,\s*(\d{1,9}) received", re.A | re.M)
@@ -81,7 +83,7 @@ def parse_detect_address(text: str) -> str | None:
 
 
 def parse_ping(text: str) -> Ping | None:
-    """The summary of C(-ping -g address X)."""
+    """The summary of C(-ping -g address X), or of C(-hccs_ping)."""
     found = _PING.findall(text)
     return Ping(*map(int, found[-1])) if found else None
 

@@ -124,8 +124,8 @@ def _tool(npus: Npus, unlisted: list[int], wanted: list[int]) -> Check:
     elif npus.failure:
         status, doubts = "failed", [npus.failure, *doubts]
         remedy = "see whether it answers by hand; reset the chip, or restart the driver"
-        if len(set(npus.stuck)) == 1:
-            subject = devices_text(npus.stuck)
+        if len(npus.silent) == 1:
+            subject = devices_text(npus.silent)
     elif unlisted and not npus.whole:
         status, remedy = "failed", "look at what npu-smi info prints; its table does not end"
         doubts = [f"{devices_text(unlisted)} cannot be read", *doubts]
@@ -600,6 +600,10 @@ def ping_checks(check_id: str, pings: Pings) -> list[Check]:
         hangs = pings.stuck.get(pair[0])
         key = ("failed", hangs, HANGS) if hangs else ("unknown", pings.failure or "", HANGS)
         seen.setdefault(key, []).append(pair)
+    # That two nodes' network ports share an address, the verdict over all nodes finds.
+    if pings.own and check_id == "npu-hccs-ping":
+        remedy = "compare what hccn_tool -i N -vnic -g prints on both nodes"
+        seen["unknown", "this node has the other's address itself", remedy] = pings.own
     good = [key for key in seen if key[0] == "ok"]
     shown = [key for key in seen if key not in good] or good
     return [
@@ -609,7 +613,7 @@ def ping_checks(check_id: str, pings: Pings) -> list[Check]:
             status,
             devices_text(device for device, _address in seen[status, observed, remedy]),
             f"{observed}, from {_few(_addresses(seen[status, observed, remedy]), 4)}",
-            f"{PACKETS} answers of {PACKETS}",
+            "an answer to every packet",
             remedy,
         )
         for status, observed, remedy in shown
@@ -621,19 +625,20 @@ def _addresses(pairs: list[tuple[int, str]]) -> list[str]:
 
 
 def _ping(check_id: str, answer: Ping | None, said: str) -> tuple[str, str, str]:
-    if answer is None:
-        command = {"npu-ping": "ping", "npu-hccs-ping": "hccs_ping"}[check_id]
-        remedy = f"look at what hccn_tool -i N -{command} -g address ADDRESS prints"
-        return "unknown", said, remedy
-    observed = f"{answer.received} answers of {answer.sent}"
-    if answer.received >= PACKETS and answer.received == answer.sent:
+    hccs = check_id == "npu-hccs-ping"
+    observed = said if answer is None else f"{answer.received} answers of {answer.sent}"
+    if answer and answer.received >= (1 if hccs else PACKETS) and answer.received == answer.sent:
         return "ok", observed, ""
-    remedy = {
-        "npu-ping": "look at both devices' links, addresses and gateways, at the switch between "
-        "them, its VLAN and its routes",
-        "npu-hccs-ping": "see that both servers are cabled into one super pod, and have its HCCS "
-        "links and switches looked at",
-    }[check_id]
+    if answer is None and not (hccs and any(word in said for word in hccn.HCCS_FAILURES)):
+        command = "hccs_ping" if hccs else "ping"
+        remedy = f"look at what hccn_tool -i N -{command} -g address ADDRESS prints"
+        return "unknown", observed, remedy
+    remedy = (
+        "see that both servers are cabled into one super pod, and have its HCCS links looked at"
+        if hccs
+        else "look at both devices' links, addresses and gateways, at the switch between them, its "
+        "VLAN and its routes"
+    )
     return "failed", observed, remedy
 
 

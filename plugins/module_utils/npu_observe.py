@@ -78,12 +78,10 @@ class NpuSmi(Tool):
 
     def __init__(self, path: str | None, timeout: float) -> None:
         super().__init__("npu-smi", path, timeout)
-        self.hung: list[tuple[str, ...]] = []
 
     def ask(self, *arguments: str) -> Output | None:
         answer = self.call(arguments, self.timeout)
         if isinstance(answer, str):
-            self.hung.append(arguments)
             self.failure = self.failure or answer
             return None
         return answer
@@ -162,7 +160,7 @@ class Npus:
     super_pods: dict[int, npu_smi.SuperPod | None] = field(default_factory=dict)
     said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and query
     failure: str | None = None  # the tool gave up, so that the rest is unknown
-    stuck: list[int] = field(default_factory=list)  # the devices for which it hung
+    silent: set[int] = field(default_factory=set)  # the devices for which it did not answer
 
 
 def device_numbers(folder: str = "/dev") -> list[int]:
@@ -225,17 +223,18 @@ def missing_devices(npus: Npus, used: Collection[int] = ()) -> list[str]:
 
 
 def observe_condition(
-    tool: NpuSmi, npus: Npus, wanted: Collection[int] = (), *, super_pod: bool = False
+    tool: NpuSmi, npus: Npus, wanted: Collection[int] | None = None, *, super_pod: bool = False
 ) -> None:
     """Ask for what the table does not tell, all at once.
 
-    These are the topology and the error codes of what is not well; of the wanted devices also
-    memory errors, firmware and the place in the super pod.
+    These are the topology and the error codes of what is not well; of wanted devices also memory
+    errors, firmware and the place in the super pod.
 
     Args:
         tool: npu-smi.
         npus: What the table told; it is completed.
-        wanted: The devices that a deployment uses.
+        wanted: The devices that a deployment uses; without it no more is asked than error codes,
+            of all devices.
         super_pod: Whether the devices' place in a super pod matters.
     """
     if not npus.devices:
@@ -243,9 +242,9 @@ def observe_condition(
     asked: list[tuple[str, list[npu_smi.Device], list[str]]] = []
     for device in npus.devices:
         device["error_codes"] = []
-        if device["health"] != "OK":
+        if device["health"] != "OK" and (wanted is None or device["device_id"] in wanted):
             asked.append(("health", [device], _query("health", device)))
-    devices = [device for device in npus.devices if device["device_id"] in wanted]
+    devices = [device for device in npus.devices if device["device_id"] in (wanted or ())]
     cards: dict[int, list[npu_smi.Device]] = {}
     for device in devices:
         cards.setdefault(device["npu_id"], []).append(device)
@@ -254,10 +253,9 @@ def observe_condition(
     for kind in ["ecc", *(["spod-info"] if super_pod else [])]:
         asked += [(kind, [device], _query(kind, device)) for device in devices]
     asked.append(("topo", [], ["info", "-t", "topo"]))
-    for (kind, of, query), answer in zip(asked, tool.ask_all([query for *_of, query in asked])):
+    for (kind, of, _query_of), answer in zip(asked, tool.ask_all([query for *_of, query in asked])):
         if answer is None:
-            if tuple(query) in tool.hung:
-                npus.stuck += [device["device_id"] for device in of]
+            npus.silent.update(device["device_id"] for device in of)
             if kind == "health":
                 of[0]["error_codes"] = None
         elif kind == "topo":
@@ -433,6 +431,7 @@ class Pings:
 
     answers: dict[tuple[int, str], hccn.Ping | None] = field(default_factory=dict)
     said: dict[tuple[int, str], str] = field(default_factory=dict)
+    own: list[tuple[int, str]] = field(default_factory=list)  # addresses of this node itself
     untried: list[tuple[int, str]] = field(default_factory=list)
     stuck: dict[int, str] = field(default_factory=dict)  # the devices for which the tool hung
     failure: str | None = None  # why the rest was not tried
@@ -468,16 +467,21 @@ def ping_pairs(own: Addresses, peers: Sequence[Addresses], *, full: bool) -> lis
     return pairs
 
 
-def observe_pings(tool: HccnTool, command: str, pairs: list[tuple[int, str]]) -> Pings:
+def observe_pings(
+    tool: HccnTool, command: str, pairs: list[tuple[int, str]], own: Collection[str | None]
+) -> Pings:
     """Ping from one device after the other, as hccn_tool wants it.
 
     Args:
         tool: hccn_tool.
         command: C(ping) goes through the devices' network ports, C(hccs_ping) through HCCS.
         pairs: Which device pings which address.
+        own: The addresses of this node, which would answer in another's place.
     """
-    pings = Pings()
+    pings = Pings(own=[pair for pair in pairs if pair[1] in own])
     for device, address in pairs:
+        if address in own:
+            continue
         answer = tool.ask(device, f"-{command}", "-g", "address", address)
         if answer is None:
             pings.untried.append((device, address))

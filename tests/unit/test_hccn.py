@@ -61,6 +61,7 @@ def test_captured_answers():
     ("text", "expected"),
     [
         ("3 packets transmitted, 2 received, 33.33% packet loss\n", (3, 2)),
+        ("recv seq 2, time = 7us\n3 packets transmitted, 3 received, 0.00% packets loss\n", (3, 3)),
         ("recv time out seq=0\n3 packets transmitted, 0 received, 100.00% packet loss\n", (3, 0)),
         ("device 3 PING 29.1.137.205\nDestination Host Unreachable\n", None),
         ("3 packets transmitted, ", None),

@@ -124,6 +124,14 @@ def test_an_a3_node_tells_its_place_in_the_super_pod(a3_node):
     assert len(set(facts["super_pod_sdid"])) == 16
 
 
+def test_an_a3_node_tells_where_its_hccs_ends(a3_node):
+    a3_node.set("devices.1.vnic", "DOWN")
+
+    assert not_ok(device_count=16) == [("npu-vnic", "failed", "device 1", "DOWN")]
+    vnic = inspect(device_count=16)["facts"]["npu_vnic"]
+    assert (vnic["0"], vnic["1"], vnic["15"]) == ("192.168.42.199", None, "192.168.42.184")
+
+
 def test_a_super_pod_matters_between_nodes_only(a3_node):
     assert inspect(device_count=16, multi_node=False)["facts"]["super_pod_id"] == []
     assert not [line for line in a3_node.asked if "spod-info" in line]
@@ -692,6 +700,7 @@ def ping(*peers, own=OWN, **options):
         check_mode=False,
     )
     assert result["facts"] == {}
+    assert {c["id"] for c in result["checks"]} <= {"npu-ping", "npu-hccs-ping"}
     return [(c["status"], c["subject"], c["observed"]) for c in result["checks"]]
 
 
@@ -762,6 +771,54 @@ def test_pings_that_were_not_tried_are_unknown(node):
     with device_tools.only_one():
         said = "hccn_tool was busy with other calls for 0.4 s, from 10.20.1.10; 10.20.1.11"
         assert ping(timeout=0.4) == [("unknown", "devices 0-1", said)]
+
+
+def in_super_pod(*addresses, pod=0):
+    return {"super_pod_id": [pod], **facts(*addresses, key="npu_vnic")}
+
+
+A3_OWN = in_super_pod("192.168.42.199", "192.168.42.198", None)
+A3_PEER = in_super_pod("192.168.3.199", "192.168.3.198", "192.168.3.197")
+
+
+def test_devices_of_a_super_pod_ping_each_other_through_hccs(a3_node):
+    assert ping(A3_PEER, own=A3_OWN) == [
+        ("ok", "devices 0-1", "3 answers of 3, from 192.168.3.199; 192.168.3.198")
+    ]
+    assert a3_node.asked == [
+        "hccn_tool -i 0 -hccs_ping -g address 192.168.3.199",
+        "hccn_tool -i 1 -hccs_ping -g address 192.168.3.198",
+    ]
+
+
+def test_hccs_is_pinged_beside_the_network(a3_node):
+    own, peer = {**A3_OWN, **OWN}, {**A3_PEER, **facts("10.20.1.10")}
+
+    assert [words[2] for words in ping(peer, own=own)] == [
+        "3 answers of 3, from 10.20.1.10",
+        "3 answers of 3, from 192.168.3.199; 192.168.3.198",
+    ]
+
+
+def test_a_device_that_hccs_does_not_reach_is_named(a3_node):
+    a3_node.set("unreachable", ["192.168.3.198"])
+    a3_node.set("devices.0.vnic", "DOWN")
+
+    assert ping(A3_PEER, own=A3_OWN) == [
+        ("failed", "device 0", "not start to send!, from 192.168.3.199"),
+        ("failed", "device 1", "0 answers of 3, from 192.168.3.198"),
+    ]
+
+
+def test_hccs_does_not_leave_the_super_pod(a3_node):
+    assert ping(in_super_pod("192.168.3.199", pod=1), own=A3_OWN) == []
+
+
+def test_an_address_that_this_node_has_itself_proves_nothing(a3_node):
+    said = "this node has the other's address itself, from 192.168.42.199"
+    assert ping(in_super_pod("192.168.42.199"), own=A3_OWN) == [("unknown", "device 0", said)]
+    assert ping(OWN) == []
+    assert a3_node.asked == []
 
 
 def test_the_device_nodes_and_driver_files_of_the_plan_are_looked_at(node, tmp_path):
@@ -869,6 +926,18 @@ def test_a_device_that_hangs_is_named_and_the_others_are_judged(node, monkeypatc
     assert [device for device, address in reachable.items() if address is None] == ["1", "2"]
 
 
+def test_queries_that_hang_together_cost_one_timeout(node, monkeypatch):
+    asked = slow_tools(monkeypatch, lambda argv: 9 if "ecc" in argv else 0)
+    begin = time.monotonic()
+
+    [(check_id, status, subject, observed)] = not_ok(multi_node=False, timeout=TIMEOUT)
+
+    assert time.monotonic() - begin < 2 * TIMEOUT
+    assert (check_id, status, subject) == ("npu-tool", "failed", "npu-smi")
+    assert observed.startswith("npu-smi info -t ecc -i")
+    assert len([line for line in asked if "ecc" in line]) == npu_observe.CONCURRENT_CALLS
+
+
 def test_a_tool_that_hangs_costs_a_timeout_and_a_fifth(node, monkeypatch):
     asked = slow_tools(monkeypatch, lambda argv: 9 if argv[0] == "hccn_tool" else 0)
 
@@ -882,6 +951,14 @@ def test_a_tool_that_hangs_costs_a_timeout_and_a_fifth(node, monkeypatch):
         )
     ]
     assert len([line for line in asked if line.startswith("hccn_tool")]) == 2
+
+
+def test_an_unused_device_that_hangs_costs_nothing(node, monkeypatch):
+    node.set("devices.6.health", "Alarm")
+    asked = slow_tools(monkeypatch, lambda argv: 9 if "6" in argv else 0)
+
+    assert not_ok(device_count=4, timeout=TIMEOUT) == []
+    assert not [line for line in asked if "-i 6" in line]
 
 
 def test_after_a_device_that_hung_another_may_take_its_time(node, monkeypatch):
@@ -954,18 +1031,6 @@ def test_hanging_tools_cost_a_timeout_each(real_node, capsys):
         ("npu-fabric-tool", "failed"),
     ]
     assert all("did not end within 1 s" in c["observed"] for c in failed)
-
-
-def test_queries_that_hang_together_cost_one_timeout(real_node, capsys):
-    real_node.set("faults.npu-smi ecc", {"hang": True})
-    begin = time.monotonic()
-
-    result = run_module(capsys, device_count=8, timeout=2)
-
-    assert time.monotonic() - begin < 6
-    [tool] = [c for c in result["checks"] if c["status"] != "ok"]
-    assert (tool["id"], tool["status"], tool["subject"]) == ("npu-tool", "failed", "npu-smi")
-    assert "npu-smi info -t ecc -i" in tool["observed"]
 
 
 def test_devices_and_their_number_must_agree(capsys):

@@ -253,6 +253,9 @@ FABRIC = [
     "Get gateway failed, because no gateway was preset there!\n",
     "device 0 PING 10.0.0.1\nrecv time out seq=0\n"
     "3 packets transmitted, 2 received, 33.33% packet loss\n",
+    "vnic link status: DOWN\nvnic ipaddr: 192.168.2.199\nvnic netmask: 255.255.255.0\n",
+    "recv seq 0, time = 7us, L1 plane check result = 0x0\n"
+    "1 packets transmitted, 1 received, 0.00% packets loss\nThis pkt ping success!\n",
     "System Description TLV\n\tAscendNPU\nEnd of LLDPDU TLV\n",
 ]
 
