@@ -36,7 +36,7 @@ options:
   log_lines:
     description: How many of the last lines of each unit's journal.
     type: int
-    default: 2000
+    default: 10000
   max_mb:
     description: Size of all texts together, before they are compressed.
     type: int
@@ -105,7 +105,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "units": {"type": "list", "elements": "str", "default": []},
-            "log_lines": {"type": "int", "default": 2000},
+            "log_lines": {"type": "int", "default": 10000},
             "max_mb": {"type": "int", "default": 50},
         },
         supports_check_mode=True,
