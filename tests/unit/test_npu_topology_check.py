@@ -256,7 +256,7 @@ FAULTS = [
 def test_a_fault_is_named_with_its_device(node, path, value, check_id, status, subject, observed):
     node.set(path, value)
 
-    assert (check_id, status, subject, observed) in not_ok()
+    assert not_ok() == [(check_id, status, subject, observed)]
 
 
 @pytest.mark.parametrize(("path", "value"), [(fault[0], fault[1]) for fault in FAULTS])
@@ -326,6 +326,26 @@ def test_what_a_table_that_was_cut_off_does_not_list_is_not_taken_for_lost(node,
         assert (check_id, status, subject) == ("npu-tool", "failed", "npu-smi")
     else:
         assert (check_id, status) == ("npu-processes", "unknown")
+
+
+def test_a_row_that_is_no_row_hides_a_device(node):
+    table = device_tools._info(device_tools.load_state()).splitlines(True)
+    table[12] = "dcmi module initialize failed. ret is -8005\n"
+    node.set("faults.npu-smi info", {"output": "".join(table)})
+
+    [(check_id, status, _subject, observed)] = not_ok()
+    assert (check_id, status) == ("npu-tool", "failed")
+    assert observed.startswith("device 2 cannot be read; npu-smi says: dcmi module initialize")
+
+
+def test_a_table_without_the_processes_of_a_lost_card_is_no_evidence(node):
+    state = device_tools.load_state()
+    node.set("devices.7.present", False)
+    table = device_tools._info(device_tools.load_state())
+    node.write(state)
+    node.set("faults.npu-smi info", {"output": table[: table.index("| NPU     Chip")]})
+
+    assert [check[:3] for check in not_ok()] == [("npu-tool", "failed", "npu-smi")]
 
 
 def test_devices_that_cannot_be_read_are_named(node):
@@ -1014,6 +1034,23 @@ def test_without_npu_smi_one_check_says_so(real_node, capsys):
 
     assert [(c["id"], c["status"], c["observed"]) for c in result["checks"]] == [
         ("npu-tool", "failed", "/nowhere/npu-smi could not be started: No such file or directory")
+    ]
+
+
+@pytest.mark.parametrize("tool", ["npu-smi", "hccn_tool"])
+def test_a_tool_that_is_missing_is_told_once(real_node, tmp_path, capsys, tool):
+    path = str(tmp_path / tool)
+    option = {"npu-smi": "npu_smi_path", "hccn_tool": "hccn_tool_path"}[tool]
+
+    result = run_module(
+        capsys, device_count=8, multi_node=True, mounts=[f"{path}:{path}:ro"], **{option: path}
+    )
+
+    check_id = {"npu-smi": "npu-tool", "hccn_tool": "npu-fabric-tool"}[tool]
+    said = f"{path} could not be started: No such file or directory"
+    failed = [c for c in result["checks"] if c["status"] != "ok"]
+    assert [(c["id"], c["status"], c["subject"], c["observed"]) for c in failed] == [
+        (check_id, "failed", tool, said)
     ]
 
 
