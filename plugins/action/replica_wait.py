@@ -193,14 +193,12 @@ class ActionModule(ActionBase):
                 said = time.monotonic()
                 for group in speaking:
                     display.display(f"  {waited:4.0f} s, waiting for {'; '.join(group.missing)}")
-        result.update(
-            changed=False,
-            waited_s=round(time.monotonic() - begin, 1),
-            units=list(reports.values()),
-            dead=dead,
-        )
+        result.update(changed=False, waited_s=round(time.monotonic() - begin, 1), dead=dead)
         if problems:
+            # Callbacks print all of a failed result, and the message has the lines that matter.
             result.update(failed=True, msg="\n".join(problems))
+        else:
+            result["units"] = list(reports.values())
         return result
 
     def _telling(self, invocations: list[str], variables: dict[str, Any]) -> list[str]:

@@ -276,12 +276,10 @@ def test_no_secret_of_the_last_lines_is_printed(play: Callable[..., Play]) -> No
 
 
 def test_a_gateway_comes_up_beside_a_rank_that_dies(play: Callable[..., Play]) -> None:
-    results = play(*PAIR, unit("n0", -1), unit("n1", -2)).run(
-        r0_rank1=[ENDED], gateway0=[LOADING] * 10 + [{}]
-    )
+    both = play(*PAIR, unit("n0", -1), unit("n1", -2))
+    results = both.run(r0_rank1=[ENDED], gateway0=[LOADING] * 10 + [{}])
     assert [results[host]["dead"] for host in ("n0", "n1")] == [[0], [0]]
-    seen = {one["name"]: one["ready"] for one in results["n0"]["units"]}
-    assert seen["gateway0"] is True
+    assert both.states["gateway0"] == [{}], "it was waited for to the end"
 
 
 def test_a_rank_comes_up_beside_a_gateway_that_dies(play: Callable[..., Play]) -> None:
