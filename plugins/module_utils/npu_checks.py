@@ -389,7 +389,8 @@ def _fabric_tool(fabric: Fabric, mute: list[int]) -> list[Check]:
         remedy = "install the NPU driver in full; it brings hccn_tool"
         return [verdict("failed", "hccn_tool", str(fabric.failure), remedy)]
     if fabric.failure:
-        return [verdict("failed", "hccn_tool", fabric.failure, HANGS)]
+        why = dict.fromkeys([*fabric.stuck.values(), fabric.failure])
+        return [verdict("failed", "hccn_tool", "; ".join(why), HANGS)]
     checks = [
         verdict("failed", devices_text([device]), said, HANGS)
         for device, said in fabric.stuck.items()

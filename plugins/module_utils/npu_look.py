@@ -141,8 +141,9 @@ PINGS = {
 def ping(params: dict[str, Any]) -> dict[str, Any]:
     tool = HccnTool(params["hccn_tool_path"], params["timeout"])
     node, peers = params["node_facts"], params["peer_facts"]
-    # A super pod ends where HCCS does; that there are two, the verdict over all nodes finds.
-    neighbours = [one for one in peers if one.get("super_pod_id") == node.get("super_pod_id")]
+    # HCCS joins the servers of one super pod; that there are two, the verdict over all nodes finds.
+    pod = node.get("super_pod_id")
+    neighbours = [one for one in peers if pod and one.get("super_pod_id") == pod]
     checks = []
     for check_id, (command, fact) in PINGS.items():
         own = _addresses(node, fact)

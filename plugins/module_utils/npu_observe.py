@@ -65,7 +65,7 @@ class Tool:
                 if left >= seconds:
                     said = " ".join([self._name, *arguments])
                     return f"{said} did not end within {seconds:g} s"
-        self.failure = f"{self._name} took more than {2 * self.timeout:g} s in all"
+        self.failure = self.failure or f"{self._name} took over {2 * self.timeout:g} s in all"
         return None
 
 
@@ -126,7 +126,7 @@ class HccnTool(Tool):
 
     def _hangs(self, device: int | None, said: str) -> None:
         if device is None or self.stuck:
-            self.failure = "; ".join([*self.stuck.values(), said])
+            self.failure = said
         if device is not None:
             self.stuck[device] = said
             self._answers = False
@@ -385,7 +385,10 @@ def observe_fabric(
         fabric.gateway[device] = ask_gateway(device)
         fabric.detect_address[device] = ask_detect_address(device)
     fabric.tls = _confirm(
-        fabric, "tls_enable", devices, lambda device: hccn.parse_tls(ask(device, "tls"), device)
+        fabric,
+        "tls_enable",
+        [device for device in devices if device not in tool.stuck],
+        lambda device: hccn.parse_tls(ask(device, "tls"), device),
     )
     lit = next((device for device in devices if fabric.is_up(device)), None)
     if lit is not None:
@@ -416,12 +419,12 @@ def _confirm(
     }
     rest = [device for device in devices if device not in values]
     if rest:
-        values[rest[0]] = ask(rest[0])
-    if rest and values[rest[0]] == written[rest[0]]:
-        fabric.confirmed[key] = set(rest)
-        values.update((device, written[device]) for device in rest)
-    else:
-        values.update((device, ask(device)) for device in rest[1:])
+        first, *others = rest
+        values[first] = ask(first)
+        holds = values[first] == written[first]
+        if holds:
+            fabric.confirmed[key] = set(rest)
+        values.update((device, written[device] if holds else ask(device)) for device in others)
     return values
 
 

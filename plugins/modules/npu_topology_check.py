@@ -215,7 +215,7 @@ facts:
       sample: {"0": 10.20.0.10, "1": null}
     npu_vnic:
       description: By device, where others of its super pod can ping it through HCCS. Null where it
-        has no link. Empty unless the node stands in a super pod, and without O(multi_node).
+        has no link. Empty without O(multi_node), and on other servers than A3.
       type: dict
       sample: {"0": 192.168.2.199}
 """

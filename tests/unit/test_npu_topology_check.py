@@ -832,6 +832,8 @@ def test_a_device_that_hccs_does_not_reach_is_named(a3_node):
 
 def test_hccs_does_not_leave_the_super_pod(a3_node):
     assert ping(in_super_pod("192.168.3.199", pod=1), own=A3_OWN) == []
+    alone = {**A3_OWN, "super_pod_id": []}
+    assert ping({**A3_PEER, "super_pod_id": []}, own=alone) == []
 
 
 def test_an_address_that_this_node_has_itself_proves_nothing(a3_node):
@@ -971,6 +973,18 @@ def test_a_tool_that_hangs_costs_a_timeout_and_a_fifth(node, monkeypatch):
         )
     ]
     assert len([line for line in asked if line.startswith("hccn_tool")]) == 2
+
+
+def test_a_device_that_hangs_leaves_the_file_to_another(node, tmp_path, monkeypatch):
+    configure(tmp_path)
+    device = ["hccn_tool", "-i", "0"]
+    asked = slow_tools(monkeypatch, lambda argv: 9 if argv[:3] == device else 0)
+
+    not_ok(timeout=TIMEOUT)
+
+    lines = [line for line in asked if line.endswith(("-tls -g", "-gateway -g", "-lldp -g"))]
+    assert {line.split()[2] for line in lines} == {"1"}
+    assert len(lines) == 3
 
 
 def test_an_unused_device_that_hangs_costs_nothing(node, monkeypatch):
