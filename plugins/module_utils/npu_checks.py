@@ -130,7 +130,7 @@ def _tool(npus: Npus, unlisted: list[int], wanted: list[int]) -> Check:
         status, remedy = "failed", "look at what npu-smi info prints; its table does not end"
         doubts = [f"{devices_text(unlisted)} cannot be read", *doubts]
     else:
-        doubts = doubts + missing_devices(npus, wanted)
+        doubts = doubts + (missing_devices(npus, wanted) if npus.whole else [])
         if doubts:
             status = "warning"
             remedy = "look at what npu-smi info prints; it was not understood in full"
