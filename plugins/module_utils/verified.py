@@ -53,9 +53,12 @@ def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 def engine_problem(recorded: str | None, present: str) -> str:
     """Why a unit cannot start from the engine that it was verified with; empty where it can."""
     if present == NOT_PRESENT:
-        return "its image or environment is not on this node any more"
+        return "its image or environment is not on this node any more: run playbooks/prepare.yml"
     if recorded != present:
-        return "its image or environment is another than the verified one"
+        return (
+            "its image or environment is another than the verified one: run playbooks/serve.yml,"
+            " then playbooks/verify.yml"
+        )
     return ""
 
 
@@ -68,9 +71,9 @@ def mount_problems(files: NodeFiles, mounts: Sequence[str]) -> list[str]:
             continue
         path = files.path(source)
         if not os.path.exists(path):
-            problems.append(f"{source} is not on this node any more")
+            problems.append(f"{source} is not on this node any more: put it back")
         elif mode == ["ro"] and os.path.isdir(path) and not os.listdir(path):
-            problems.append(f"{source} is empty, so that there is nothing to read from it")
+            problems.append(f"{source} is empty: mount it, or put its files back")
     return problems
 
 

@@ -12,7 +12,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanE
 
 Seen = Mapping[str, Mapping[str, Any]]
 
-SERVE = "run playbooks/prepare.yml, then playbooks/serve.yml"
 VERIFY = "run playbooks/serve.yml, then playbooks/verify.yml"
 
 
@@ -105,7 +104,7 @@ def _reasons(
         if one["unit"] in names
     ]
     if broken:
-        return [*broken, SERVE]
+        return broken
     first = next(iter(told.values()))
     if set(told) != set(hosts) or any(group != first for group in told.values()):
         return [f"what was verified on {', '.join(hosts)} is not the same: {VERIFY}"]

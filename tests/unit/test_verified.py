@@ -12,7 +12,6 @@ from ansible_collections.muster.serving.plugins.action import start_plan
 from ansible_collections.muster.serving.plugins.module_utils import rank_host, verified
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import verified_plan
-from ansible_collections.muster.serving.plugins.plugin_utils import verified as plugin_verified
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,8 +117,8 @@ def test_what_a_container_mounts_must_still_be_there(node: Node) -> None:
     kept["units"][0]["mounts"] = [*here, "/empty:/e:ro", "/gone:/g"]
     node.ask(plan=kept)
     assert [one["text"] for one in node.ask()["problems"]] == [
-        "/empty is empty, so that there is nothing to read from it",
-        "/gone is not on this node any more",
+        "/empty is empty: mount it, or put its files back",
+        "/gone is not on this node any more: put it back",
     ]
 
 
@@ -205,7 +204,7 @@ def test_without_anything_verified_serve_is_named() -> None:
         (seen(part(engine={"name": "sglang"})), "is not the same: run playbooks/serve.yml"),
         (NOTHING, "r0n1: nothing of a2-cluster was verified here"),
         (GONE, "r0n1: it could not be asked (Connection timed out)"),
-        (seen(part(), r0_r0n1="its image is gone"), "r0-r0n1 on r0n1: its image is gone; run"),
+        (seen(part(), r0_r0n1="its image is gone"), "r0-r0n1 on r0n1: its image is gone"),
     ],
 )
 def test_a_replica_that_cannot_start_leaves_the_others_alone(other: Any, word: str) -> None:
@@ -248,9 +247,7 @@ def test_a_replica_starts_beside_a_gateway_that_cannot() -> None:
     kept = seen(with_gateway(0, "r0n0"), gateway0="its image is gone")
     result = start(r0n0=kept, r0n1=seen(part()))
     assert names(result) == ["r0-r0n0", "r0-r0n1"]
-    assert result["problems"] == {
-        "r0n0": f"gateway 0: gateway0 on r0n0: its image is gone; {plugin_verified.SERVE}"
-    }
+    assert result["problems"] == {"r0n0": "gateway 0: gateway0 on r0n0: its image is gone"}
     assert result["plan"]["left_out"] == ["gateway0"]
 
 
