@@ -113,6 +113,12 @@ COMPARISONS = (
         "install one firmware version on all nodes of the replica, and reboot them",
     ),
     Comparison(
+        "cann_version",
+        "cluster-cann-version",
+        "CANN version",
+        "run one image on all nodes of the replica: name it by digest in muster_image",
+    ),
+    Comparison(
         "super_pod_id",
         "cluster-super-pod",
         "super pod of the NPUs",

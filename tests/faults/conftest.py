@@ -24,10 +24,15 @@ ADDRESSES = {HEAD: "198.19.68.10", FOLLOWER: "198.19.68.11"}
 WEIGHTS = "/opt/muster-lab/models/MiniMax-M2.5-tiny"
 STATE = "/var/lib/muster-lab/state.json"
 
+TOOLS = "python3 /usr/local/lib/muster-lab/device_tools.py"
+
+# The number gives the NPUs addresses that the faults know.
 _SETUP = f"""
 ip link add link {PARENT_NIC} name {NIC} type macvlan mode bridge
 ip addr add ADDRESS/24 dev {NIC}
 ip link set {NIC} up
+{TOOLS} make --node NUMBER
+{TOOLS} hccn-conf > /etc/hccn.conf
 mkdir /var/lib/faults
 cp {STATE} /var/lib/faults/state.json
 cp /etc/hccn.conf /var/lib/faults/hccn.conf
@@ -104,9 +109,10 @@ def inventory(folder: Path, addresses: Mapping[str, str], sets: Mapping[str, Any
 def pair() -> Iterator[dict[str, str]]:
     """The address of each node for SSH."""
     addresses = {}
-    for node in NODES:
+    for number, node in enumerate(NODES):
         addresses[node] = json.loads(lab("node", "create", node))["address"]
-        on_node(node, "sh", "-ec", _SETUP.replace("ADDRESS", ADDRESSES[node]))
+        setup = _SETUP.replace("ADDRESS", ADDRESSES[node]).replace("NUMBER", str(number))
+        on_node(node, "sh", "-ec", setup)
     yield addresses
     for node in NODES:
         lab("node", "remove", node)

@@ -22,6 +22,7 @@ from .conftest import (
     NIC,
     NODES,
     PARENT_NIC,
+    TOOLS,
     WEIGHTS,
     Finding,
     Preflight,
@@ -31,7 +32,6 @@ from .conftest import (
 )
 
 CAPTURES = Path(__file__).resolve().parents[1] / "unit" / "captures"
-TOOLS = "python3 /usr/local/lib/muster-lab/device_tools.py"
 
 # What prepare will do on a bare node; no fault.
 BASELINE = frozenset(
@@ -281,7 +281,7 @@ MATRIX: list[list[Fault]] = [
         device_fault(
             "an NPU does not answer pings",
             FOLLOWER,
-            {"unreachable": ["10.20.90.12"]},
+            {"unreachable": ["10.20.0.12"]},
             failed(FOLLOWER, "npu-ping", "device 2"),
         ),
     ],
@@ -291,6 +291,13 @@ MATRIX: list[list[Fault]] = [
             FOLLOWER,
             "/dev/davinci5",
             failed(FOLLOWER, "device-node", "/dev/davinci5"),
+        ),
+        Fault(
+            "a device may not be opened",
+            FOLLOWER,
+            (failed(FOLLOWER, "device-node", "/dev/davinci3"),),
+            "mount --bind /dev/davinci3 /dev/davinci3\nmount -o remount,bind,nodev /dev/davinci3",
+            "umount /dev/davinci3",
         ),
         moved(
             "a plain file stands for a device",
@@ -323,8 +330,8 @@ MATRIX: list[list[Fault]] = [
         device_fault(
             "an NPU's address is another node's",
             FOLLOWER,
-            {"devices.0.address": "10.20.90.10"},
-            *both("cluster-npu-address", "10.20.90.10"),
+            {"devices.0.address": "10.20.0.10"},
+            *both("cluster-npu-address", "10.20.0.10"),
         ),
         device_fault(
             "memory errors",
@@ -433,7 +440,7 @@ MATRIX: list[list[Fault]] = [
             HEAD,
             "hccn_tool lldp",
             {"hang": True},
-            failed(HEAD, "npu-fabric-tool", "hccn_tool"),
+            failed(HEAD, "npu-fabric-tool", "device 0"),
         ),
         Fault(
             "Docker hangs",
@@ -479,6 +486,13 @@ MATRIX: list[list[Fault]] = [
             "umount /var/lib/docker",
         ),
         Fault(
+            "a folder that prepare writes to is mounted read-only",
+            HEAD,
+            (failed(HEAD, "host-writable", "/etc/sysctl.d"),),
+            "mount --bind /etc/sysctl.d /etc/sysctl.d\nmount -o remount,bind,ro /etc/sysctl.d",
+            "umount /etc/sysctl.d",
+        ),
+        Fault(
             "the hostname does not resolve",
             HEAD,
             (warned(HEAD, "host-name", "hostname nowhere"),),
@@ -498,12 +512,6 @@ MATRIX: list[list[Fault]] = [
             FOLLOWER,
             f"cd /; rm -rf {WEIGHTS}",
             failed(FOLLOWER, "weights-directory", WEIGHTS),
-        ),
-        weights_fault(
-            "another model is at the path",
-            HEAD,
-            "sed -i s/MiniMaxM2ForCausalLM/LlamaForCausalLM/ config.json",
-            failed(HEAD, "weights-architecture", WEIGHTS),
         ),
         Fault(
             "the hostname is a loopback's",
@@ -545,6 +553,12 @@ MATRIX: list[list[Fault]] = [
             HEAD,
             "sed -i 's/{/{ /' model.safetensors.index.json",
             *both("cluster-weights", "index of the weights"),
+        ),
+        weights_fault(
+            "another model is at the path",
+            FOLLOWER,
+            "sed -i s/MiniMaxM2ForCausalLM/LlamaForCausalLM/ config.json",
+            failed(FOLLOWER, "weights-architecture", WEIGHTS),
         ),
         Fault(
             "the whole world reads the key",

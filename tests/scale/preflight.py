@@ -4,7 +4,9 @@
 """Preflight against what operators do without it, in one run on lab nodes of sixteen devices.
 
 Each device tool takes a tenth of a second a call there, and hccn_tool refuses a second caller, as
-it does on hardware. The same nodes are looked at
+it does on hardware. What the emulated tools answer is recorded first and played back by a few lines
+of shell: all nodes share this machine's cores, which the emulators alone would keep busy. The same
+nodes are looked at
 
 - by playbooks/preflight.yml, all nodes at once;
 - (a) by the shell loops of the engine's documentation, one node after another over SSH;
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +76,57 @@ def lab(*arguments: str) -> str:
     return done.stdout
 
 
+# Runs on a node, and writes one file an answer.
+RECORDER = """
+import contextlib, io, json, pathlib, sys
+sys.path.insert(0, "/usr/local/lib/muster-lab")
+import device_tools
+folder = pathlib.Path("/var/lib/scale")
+folder.mkdir()
+for tool, *arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}[tool](arguments)
+    # What is pinged makes no difference to the answer.
+    (folder / " ".join([tool, *arguments]).split(" address")[0]).write_text(said.getvalue())
+"""
+# What has not been recorded is asked of the emulator.
+PLAYER = """#!/bin/sh
+key="TOOL $1${2:+ $2}${3:+ $3}${4:+ $4}EXTRA"
+test -f "/var/lib/scale/$key" || exec PATH.emulated "$@"
+LOCK
+sleep SECONDS
+exec cat "/var/lib/scale/$key"
+"""
+LOCK = """exec 9>/run/hccn_tool.lock
+flock -n 9 || { echo "hccn_tool is busy, please try again."; exit 1; }"""
+PLAYERS = (
+    ("npu-smi", "/usr/local/bin/npu-smi", "${5:+ $5}${6:+ $6}${7:+ $7}", ""),
+    ("hccn_tool", HCCN_TOOL, "", LOCK),
+)
+
+
+def questions() -> Iterator[list[str]]:
+    """All that is asked of the tools of a node, by anyone."""
+    yield from (["npu-smi", "info"], ["npu-smi", "info", "-t", "topo"])
+    for device in range(DEVICES):
+        card, chip = ["-i", str(device // 2)], ["-c", str(device % 2)]
+        yield ["npu-smi", "info", "-t", "board", *card]
+        yield from (["npu-smi", "info", "-t", kind, *card, *chip] for kind in ("ecc", "spod-info"))
+        for command in (*COMMANDS, "vnic"):
+            yield ["hccn_tool", "-i", str(device), f"-{command}", "-g"]
+        for command in ("ping", "hccs_ping"):
+            yield ["hccn_tool", "-i", str(device), f"-{command}", "-g", "address", "10.0.0.1"]
+
+
 def make(name: str) -> dict[str, str]:
     """A node whose tools take their time."""
     node: dict[str, str] = json.loads(lab("node", "create", name, "--family", "a3"))
-    tool = "/usr/local/lib/muster-lab/device_tools.py"
-    slow = json.dumps({"delay_s": CALL_S})
-    for faulty in ("hccn_tool", "npu-smi"):
-        lab("exec", name, "python3", tool, "set", f"faults.{faulty}", slow)
+    lab("exec", name, "python3", "-c", RECORDER, json.dumps(list(questions())))
+    for tool, path, extra, lock in PLAYERS:
+        player = PLAYER.replace("TOOL", tool).replace("PATH", path).replace("EXTRA", extra)
+        player = player.replace("LOCK", lock).replace("SECONDS", str(CALL_S))
+        script = 'mv "$0" "$0.emulated" && printf %s "$1" > "$0" && chmod 755 "$0"'
+        lab("exec", name, "sh", "-ec", script, path, player)
     return node
 
 
