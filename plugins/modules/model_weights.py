@@ -54,7 +54,7 @@ options:
       - Takes minutes once, as fast as the storage reads. The hashes are kept below
         C(/var/lib/muster/weights/) by size, time and inode of the file, so that the next run takes
         none, and one that was interrupted goes on where it was. Remove that folder to have all
-        files read anew: a disk that breaks changes none of the three.
+        files read anew, since a disk that breaks changes none of the three.
       - A folder is given up, as a failed check, after 60 seconds without a byte read, or when it
         has taken longer than its size at 50 MB/s and than 120 seconds.
     type: bool
