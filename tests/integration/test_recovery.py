@@ -1,0 +1,203 @@
+"""After a failure: what diagnose packs, and what starts again without registry and download. Two
+replicas behind two gateways, each test going on from where the one before it ended."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Outcome, lab, on_node
+from .test_platforms import FLOATING, PAIR, eventually, invocation
+
+Play = Callable[..., Outcome]
+
+HEALTHY, BROKEN = PAIR
+UNITS = {node: f"muster-a3-replicas-r{index}-rank0.service" for index, node in enumerate(PAIR)}
+IMAGE = "registry:5000/muster-lab/vllm-cpu:0.32.0"
+KEY_FILE = "/root/api-key"
+KEY = "zqPLANTEDkey0123456789"
+TOKEN = "hf_zqPLANTEDtoken0123456789"  # noqa: S105
+PROMPT = "zqPLANTED what the user asked"
+# The engines log requests with their prompts, as an operator in search of something has them do.
+SETTINGS = {
+    "muster_api_key_file": KEY_FILE,
+    "muster_engine_env": {
+        "VLLM_ASCEND_ENABLE_FLASHCOMM1": None,
+        "VLLM_LOGGING_LEVEL": "DEBUG",
+    },
+    "lab_a3_args": {
+        "data-parallel-size": 1,
+        "additional-config": {"scheduler_config": None},
+        "quantization": None,
+        "enable-log-requests": True,
+    },
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nodes() -> Iterator[None]:
+    lab("up")
+    # The engines of these tests need the memory that the pair's engines hold.
+    for node in ("a2-node0", "a2-node1"):
+        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+    for node in PAIR:
+        lab("node", "create", node)
+        on_node(node, "sh", "-c", f"umask 077; echo {KEY} > {KEY_FILE}")
+    yield
+    for node in PAIR:
+        lab("node", "remove", node)
+
+
+def cut_off(node: str) -> None:
+    """Take the registry and all that is not the lab from a node."""
+    for way in ("-d 198.19.67.2", "! -o lo ! -d 198.19.67.0/24"):
+        on_node(node, "sh", "-c", f"iptables -I OUTPUT {way} -j REJECT")
+
+
+def complete(base: str = f"http://{FLOATING}:8080/v1") -> int:
+    """Ask for a few tokens; how many came."""
+    request = urllib.request.Request(
+        f"{base}/completions",
+        json.dumps({"model": "MiniMax-M2.5", "prompt": PROMPT, "max_tokens": 4}).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return int(json.load(answer)["usage"]["completion_tokens"])
+
+
+def holders() -> list[str]:
+    """The nodes that have the floating address."""
+    return [node for node in PAIR if FLOATING in on_node(node, "ip", "-4", "-o", "address")]
+
+
+def packed(tmp_path: Path) -> dict[str, str]:
+    """The files of the one archive that was written, by name."""
+    (path,) = (tmp_path / "output").glob("diagnose-*.tar.gz")
+    with tarfile.open(path) as archive:
+        return {
+            member.name: stream.read().decode()
+            for member in archive
+            if (stream := archive.extractfile(member)) is not None
+        }
+
+
+def without_plants(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        assert "zqPLANTED" not in text, name
+
+
+def test_the_archive_of_a_running_cluster_has_all_but_secrets_and_prompts(
+    play: Play, tmp_path: Path
+) -> None:
+    assert play("site.yml", limit="a3-replicas", **SETTINGS).rc == 0
+    log = "/var/log/muster/a3-replicas-r0-rank0/plog/debug/plog/plog-1.log"
+    lines = f"EJ0002: network port is down\\nHF_TOKEN={TOKEN}\\n"
+    on_node(HEALTHY, "sh", "-c", f"mkdir -p $(dirname {log}); printf '{lines}' > {log}")
+    assert complete(f"http://{FLOATING}:8080/v1") == 4
+    for base in ("http://198.19.67.20:8000/v1", "http://198.19.67.21:8000/v1"):
+        assert complete(base) == 4
+    logged = on_node(HEALTHY, "journalctl", f"--unit={UNITS[HEALTHY]}", "--no-pager")
+    assert PROMPT in logged, "the engine logs prompts, so there is something to leave out"
+
+    outcome = play("playbooks/diagnose.yml", limit="a3-replicas", **SETTINGS)
+    assert outcome.rc == 0
+    assert outcome.changed() == {}
+    assert "npu-link-down" in outcome.stdout
+    files = packed(tmp_path)
+    without_plants(files)
+    assert "network port is down" in files[f"{HEALTHY}{log}"]
+    for index, node in enumerate(PAIR):
+        assert {
+            f"{node}/units.json",
+            f"{node}/journal/{UNITS[node]}.log",
+            f"{node}/journal/muster-a3-replicas-gateway{index}.service.log",
+            f"{node}/var/lib/muster/units/a3-replicas-r{index}-rank0.json",
+            f"{node}/device/npu-smi.txt",
+            f"{node}/docker/inspect.json",
+            f"{node}/system/ports.txt",
+            f"{node}/usr/local/Ascend/driver/version.info",
+        } <= set(files)
+    assert {"report.txt", "plan.json", "reports/verify.json"} <= set(files)
+    left = "".join(
+        on_node(node, "sh", "-c", "ls -d /tmp/muster-diagnose-* || true") for node in PAIR
+    )
+    assert left == ""
+
+
+def test_a_failed_unit_and_a_node_that_is_down_are_told(play: Play, tmp_path: Path) -> None:
+    for node in PAIR:
+        cut_off(node)
+    on_node(BROKEN, "systemctl", "stop", UNITS[BROKEN])
+    on_node(BROKEN, "docker", "tag", IMAGE, "kept:1")
+    on_node(BROKEN, "docker", "rmi", IMAGE)
+    on_node(BROKEN, "systemctl", "start", UNITS[BROKEN])
+    state = ("systemctl", "show", "--property=ActiveState", "--value", UNITS[BROKEN])
+    eventually(lambda: on_node(BROKEN, *state).strip() == "failed", 90)
+    outcome = play("playbooks/diagnose.yml", limit="a3-replicas", **SETTINGS)
+    assert f"{UNITS[BROKEN]}: failed (failed)" in outcome.stdout
+    assert "image-absent" in outcome.stdout
+    without_plants(packed(tmp_path))
+
+    for path in (tmp_path / "output").glob("diagnose-*"):
+        path.unlink()
+    # Sessions that Ansible keeps open would outlive their daemon.
+    on_node(BROKEN, "sh", "-c", "systemctl stop ssh.socket ssh; pkill sshd || true")
+    try:
+        # Nor is there a plan any more.
+        outcome = play("playbooks/diagnose.yml", limit="a3-replicas", muster_recipe="gone/gone")
+    finally:
+        on_node(BROKEN, "systemctl", "start", "ssh")
+    assert outcome.rc == 0
+    assert f"{BROKEN}: not reached: " in outcome.stdout
+    files = packed(tmp_path)
+    assert f"{HEALTHY}/journal/{UNITS[HEALTHY]}.log" in files
+    without_plants(files)
+
+
+def test_a_replica_whose_image_is_gone_is_left_out_and_the_other_serves_on(play: Play) -> None:
+    before = invocation(HEALTHY, UNITS[HEALTHY])
+    outcome = play("playbooks/start.yml", limit="a3-replicas")
+    assert outcome.rc != 0
+    assert outcome.changed() == {}
+    said = outcome.task_results("Say what was left out")
+    assert set(said) == {BROKEN}
+    assert "its image or environment is not on this node any more" in said[BROKEN]["msg"]
+    assert invocation(HEALTHY, UNITS[HEALTHY]) == before
+    assert complete() == 4
+
+
+def test_all_comes_back_without_registry_with_a_check_that_fails(
+    play: Play, tmp_path: Path
+) -> None:
+    on_node(BROKEN, "docker", "tag", "kept:1", IMAGE)
+    assert play("playbooks/stop.yml", limit="a3-replicas").rc == 0
+    assert holders() == []
+    alarm = "d['devices'][3]['health'] = 'Alarm'"
+    path = "/var/lib/muster-lab/state.json"
+    edit = f"import json; d = json.load(open('{path}')); {alarm}; json.dump(d, open('{path}', 'w'))"
+    on_node(HEALTHY, "python3", "-c", edit)
+
+    outcome = play("playbooks/start.yml", limit="a3-replicas", **SETTINGS)
+    assert outcome.rc == 0
+    assert "plans otherwise" not in outcome.stdout
+    checks = json.loads((tmp_path / "output" / "preflight.json").read_text())["checks"]
+    assert (HEALTHY, "npu-health") in {
+        (one["host"], one["id"]) for one in checks if one["status"] == "failed"
+    }
+    eventually(lambda: len(holders()) == 1 and complete() == 4, 30)
+    assert play("playbooks/verify.yml", limit="a3-replicas", **SETTINGS).rc == 0
+
+
+def test_after_a_reboot_it_is_waited_for_whatever_became_of_the_inventory(play: Play) -> None:
+    for node in PAIR:
+        lab("node", "restart", node)
+    outcome = play("playbooks/start.yml", limit="a3-replicas", muster_recipe="gone/gone")
+    assert outcome.rc == 0
+    assert outcome.changed() == {}, "systemd has started everything"
+    assert "there are no checks" in outcome.stdout
+    eventually(lambda: complete() == 4, 30)
