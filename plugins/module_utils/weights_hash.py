@@ -145,7 +145,7 @@ def read_cache(text: str | None, folder: str) -> dict[str, Known]:
             return {}
         for name, entry in record["files"].items():
             stamp = Stamp(entry["size"], entry["mtime_ns"], entry["inode"])
-            if SHA256.fullmatch(entry["sha256"]) and all(type(part) is int for part in stamp):
+            if SHA256.fullmatch(entry["sha256"]) and all(isinstance(part, int) for part in stamp):
                 known[name] = Known(stamp, entry["sha256"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
