@@ -89,4 +89,4 @@ faults: lab ## Faults injected into lab nodes, each found by its check
 
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
-test: check sanity molecule integration ## Everything
+test: check sanity molecule faults integration ## Everything
