@@ -661,7 +661,7 @@ def npu_facts(npus: Npus) -> dict[str, Any]:
     }
 
 
-def fabric_facts(fabric: Fabric, wanted: list[int], *, hccs: bool) -> dict[str, Any]:
+def fabric_facts(fabric: Fabric, wanted: list[int], hccs: Collection[int]) -> dict[str, Any]:
     """What has to agree, or to differ, between nodes, and where they reach each other's devices."""
 
     def reachable(device: int) -> str | None:
@@ -677,5 +677,5 @@ def fabric_facts(fabric: Fabric, wanted: list[int], *, hccs: bool) -> dict[str, 
         "npu_tls": sorted({int(switch) for switch in fabric.tls.values() if switch}),
         "npu_addresses": [address for address in fabric.address.values() if address],
         "npu_reachable": {str(device): reachable(device) for device in asked},
-        "npu_vnic": {str(device): vnic(device) for device in asked if hccs},
+        "npu_vnic": {str(device): vnic(device) for device in asked if device in hccs},
     }

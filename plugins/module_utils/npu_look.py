@@ -33,6 +33,7 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_observe import 
     HCCN_CONF,
     Fabric,
     HccnTool,
+    Npus,
     device_numbers,
     find_npu_smi,
     observe_condition,
@@ -86,6 +87,7 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
     npus = observe_npus(tool, device_numbers())
     lost = lost_devices(npus, wanted)
     super_pod = params["multi_node"] and npus.layout == "a3"
+    hccs = hccs_devices(npus, wanted, full=params["pings"] == "full") if super_pod else []
     fabric = Fabric()
     # Two tools, which do not mind each other.
     with ThreadPoolExecutor(1) as beside:
@@ -93,7 +95,7 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
         if params["multi_node"]:
             hccn_tool = HccnTool(params["hccn_tool_path"], params["timeout"])
             there = [number for number in wanted if number not in lost]
-            fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there, hccs=super_pod)
+            fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there, hccs)
         condition.result()
     checks = npu_checks(
         npus,
@@ -108,8 +110,14 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
         checks += fabric_checks(fabric)
     absent = {"npu-smi": tool.absent, "hccn_tool": fabric.absent}
     checks += files_checks(params, lost, [name for name in absent if absent[name]])
-    facts = {**npu_facts(npus), **fabric_facts(fabric, wanted, hccs=super_pod)}
+    facts = {**npu_facts(npus), **fabric_facts(fabric, wanted, hccs)}
     return {"checks": checks, "facts": facts}
+
+
+def hccs_devices(npus: Npus, wanted: list[int], *, full: bool) -> list[int]:
+    """The devices that are reached through HCCS: all, or for a sample one chip of each card."""
+    cards = {one["npu_id"]: one["device_id"] for one in npus.devices[::-1]}
+    return [number for number in wanted if full or number in cards.values()]
 
 
 def files_checks(params: dict[str, Any], lost: list[int], absent: list[str]) -> list[Check]:

@@ -337,7 +337,7 @@ def read_text(path: str) -> str:
 
 
 def observe_fabric(
-    tool: HccnTool, configuration: str, devices: list[int], *, hccs: bool = False
+    tool: HccnTool, configuration: str, devices: list[int], hccs: Collection[int] = ()
 ) -> Fabric:
     """Ask hccn_tool for each device in turn: it refuses concurrent calls.
 
@@ -345,7 +345,7 @@ def observe_fabric(
         tool: hccn_tool.
         configuration: The text of C(/etc/hccn.conf).
         devices: The devices to look at.
-        hccs: Whether the devices reach other nodes' through HCCS, too.
+        hccs: Those of them whose way to other nodes through HCCS matters, too.
     """
     settings, problems = hccn.parse_configuration(configuration)
     fabric = Fabric(configuration=settings, problems=problems)
@@ -393,8 +393,8 @@ def observe_fabric(
     lit = next((device for device in devices if fabric.is_up(device)), None)
     if lit is not None:
         fabric.neighbour = lit, hccn.parse_neighbour(ask(lit, "lldp"))
-    if hccs:
-        for device in devices:
+    for device in devices:
+        if device in hccs:
             fabric.vnic[device] = hccn.parse_vnic(ask(device, "vnic"))
     fabric.stuck, fabric.absent, fabric.failure = tool.stuck, tool.absent, tool.failure
     return fabric
@@ -450,23 +450,26 @@ def ping_pairs(own: Addresses, peers: Sequence[Addresses], *, full: bool) -> lis
     Args:
         own: The devices of this node.
         peers: Those of each other node.
-        full: Each device pings all of them. Otherwise it pings of each other node the device of its
-            own number, in whose plane it is, or the one at its own place where that node uses
-            devices of other numbers.
+        full: Each device pings all of them. Otherwise a device goes with the one of its own number
+            on each other node, in whose plane it is, or with the one at its own place where that
+            node uses devices of other numbers. An answer proves the way there and back, so of two
+            nodes each asks for every other pair.
     """
     pairs = []
     for peer in peers:
         places = sorted(peer, key=int)
-        for place, number in enumerate(sorted(own, key=int)):
-            if own[number] is None:
-                continue
-            if full:
-                targets = places
-            elif number in peer:
-                targets = [number]
-            else:
-                targets = places[place : place + 1]
-            pairs += [(int(number), address) for address in map(peer.get, targets) if address]
+        mine = [(place, number) for place, number in enumerate(sorted(own, key=int)) if own[number]]
+        if full:
+            found = [(number, peer[target]) for _place, number in mine for target in places]
+        else:
+            found = [
+                (number, peer[target])
+                for place, number in mine
+                for target in ([number] if number in peer else places[place : place + 1])
+            ]
+        there = [(int(number), address) for number, address in found if address]
+        first = sorted(filter(None, own.values())) < sorted(filter(None, peer.values()))
+        pairs += there if full else there[0 if first else 1 :: 2]
     return pairs
 
 

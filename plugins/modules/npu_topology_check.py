@@ -83,8 +83,10 @@ options:
     elements: dict
   pings:
     description:
-      - V(sampled) has each device ping, of each other node, the device of its own number, or the
-        one at its own place where that node uses devices of other numbers.
+      - With V(sampled) each device goes with that of its own number on each other node, or with the
+        one at its own place where that node uses devices of other numbers. One of the two pings,
+        since an answer proves the way there and back. Through HCCS it is one chip of each card,
+        and O(mode=check) looks at these alone.
       - V(full) has each device ping all devices, also those in other planes, which not every
         network joins. They are pinged one after the other, and one that does not answer takes
         seconds; what does not fit into twice O(timeout) is reported as not tried.

@@ -280,9 +280,9 @@ MATRIX: list[list[Fault]] = [
         ),
         device_fault(
             "an NPU does not answer pings",
-            FOLLOWER,
-            {"unreachable": ["10.20.0.12"]},
-            failed(FOLLOWER, "npu-ping", "device 2"),
+            HEAD,
+            {"unreachable": ["10.20.1.12"]},
+            failed(HEAD, "npu-ping", "device 2"),
         ),
     ],
     [
