@@ -39,7 +39,10 @@ DEVICES = 16
 CALL_S = 0.1
 HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"
 # What the documentation tells to run for every device of every node before serving.
-COMMANDS = ("lldp", "link", "net_health", "netdetect", "gateway", "tls", "ip")
+COMMANDS = ("lldp", "link", "net_health", "netdetect", "gateway", "tls", "ip", "vnic")
+PINGS = ("ping", "hccs_ping")
+# Any will do: what is pinged makes no difference to what is played back.
+ADDRESS = "10.20.0.10"
 SSH = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR")
 
 LOOPED = """
@@ -51,8 +54,12 @@ LOOPED = """
       loop: "{{ range(devices) | product(commands) }}"
       changed_when: false
     - name: Ping from every device
-      ansible.builtin.command: "{{ hccn_tool }} -i {{ item.0 }} -ping -g address {{ item.1 }}"
-      loop: "{{ range(devices) | zip(addresses) }}"
+      ansible.builtin.command: "{{ hccn_tool }} -i {{ item.0 }} -{{ item.1 }} -g address {{ address }}"
+      loop: "{{ range(devices) | product(pings) }}"
+      changed_when: false
+    - name: Show every device's place in the super pod
+      ansible.builtin.command: npu-smi info -t spod-info -i {{ item // 2 }} -c {{ item % 2 }}
+      loop: "{{ range(devices) }}"
       changed_when: false
     - name: Show the devices
       ansible.builtin.command: npu-smi info
@@ -86,7 +93,7 @@ folder.mkdir()
 for tool, *arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}[tool](arguments)
-    # What is pinged makes no difference to the answer.
+    # The address has no part in the name.
     (folder / " ".join([tool, *arguments]).split(" address")[0]).write_text(said.getvalue())
 """
 # What has not been recorded is asked of the emulator.
@@ -112,10 +119,10 @@ def questions() -> Iterator[list[str]]:
         card, chip = ["-i", str(device // 2)], ["-c", str(device % 2)]
         yield ["npu-smi", "info", "-t", "board", *card]
         yield from (["npu-smi", "info", "-t", kind, *card, *chip] for kind in ("ecc", "spod-info"))
-        for command in (*COMMANDS, "vnic"):
+        for command in COMMANDS:
             yield ["hccn_tool", "-i", str(device), f"-{command}", "-g"]
-        for command in ("ping", "hccs_ping"):
-            yield ["hccn_tool", "-i", str(device), f"-{command}", "-g", "address", "10.0.0.1"]
+        for command in PINGS:
+            yield ["hccn_tool", "-i", str(device), f"-{command}", "-g", "address", ADDRESS]
 
 
 def make(name: str) -> dict[str, str]:
@@ -173,16 +180,14 @@ def ad_hoc(hosts: Path, pattern: str, module: str, arguments: dict[str, Any]) ->
     return timed(argv, env=environment)[0]
 
 
-def shell_loop(node: dict[str, str], peer: list[str]) -> float:
+def shell_loop(node: dict[str, str]) -> float:
     """The loops of the documentation on one node, over SSH."""
-    loops = "; ".join(
-        f"for i in $(seq 0 {DEVICES - 1}); do {HCCN_TOOL} -i $i -{command} -g; done"
-        for command in COMMANDS
-    )
-    pings = "; ".join(
-        f"{HCCN_TOOL} -i {device} -ping -g address {address}" for device, address in enumerate(peer)
-    )
-    script = f"{loops}; {pings}; npu-smi info; cat /etc/hccn.conf"
+    numbers = f"$(seq 0 {DEVICES - 1})"
+    asked = [f"{HCCN_TOOL} -i $i -{command} -g" for command in COMMANDS]
+    asked += [f"{HCCN_TOOL} -i $i -{command} -g address {ADDRESS}" for command in PINGS]
+    asked.append("npu-smi info -t spod-info -i $((i / 2)) -c $((i % 2))")
+    loops = "; ".join(f"for i in {numbers}; do {command}; done" for command in asked)
+    script = f"{loops}; npu-smi info; cat /etc/hccn.conf"
     return timed(["ssh", "-i", str(key_file()), *SSH, f"root@{node['address']}", script])[0]
 
 
@@ -203,7 +208,6 @@ def measure(count: int, looped: bool) -> None:
             report = json.loads((folder / "output" / "preflight.json").read_text())
             facts = report["facts"]
             one, other = (nodes[place]["name"] for place in (0, 1))
-            peer = list(facts[other]["npu_reachable"].values())
 
             # What no tool around the node's own could shorten, on one node.
             module = "muster.serving.npu_topology_check"
@@ -219,14 +223,15 @@ def measure(count: int, looped: bool) -> None:
             row("a node's own tools (modules - round trips)", tools)
             row("one round trip (ansible all -m ping)", trips)
             row("goal: 1.2 x tools + 2 round trips", goal, "met" if ours <= goal else "missed")
-            loops = sum(shell_loop(node, peer) for node in nodes)
+            loops = sum(shell_loop(node) for node in nodes)
             row("(a) shell loops, node after node", loops, f"{loops / ours:.1f} x as long")
             if looped:
                 (folder / "looped.yml").write_text(LOOPED)
                 variables = {
                     "devices": DEVICES,
                     "commands": COMMANDS,
-                    "addresses": peer,
+                    "pings": PINGS,
+                    "address": ADDRESS,
                     "hccn_tool": HCCN_TOOL,
                 }
                 more = ("-l", one, "-e", json.dumps(variables))
