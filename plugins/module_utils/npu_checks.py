@@ -464,7 +464,8 @@ def _address(fabric: Fabric, device: int) -> Finding:
     if list(fabric.address.values()).count(address) > 1:
         remedy = "give each device its own address: hccn_tool -i N -ip -s ..."
         return Finding(device, "failed", f"shares {address}", remedy)
-    return Finding(device, "ok", "set")
+    confirmed = device in fabric.confirmed.get("address", ())
+    return Finding(device, "ok", "set" + (BY_FILE if confirmed else ""))
 
 
 def _gateway(fabric: Fabric, device: int) -> Finding | None:
@@ -545,6 +546,10 @@ def _vnic(fabric: Fabric, device: int) -> Finding | None:
     return Finding(device, "failed", vnic.link, remedy)
 
 
+# By key of hccn.conf, the command that asks the device.
+ASKED_BY = {"address": "ip", "gateway": "gateway", "netdetect": "netdetect", "tls_enable": "tls"}
+
+
 def _configuration(fabric: Fabric) -> list[Check]:
     """Whether C(/etc/hccn.conf), which HCCL's callers read, is what the devices really use."""
     expected = "/etc/hccn.conf as the devices are set"
@@ -566,7 +571,9 @@ def _configuration(fabric: Fabric) -> list[Check]:
             written = settings.get(key, "")
             if not value or not hccn.is_value(key, written):
                 continue
-            compared.append(device)
+            # What the file alone told agrees with it.
+            if (device, ASKED_BY[key]) in fabric.said:
+                compared.append(device)
             if value != written:
                 stale.append((device, f"{key}_{device} is {written}, the device has {value}"))
     if stale:
@@ -637,8 +644,8 @@ def _ping(check_id: str, answer: Ping | None, said: str) -> tuple[str, str, str]
     remedy = (
         "see that both servers are cabled into one super pod, and have its HCCS links looked at"
         if hccs
-        else "look at both devices' links, addresses and gateways, at the switch between them, its "
-        "VLAN and its routes"
+        else "look at both devices' links, addresses (hccn_tool -i N -ip -g, against their node's "
+        "/etc/hccn.conf) and gateways, at the switch between them, its VLAN and its routes"
     )
     return "failed", observed, remedy
 

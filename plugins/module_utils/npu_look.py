@@ -87,7 +87,8 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
     npus = observe_npus(tool, device_numbers())
     lost = lost_devices(npus, wanted)
     super_pod = params["multi_node"] and npus.layout == "a3"
-    hccs = hccs_devices(npus, wanted, full=params["pings"] == "full") if super_pod else []
+    full = params["pings"] == "full"
+    hccs = hccs_devices(npus, wanted, full=full) if super_pod else []
     fabric = Fabric()
     # Two tools, which do not mind each other.
     with ThreadPoolExecutor(1) as beside:
@@ -95,7 +96,7 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
         if params["multi_node"]:
             hccn_tool = HccnTool(params["hccn_tool_path"], params["timeout"])
             there = [number for number in wanted if number not in lost]
-            fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there, hccs)
+            fabric = observe_fabric(hccn_tool, read_text(HCCN_CONF), there, hccs, full=full)
         condition.result()
     checks = npu_checks(
         npus,

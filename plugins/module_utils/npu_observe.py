@@ -337,7 +337,12 @@ def read_text(path: str) -> str:
 
 
 def observe_fabric(
-    tool: HccnTool, configuration: str, devices: list[int], hccs: Collection[int] = ()
+    tool: HccnTool,
+    configuration: str,
+    devices: list[int],
+    hccs: Collection[int] = (),
+    *,
+    full: bool = False,
 ) -> Fabric:
     """Ask hccn_tool for each device in turn: it refuses concurrent calls.
 
@@ -346,6 +351,8 @@ def observe_fabric(
         configuration: The text of C(/etc/hccn.conf).
         devices: The devices to look at.
         hccs: Those of them whose way to other nodes through HCCS matters, too.
+        full: Each device tells its address itself. Otherwise C(configuration) does, where one
+            device confirms it; pings show what it has wrong for others.
     """
     settings, problems = hccn.parse_configuration(configuration)
     fabric = Fabric(configuration=settings, problems=problems)
@@ -372,10 +379,13 @@ def observe_fabric(
     for device in devices:
         if not fabric.is_up(device):
             fabric.link[device] = hccn.parse_link(ask(device, "link"))
-    ask_address = setting("ip", hccn.parse_address)
-    for device in devices:
-        fabric.address[device] = ask_address(device)
     well = [device for device in devices if fabric.net_health[device] == hccn.HEALTHY]
+    ask_address = setting("ip", hccn.parse_address)
+    if not full:
+        fabric.address = _confirm(fabric, "address", well, ask_address)
+    for device in devices:
+        if device not in fabric.address:
+            fabric.address[device] = ask_address(device)
     # Where the link is down, that is what has to be mended.
     ill = [device for device in devices if fabric.is_up(device) is not False and device not in well]
     ask_gateway = setting("gateway", hccn.parse_gateway)

@@ -28,9 +28,10 @@ description:
     tried again while other callers keep it busy. A device for which it hangs costs one O(timeout)
     and is left out; the next one then has a fifth of O(timeout) to answer. When a second device
     hangs, the tool is given up.
-  - A healthy device costs two calls of C(hccn_tool), for its net health, which shows link and
-    detect address as well, and for its address. Gateway and TLS switch are read from
-    C(/etc/hccn.conf) where it has them and one device confirms it.
+  - A healthy device costs one call of C(hccn_tool), for its net health, which shows link and detect
+    address as well. Address, gateway and TLS switch are read from C(/etc/hccn.conf) where it has
+    them and one device confirms it; an address that it has wrong for another device does not answer
+    to pings. With O(pings=full) each device tells its address itself.
 attributes:
   check_mode:
     support: full

@@ -315,8 +315,8 @@ MATRIX: list[list[Fault]] = [
         Fault(
             "hccn.conf is stale",
             HEAD,
-            (warned(HEAD, "npu-hccn-conf", "device 3"),),
-            "sed -i 's/^address_3=.*/address_3=10.99.0.1/' /etc/hccn.conf",
+            (warned(HEAD, "npu-hccn-conf", "device 0"),),
+            "sed -i 's/^address_0=.*/address_0=10.99.0.1/' /etc/hccn.conf",
         ),
         moved(
             "a directory stands for hccn.conf",

@@ -54,7 +54,8 @@ LOOPED = """
       loop: "{{ range(devices) | product(commands) }}"
       changed_when: false
     - name: Ping from every device
-      ansible.builtin.command: "{{ hccn_tool }} -i {{ item.0 }} -{{ item.1 }} -g address {{ address }}"
+      ansible.builtin.command: >-
+        {{ hccn_tool }} -i {{ item.0 }} -{{ item.1 }} -g address {{ address }}
       loop: "{{ range(devices) | product(pings) }}"
       changed_when: false
     - name: Show every device's place in the super pod

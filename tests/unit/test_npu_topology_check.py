@@ -496,7 +496,8 @@ def test_a_configuration_that_agrees_with_the_devices(node, tmp_path):
     (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
 
     checks = {c["id"]: (c["status"], c["subject"]) for c in inspect()["checks"]}
-    assert checks["npu-hccn-conf"] == ("ok", "devices 0-7")
+    # The one that was asked.
+    assert checks["npu-hccn-conf"] == ("ok", "device 0")
 
 
 def test_a_stale_configuration_is_a_warning(node, tmp_path):
@@ -506,7 +507,7 @@ def test_a_stale_configuration_is_a_warning(node, tmp_path):
 
     [(check_id, status, subject, observed)] = not_ok()
     assert (check_id, status, subject) == ("npu-hccn-conf", "warning", "devices 0-7")
-    assert observed.endswith("; tls_enable_2 is 0, the device has 1 and 6 more")
+    assert observed.endswith("; tls_enable_2 is 0, the device has 1 and 5 more")
 
 
 def test_what_the_configuration_does_not_tell_is_no_difference(node, tmp_path):
@@ -598,15 +599,15 @@ def hccn_calls(node, device=None):
     return [line.split(" ", 3)[3] for line in node.asked if line.startswith(begin)]
 
 
-def test_a_healthy_device_takes_two_calls(node, tmp_path):
+def test_a_healthy_device_takes_one_call(node, tmp_path):
     configure(tmp_path)
 
     assert not_ok() == []
-    assert hccn_calls(node, 5) == ["-net_health -g", "-ip -g"]
+    assert hccn_calls(node, 5) == ["-net_health -g"]
     assert hccn_calls(node, 0) == [
         *("-net_health -g", "-ip -g", "-gateway -g", "-tls -g", "-lldp -g")
     ]
-    assert len(hccn_calls(node)) == 2 * 8 + 3
+    assert len(hccn_calls(node)) == 8 + 4
 
 
 def test_what_is_told_by_the_file_is_said_to_be(node, tmp_path):
@@ -614,6 +615,7 @@ def test_what_is_told_by_the_file_is_said_to_be(node, tmp_path):
 
     observed = {check["id"]: check["observed"] for check in inspect()["checks"]}
     assert observed["npu-tls"] == "switch 0, as /etc/hccn.conf has it"
+    assert observed["npu-address"] == "set, as /etc/hccn.conf has it"
     assert observed["npu-gateway"] == "set, as /etc/hccn.conf has it"
     assert observed["npu-link"] == "UP, as its net health shows"
 
@@ -626,7 +628,8 @@ def test_a_sick_device_is_asked_for_the_rest(node, tmp_path):
     assert hccn_calls(node, 5) == [
         *("-net_health -g", "-link -g", "-ip -g", "-gateway -g", "-netdetect -g")
     ]
-    assert len(hccn_calls(node)) == 2 * 8 + 3 + 3
+    # Of the others one tells address, gateway and TLS switch, and its neighbour.
+    assert len(hccn_calls(node)) == 8 + 4 + 4
 
 
 @pytest.mark.parametrize(("key", "name"), [("tls", "tls_enable"), ("gateway", "gateway")])
@@ -674,8 +677,23 @@ def test_a_stale_address_of_any_device_is_found(node, tmp_path, device):
     configure(tmp_path)
     node.set(f"devices.{device}.address", "10.20.9.9")
 
-    [(check_id, status, subject, _observed)] = not_ok()
+    [(check_id, status, subject, _observed)] = not_ok(pings="full")
     assert (check_id, status, subject) == ("npu-hccn-conf", "warning", f"device {device}")
+
+
+def test_addresses_are_read_from_a_file_that_one_device_confirms(node, tmp_path):
+    configure(tmp_path)
+    addresses = [f"10.20.0.{10 + device}" for device in range(8)]
+    assert inspect()["facts"]["npu_addresses"] == addresses
+    assert hccn_calls(node).count("-ip -g") == 1
+
+    # Where the file is wrong for that one, all are asked.
+    node.set("devices.0.address", "10.20.9.9")
+    node.set("devices.4.address", "10.20.9.8")
+    node.asked.clear()
+    [(check_id, _status, subject, _observed)] = not_ok()
+    assert (check_id, subject) == ("npu-hccn-conf", "devices 0, 4")
+    assert hccn_calls(node).count("-ip -g") == 8
 
 
 def test_a_busy_tool_is_asked_again(node, monkeypatch):
