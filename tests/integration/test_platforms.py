@@ -164,6 +164,17 @@ def test_amd_with_vllm_and_with_sglang_changed_as_its_recipe_says(
             *("-m", "sglang.launch_server", "--model-path", "/nowhere"),
         )
 
+    # Each stops as its own, and together without a plan.
+    active = ("systemctl", "list-units", "--state=active", "--plain", "--no-legend")
+    assert play("playbooks/stop.yml", limit="mi300x-vllm").rc == 0
+    running = on_node("mi300x-node0", *active, "muster-mi300x-*")
+    assert [line.split()[0] for line in running.splitlines()] == [
+        "muster-mi300x-sglang-r0-rank0.service"
+    ]
+    both = play("playbooks/stop.yml", limit="mi300x-vllm,mi300x-sglang", muster_recipe="gone/gone")
+    assert both.rc == 0
+    assert on_node("mi300x-node0", *active, "muster-mi300x-*") == ""
+
 
 def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_nodes: None) -> None:
     served(play, tmp_path, "a3-replicas")
