@@ -43,6 +43,22 @@ COMMANDS = ("lldp", "link", "net_health", "netdetect", "gateway", "tls", "ip", "
 PINGS = ("ping", "hccs_ping")
 # Any will do: what is pinged makes no difference to what is played back.
 ADDRESS = "10.20.0.10"
+# The tools' own time, with nothing around them but two round trips.
+TOOLS = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Look at the NPUs
+      muster.serving.npu_topology_check:
+        device_count: "{{ devices }}"
+        multi_node: true
+      register: seen
+    - name: Ping those of the other node
+      muster.serving.npu_topology_check:
+        mode: ping
+        node_facts: "{{ seen.facts }}"
+        peer_facts: ["{{ hostvars[peer].seen.facts }}"]
+"""
 SSH = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR")
 
 LOOPED = """
@@ -60,7 +76,7 @@ LOOPED = """
       changed_when: false
     - name: Show every device's place in the super pod
       ansible.builtin.command: npu-smi info -t spod-info -i {{ item // 2 }} -c {{ item % 2 }}
-      loop: "{{ range(devices) }}"
+      loop: "{{ range(devices) | list }}"
       changed_when: false
     - name: Show the devices
       ansible.builtin.command: npu-smi info
@@ -141,7 +157,12 @@ def make(name: str) -> dict[str, str]:
 def inventory(folder: Path, nodes: list[dict[str, str]]) -> Path:
     """Replicas of two nodes, as the checks between nodes want them."""
     path = folder / "inventory.json"
-    hosts = {node["name"]: {"ansible_host": node["address"]} for node in nodes}
+    names = [node["name"] for node in nodes]
+    # Replicas are of two nodes each, which ping each other.
+    hosts = {
+        node["name"]: {"ansible_host": node["address"], "peer": names[place ^ 1]}
+        for place, node in enumerate(nodes)
+    }
     variables = {
         "ansible_user": "root",
         "ansible_python_interpreter": "/usr/bin/python3",
@@ -173,12 +194,11 @@ def playbook(path: str, inventory_file: Path, *options: str) -> tuple[float, str
     return timed([command, "-i", str(inventory_file), path, *options], env=environment)
 
 
-def ad_hoc(hosts: Path, pattern: str, module: str, arguments: dict[str, Any]) -> float:
-    """How long one module takes, on all hosts at once."""
+def ad_hoc(hosts: Path, module: str) -> float:
+    """How long a module without options takes, on all hosts at once."""
     command = str(Path(sys.executable).with_name("ansible"))
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    argv = [command, "-i", str(hosts), pattern, "-m", module, "-a", json.dumps(arguments)]
-    return timed(argv, env=environment)[0]
+    return timed([command, "-i", str(hosts), "all", "-m", module], env=environment)[0]
 
 
 def shell_loop(node: dict[str, str]) -> float:
@@ -207,21 +227,18 @@ def measure(count: int, looped: bool) -> None:
             playbook("playbooks/preflight.yml", hosts)
             ours, _text = playbook("playbooks/preflight.yml", hosts)
             report = json.loads((folder / "output" / "preflight.json").read_text())
-            facts = report["facts"]
-            one, other = (nodes[place]["name"] for place in (0, 1))
 
-            # What no tool around the node's own could shorten, on one node.
-            module = "muster.serving.npu_topology_check"
-            trip = ad_hoc(hosts, one, "ansible.builtin.ping", {"data": "pong"})
-            check = ad_hoc(hosts, one, module, {"device_count": DEVICES, "multi_node": True})
-            options = {"mode": "ping", "node_facts": facts[one], "peer_facts": [facts[other]]}
-            tools = check + ad_hoc(hosts, one, module, options) - 2 * trip
-            trips = ad_hoc(hosts, "all", "ansible.builtin.ping", {"data": "pong"})
+            # All nodes at once, as preflight asks them: the slowest one counts.
+            (folder / "tools.yml").write_text(TOOLS)
+            devices = ("-e", json.dumps({"devices": DEVICES}))
+            tools, _text = playbook(str(folder / "tools.yml"), hosts, *devices)
+            trips = ad_hoc(hosts, "ansible.builtin.ping")
+            tools -= 2 * trips
             goal = 1.2 * tools + 2 * trips
 
             print(f"{count} nodes of {DEVICES} devices, {CALL_S} s a call")
             row("preflight.yml", ours, f"{len(report['checks'])} checks")
-            row("a node's own tools (modules - round trips)", tools)
+            row("the tools' own time on the slowest node", tools)
             row("one round trip (ansible all -m ping)", trips)
             row("goal: 1.2 x tools + 2 round trips", goal, "met" if ours <= goal else "missed")
             loops = sum(shell_loop(node) for node in nodes)
@@ -235,7 +252,7 @@ def measure(count: int, looped: bool) -> None:
                     "address": ADDRESS,
                     "hccn_tool": HCCN_TOOL,
                 }
-                more = ("-l", one, "-e", json.dumps(variables))
+                more = ("-l", nodes[0]["name"], "-e", json.dumps(variables))
                 seconds, _text = playbook(str(folder / "looped.yml"), hosts, *more)
                 row(
                     "(b) looped Ansible tasks, one node", seconds, f"{seconds / ours:.1f} x as long"
