@@ -140,10 +140,13 @@ class Host:
         names = self.params["images"]
         return bool(self.said("docker", "image", "inspect", "--format", "{{.Id}}", *names))
 
-    def space(self, path: str) -> Space | None:
-        """What is free where a path lies or will lie."""
+    def held(self, path: str) -> int:
+        """The bytes that a path has already of what it needs."""
         said = self.said("du", "-sk", path)
-        held = int(said.split()[0]) * 1024 if said[:1].isdigit() else 0
+        return int(said.split()[0]) * 1024 if said[:1].isdigit() else 0
+
+    def space(self, path: str, held: int) -> Space | None:
+        """What is free where a path lies or will lie."""
         while True:
             seen = host_checks.free_space(self.said("df", "-Pk", path))
             if seen or path == "/":
@@ -152,16 +155,16 @@ class Host:
 
     def disks(self, root: str, images: bool) -> list[Check]:
         wanted = [
-            (entry["what"], entry["path"] or root, entry["need_gb"], False)
-            for entry in self.params["disk"]
+            (entry["what"], entry["path"], entry["need_gb"], False) for entry in self.params["disk"]
         ]
         if images:
-            wanted.append(("images", root, self.params["image_gb"], True))
+            wanted.append(("images", None, self.params["image_gb"], True))
         needs, unknown = [], []
         for what, path, size, estimate in wanted:
-            space = self.space(path)
+            # What Docker keeps already may be anything.
+            space = self.space(path, self.held(path)) if path else self.space(root, 0)
             if space is None:
-                unknown.append(path)
+                unknown.append(path or root)
             else:
                 needs.append(Need(what, int(size * GB), space, estimate))
         return [

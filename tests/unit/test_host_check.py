@@ -466,6 +466,17 @@ def test_a_sound_node_has_nothing_but_ok(look, model):
     assert bad(look(images=["engine:1"], **files)[0]) == {}
 
 
+def test_what_docker_keeps_of_others_is_no_part_of_the_need(look):
+    look.tools["du -sk"] = f"{500 * GB // 1024}\t/var/lib/docker\n"
+    weights = {"what": "w", "need_gb": 70}
+    checks, _facts = look(images=["engine:1"], disk=[weights])
+    assert checks["host-disk"]["status"] == "warning"
+    # Its own folder is.
+    checks, _facts = look(disk=[{**weights, "path": "/data", "need_gb": 400}])
+    assert checks["host-disk"]["status"] == "ok"
+    assert [one for one in look.asked if one.startswith("du")] == ["du -sk /data"]
+
+
 def test_the_clock_spans_the_whole_look(look, monkeypatch):
     monkeypatch.setattr(host_look, "NodeFiles", lambda: look.files)
     before = time.time()
