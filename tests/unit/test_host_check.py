@@ -468,7 +468,7 @@ def test_a_sound_node_has_nothing_but_ok(look, model):
 
 def test_what_docker_keeps_of_others_is_no_part_of_the_need(look):
     look.tools["du -sk"] = f"{500 * GB // 1024}\t/var/lib/docker\n"
-    weights = {"what": "w", "need_gb": 70}
+    weights = {"what": "w", "path": None, "need_gb": 70}
     checks, _facts = look(images=["engine:1"], disk=[weights])
     assert checks["host-disk"]["status"] == "warning"
     # Its own folder is.
