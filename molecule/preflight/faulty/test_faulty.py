@@ -15,8 +15,6 @@ def test_each_fault_is_named_with_its_node_and_nothing_else_is() -> None:
     assert {(one["host"], one["id"]) for one in failed} == {
         (HEAD, "port-free"),
         (HEAD, "npu-link"),
-        # The same device, whose pings go nowhere.
-        (HEAD, "npu-ping"),
         (FOLLOWER, "npu-health"),
         # Dropped on the head, and felt by the follower.
         (FOLLOWER, "port-reachable"),
