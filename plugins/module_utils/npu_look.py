@@ -117,7 +117,8 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
 
 def hccs_devices(npus: Npus, wanted: list[int], *, full: bool) -> list[int]:
     """The devices that are reached through HCCS: all, or for a sample one chip of each card."""
-    cards = {one["npu_id"]: one["device_id"] for one in npus.devices[::-1]}
+    used = [one for one in npus.devices if one["device_id"] in wanted]
+    cards = {one["npu_id"]: one["device_id"] for one in reversed(used)}
     return [number for number in wanted if full or number in cards.values()]
 
 

@@ -11,6 +11,7 @@ import os
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import OWN_SOURCES
+from ansible_collections.muster.serving.plugins.module_utils.model_weights import ended
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.rank_unit import NOT_PRESENT
 
@@ -62,13 +63,20 @@ def engine_problem(recorded: str | None, present: str) -> str:
     return ""
 
 
-def mount_problems(files: NodeFiles, mounts: Sequence[str]) -> list[str]:
+def mount_problems(files: NodeFiles, mounts: Sequence[str], timeout: float = 30) -> list[str]:
     """What a container would mount and is no longer there. Docker makes an empty folder of it."""
+    foreign = [one for one in mounts if not (one.split(":")[0] + "/").startswith(OWN_SOURCES)]
+    problems: list[str] = []
+    if ended(lambda: problems.extend(_mount_problems(files, foreign)), timeout):
+        return problems
+    sources = ", ".join(one.split(":")[0] for one in foreign)
+    return [f"no answer within {timeout:g} s from a file system of {sources}: look at its mount"]
+
+
+def _mount_problems(files: NodeFiles, mounts: Sequence[str]) -> list[str]:
     problems = []
     for mount in mounts:
         source, _target, *mode = mount.split(":")
-        if (source + "/").startswith(OWN_SOURCES):
-            continue
         path = files.path(source)
         if not os.path.exists(path):
             problems.append(f"{source} is not on this node any more: put it back")

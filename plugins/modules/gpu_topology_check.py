@@ -126,9 +126,10 @@ checks:
   description:
     - The verdicts. Devices with the same verdict share one.
     - V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc), V(gpu-processes),
-      V(gpu-memory) and V(gpu-topology) for both vendors; V(gpu-persistence), V(gpu-mig),
-      V(gpu-fabric-manager) and V(gpu-toolkit) for NVIDIA; V(gpu-partition) and
-      V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the file system.
+      V(gpu-memory), V(gpu-topology) and, with O(min_driver), V(gpu-driver) for both vendors;
+      V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager) and V(gpu-toolkit) for NVIDIA;
+      V(gpu-partition) and V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the
+      file system.
   returned: always
   type: list
   elements: dict

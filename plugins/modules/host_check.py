@@ -19,8 +19,10 @@ description:
   - What M(muster.serving.container_engine_config) installs or starts later is V(pending).
 attributes:
   check_mode:
-    support: full
-    description: It only reads.
+    support: partial
+    description: Runs, but does less.
+    details:
+      - With O(weights_hashes) it hashes as always, but keeps no hashes.
   diff_mode:
     support: none
     description: It changes nothing.

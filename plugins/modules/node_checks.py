@@ -12,7 +12,7 @@ author:
   - Muster contributors (@muster)
 description:
   - Does what several check modules do, side by side and in one call, so that a node takes as long
-    as the slowest of them. Ports come last, since their listeners are for the other nodes to find.
+    as the slowest of them. To listen on ports is the last of it.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns. A check
     module that breaks is a failed check of its name, and the others are made all the same.
 attributes:
@@ -20,7 +20,8 @@ attributes:
     support: partial
     description: Runs, but does less.
     details:
-      - M(muster.serving.hccl_port_check) starts and ends no listener.
+      - M(muster.serving.hccl_port_check) starts and ends no listener, and
+        M(muster.serving.host_check) keeps no hashes.
   diff_mode:
     support: none
     description: It changes nothing.

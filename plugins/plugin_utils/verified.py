@@ -49,6 +49,9 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
         group = next(iter(told.values()))
         hosts = list(dict.fromkeys(unit["host"] for one in told.values() for unit in one["units"]))
         reasons = _reasons(hosts, told, seen, problems)
+        # What is left out has no say in what the others run.
+        if not reasons and not plan["units"]:
+            plan.update({key: group[key] for key in ("engine", "endpoint")})
         if not reasons and any(group[key] != plan[key] for key in ("engine", "endpoint")):
             reasons = ["it was verified with another engine or model name: limit start to it (-l)"]
         if reasons:

@@ -1,6 +1,7 @@
 """What was verified is kept on its nodes, and only that starts again."""
 
 import json
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +148,18 @@ def test_any_text_is_read(text: str | None) -> None:
     verified.read_record(text)
 
 
+def test_a_mount_that_does_not_answer_is_not_waited_for(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+    monkeypatch.setattr(verified.os.path, "exists", lambda _path: gone.wait(30))
+    try:
+        [said] = verified.mount_problems(NodeFiles(str(node.root)), ["/nfs:/w:ro"], timeout=0.2)
+    finally:
+        gone.set()
+    assert said.startswith("no answer within 0.2 s from a file system of /nfs")
+
+
 def seen(what: dict[str, Any], **problems: str) -> dict[str, Any]:
     texts = [{"unit": name.replace("_", "-"), "text": text} for name, text in problems.items()]
     return {"deployment": "a2-cluster", "plan": what, "problems": texts}
@@ -256,6 +269,13 @@ def test_one_start_has_one_engine() -> None:
     result = start(r0n0=seen(part()), r0n1=seen(part()), r1n0=seen(other), r1n1=seen(other))
     assert set(result["problems"]) == {"r1n0", "r1n1"}
     assert {unit["replica"] for unit in result["plan"]["units"]} == {0}
+
+
+def test_what_is_left_out_does_not_decide_the_engine() -> None:
+    older = part(engine={"name": "vllm", "version": "0.18.0"})
+    result = start(r0n0=seen(older), r0n1=GONE, r1n0=seen(part(1)), r1n1=seen(part(1)))
+    assert set(result["problems"]) == {"r0n0", "r0n1"}
+    assert result["plan"]["engine"] == part(1)["engine"]
 
 
 def test_several_clusters_at_once_are_refused() -> None:
