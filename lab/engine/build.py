@@ -33,13 +33,14 @@ BASE_PACKAGES = (
     "python3",
 )
 MANYLINUX = ("2_39", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
-INPUTS = ("Containerfile", "muster_lab_collectives.py", "requirements.lock", "vllm")
+INPUTS = ("Containerfile", "muster_lab_cpu.py", "requirements.lock", "vllm")
 # What the wheels carry and serving never opens.
 TRIMMED = (
     "torch/include",
     "torch/test",
     "torch/share",
     "torch/lib/*.a",
+    "anthropic",
     "bin",
 )
 KEPT_TORCH_BINARY = "torch_shm_manager"
@@ -163,7 +164,7 @@ def _stage(root: Path, python: str, torch: Path) -> None:
     _trim(site)
     # vLLM knows that it runs on a CPU by the version of a distribution of this name.
     _add_distribution(site, "vllm", f"{version()}+cpu")
-    plugin = "muster_lab_collectives"
+    plugin = "muster_lab_cpu"
     shutil.copy(HERE / f"{plugin}.py", site)
     _add_distribution(site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n")
     command = root / "usr/local/bin/vllm"

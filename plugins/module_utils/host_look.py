@@ -88,13 +88,24 @@ class Host:
         path = "/proc/sys/" + sysctl.replace(".", "/")
         return (self.files.read(path) or "").strip()
 
-    def running(self) -> bool:
-        """Whether a unit of Muster runs here."""
-        units = self.params["own_units"]
-        said = self.said("systemctl", "show", "--property=ActiveState", *units) if units else ""
-        return "ActiveState=active" in said.splitlines()
+    def units(self) -> tuple[dict[str, str], bool]:
+        """Docker's unit, and whether a unit of Muster runs here."""
+        names = "LoadState,ActiveState,LimitNOFILE"
+        own_units = self.params["own_units"]
+        said = self.said("systemctl", "show", UNIT, *own_units, f"--property={names}")
+        docker, *own = (host_checks.properties(one) for one in said.split("\n\n"))
+        return docker, any(unit.get("ActiveState") == "active" for unit in own)
+
+    def default_limit(self) -> str:
+        """How many files a unit may open that does not say."""
+        said = self.said("systemctl", "show", "--property=DefaultLimitNOFILE")
+        return host_checks.properties(said).get("DefaultLimitNOFILE", "")
 
     def clock(self) -> Check:
+        container = self.said("systemd-detect-virt", "--container").strip()
+        if container:
+            # It is not the container's to keep, and timedatectl would start a service for it.
+            return host_checks.clock_sync_check(container, {})
         problem = ""
         timedate: dict[str, str] = {}
         try:
@@ -104,12 +115,10 @@ class Host:
         else:
             timedate = host_checks.properties(output.stdout)
             problem = output.text if output.rc else ""
-        container = self.said("systemd-detect-virt", "--container").strip()
-        return host_checks.clock_sync_check(container, timedate, problem)
+        return host_checks.clock_sync_check("", timedate, problem)
 
-    def memory(self) -> list[Check]:
+    def memory(self, running: bool) -> list[Check]:
         memory = host_checks.meminfo(self.files.read("/proc/meminfo") or "")
-        running = self.running()
         checks = [host_checks.hugepages_check(memory)]
         if self.params["memory_gb"]:
             checks.append(host_checks.memory_check(memory, self.params["memory_gb"], running))
@@ -277,7 +286,8 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
     """The checks of a host, and the facts that are compared between nodes."""
     host = Host(params, files)
     release = host_checks.properties(files.read("/etc/os-release") or "")
-    checks = [host.clock(), *host.memory()]
+    unit, running = host.units()
+    checks = [host.clock(), *host.memory(running)]
     checks += host_checks.system_checks(
         release, platform.release(), platform.machine(), params["vendor"]
     )
@@ -285,8 +295,6 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
     checks.append(check("host-python", "bare", "ok", "python", python, "3.8 or later"))
     checks.append(host.name())
 
-    names = "LoadState,ActiveState,LimitNOFILE"
-    unit = host_checks.properties(host.said("systemctl", "show", UNIT, f"--property={names}"))
     root, missing = DOCKER_ROOT, bool(params["images"])
     if params["images"]:
         docker, root = host.docker(unit)
@@ -294,15 +302,10 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
         missing = not (docker.active and not docker.problem and host.has_images())
     checks += host.disks(root, missing)
     checks += host_checks.writable_checks(host.folders(root))
-    manager = host_checks.properties(
-        host.said("systemctl", "show", "--property=DefaultLimitNOFILE")
-    )
     # Containers get the daemon's limit, and units without one the manager's.
     in_docker = bool(params["images"]) and unit.get("LoadState") == "loaded"
     limits = {name: host.number(name) for name in host_checks.LIMITS if "." in name}
-    limits["LimitNOFILE"] = (
-        unit.get("LimitNOFILE", "") if in_docker else manager.get("DefaultLimitNOFILE", "")
-    )
+    limits["LimitNOFILE"] = unit.get("LimitNOFILE", "") if in_docker else host.default_limit()
     checks += host_checks.limit_checks(limits, UNIT if in_docker else "systemd's units")
     checks += host_checks.key_file_checks([host.key_file(path) for path in params["key_files"]])
     weights, compared = host.weights(keep_hashes)

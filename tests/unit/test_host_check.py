@@ -575,10 +575,21 @@ def test_a_file_system_that_does_not_answer_costs_its_time_once(look, monkeypatc
 
 def test_memory_that_the_own_units_hold_is_no_fault(look):
     assert bad(look(memory_gb=99, own_units=["muster-x.service"])[0]) == {"host-memory": "failed"}
-    look.tools["systemctl show --property=ActiveState"] = (
-        "ActiveState=inactive\n\nActiveState=active\n"
+    look.tools["systemctl show docker.service"] = (
+        "LoadState=loaded\nActiveState=inactive\n\nLoadState=loaded\nActiveState=active\n"
     )
     assert bad(look(memory_gb=99, own_units=["muster-x.service"])[0]) == {}
+
+
+def test_a_running_docker_is_no_unit_of_ours(look):
+    assert bad(look(memory_gb=99)[0]) == {"host-memory": "failed"}
+
+
+def test_a_containers_clock_is_that_of_its_host(look):
+    look.tools["systemd-detect-virt --container"] = "podman\n"
+    checks, _facts = look()
+    assert checks["host-clock-sync"]["status"] == "ok"
+    assert not [line for line in look.asked if line.startswith("timedatectl")]
 
 
 def test_a_broken_daemon_json_is_said_with_its_file(look):
