@@ -7,29 +7,55 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.muster.serving.plugins.module_utils import (
-    gpu_look,
-    host_look,
-    nic_look,
-    npu_look,
-    port_look,
-)
 from ansible_collections.muster.serving.plugins.module_utils.checks import (
     Check,
     OptionError,
     broken_check,
 )
 
+# A module's code comes to the node without its compiled form: what is not asked for is not loaded.
+
+
+def _host_look() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils import host_look
+
+    return host_look
+
+
+def _nic_look() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils import nic_look
+
+    return nic_look
+
+
+def _npu_look() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils import npu_look
+
+    return npu_look
+
+
+def _gpu_look() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils import gpu_look
+
+    return gpu_look
+
+
+def _port_look() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils import port_look
+
+    return port_look
+
+
 # By the name of its module, what makes a check.
-LOOKS: dict[str, Any] = {
-    "host_check": host_look,
-    "hccl_nic_check": nic_look,
-    "npu_topology_check": npu_look,
-    "gpu_topology_check": gpu_look,
-    "hccl_port_check": port_look,
+LOOKS: dict[str, Callable[[], Any]] = {
+    "host_check": _host_look,
+    "hccl_nic_check": _nic_look,
+    "npu_topology_check": _npu_look,
+    "gpu_topology_check": _gpu_look,
+    "hccl_port_check": _port_look,
 }
 # To listen, it forks, which is no good beside threads.
 _FORKS = "hccl_port_check"
@@ -49,10 +75,9 @@ def options_of(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             continue
         if not isinstance(given, dict):
             raise OptionError(f"checks: {name} has no options, but {given!r:.80}")
-        validator = ArgumentSpecValidator(
-            LOOKS[name].ARGUMENT_SPEC, **getattr(LOOKS[name], "RULES", {})
-        )
-        result = validator.validate({key: one for key, one in given.items() if one is not None})
+        one = LOOKS[name]()
+        validator = ArgumentSpecValidator(one.ARGUMENT_SPEC, **getattr(one, "RULES", {}))
+        result = validator.validate({key: said for key, said in given.items() if said is not None})
         if result.error_messages:
             raise OptionError(f"checks: {name}: {'; '.join(result.error_messages)}")
         options[name] = result.validated_parameters
@@ -95,7 +120,7 @@ def look(options: Mapping[str, dict[str, Any]], check_mode: bool) -> dict[str, A
 
 def _one(name: str, options: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     try:
-        result: dict[str, Any] = LOOKS[name].look(options, check_mode)
+        result: dict[str, Any] = LOOKS[name]().look(options, check_mode)
     except OptionError as error:
         raise OptionError(f"checks: {name}: {error}") from error
     # Whatever it is, the other checks are worth having.

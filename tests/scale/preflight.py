@@ -5,7 +5,7 @@
 
 Each device tool takes a tenth of a second a call there, and hccn_tool refuses a second caller, as
 it does on hardware. What the emulated tools answer is recorded first and played back by a few lines
-of shell: all nodes share this machine's cores, which the emulators alone would keep busy. The same
+of Perl: all nodes share this machine's cores, which the emulators alone would keep busy. The same
 nodes are looked at
 
 - by playbooks/preflight.yml, all nodes at once;
@@ -113,19 +113,20 @@ for tool, *arguments in json.loads(sys.argv[1]):
     # The address has no part in the name.
     (folder / " ".join([tool, *arguments]).split(" address")[0]).write_text(said.getvalue())
 """
+# One process a call: what the tools take of this machine's cores, real nodes have for themselves.
 # What has not been recorded is asked of the emulator.
-PLAYER = """#!/bin/sh
-key="TOOL $1${2:+ $2}${3:+ $3}${4:+ $4}EXTRA"
-test -f "/var/lib/scale/$key" || exec PATH.emulated "$@"
+PLAYER = """#!/usr/bin/perl
+my @asked = @ARGV > WORDS ? @ARGV[0 .. WORDS - 1] : @ARGV;
+open(my $answer, "<", join(" ", "/var/lib/scale/TOOL", @asked)) or exec "PATH.emulated", @ARGV;
 LOCK
-sleep SECONDS
-exec cat "/var/lib/scale/$key"
+select(undef, undef, undef, SECONDS);
+print <$answer>;
 """
-LOCK = """exec 9>/run/hccn_tool.lock
-flock -n 9 || { echo "hccn_tool is busy, please try again."; exit 1; }"""
+LOCK = """open(my $lock, ">", "/run/hccn_tool.lock");
+flock($lock, 2 | 4) or do { print "hccn_tool is busy, please try again.\\n"; exit 1 };"""
 PLAYERS = (
-    ("npu-smi", "/usr/local/bin/npu-smi", "${5:+ $5}${6:+ $6}${7:+ $7}", ""),
-    ("hccn_tool", HCCN_TOOL, "", LOCK),
+    ("npu-smi", "/usr/local/bin/npu-smi", 7, ""),
+    ("hccn_tool", HCCN_TOOL, 4, LOCK),
 )
 
 
@@ -146,8 +147,8 @@ def make(name: str) -> dict[str, str]:
     """A node whose tools take their time."""
     node: dict[str, str] = json.loads(lab("node", "create", name, "--family", "a3"))
     lab("exec", name, "python3", "-c", RECORDER, json.dumps(list(questions())))
-    for tool, path, extra, lock in PLAYERS:
-        player = PLAYER.replace("TOOL", tool).replace("PATH", path).replace("EXTRA", extra)
+    for tool, path, words, lock in PLAYERS:
+        player = PLAYER.replace("TOOL", tool).replace("PATH", path).replace("WORDS", str(words))
         player = player.replace("LOCK", lock).replace("SECONDS", str(CALL_S))
         script = 'mv "$0" "$0.emulated" && printf %s "$1" > "$0" && chmod 755 "$0"'
         lab("exec", name, "sh", "-ec", script, path, player)

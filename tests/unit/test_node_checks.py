@@ -8,12 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import node_look
+from ansible_collections.muster.serving.plugins.module_utils import host_look, node_look
 from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError, check
 
 
-def fake(spec=None, **look):
-    return SimpleNamespace(ARGUMENT_SPEC=spec or {}, **look)
+def fake(look):
+    return lambda: SimpleNamespace(ARGUMENT_SPEC={}, look=look)
 
 
 def verdict(name: str) -> dict[str, str]:
@@ -110,16 +110,18 @@ def test_options_that_do_not_go_together_are_refused(looks) -> None:
 
 
 def test_every_look_keeps_the_contract() -> None:
-    for name, look in node_look.LOOKS.items():
+    for name, load in node_look.LOOKS.items():
+        look = load()
         assert isinstance(look.ARGUMENT_SPEC, dict), name
         assert callable(look.look), name
 
 
 def test_the_clock_is_read_first_and_last(looks, monkeypatch) -> None:
     """A slow check beside it must not widen the bounds of what the node's clock is off."""
-    real = node_look.host_look
-    monkeypatch.setattr(real, "observe", lambda *_more, **_options: {"checks": [], "facts": {}})
-    looks["host_check"] = real
+    monkeypatch.setattr(
+        host_look, "observe", lambda *_more, **_options: {"checks": [], "facts": {}}
+    )
+    looks["host_check"] = lambda: host_look
 
     def slow(options, check_mode):
         time.sleep(0.3)
