@@ -47,6 +47,7 @@ _THOUGHT_TOKENS = 1024
 _FEW_TOKENS = 16
 # Counters follow the tokens after a moment.
 _SETTLE_S = 3.0
+_RETRY_S = 1.0
 
 _METRICS_REMEDY = (
     "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
@@ -90,8 +91,12 @@ class Prober:
         known_answers: Sequence[Mapping[str, str]] = (),
         max_repetition: int | None = None,
         spend: bool = True,
+        patience: float = 0,
     ) -> None:
-        """Make all checks, as far as those before them allow."""
+        """Make all checks, as far as those before them allow.
+
+        Who does not serve yet is asked again until I(patience) seconds have passed.
+        """
         asks: dict[str, Callable[[], None]] = {
             "chat": lambda: self._chat(max_repetition),
             "streaming": self._streaming,
@@ -100,7 +105,7 @@ class Prober:
             "responses": self._responses,
         }
         rest = list(ASPECTS)
-        if not self._models(spend):
+        if not self._models(spend, time.monotonic() + patience):
             self._skip(rest, "the model is not served")
             return
         if not spend:
@@ -149,11 +154,22 @@ class Prober:
             )
         )
 
-    def _models(self, started: bool) -> bool:
+    def _length(self, until: float) -> int | None:
+        """The model's longest context, as the endpoint says when it serves."""
+        while True:
+            try:
+                reply = endpoint.parse_json(self._client.get(f"{self._client.base}/models"))
+                return endpoint.max_model_len(reply, self._model)
+            except EndpointError as error:
+                settled = str(error).startswith(("HTTP 4", "serves "))
+                if settled or time.monotonic() >= until:
+                    raise
+            time.sleep(_RETRY_S)
+
+    def _models(self, started: bool, until: float) -> bool:
         expected = f"serves {self._model}"
         try:
-            reply = endpoint.parse_json(self._client.get(f"{self._client.base}/models"))
-            length = endpoint.max_model_len(reply, self._model)
+            length = self._length(until if started else 0)
         except EndpointError as error:
             text = str(error)
             if isinstance(error, NobodyListens) and not started:

@@ -89,6 +89,12 @@ options:
       - How often the same few words or characters may follow each other in an answer. Wrong weights
         or flags show so. Without it nothing is said about it.
     type: int
+  patience:
+    description:
+      - Seconds within which the endpoint may begin to serve. A gateway's address moves within some,
+        and a gateway takes some more to see that its engines serve. Not used in check mode.
+    type: float
+    default: 0
   timeout:
     description: Seconds that one request may take.
     type: float
@@ -185,6 +191,7 @@ def ask(
         known_answers=params["known_answers"] or (),
         max_repetition=params["max_repetition"],
         spend=spend,
+        patience=params["patience"],
     )
     return {
         "checks": prober.checks,
@@ -245,6 +252,7 @@ def main() -> None:
                 },
             },
             "max_repetition": {"type": "int"},
+            "patience": {"type": "float", "default": 0},
             "timeout": {"type": "float", "default": 120},
         },
         supports_check_mode=True,

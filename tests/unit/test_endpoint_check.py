@@ -145,6 +145,27 @@ def test_nobody_listens(server):
     assert statuses(probe(server, spend=False)) == {("endpoint-models", MODEL): "pending"}
 
 
+def test_a_gateway_is_given_time_to_find_its_engines(server, monkeypatch):
+    server.broken["/v1/models"] = 503
+    monkeypatch.setattr(endpoint_probe.time, "sleep", lambda _seconds: server.broken.clear())
+    assert failed(probe(server, patience=60)) == []
+    server.broken["/v1/models"] = 503
+    (one,) = failed(probe(server))
+    assert one["observed"].startswith("HTTP 503")
+
+
+@pytest.mark.parametrize("options", [{"model": "other"}, {"key": "wrong"}, {"spend": False}])
+def test_what_time_does_not_mend_is_not_waited_for(server, monkeypatch, options):
+    server.key = "secret"
+    if options.get("spend") is False:
+        server.url = "http://127.0.0.1:1/v1"
+    slept = []
+    monkeypatch.setattr(endpoint_probe.time, "sleep", slept.append)
+    prober = probe(server, patience=60, **{"key": "secret", **options})
+    assert statuses(prober)["endpoint-models", options.get("model", MODEL)] in ("failed", "pending")
+    assert slept == []
+
+
 def test_another_model_is_served(server):
     (one,) = failed(probe(server, model="other"))
     assert (one["id"], one["observed"]) == ("endpoint-models", f"serves {MODEL}")
