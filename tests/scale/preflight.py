@@ -12,6 +12,9 @@ nodes are looked at
 - (a) by the shell loops of the engine's documentation, one node after another over SSH;
 - (b) by the same commands as looped Ansible tasks, on one node.
 
+Beside preflight's time stands how busy this machine was meanwhile. Where it had hardly any idle
+time left, nodes waited for its cores and not for their tools, which real nodes do not.
+
 The lab has to be up; the nodes are made for the run and removed after it:
 
     .venv/bin/python tests/scale/preflight.py --nodes 2 16
@@ -213,6 +216,14 @@ def shell_loop(node: dict[str, str]) -> float:
     return timed(["ssh", "-i", str(key_file()), *SSH, f"root@{node['address']}", script])[0]
 
 
+def cpu_times() -> tuple[int, int]:
+    """How long this machine's cores have been at work, and how long there have been any."""
+    first_line = Path("/proc/stat").read_text().partition("\n")[0]
+    user, nice, system, idle, iowait, *rest = (int(word) for word in first_line.split()[1:9])
+    busy = user + nice + system + sum(rest)
+    return busy, busy + idle + iowait
+
+
 def row(what: str, seconds: float, note: str = "") -> None:
     print(f"  {what:<42}{seconds:8.1f} s  {note}".rstrip())
 
@@ -226,7 +237,9 @@ def measure(count: int, looped: bool) -> None:
             hosts = inventory(folder, nodes)
             # The first run opens the connections, as a second run on a cluster finds them.
             playbook("playbooks/preflight.yml", hosts)
+            busy, there = cpu_times()
             ours, _text = playbook("playbooks/preflight.yml", hosts)
+            busy, there = (now - then for now, then in zip(cpu_times(), (busy, there), strict=True))
             report = json.loads((folder / "output" / "preflight.json").read_text())
 
             # All nodes at once, as preflight asks them: the slowest one counts.
@@ -238,7 +251,8 @@ def measure(count: int, looped: bool) -> None:
             goal = 1.2 * tools + 2 * trips
 
             print(f"{count} nodes of {DEVICES} devices, {CALL_S} s a call")
-            row("preflight.yml", ours, f"{len(report['checks'])} checks")
+            checks = len(report["checks"])
+            row("preflight.yml", ours, f"{checks} checks, CPUs {100 * busy // there} % busy")
             row("the tools' own time on the slowest node", tools)
             row("one round trip (ansible all -m ping)", trips)
             row("goal: 1.2 x tools + 2 round trips", goal, "met" if ours <= goal else "missed")
