@@ -45,9 +45,9 @@ _ANSWER_TOKENS = 200
 _CALL_TOKENS = 512
 _THOUGHT_TOKENS = 1024
 _FEW_TOKENS = 16
+_RETRY_S = 1.0
 # Counters follow the tokens after a moment.
 _SETTLE_S = 3.0
-_RETRY_S = 1.0
 
 _METRICS_REMEDY = (
     "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
@@ -105,7 +105,9 @@ class Prober:
             "responses": self._responses,
         }
         rest = list(ASPECTS)
-        if not self._models(spend, time.monotonic() + patience):
+        # In check mode nothing has been started that could begin to serve.
+        until = time.monotonic() + (patience if spend else 0)
+        if not self._models(spend, until):
             self._skip(rest, "the model is not served")
             return
         if not spend:
@@ -169,7 +171,7 @@ class Prober:
     def _models(self, started: bool, until: float) -> bool:
         expected = f"serves {self._model}"
         try:
-            length = self._length(until if started else 0)
+            length = self._length(until)
         except EndpointError as error:
             text = str(error)
             if isinstance(error, NobodyListens) and not started:
