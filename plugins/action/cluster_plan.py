@@ -14,7 +14,7 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils import planner, report
+from ansible_collections.muster.serving.plugins.plugin_utils import needs, planner, report
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import (
     PREFIX,
@@ -47,6 +47,12 @@ class ActionModule(ActionBase):
                 "changes": {"type": "bool", "default": False},
                 "show": {"type": "bool", "default": False},
                 "plan_file": {"type": "path"},
+                "weights_hashes": {"type": "bool", "default": False},
+                "npu_ping": {
+                    "type": "str",
+                    "choices": ["sampled", "full", "none"],
+                    "default": "sampled",
+                },
             }
         )
         variables = task_vars or {}
@@ -79,7 +85,15 @@ class ActionModule(ActionBase):
                 if host in limited
             ],
             units=_by_host(map(planner.units_by_host, plans.values()), limited, []),
-            needs=_by_host(map(planner.needs_of, plans.values()), limited, {}),
+            needs=_by_host(map(needs.needs_of, plans.values()), limited, {}),
+            checks=_by_host(
+                (
+                    needs.checks_of(plan, options["weights_hashes"], options["npu_ping"])
+                    for plan in plans.values()
+                ),
+                limited,
+                {},
+            ),
         )
         if options["plan_file"]:
             if not only:

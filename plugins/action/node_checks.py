@@ -5,6 +5,15 @@
 
 from __future__ import annotations
 
-from ansible_collections.muster.serving.plugins.action.host_check import ActionModule
+from typing import Any
 
-__all__ = ["ActionModule"]
+from ansible_collections.muster.serving.plugins.action import host_check
+
+
+class ActionModule(host_check.ActionModule):
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        if self._task.args.get("checks") == {}:
+            return {"skipped": True, "skip_reason": "there is nothing to check"}
+        return super().run(tmp, task_vars)

@@ -295,12 +295,16 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
     checks.append(check("host-python", "bare", "ok", "python", python, "3.8 or later"))
     checks.append(host.name())
 
-    root, missing = DOCKER_ROOT, bool(params["images"])
+    root, answers = DOCKER_ROOT, False
     if params["images"]:
         docker, root = host.docker(unit)
         checks += host_checks.docker_checks(docker)
-        missing = not (docker.active and not docker.problem and host.has_images())
-    checks += host.disks(root, missing)
+        answers = docker.active and not docker.problem
+    room = host.disks(root, images=bool(params["images"]))
+    # Images that are there already need no room; where it would do anyway, nobody has to know.
+    if answers and any(one["status"] != "ok" for one in room) and host.has_images():
+        room = host.disks(root, images=False)
+    checks += room
     checks += host_checks.writable_checks(host.folders(root))
     # Containers get the daemon's limit, and units without one the manager's.
     in_docker = bool(params["images"]) and unit.get("LoadState") == "loaded"

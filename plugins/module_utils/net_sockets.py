@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,9 @@ from ansible_collections.muster.serving.plugins.module_utils.net_ports import (
 )
 from ansible_collections.muster.serving.plugins.module_utils.owners import Owner, read_owner
 
+# Closed so, a connection is forgotten at once. Otherwise it would hold its port, which may be one
+# of the plan's, for a minute.
+_FORGET = struct.pack("ii", 1, 0)
 # Well under the usual limit of 1024 open files.
 _AT_ONCE = 256
 
@@ -236,6 +240,7 @@ def _probe(
         for target in targets:
             one = socket.socket(_family(target[0]), socket.SOCK_STREAM)
             one.setblocking(False)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _FORGET)
             try:
                 if source:
                     one.bind((source, 0))

@@ -49,62 +49,61 @@ def _port_look() -> Any:
     return port_look
 
 
-# By the name of its module, what makes a check.
+# By the name of its module, what makes a check; what takes longest comes first.
 LOOKS: dict[str, Callable[[], Any]] = {
-    "host_check": _host_look,
-    "hccl_nic_check": _nic_look,
     "npu_topology_check": _npu_look,
     "gpu_topology_check": _gpu_look,
+    "host_check": _host_look,
+    "hccl_nic_check": _nic_look,
     "hccl_port_check": _port_look,
 }
 # To listen, it forks, which is no good beside threads.
 _FORKS = "hccl_port_check"
 
 
-def options_of(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The options of each module, as AnsibleModule would hand them to it.
+def options_of(name: str, given: Any) -> dict[str, Any]:
+    """A module's options, as AnsibleModule would hand them to it.
 
     Raises:
-        OptionError: There is no such module, or it would not take them.
+        OptionError: It would not take them.
     """
-    options = {}
-    for name, given in asked.items():
-        if name not in LOOKS:
-            raise OptionError(f"checks: {name} is none of {', '.join(LOOKS)}")
-        if given is None:
-            continue
-        if not isinstance(given, dict):
-            raise OptionError(f"checks: {name} has no options, but {given!r:.80}")
-        one = LOOKS[name]()
-        validator = ArgumentSpecValidator(one.ARGUMENT_SPEC, **getattr(one, "RULES", {}))
-        result = validator.validate({key: said for key, said in given.items() if said is not None})
-        if result.error_messages:
-            raise OptionError(f"checks: {name}: {'; '.join(result.error_messages)}")
-        options[name] = result.validated_parameters
+    if not isinstance(given, dict):
+        raise OptionError(f"checks: {name} has no options, but {given!r:.80}")
+    one = LOOKS[name]()
+    validator = ArgumentSpecValidator(one.ARGUMENT_SPEC, **getattr(one, "RULES", {}))
+    result = validator.validate({key: said for key, said in given.items() if said is not None})
+    if result.error_messages:
+        raise OptionError(f"checks: {name}: {'; '.join(result.error_messages)}")
+    options: dict[str, Any] = result.validated_parameters
     return options
 
 
-def look(options: Mapping[str, dict[str, Any]], check_mode: bool) -> dict[str, Any]:
+def look(asked: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     """Make all checks that are asked for.
 
     Args:
-        options: By module, its options, complete and valid.
+        asked: By module, its options; one whose options are None is not asked for.
         check_mode: Whether nothing may be started or ended.
 
     Raises:
-        OptionError: A module's options do not go together.
+        OptionError: There is no such module, or it would not take its options.
     """
-    last = [name for name in options if name == _FORKS and options[name].get("mode") == "listen"]
-    together = [name for name in options if name not in last]
-    results = {}
-    if together:
-        with ThreadPoolExecutor(len(together)) as pool:
-            running = {
-                name: pool.submit(_one, name, options[name], check_mode) for name in together
-            }
-        results = {name: future.result() for name, future in running.items()}
-    for name in last:
-        results[name] = _one(name, options[name], check_mode)
+    for name in asked:
+        if name not in LOOKS:
+            raise OptionError(f"checks: {name} is none of {', '.join(LOOKS)}")
+    running, last = {}, {}
+    with ThreadPoolExecutor(len(LOOKS)) as pool:
+        for name in LOOKS:
+            if asked.get(name) is None:
+                continue
+            # The first is under way while the code of the others is loaded.
+            options = options_of(name, asked[name])
+            if name == _FORKS and options.get("mode") == "listen":
+                last[name] = options
+            else:
+                running[name] = pool.submit(_one, name, options, check_mode)
+    results = {name: future.result() for name, future in running.items()}
+    results.update((name, _one(name, options, check_mode)) for name, options in last.items())
     checks: list[Check] = []
     facts: dict[str, Any] = {}
     more: dict[str, Any] = {}

@@ -30,6 +30,16 @@ options:
   plan_file:
     description: Where to write the plan of the one cluster as JSON.
     type: path
+  weights_hashes:
+    description: Whether the checks hash all files of the weights.
+    type: bool
+    default: false
+  npu_ping:
+    description:
+      - Which NPUs will ping each other, as P(muster.serving.checks_between#filter) takes it.
+    type: str
+    choices: [sampled, full, none]
+    default: sampled
 attributes:
   check_mode:
     support: full
@@ -77,7 +87,11 @@ units:
   returned: success
   type: dict
 needs:
-  description: What preflight has to find on each of these hosts.
+  description: By host, its replica's index and other hosts, and what its containers are given.
+  returned: success
+  type: dict
+checks:
+  description: By host, what M(muster.serving.node_checks) is to make of it before anything starts.
   returned: success
   type: dict
 """

@@ -118,7 +118,7 @@ listening:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
-from ansible_collections.muster.serving.plugins.module_utils.node_look import look, options_of
+from ansible_collections.muster.serving.plugins.module_utils.node_look import look
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def main() -> None:
         argument_spec={"checks": {"type": "dict", "required": True}}, supports_check_mode=True
     )
     try:
-        result = look(options_of(module.params["checks"]), module.check_mode)
+        result = look(module.params["checks"], module.check_mode)
     except OptionError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)

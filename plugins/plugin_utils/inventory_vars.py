@@ -89,6 +89,14 @@ VARIABLES: tuple[Variable, ...] = (
         "Takes minutes once, then is kept on the node.",
     ),
     Variable(
+        "muster_npu_ping",
+        "sampled, full or none",
+        "cluster",
+        "sampled",
+        "Which NPUs preflight has ping each other between two nodes: those of one number from one "
+        "side, each all of them, or none.",
+    ),
+    Variable(
         "muster_weights_gb",
         "float",
         "cluster",
@@ -611,6 +619,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "container or venv": _choice("container", "venv"),
     "internal or external": _choice("internal", "external"),
     "least-outstanding or prefix-affine": _choice("least-outstanding", "prefix-affine"),
+    "sampled, full or none": _choice("sampled", "full", "none"),
     "now, stage or never": _choice("now", "stage", "never"),
 }
 

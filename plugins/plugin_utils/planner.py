@@ -44,25 +44,17 @@ from ansible_collections.muster.serving.plugins.plugin_utils.placement import (
     port_range,
     shape_of,
     slots_of,
-    unique,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import overlay, without_nulls
 from ansible_collections.muster.serving.plugins.plugin_utils.units import (
     api_url,
     engine_unit,
-    hub_folder,
     links_of,
 )
 
 SCHEMA = 1
 # VRRP's number for one floating address; two clusters of one network need different ones.
 ROUTER_ID = 51
-# What a host must have at least, as estimates on the low side: memory for one process of an engine,
-# shared memory as the guides give it to a container of its own, disk for an engine's image.
-PROCESS_GB = 1
-SHM_GB = 1
-IMAGE_GB = 30
-
 Plan = dict[str, Any]
 # Recipe, variant and folders of own recipes to a whole recipe.
 Load = Callable[[str, "str | None", Sequence[str]], Recipe]
@@ -415,81 +407,3 @@ def units_by_host(plan: Plan) -> dict[str, list[dict[str, Any]]]:
     for unit in plan["units"]:
         units.setdefault(unit["host"], []).append(unit)
     return units
-
-
-def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return by host what preflight and prepare have to find there."""
-    units = units_by_host(plan)
-    addresses = {unit["host"]: unit["address"] for unit in plan["units"]}
-    needs = {}
-    for replica in plan["replicas"]:
-        for host in replica["hosts"]:
-            own = units[host]
-            needs[host] = {
-                "address": addresses[host],
-                "interface": own[0]["interface"],
-                "head": addresses[replica["head"]],
-                "peers": [addresses[other] for other in replica["hosts"] if other != host],
-                "multi_node": len(replica["hosts"]) > 1,
-                "replica": replica["index"],
-                "device_count": plan["platform"]["devices_per_node"],
-                "devices": sorted({device for unit in own for device in unit["devices"]}),
-                "device_nodes": unique(path for unit in own for path in unit["device_nodes"]),
-                "mounts": unique(mount for unit in own for mount in unit["mounts"]),
-                "images": unique(unit["image"] for unit in own if unit["image"]),
-                "container_gpus": any(unit["container"].get("gpus") for unit in own),
-                "ports": unique(str(port) for unit in own for port in unit["ports"].values()),
-                "units": [
-                    *(unit["systemd_unit"] for unit in own),
-                    *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
-                ],
-                "host": _host_needs(plan, host, own),
-            }
-    return needs
-
-
-def _host_needs(plan: Plan, host: str, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a host must bring for its units besides its devices."""
-    engines = [unit for unit in own if unit["role"] != "gateway"]
-    processes = sum(len(unit["ranks"]) for unit in engines) * plan["engine"]["rank_devices"]
-    shares = any(not unit["image"] or unit["container"]["ipc"] == "host" for unit in engines)
-    model = plan["model"]
-    disk = [
-        {
-            "what": f"weights of {unit['name']}",
-            "path": hub_folder(unit, model["source"]),
-            "need_gb": model["size_gb"],
-        }
-        for unit in engines
-        if model["source"] != "local"
-    ]
-    return {
-        "memory_gb": processes * PROCESS_GB,
-        "shm_gb": SHM_GB if shares else 0,
-        "image_gb": IMAGE_GB if any(unit["image"] for unit in engines) else 0,
-        "disk": disk,
-        "writes": unique([*_writes(plan, host, own), *(d["path"] for d in disk if d["path"])]),
-        "key_files": unique(path for unit in own for path in unit["secret_files"].values()),
-    }
-
-
-def _writes(plan: Plan, host: str, own: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the folders of a host that prepare and serve write to."""
-    tuning = plan["host_tuning"]
-    sources = [mount.split(":")[0] for unit in own for mount in unit["mounts"]]
-    in_venv = any(unit["install"] == "venv" for unit in own)
-    programs = any(unit.get("floating") for unit in own) or any(
-        link["host"] == host for link in plan["links"]
-    )
-    written = {
-        "/etc/docker": any(unit["image"] for unit in own),
-        "/etc/muster": True,
-        "/etc/sysctl.d": bool(tuning["sysctl"] or tuning["reserved_ports"]),
-        "/etc/systemd/system": True,
-        "/opt/muster": in_venv,
-        "/usr/local/lib/muster": programs,
-        "/var/cache/muster": in_venv,
-        "/var/lib/muster": True,
-        "/var/log/muster": any(source.startswith("/var/log/muster/") for source in sources),
-    }
-    return [folder for folder, needed in written.items() if needed]

@@ -4,16 +4,17 @@
 """Preflight against what operators do without it, in one run on lab nodes of sixteen devices.
 
 Each device tool takes a tenth of a second a call there, and hccn_tool refuses a second caller, as
-it does on hardware. What the emulated tools answer is recorded first and played back by a few lines
-of Perl: all nodes share this machine's cores, which the emulators alone would keep busy. The same
-nodes are looked at
+it does on hardware. What the emulated tools answer is recorded first and played back by a small
+program, which needs a C compiler: all nodes share this machine's cores, which the emulators alone
+would keep busy. The same nodes are looked at
 
 - by playbooks/preflight.yml, all nodes at once;
 - (a) by the shell loops of the engine's documentation, one node after another over SSH;
 - (b) by the same commands as looped Ansible tasks, on one node.
 
-Beside preflight's time stands how busy this machine was meanwhile. Where it had hardly any idle
-time left, nodes waited for its cores and not for their tools, which real nodes do not.
+A node's own tool time is that in which at least one of its tools ran during preflight. Beside
+preflight's time stands how busy this machine was meanwhile. Where it had hardly any idle time left,
+nodes waited for its cores and not for their tools, which real nodes do not.
 
 The lab has to be up; the nodes are made for the run and removed after it:
 
@@ -25,6 +26,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -46,22 +49,6 @@ COMMANDS = ("lldp", "link", "net_health", "netdetect", "gateway", "tls", "ip", "
 PINGS = ("ping", "hccs_ping")
 # Any will do: what is pinged makes no difference to what is played back.
 ADDRESS = "10.20.0.10"
-# The tools' own time, with nothing around them but two round trips.
-TOOLS = """
-- hosts: all
-  gather_facts: false
-  tasks:
-    - name: Look at the NPUs
-      muster.serving.npu_topology_check:
-        device_count: "{{ devices }}"
-        multi_node: true
-      register: seen
-    - name: Ping those of the other node
-      muster.serving.npu_topology_check:
-        mode: ping
-        node_facts: "{{ seen.facts }}"
-        peer_facts: ["{{ hostvars[peer].seen.facts }}"]
-"""
 SSH = ("-oStrictHostKeyChecking=no", "-oUserKnownHostsFile=/dev/null", "-oLogLevel=ERROR")
 
 LOOPED = """
@@ -116,21 +103,13 @@ for tool, *arguments in json.loads(sys.argv[1]):
     # The address has no part in the name.
     (folder / " ".join([tool, *arguments]).split(" address")[0]).write_text(said.getvalue())
 """
-# One process a call: what the tools take of this machine's cores, real nodes have for themselves.
-# What has not been recorded is asked of the emulator.
-PLAYER = """#!/usr/bin/perl
-my @asked = @ARGV > WORDS ? @ARGV[0 .. WORDS - 1] : @ARGV;
-open(my $answer, "<", join(" ", "/var/lib/scale/TOOL", @asked)) or exec "PATH.emulated", @ARGV;
-LOCK
-select(undef, undef, undef, SECONDS);
-print <$answer>;
-"""
-LOCK = """open(my $lock, ">", "/run/hccn_tool.lock");
-flock($lock, 2 | 4) or do { print "hccn_tool is busy, please try again.\\n"; exit 1 };"""
-PLAYERS = (
-    ("npu-smi", "/usr/local/bin/npu-smi", 7, ""),
-    ("hccn_tool", HCCN_TOOL, 4, LOCK),
+PLAYER = Path(__file__).with_name("player.c")
+# Name, place, how many words of a question name its answer, and whether it refuses a second caller.
+TOOLS = (
+    ("npu-smi", "/usr/local/bin/npu-smi", 7, False),
+    ("hccn_tool", HCCN_TOOL, 4, True),
 )
+LOG = "/run/scale.log"
 
 
 def questions() -> Iterator[list[str]]:
@@ -146,27 +125,35 @@ def questions() -> Iterator[list[str]]:
             yield ["hccn_tool", "-i", str(device), f"-{command}", "-g", "address", ADDRESS]
 
 
-def make(name: str) -> dict[str, str]:
+def build(folder: Path) -> dict[str, Path]:
+    """The programs that play the tools back, by where they will lie."""
+    players = {}
+    for tool, place, words, locks in TOOLS:
+        texts = {"TOOL": tool, "PLACE": place, "LOG": LOG}
+        numbers = {"WORDS": words, "LOCK": int(locks), "SECONDS": CALL_S}
+        macros = [f'-D{name}="{text}"' for name, text in texts.items()]
+        macros += [f"-D{name}={number}" for name, number in numbers.items()]
+        players[place] = folder / tool
+        timed(["cc", "-O2", "-static", *macros, str(PLAYER), "-o", str(players[place])])
+    return players
+
+
+def make(name: str, players: dict[str, Path]) -> dict[str, str]:
     """A node whose tools take their time."""
     node: dict[str, str] = json.loads(lab("node", "create", name, "--family", "a3"))
     lab("exec", name, "python3", "-c", RECORDER, json.dumps(list(questions())))
-    for tool, path, words, lock in PLAYERS:
-        player = PLAYER.replace("TOOL", tool).replace("PATH", path).replace("WORDS", str(words))
-        player = player.replace("LOCK", lock).replace("SECONDS", str(CALL_S))
-        script = 'mv "$0" "$0.emulated" && printf %s "$1" > "$0" && chmod 755 "$0"'
-        lab("exec", name, "sh", "-ec", script, path, player)
+    for place, player in players.items():
+        script = 'mv "$0" "$0.emulated" && cat > "$0" && chmod 755 "$0"'
+        command = ["ssh", "-i", str(key_file()), *SSH, f"root@{node['address']}"]
+        with player.open("rb") as program:
+            timed([*command, shlex.join(["sh", "-ec", script, place])], stdin=program)
     return node
 
 
 def inventory(folder: Path, nodes: list[dict[str, str]]) -> Path:
     """Replicas of two nodes, as the checks between nodes want them."""
     path = folder / "inventory.json"
-    names = [node["name"] for node in nodes]
-    # Replicas are of two nodes each, which ping each other.
-    hosts = {
-        node["name"]: {"ansible_host": node["address"], "peer": names[place ^ 1]}
-        for place, node in enumerate(nodes)
-    }
+    hosts = {node["name"]: {"ansible_host": node["address"]} for node in nodes}
     variables = {
         "ansible_user": "root",
         "ansible_python_interpreter": "/usr/bin/python3",
@@ -216,6 +203,16 @@ def shell_loop(node: dict[str, str]) -> float:
     return timed(["ssh", "-i", str(key_file()), *SSH, f"root@{node['address']}", script])[0]
 
 
+def tool_time(name: str) -> float:
+    """How long at least one tool of a node has run."""
+    log = (line.split() for line in lab("exec", name, "cat", LOG).splitlines())
+    total = until = 0.0
+    for begun, ended in sorted((float(begun), float(ended)) for begun, ended in log):
+        total += max(0.0, ended - max(begun, until))
+        until = max(until, ended)
+    return total
+
+
 def cpu_times() -> tuple[int, int]:
     """How long this machine's cores have been at work, and how long there have been any."""
     first_line = Path("/proc/stat").read_text().partition("\n")[0]
@@ -231,23 +228,22 @@ def row(what: str, seconds: float, note: str = "") -> None:
 def measure(count: int, looped: bool) -> None:
     nodes: list[dict[str, str]] = []
     try:
-        nodes += (make(f"scale{number}") for number in range(count))
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
+            players = build(folder)
+            nodes += (make(f"scale{number}", players) for number in range(count))
             hosts = inventory(folder, nodes)
             # The first run opens the connections, as a second run on a cluster finds them.
             playbook("playbooks/preflight.yml", hosts)
+            for node in nodes:
+                lab("exec", node["name"], "rm", LOG)
             busy, there = cpu_times()
             ours, _text = playbook("playbooks/preflight.yml", hosts)
             busy, there = (now - then for now, then in zip(cpu_times(), (busy, there), strict=True))
             report = json.loads((folder / "output" / "preflight.json").read_text())
 
-            # All nodes at once, as preflight asks them: the slowest one counts.
-            (folder / "tools.yml").write_text(TOOLS)
-            devices = ("-e", json.dumps({"devices": DEVICES}))
-            tools, _text = playbook(str(folder / "tools.yml"), hosts, *devices)
+            tools = max(tool_time(node["name"]) for node in nodes)
             trips = ad_hoc(hosts, "ansible.builtin.ping")
-            tools -= 2 * trips
             goal = 1.2 * tools + 2 * trips
 
             print(f"{count} nodes of {DEVICES} devices, {CALL_S} s a call")
@@ -280,7 +276,10 @@ def measure(count: int, looped: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--nodes", type=int, nargs="+", default=[2, 16])
-    for position, count in enumerate(parser.parse_args().nodes):
+    counts = parser.parse_args().nodes
+    if not shutil.which("cc"):
+        raise SystemExit("The tools are played back by a program in C: install a compiler, as cc.")
+    for position, count in enumerate(counts):
         measure(count, looped=position == 0)
 
 

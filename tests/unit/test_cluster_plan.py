@@ -89,7 +89,7 @@ def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
   gather_facts: false
   tasks:
     - ansible.builtin.debug:
-        msg: "{{{{ muster_plan.units[inventory_hostname] | map(attribute='name') | join }}}} of
+        msg: "{{{{ muster_plan.units[inventory_hostname] | map(attribute='name') | join }}}} with
           {{{{ muster_plan.needs[inventory_hostname].peers | join }}}}"
 """
     )
@@ -101,5 +101,5 @@ def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "a2-cluster-r0-rank0 of 192.0.2.21" in run.stdout, run.stdout + run.stderr
-    assert "a2-cluster-r0-rank1 of 192.0.2.20" in run.stdout
+    assert "a2-cluster-r0-rank0 with a2-node1" in run.stdout, run.stdout + run.stderr
+    assert "a2-cluster-r0-rank1 with a2-node0" in run.stdout

@@ -352,9 +352,14 @@ PLAY = """
     - ansible.builtin.import_role:
         name: muster.serving.preflight
       vars:
-        preflight_address: 127.0.0.1
-        preflight_interface: "{{ 'no-such-nic' if inventory_hostname == 'wrong' else none }}"
-        preflight_ports: [1]
+        preflight_checks:
+          host_check: {}
+          hccl_nic_check:
+            address: 127.0.0.1
+            interface: "{{ 'no-such-nic' if inventory_hostname == 'wrong' else none }}"
+          hccl_port_check:
+            ports: [1]
+            bind_address: 127.0.0.1
         preflight_report_file: "{{ report }}"
         preflight_waivers: "{{ waivers }}"
         preflight_replicas: "{{ replicas }}"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils import net_sockets, port_look
@@ -233,6 +234,24 @@ def test_probes_tell_what_they_met(squatter):
     (closed,) = free_ports(1)
     targets = [(HOME, squatter.getsockname()[1]), (HOME, closed)]
     assert list(net_sockets.probe(targets, HOME, 2).values()) == ["open", "refused"]
+
+
+def connections(port):
+    """The states of all connections from or to a port, as the kernel's table has them."""
+    table = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    rows = [line.split()[1:4] for line in table]
+    return [state for local, remote, state in rows if f":{port:04X}" in local + " " + remote]
+
+
+def test_a_probe_leaves_no_connection_behind(squatter):
+    """It would hold its own port for a minute, which may be one of the plan's."""
+    port = squatter.getsockname()[1]
+    assert net_sockets.probe([(HOME, port)], HOME, 2) == {(HOME, port): "open"}
+    # A listener that is slow meets a connection that has gone already.
+    accepted, (address, _port) = squatter.accept()
+    accepted.close()
+    assert address == HOME
+    assert connections(port) == ["0A"], "only the listener itself"
 
 
 def test_many_probes_wait_together():

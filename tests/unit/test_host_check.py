@@ -19,7 +19,6 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     Need,
     Space,
     architecture_check,
-    clock_offset,
     clock_sync_check,
     disk_checks,
     docker_checks,
@@ -33,7 +32,6 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     mount_of,
     mount_points,
     name_check,
-    note_clock_offset,
     properties,
     shm_check,
     system_checks,
@@ -41,6 +39,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     writable_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.plugin_utils.clock import (
+    clock_offset,
+    note_clock_offset,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -464,6 +466,14 @@ def test_a_sound_node_has_nothing_but_ok(look, model):
     assert len(facts["weights_index"]) == 12
     look.tools["docker image inspect"] = "sha256:1\n"
     assert bad(look(images=["engine:1"], **files)[0]) == {}
+
+
+def test_docker_is_asked_for_images_only_where_they_would_not_fit(look):
+    asked = "docker image inspect"
+    look(images=["engine:1"], image_gb=1)
+    assert not [command for command in look.asked if command.startswith(asked)]
+    look(images=["engine:1"], image_gb=10000)
+    assert [command for command in look.asked if command.startswith(asked)]
 
 
 def test_what_docker_keeps_of_others_is_no_part_of_the_need(look):

@@ -12,8 +12,8 @@ from ansible_collections.muster.serving.plugins.module_utils import host_look, n
 from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError, check
 
 
-def fake(look):
-    return lambda: SimpleNamespace(ARGUMENT_SPEC={}, look=look)
+def fake(look, *options):
+    return lambda: SimpleNamespace(ARGUMENT_SPEC={name: {} for name in options}, look=look)
 
 
 def verdict(name: str) -> dict[str, str]:
@@ -28,27 +28,20 @@ def looks(monkeypatch):
 
 
 def test_options_are_those_of_the_module_with_its_defaults() -> None:
-    options = node_look.options_of(
-        {
-            "hccl_nic_check": {"address": "10.20.0.11", "interface": None, "min_mtu": "9000"},
-            "gpu_topology_check": None,
-        }
-    )
-    assert options == {
-        "hccl_nic_check": {
-            "address": "10.20.0.11",
-            "interface": None,
-            "peers": [],
-            "min_mtu": 9000,
-            "timeout": 10,
-        }
+    given = {"address": "10.20.0.11", "interface": None, "min_mtu": "9000"}
+    assert node_look.options_of("hccl_nic_check", given) == {
+        "address": "10.20.0.11",
+        "interface": None,
+        "peers": [],
+        "min_mtu": 9000,
+        "timeout": 10,
     }
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"nic_check": {}}, "nic_check is none of host_check, hccl_nic_check"),
+        ({"nic_check": {}}, "nic_check is none of npu_topology_check, gpu_topology_check"),
         ({"hccl_nic_check": ["address"]}, "hccl_nic_check has no options, but"),
         ({"hccl_nic_check": {"adress": "10.0.0.1", "interface": "x"}}, "adress"),
         ({"hccl_nic_check": {}}, "one of the following is required: address, interface"),
@@ -57,7 +50,7 @@ def test_options_are_those_of_the_module_with_its_defaults() -> None:
 )
 def test_options_that_the_module_would_not_take_are_refused(asked, says) -> None:
     with pytest.raises(OptionError, match=says):
-        node_look.options_of(asked)
+        node_look.look(asked, False)
 
 
 def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
@@ -75,9 +68,8 @@ def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
         return run
 
     for name in ("hccl_port_check", "host_check", "hccl_nic_check"):
-        looks[name] = fake(look=look(name))
-    options = {name: {"of": name} for name in looks}
-    options["hccl_port_check"]["mode"] = "listen"
+        looks[name] = fake(look(name), "of", "mode")
+    options = {name: {"of": name, "mode": "listen"} for name in looks}
     result = node_look.look(options, True)
 
     assert order[-1] == "hccl_port_check"
@@ -90,8 +82,8 @@ def test_a_check_that_breaks_is_a_failure_of_its_own(looks) -> None:
     def broken(options, check_mode):
         raise RecursionError("too deep")
 
-    looks["host_check"] = fake(look=broken)
-    looks["hccl_nic_check"] = fake(look=lambda options, check_mode: {"checks": [verdict("nic-up")]})
+    looks["host_check"] = fake(broken)
+    looks["hccl_nic_check"] = fake(lambda options, check_mode: {"checks": [verdict("nic-up")]})
     checks = node_look.look({name: {} for name in looks}, False)["checks"]
     by_id = {one["id"]: one for one in checks}
 
@@ -104,7 +96,7 @@ def test_options_that_do_not_go_together_are_refused(looks) -> None:
     def refuse(options, check_mode):
         raise OptionError("devices names 2 devices, device_count is 8")
 
-    looks["npu_topology_check"] = fake(look=refuse)
+    looks["npu_topology_check"] = fake(refuse)
     with pytest.raises(OptionError, match="npu_topology_check: devices names 2 devices"):
         node_look.look({"npu_topology_check": {}}, False)
 
@@ -127,7 +119,7 @@ def test_the_clock_is_read_first_and_last(looks, monkeypatch) -> None:
         time.sleep(0.3)
         return {"checks": []}
 
-    looks["npu_topology_check"] = fake(look=slow)
+    looks["npu_topology_check"] = fake(slow)
     before = time.time()
     result = node_look.look({"npu_topology_check": {}, "host_check": {}}, False)
     assert result["clock"]["began"] - before < 0.3 <= result["clock"]["ended"] - before

@@ -6,16 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.module_utils import (
-    container_engine,
-    engine_venv,
-    gateway_address,
-    host_tuning,
-    node_files,
-    rank_unit,
-)
-from ansible_collections.muster.serving.plugins.modules import rank_units
-from ansible_collections.muster.serving.plugins.plugin_utils import engine, inventory_vars, planner
+from ansible_collections.muster.serving.plugins.plugin_utils import inventory_vars, planner
 from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -124,75 +115,6 @@ def test_a_larger_replica_deals_ranks_to_nodes_in_order() -> None:
     assert flags(follower)["data-parallel-size-local"] == "2"
 
 
-def test_preflight_learns_what_each_node_has_to_have() -> None:
-    needs = planner.needs_of(plan(pair()))
-    assert needs["c-1"]["peers"] == ["10.0.0.1"]
-    assert needs["c-0"]["ports"] == ["20004", "2347", "2348", "60000-60031"]
-    assert needs["c-0"]["device_count"] == 8
-    assert needs["c-0"]["units"] == ["muster-c-r0-rank0.service", "muster-c-r0-link.service"]
-    assert "/dev/davinci7" in needs["c-0"]["device_nodes"]
-
-
-def test_preflight_learns_what_the_host_has_to_bring() -> None:
-    needs = planner.needs_of(plan(pair(api_key_file="/etc/muster/key")))
-    assert needs["c-0"]["host"] == {
-        "memory_gb": 8,
-        "shm_gb": 1,
-        "image_gb": 30,
-        "disk": [],
-        "writes": [
-            "/etc/docker",
-            "/etc/muster",
-            "/etc/sysctl.d",
-            "/etc/systemd/system",
-            "/usr/local/lib/muster",
-            "/var/lib/muster",
-            "/var/log/muster",
-        ],
-        "key_files": ["/etc/muster/key"],
-    }
-    # Only the head serves an API.
-    assert needs["c-1"]["host"]["key_files"] == []
-    # A container with shared memory of its own takes none of the host's.
-    apart = plan(single())
-    apart["units"][0]["container"]["ipc"] = None
-    assert planner.needs_of(apart)["c-0"]["host"]["shm_gb"] == 0
-
-
-def test_only_folders_that_are_written_to_have_to_be_writable() -> None:
-    venv = host(1, "minimax-m2.5/vllm-nvidia", install="venv", host_tuning={"sysctl": None})
-    writes = planner.needs_of(plan(view(c=[venv])))["c-0"]["host"]["writes"]
-    assert {"/opt/muster", "/var/cache/muster"} <= set(writes)
-    # A node by itself has no agent, and an engine without a container no Docker.
-    assert not {"/etc/docker", "/etc/sysctl.d", "/usr/local/lib/muster"} & set(writes)
-
-
-def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
-    needs = planner.needs_of(plan(pair()))["c-0"]["host"]["writes"]
-    venv = plan(view(c=[host(1, "minimax-m2.5/vllm-nvidia", install="venv")]))
-    needs += planner.needs_of(venv)["c-0"]["host"]["writes"]
-    written = [
-        container_engine.DAEMON_JSON,
-        container_engine.DROP_IN,
-        container_engine.PROXY_ENV,
-        engine_venv.CACHE_DIR,
-        engine_venv.PYTHON_DIR,
-        engine_venv.UV_HOME,
-        gateway_address.PROBE_PATH,
-        host_tuning.SYSCTL_PATH,
-        host_tuning.UNIT_PATH,
-        node_files.STATE_DIR,
-        rank_unit.CONFIG_DIR,
-        rank_unit.HOME_DIR,
-        rank_unit.LINK_PROGRAM,
-        rank_unit.SYSTEMD_DIR,
-        engine.VENVS,
-        *rank_units.OWN_DIRECTORIES,
-    ]
-    stray = [path for path in written if not f"{path}/".startswith(tuple(f"{n}/" for n in needs))]
-    assert stray == []
-
-
 def test_the_oldest_cann_is_that_of_the_engines_version() -> None:
     assert plan(pair())["platform"]["min_cann"] == "8.5.1"
     assert plan(single())["platform"]["min_cann"] == "9.1.0"
@@ -203,35 +125,6 @@ def test_the_oldest_cann_is_that_of_the_engines_version() -> None:
 def test_weights_of_another_size_have_no_known_format() -> None:
     assert plan(single())["model"]["format"] == "w8a8"
     assert plan(single(weights_gb=100))["model"]["format"] is None
-
-
-@pytest.mark.parametrize(
-    ("more", "path"),
-    [
-        ({}, "/var/lib/muster/cache/c-r0-rank0/modelscope"),
-        (
-            {"extra_mounts": ["/data/hub:/root/.cache/modelscope", "/x:/root/.cache/huggingface"]},
-            "/data/hub",
-        ),
-        ({"engine_env": {"MODELSCOPE_CACHE": "/models"}, "extra_mounts": ["/d:/models"]}, "/d"),
-        # Nothing is mounted there: the weights fill the container.
-        ({"engine_env": {"MODELSCOPE_CACHE": "/models"}}, None),
-    ],
-)
-def test_weights_from_a_hub_need_room_where_they_will_lie(more: Any, path: str | None) -> None:
-    hub = plan(single(model_source="modelscope", model_path=None, **more))
-    (need,) = planner.needs_of(hub)["c-0"]["host"]["disk"]
-    assert need == {"what": "weights of c-r0-rank0", "path": path, "need_gb": 220}
-    writes = planner.needs_of(hub)["c-0"]["host"]["writes"]
-    assert path is None or path in writes
-
-
-def test_a_hub_without_a_container_fills_the_cache_of_the_unit() -> None:
-    variables = {"install": "venv", "model_source": "huggingface", "model_path": None}
-    made = plan(view(c=[host(1, "minimax-m2.5/vllm-nvidia", **variables)]))
-    (need,) = planner.needs_of(made)["c-0"]["host"]["disk"]
-    assert need["path"] == "/var/cache/muster/c-r0-rank0/.cache/huggingface"
-    assert planner.needs_of(made)["c-0"]["host"]["image_gb"] == 0
 
 
 def test_devices_are_counted_as_the_container_sees_them() -> None:

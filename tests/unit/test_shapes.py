@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.plugin_utils import advice, memory, planner
+from ansible_collections.muster.serving.plugins.plugin_utils.needs import checks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,10 +131,10 @@ def test_a_gateway_stands_before_all_replicas() -> None:
     for backend in ("10.0.0.1:20004", "10.0.0.3:20004"):
         assert backend in config
     assert "10.0.0.2:20004" not in config
-    needs = planner.needs_of(made)
-    assert "8080" in needs["c-0"]["ports"]
-    assert "8080" not in needs["c-1"]["ports"]
-    assert needs["c-0"]["images"] != needs["c-1"]["images"]
+    checks = checks_of(made, weights_hashes=False, npu_ping="none")
+    assert "8080" in checks["c-0"]["hccl_port_check"]["ports"]
+    assert "8080" not in checks["c-1"]["hccl_port_check"]["ports"]
+    assert checks["c-0"]["host_check"]["images"] != checks["c-1"]["host_check"]["images"]
 
 
 def test_without_a_floating_address_the_first_gateway_is_the_endpoint() -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.muster.serving.plugins.module_utils import node_look
 from ansible_collections.muster.serving.plugins.plugin_utils import known, rendering, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.dialect import dialect_of
+from ansible_collections.muster.serving.plugins.plugin_utils.needs import checks_of
 from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
 
 from tests.conftest import ROOT
@@ -50,6 +52,17 @@ def unit_of(name: str, variant: str, **variables: Any) -> Any:
 @pytest.mark.parametrize(("name", "variants"), PROMISED.items(), ids=list(PROMISED))
 def test_the_promised_recipes_are_there(name: str, variants: list[str]) -> None:
     assert SHIPPED.variants(name)[: len(variants)] == variants
+
+
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_the_check_modules_take_what_they_need(name: str, variant: str) -> None:
+    made = plan(served(name, variant))
+    vendor = made["platform"]["vendor"]
+    devices = "npu_topology_check" if vendor == "ascend" else "gpu_topology_check"
+    for checks in checks_of(made, weights_hashes=False, npu_ping="sampled").values():
+        assert set(checks) == {"host_check", "hccl_nic_check", devices, "hccl_port_check"}
+        for module, options in checks.items():
+            node_look.options_of(module, options)
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)
