@@ -47,12 +47,7 @@ class ActionModule(ActionBase):
                 "changes": {"type": "bool", "default": False},
                 "show": {"type": "bool", "default": False},
                 "plan_file": {"type": "path"},
-                "weights_hashes": {"type": "bool", "default": False},
-                "npu_ping": {
-                    "type": "str",
-                    "choices": ["sampled", "full", "none"],
-                    "default": "sampled",
-                },
+                "weights_hashes": {"type": "bool"},
             }
         )
         variables = task_vars or {}
@@ -87,10 +82,7 @@ class ActionModule(ActionBase):
             units=_by_host(map(planner.units_by_host, plans.values()), limited, []),
             needs=_by_host(map(needs.needs_of, plans.values()), limited, {}),
             checks=_by_host(
-                (
-                    needs.checks_of(plan, options["weights_hashes"], options["npu_ping"])
-                    for plan in plans.values()
-                ),
+                (needs.checks_of(plan, options["weights_hashes"]) for plan in plans.values()),
                 limited,
                 {},
             ),

@@ -31,15 +31,9 @@ options:
     description: Where to write the plan of the one cluster as JSON.
     type: path
   weights_hashes:
-    description: Whether the checks hash all files of the weights.
-    type: bool
-    default: false
-  npu_ping:
     description:
-      - Which NPUs will ping each other, as P(muster.serving.checks_between#filter) takes it.
-    type: str
-    choices: [sampled, full, none]
-    default: sampled
+      - Whether the checks hash all files of the weights, whatever C(muster_weights_hashes) says.
+    type: bool
 attributes:
   check_mode:
     support: full

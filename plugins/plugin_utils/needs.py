@@ -40,14 +40,14 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
-def checks_of(plan: Plan, weights_hashes: bool, npu_ping: str) -> dict[str, dict[str, Any]]:
+def checks_of(plan: Plan, weights_hashes: bool | None = None) -> dict[str, dict[str, Any]]:
     """Return by host what node_checks is to make of it before anything starts.
 
     Args:
         plan: The plan of one cluster.
-        weights_hashes: Whether all files of the weights are hashed.
-        npu_ping: Which NPUs will ping each other, C(sampled), C(full) or C(none).
+        weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
     """
+    hashes = plan["preflight"]["weights_hashes"] if weights_hashes is None else weights_hashes
     units = units_by_host(plan)
     addresses = {unit["host"]: unit["address"] for unit in plan["units"]}
     checks = {}
@@ -65,21 +65,21 @@ def checks_of(plan: Plan, weights_hashes: bool, npu_ping: str) -> dict[str, dict
                 "multi_node": bool(peers),
                 "images": needs["images"],
                 "own_units": own_units,
-                "weights_hashes": weights_hashes,
+                "weights_hashes": hashes,
             },
             "hccl_nic_check": {
                 "address": addresses[host],
                 "interface": own[0]["interface"],
                 "peers": peers,
             },
-            **_device_options(plan, needs, own, own_units, npu_ping),
+            **_device_options(plan, needs, own, own_units),
             "hccl_port_check": {
                 "mode": "listen" if peers else "local",
                 "ports": unique(str(port) for unit in own for port in unit["ports"].values()),
                 "bind_address": addresses[host],
                 "peers": peers,
                 "reserve": plan["host_tuning"]["reserved_ports"],
-                "lifetime": LISTEN_WHILE_HASHING_S if weights_hashes else LISTEN_S,
+                "lifetime": LISTEN_WHILE_HASHING_S if hashes else LISTEN_S,
                 "own_units": own_units,
             },
         }
@@ -91,7 +91,6 @@ def _device_options(
     needs: Mapping[str, Any],
     own: Sequence[Mapping[str, Any]],
     own_units: Sequence[str],
-    npu_ping: str,
 ) -> dict[str, dict[str, Any]]:
     """Return the options of the module that looks at a host's devices, by its name."""
     platform = plan["platform"]
@@ -106,7 +105,8 @@ def _device_options(
         "mounts": needs["mounts"],
     }
     if platform["vendor"] == "ascend":
-        pings = "full" if npu_ping == "full" else "sampled"
+        # More is asked of a device for a full ping.
+        pings = "full" if plan["preflight"]["npu_ping"] == "full" else "sampled"
         return {
             "npu_topology_check": {**common, "multi_node": bool(needs["peers"]), "pings": pings}
         }

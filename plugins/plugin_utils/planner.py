@@ -215,6 +215,10 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "max_repetition": verify.get("max_repetition"),
         },
         "host_tuning": _host_tuning(recipe, deployment, shape),
+        "preflight": {
+            "weights_hashes": deployment.settings.get("muster_weights_hashes", False),
+            "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
+        },
         "warnings": engine.warnings,
         "replicas": [
             {

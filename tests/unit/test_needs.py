@@ -19,8 +19,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.needs import checks
 from tests.unit.plan_support import host, pair, plan, single, view
 
 
-def checks(inventory: Any, weights_hashes: bool = False, npu_ping: str = "sampled") -> Any:
-    return checks_of(plan(inventory), weights_hashes, npu_ping)
+def checks(inventory: Any) -> Any:
+    return checks_of(plan(inventory))
 
 
 def test_a_host_knows_its_replica_and_what_its_containers_are_given() -> None:
@@ -60,12 +60,15 @@ def test_a_node_by_itself_has_nobody_to_reach() -> None:
 
 
 def test_the_slower_levels_are_asked_for() -> None:
-    node = checks(pair(), weights_hashes=True, npu_ping="full")["c-0"]
+    slower = plan(pair(weights_hashes=True, npu_ping="full"))
+    node = checks_of(slower)["c-0"]
     assert node["host_check"]["weights_hashes"]
     # The other nodes may hash for long before they try the ports.
     assert node["hccl_port_check"]["lifetime"] == 7200
     assert node["npu_topology_check"]["pings"] == "full"
-    assert checks(pair(), npu_ping="none")["c-0"]["npu_topology_check"]["pings"] == "sampled"
+    assert not checks_of(slower, weights_hashes=False)["c-0"]["host_check"]["weights_hashes"]
+    node = checks(pair(npu_ping="none"))["c-0"]
+    assert node["npu_topology_check"]["pings"] == "sampled"
 
 
 def test_the_host_has_to_bring_what_its_units_take() -> None:
@@ -97,7 +100,7 @@ def test_the_host_has_to_bring_what_its_units_take() -> None:
     # A container with shared memory of its own takes none of the host's.
     apart = plan(single())
     apart["units"][0]["container"]["ipc"] = None
-    assert checks_of(apart, False, "none")["c-0"]["host_check"]["shm_gb"] == 0
+    assert checks_of(apart)["c-0"]["host_check"]["shm_gb"] == 0
 
 
 def test_only_folders_that_are_written_to_have_to_be_writable() -> None:

@@ -131,7 +131,7 @@ def test_a_gateway_stands_before_all_replicas() -> None:
     for backend in ("10.0.0.1:20004", "10.0.0.3:20004"):
         assert backend in config
     assert "10.0.0.2:20004" not in config
-    checks = checks_of(made, weights_hashes=False, npu_ping="none")
+    checks = checks_of(made)
     assert "8080" in checks["c-0"]["hccl_port_check"]["ports"]
     assert "8080" not in checks["c-1"]["hccl_port_check"]["ports"]
     assert checks["c-0"]["host_check"]["images"] != checks["c-1"]["host_check"]["images"]

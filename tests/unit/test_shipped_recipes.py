@@ -59,7 +59,7 @@ def test_the_check_modules_take_what_they_need(name: str, variant: str) -> None:
     made = plan(served(name, variant))
     vendor = made["platform"]["vendor"]
     devices = "npu_topology_check" if vendor == "ascend" else "gpu_topology_check"
-    for checks in checks_of(made, weights_hashes=False, npu_ping="sampled").values():
+    for checks in checks_of(made).values():
         assert set(checks) == {"host_check", "hccl_nic_check", devices, "hccl_port_check"}
         for module, options in checks.items():
             node_look.options_of(module, options)
