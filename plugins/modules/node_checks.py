@@ -35,6 +35,7 @@ options:
       - An option that is null is as if it were not given, and so is a module without options.
       - The modules are V(host_check), V(hccl_nic_check), V(npu_topology_check),
         V(gpu_topology_check) and V(hccl_port_check).
+      - Without any the task is skipped, and the node is not connected to.
     type: dict
     required: true
 notes:
