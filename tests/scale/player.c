@@ -1,4 +1,8 @@
-/* Stands in for a device tool: prints after SECONDS what was recorded for the same arguments.
+/* Copyright (c) 2026 Muster contributors
+ * GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+ * SPDX-License-Identifier: GPL-3.0-or-later
+ *
+ * Stands in for a device tool: prints after SECONDS what was recorded for the same arguments.
  *
  * Built once a tool: TOOL is its name, PLACE where it lies, WORDS how many arguments name a
  * recording, LOCK whether a second caller is refused. What was not recorded is asked of the

@@ -75,26 +75,24 @@ def test_the_host_has_to_bring_what_its_units_take() -> None:
     head, follower = (
         node["host_check"] for node in checks(pair(api_key_file="/etc/muster/key")).values()
     )
-    assert (
-        head.items()
-        >= {
-            "memory_gb": 8,
-            "shm_gb": 1,
-            "image_gb": 30,
-            "disk": [],
-            "writes": [
-                "/etc/docker",
-                "/etc/muster",
-                "/etc/sysctl.d",
-                "/etc/systemd/system",
-                "/usr/local/lib/muster",
-                "/var/lib/muster",
-                "/var/log/muster",
-            ],
-            "key_files": ["/etc/muster/key"],
-            "model_path": "/models/m2.5",
-        }.items()
-    )
+    expected = {
+        "memory_gb": 8,
+        "shm_gb": 1,
+        "image_gb": 30,
+        "disk": [],
+        "writes": [
+            "/etc/docker",
+            "/etc/muster",
+            "/etc/sysctl.d",
+            "/etc/systemd/system",
+            "/usr/local/lib/muster",
+            "/var/lib/muster",
+            "/var/log/muster",
+        ],
+        "key_files": ["/etc/muster/key"],
+        "model_path": "/models/m2.5",
+    }
+    assert {name: head[name] for name in expected} == expected
     # Only the head serves an API.
     assert follower["key_files"] == []
     # A container with shared memory of its own takes none of the host's.
