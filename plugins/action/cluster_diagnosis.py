@@ -17,10 +17,10 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.module_utils import redaction
-from ansible_collections.muster.serving.plugins.module_utils.diagnosis import configuration
-from ansible_collections.muster.serving.plugins.plugin_utils import diagnosis
-from ansible_collections.muster.serving.plugins.plugin_utils.report import plain
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.units.diagnosis_io import configuration
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import diagnosis
 
 display = Display()
 
@@ -40,14 +40,14 @@ class ActionModule(ActionBase):
             {
                 "plan": {"type": "dict", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
-                "register": {"type": "str", "required": True},
+                "results": {"type": "str", "required": True},
                 "output_dir": {"type": "path", "required": True},
             }
         )
         plan, hosts = plain(args["plan"]), plain(args["hosts"])
         hostvars = (task_vars or {})["hostvars"]
         output = Path(args["output_dir"])
-        seen = {host: plain(hostvars[host].get(args["register"]) or {}) for host in hosts}
+        seen = {host: plain(hostvars[host].get(args["results"]) or {}) for host in hosts}
         archives = {
             host: output / FETCHED / f"{host}.tar.gz" for host in hosts if "archive" in seen[host]
         }

@@ -14,14 +14,18 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils import needs, planner, report
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import (
+from ansible_collections.muster.serving.plugins.plugin_utils.common import report_io as report
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import needs, planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import numbers_text
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
+    RecipeBook,
+    read_schema,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     PREFIX,
     Unreadable,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.placement import numbers_text
-from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook, read_schema
 
 COLLECTION = Path(__file__).resolve().parents[2]
 RECIPES = COLLECTION / "recipes"

@@ -10,12 +10,12 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils.replica import status_rows
-from ansible_collections.muster.serving.plugins.plugin_utils.report import (
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
     columns,
     plain,
     write_json,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import status_rows
 
 display = Display()
 
@@ -32,13 +32,13 @@ class ActionModule(ActionBase):
             {
                 "plan": {"type": "dict", "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
-                "register": {"type": "str", "required": True},
+                "results": {"type": "str", "required": True},
                 "report_file": {"type": "path"},
             }
         )
         plan, hosts = plain(args["plan"]), plain(args["hosts"])
         hostvars = (task_vars or {})["hostvars"]
-        seen = {host: plain(hostvars[host].get(args["register"]) or {}) for host in hosts}
+        seen = {host: plain(hostvars[host].get(args["results"]) or {}) for host in hosts}
         units = [unit for unit in plan["units"] if unit["host"] in seen]
         rows = status_rows(units, seen)
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")

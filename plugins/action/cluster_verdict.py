@@ -12,9 +12,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.module_utils.checks import PHASES
-from ansible_collections.muster.serving.plugins.plugin_utils import verdict
-from ansible_collections.muster.serving.plugins.plugin_utils.report import plain, write_json
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import PHASES
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
+    plain,
+    write_json,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
 
 display = Display()
 
@@ -30,7 +33,7 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(
             {
                 "hosts": {"type": "list", "elements": "str", "required": True},
-                "registers": {"type": "dict", "required": True},
+                "results": {"type": "dict", "required": True},
                 "replicas": {"type": "list", "elements": "list"},
                 "waivers": {"type": "dict", "default": {}},
                 "stage": {"type": "str", "required": True},
@@ -41,7 +44,7 @@ class ActionModule(ActionBase):
             }
         )
         hostvars = (task_vars or {})["hostvars"]
-        modules = plain(args["registers"])
+        modules = plain(args["results"])
         hosts = plain(args["hosts"])
         replicas = plain(args["replicas"] or [hosts])
         results = {

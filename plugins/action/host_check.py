@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.muster.serving.plugins.plugin_utils.clock import note_clock_offset
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.clock import note_clock_offset
 
 
 class ActionModule(ActionBase):

@@ -11,8 +11,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.action.cluster_plan import recipe_book
-from ansible_collections.muster.serving.plugins.plugin_utils import catalog, report
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common import report_io as report
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import catalog
 
 display = Display()
 

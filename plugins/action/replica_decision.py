@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     decide,
     groups_of,
     without_environment,
@@ -28,18 +28,18 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(
             {
                 "plan": {"type": "dict", "required": True},
-                "register": {"type": "str", "required": True},
+                "results": {"type": "str", "required": True},
             }
         )
         plan, host = args["plan"], variables["inventory_hostname"]
         own = [unit for unit in plan["units"] if unit["host"] == host]
 
-        mine = variables["hostvars"][host][args["register"]]
+        mine = variables["hostvars"][host][args["results"]]
         groups = groups_of(plan["units"], host)
         starting, wait, reasons = set(), False, []
         for replica, hosts in groups.items():
             units = [unit for unit in plan["units"] if unit["replica"] == replica]
-            observed = self._observed(variables, hosts, args["register"])
+            observed = self._observed(variables, hosts, args["results"])
             reports = {report["name"]: report for seen in observed for report in seen["units"]}
             verdict = decide(units, reports)
             reasons += verdict["reasons"]
@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
     def _observed(
         self, variables: dict[str, Any], hosts: list[str], register: str
     ) -> list[dict[str, Any]]:
-        """What rank_info said on each of the hosts.
+        """What unit_info said on each of the hosts.
 
         Raises:
             AnsibleActionFail: A host has left the play, so the replica must be left as it is.

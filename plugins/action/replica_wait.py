@@ -15,18 +15,18 @@ from ansible import constants as C
 from ansible import context
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.module_utils import redaction
-from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
+    PATTERNS,
+    explain,
+    paragraph,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     Report,
     first_death,
     first_starts,
     of_group,
     waiting_for,
-)
-from ansible_collections.muster.serving.plugins.plugin_utils.signatures import (
-    PATTERNS,
-    explain,
-    paragraph,
 )
 
 display = Display()
@@ -132,7 +132,7 @@ class ActionModule(ActionBase):
         while pending:
             look = time.monotonic()
             seen = self._execute_module(
-                module_name="muster.serving.rank_info",
+                module_name="muster.serving.unit_info",
                 module_args={
                     "deployment": args["deployment"],
                     "units": [unit for group in pending for unit in group.units],

@@ -10,9 +10,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils import verified
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.report import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import verified
 
 display = Display()
 
@@ -28,12 +28,12 @@ class ActionModule(ActionBase):
         _validation, args = self.validate_argument_spec(
             {
                 "hosts": {"type": "list", "elements": "str", "required": True},
-                "register": {"type": "str", "required": True},
+                "results": {"type": "str", "required": True},
                 "planned": {"type": "dict", "required": True},
             }
         )
         hostvars = (task_vars or {})["hostvars"]
-        seen = {host: plain(hostvars[host].get(args["register"]) or {}) for host in args["hosts"]}
+        seen = {host: plain(hostvars[host].get(args["results"]) or {}) for host in args["hosts"]}
         try:
             plan, problems = verified.merge(verified.deployment_of(seen), seen)
         except PlanError as error:

@@ -29,7 +29,7 @@ def checks_between(
         if peer.get("usable") and peer.get("listening")
     }
     if seen.get("usable") and ports:
-        checks["hccl_port_check"] = {
+        checks["port_check"] = {
             "mode": "probe",
             "bind_address": seen.get("address"),
             "peer_ports": ports,

@@ -67,13 +67,13 @@ checks:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import failure_message
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
     device_checks,
     mount_checks,
     toolkit_check,
 )
-from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 
 
 def main() -> None:

@@ -145,7 +145,9 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.amd_observe import observe_amd
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe_io import (
+    observe_amd,
+)
 
 
 def main() -> None:

@@ -37,7 +37,7 @@ options:
     type: list
     elements: str
     required: true
-  register:
+  results:
     description: Where each host registered what M(muster.serving.diagnose_info) said.
     type: str
     required: true
@@ -54,7 +54,7 @@ EXAMPLES = r"""
   muster.serving.cluster_diagnosis:
     plan: "{{ muster_plan.plan }}"
     hosts: "{{ muster_plan.hosts }}"
-    register: __diagnose_info
+    results: __diagnose_info
     output_dir: muster-output/a2-cluster
   run_once: true
 """

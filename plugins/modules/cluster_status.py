@@ -9,7 +9,7 @@ module: cluster_status
 short_description: Show how the units of a cluster are doing
 version_added: "0.1.0"
 description:
-  - Prints one table of the units that M(muster.serving.rank_info) looked at and writes it as JSON.
+  - Prints one table of the units that M(muster.serving.unit_info) looked at and writes it as JSON.
   - Runs on the controller; a host that could not be reached is shown as such.
 author:
   - Muster contributors (@muster)
@@ -33,8 +33,8 @@ options:
     type: list
     elements: str
     required: true
-  register:
-    description: Variable under which each host registered what M(muster.serving.rank_info) said.
+  results:
+    description: Variable under which each host registered what M(muster.serving.unit_info) said.
     type: str
     required: true
   report_file:
@@ -47,7 +47,7 @@ EXAMPLES = r"""
   muster.serving.cluster_status:
     plan: "{{ muster_plan.plan }}"
     hosts: "{{ muster_plan.hosts }}"
-    register: __rank_info
+    results: __unit_info
   run_once: true
 """
 

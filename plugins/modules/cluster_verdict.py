@@ -33,7 +33,7 @@ options:
     type: list
     elements: str
     required: true
-  registers:
+  results:
     description:
       - By registered variable, the module whose result it holds. A result has C(checks), and
         perhaps C(facts); a skipped task counts for nothing.
@@ -90,9 +90,9 @@ EXAMPLES = r"""
 - name: Judge what the nodes found
   muster.serving.cluster_verdict:
     hosts: "{{ ansible_play_hosts_all }}"
-    registers:
-      nic: hccl_nic_check
-      ports: hccl_port_check
+    results:
+      nic: nic_check
+      ports: port_check
     waivers:
       a2-node1:
         - check: port-reserved

@@ -170,14 +170,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import check
-from ansible_collections.muster.serving.plugins.module_utils.endpoint import shorten
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import (
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import (
     ASPECTS,
     FEATURES,
     Prober,
 )
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import shorten
 
 
 def ask(

@@ -153,8 +153,12 @@ import platform
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
-from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     CANN_SCRIPT,
     DERIVED_LABEL,
     ImageError,
@@ -175,7 +179,6 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_image import
     preload_problem,
     read_notes,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 
 
 class NoProgramError(Exception):

@@ -80,30 +80,32 @@ import inspect
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import (
-    engine_parser,
-    engine_parser_program,
-    rank_host,
-    rank_unit,
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
 )
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
-from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
+from ansible_collections.muster.serving.plugins.module_utils.engine.parser import (
     Place,
     Question,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 
 
 def identity(place: Place) -> str | None:
     """What tells the engine here from any other; None where there is none yet.
 
     Raises:
-        RankError: Docker does not answer.
+        UnitError: Docker does not answer.
     """
     if place.image is not None:
-        return rank_host.image_ids([place.image])[place.image]
-    return rank_host.environment_ids([str(place.venv)])[str(place.venv)]
+        return unit_io.image_ids([place.image])[place.image]
+    return unit_io.environment_ids([str(place.venv)])[str(place.venv)]
 
 
 def ask(question: Question, program: str, timeout: float) -> str:
@@ -118,7 +120,7 @@ def ask(question: Question, program: str, timeout: float) -> str:
     except CommandError:
         # What was killed is Docker's client alone.
         if question.place.image is not None:
-            run([rank_unit.DOCKER, "rm", "--force", container], rank_host.ASK_TIMEOUT_S)
+            run([unit_files.DOCKER, "rm", "--force", container], unit_io.ASK_TIMEOUT_S)
         raise
     answer = engine_parser.find_answer(output.stdout)
     if not answer:
@@ -141,7 +143,7 @@ def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> 
         if known is not None:
             return known
         said = ask(question, program, timeout)
-    except (rank_host.RankError, CommandError) as error:
+    except (unit_io.UnitError, CommandError) as error:
         return [Verdict(engine_parser.UNKNOWN, str(error))] * count
     verdicts = engine_parser.read_answer(said, count)
     if verdicts is None:

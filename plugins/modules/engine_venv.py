@@ -105,12 +105,13 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.command import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
     run,
 )
-from ansible_collections.muster.serving.plugins.module_utils.engine_venv import (
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
     CACHE_DIR,
     DEVICE_GROUPS,
     PYTHON_DIR,
@@ -130,7 +131,6 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_venv import 
     unreadable_problem,
     venv_argv,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 
 ASK_TIMEOUT_S = 60
 

@@ -80,14 +80,14 @@ import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import gateway_address
-from ansible_collections.muster.serving.plugins.module_utils.command import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
     run,
 )
-from ansible_collections.muster.serving.plugins.module_utils.gateway_address import File
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import gateway_address
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import File
 
 SYSTEMCTL_TIMEOUT_S = 60
 

@@ -152,8 +152,8 @@ facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
-from ansible_collections.muster.serving.plugins.module_utils.gpu_look import (
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.look_io import (
     ARGUMENT_SPEC,
     look,
 )

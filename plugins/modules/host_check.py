@@ -16,7 +16,7 @@ description:
     check for each thing that must hold.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns, and
     compares the clocks of a replica's nodes.
-  - What M(muster.serving.container_engine_config) installs or starts later is V(pending).
+  - What M(muster.serving.docker_config) installs or starts later is V(pending).
 attributes:
   check_mode:
     support: partial
@@ -206,8 +206,8 @@ facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
-from ansible_collections.muster.serving.plugins.module_utils.host_look import ARGUMENT_SPEC, look
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.host.look_io import ARGUMENT_SPEC, look
 
 
 def main() -> None:

@@ -96,9 +96,12 @@ settings:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import host_tuning
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
 
 
 def main() -> None:

@@ -125,10 +125,10 @@ models:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
-from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model, inspect
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.weights_hash import hash_checks
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import failure_message
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
+from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ attributes:
     support: partial
     description: Runs, but does less.
     details:
-      - M(muster.serving.hccl_port_check) starts and ends no listener, and
+      - M(muster.serving.port_check) starts and ends no listener, and
         M(muster.serving.host_check) keeps no hashes.
   diff_mode:
     support: none
@@ -33,8 +33,8 @@ options:
     description:
       - By the name of a check module, its options as they stand in its documentation.
       - An option that is null is as if it were not given, and so is a module without options.
-      - The modules are V(host_check), V(hccl_nic_check), V(npu_topology_check),
-        V(gpu_topology_check) and V(hccl_port_check).
+      - The modules are V(host_check), V(nic_check), V(npu_topology_check),
+        V(gpu_topology_check) and V(port_check).
       - Without any the task is skipped, and the node is not connected to.
     type: dict
     required: true
@@ -42,10 +42,10 @@ notes:
   - An action of the same name runs it, and notes the controller's time before and after.
 seealso:
   - module: muster.serving.host_check
-  - module: muster.serving.hccl_nic_check
+  - module: muster.serving.nic_check
   - module: muster.serving.npu_topology_check
   - module: muster.serving.gpu_topology_check
-  - module: muster.serving.hccl_port_check
+  - module: muster.serving.port_check
   - module: muster.serving.cluster_verdict
 """
 
@@ -56,13 +56,13 @@ EXAMPLES = r"""
       host_check:
         vendor: ascend
         memory_gb: 8
-      hccl_nic_check:
+      nic_check:
         address: 10.20.0.11
         interface: enp67s0f0np0
       npu_topology_check:
         device_count: 8
         multi_node: true
-      hccl_port_check:
+      port_check:
         mode: listen
         ports: [20004, 2347, 60000-60031]
         bind_address: 10.20.0.11
@@ -93,33 +93,33 @@ clock:
   returned: with V(host_check)
   type: dict
 usable:
-  description: As M(muster.serving.hccl_nic_check) returns it.
-  returned: with V(hccl_nic_check)
+  description: As M(muster.serving.nic_check) returns it.
+  returned: with V(nic_check)
   type: bool
 own:
-  description: As M(muster.serving.hccl_port_check) returns it, as are the next three.
-  returned: with V(hccl_port_check), in the modes local and listen
+  description: As M(muster.serving.port_check) returns it, as are the next three.
+  returned: with V(port_check), in the modes local and listen
   type: list
   elements: int
 free:
   description: See RV(own).
-  returned: with V(hccl_port_check), in the modes local and listen
+  returned: with V(port_check), in the modes local and listen
   type: list
   elements: int
 address:
   description: See RV(own).
-  returned: with V(hccl_port_check), in the mode listen
+  returned: with V(port_check), in the mode listen
   type: str
 listening:
   description: See RV(own).
-  returned: with V(hccl_port_check), in the mode listen
+  returned: with V(port_check), in the mode listen
   type: list
   elements: int
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError
-from ansible_collections.muster.serving.plugins.module_utils.node_look import look
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.node.look_io import look
 
 
 def main() -> None:

@@ -149,7 +149,7 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
     device_numbers,
     find_npu_smi,
     missing_devices,

@@ -165,7 +165,9 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.gpu_observe import observe_nvidia
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+    observe_nvidia,
+)
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ options:
     description: The plan.
     type: dict
     required: true
-  register:
-    description: Variable under which each host registered what M(muster.serving.rank_info) said.
+  results:
+    description: Variable under which each host registered what M(muster.serving.unit_info) said.
     type: str
     required: true
 """
@@ -40,8 +40,8 @@ EXAMPLES = r"""
 - name: Decide whether the replica starts
   muster.serving.replica_decision:
     plan: "{{ muster_plan.plan }}"
-    register: __rank_info
-  register: __rank_decision
+    results: __unit_info
+  register: __unit_decision
 """
 
 RETURN = r"""

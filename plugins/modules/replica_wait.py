@@ -49,7 +49,7 @@ options:
     type: dict
     required: true
   restarts_before:
-    description: Restarts by unit name from which to count; see M(muster.serving.rank_info).
+    description: Restarts by unit name from which to count; see M(muster.serving.unit_info).
     type: dict
     default: {}
   timeout:
@@ -62,8 +62,8 @@ EXAMPLES = r"""
   muster.serving.replica_wait:
     deployment: a2-cluster
     model: minimax25
-    units: "{{ __rank_decision.units }}"
-    hosts: "{{ __rank_decision.hosts }}"
+    units: "{{ __unit_decision.units }}"
+    hosts: "{{ __unit_decision.hosts }}"
 """
 
 RETURN = r"""
@@ -77,7 +77,7 @@ dead:
   type: list
   elements: int
 units:
-  description: This host's units as last seen; see M(muster.serving.rank_info).
+  description: This host's units as last seen; see M(muster.serving.unit_info).
   returned: success
   type: list
   elements: dict

@@ -12,7 +12,7 @@ author:
   - Muster contributors (@muster)
 description:
   - Makes one plan of what M(muster.serving.verified_plan) read on each node, for the Ansible role
-    C(muster.serving.rank).
+    C(muster.serving.unit).
   - Leaves out a replica or a gateway of which nothing was verified, whose nodes disagree, or of
     which a node cannot start its units as they were verified, and says why.
   - Tells in which units the verified plan is not the inventory's.
@@ -33,7 +33,7 @@ options:
     type: list
     elements: str
     required: true
-  register:
+  results:
     description: Where each host registered what M(muster.serving.verified_plan) read.
     type: str
     required: true
@@ -47,7 +47,7 @@ EXAMPLES = r"""
 - name: Put the verified plan together
   muster.serving.start_plan:
     hosts: "{{ ansible_play_hosts_all }}"
-    register: __start_verified
+    results: __start_verified
     planned: "{{ muster_plan }}"
   run_once: true
   register: __start_plan

@@ -59,8 +59,8 @@ lines:
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import unit_log
-from ansible_collections.muster.serving.plugins.module_utils.rank_host import RankError
+from ansible_collections.muster.serving.plugins.module_utils.units import log_io as unit_log
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_io import UnitError
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     try:
         lines = unit_log.read(module.params["invocations"], module.params["max_mb"] << 20)
         found = unit_log.telling(lines, module.params["patterns"])
-    except (RankError, re.error) as error:
+    except (UnitError, re.error) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, lines=found)
 

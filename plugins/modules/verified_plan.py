@@ -78,23 +78,20 @@ problems:
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils import (
-    rank_host,
-    rank_unit,
-    verified,
-)
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import verified_io as verified
 
 
 def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
     """How the installed units differ from the planned ones."""
     problems = []
     for name, effective in wanted.items():
-        state = rank_host.installed(name)
+        state = unit_io.installed(name)
         if state is None:
             problems.append({"unit": name, "text": "is not installed"})
         else:
-            rows = rank_unit.differences(state["effective"], effective)
+            rows = unit_files.differences(state["effective"], effective)
             problems += [
                 {"unit": name, "text": f"{row['name']} differs from the plan"} for row in rows
             ]
@@ -102,17 +99,17 @@ def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
 
 
 def missing(
-    files: NodeFiles, unit: rank_unit.Unit, engines: Mapping[str, str]
+    files: NodeFiles, unit: unit_files.Unit, engines: Mapping[str, str]
 ) -> list[dict[str, str]]:
     """Why a unit cannot start as it was verified."""
     name = unit["name"]
     try:
-        present = verified.engine_ids(rank_host.desired([unit]))[name]
+        present = verified.engine_ids(unit_io.desired([unit]))[name]
         texts = [verified.engine_problem(engines.get(name), present)]
-    except rank_host.RankError as error:
+    except unit_io.UnitError as error:
         # A secret that has gone, or Docker that does not answer.
         texts = [str(error)]
-    if not rank_unit.in_venv(unit):
+    if not unit_files.in_venv(unit):
         texts += verified.mount_problems(files, unit["mounts"])
     return [{"unit": name, "text": text} for text in texts if text]
 
@@ -135,7 +132,7 @@ def main() -> None:
     try:
         before = files.read(path)
         if given is not None:
-            wanted = rank_host.desired(verified.own_units(given, host))
+            wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
             after = verified.record_text(given, verified.engine_ids(wanted))
             if not problems and before != after:
@@ -148,7 +145,7 @@ def main() -> None:
         if given is None and plan:
             for unit in verified.own_units(plan, host):
                 problems += missing(files, unit, record["engines"])
-    except (rank_host.RankError, OSError, KeyError, TypeError) as error:
+    except (unit_io.UnitError, OSError, KeyError, TypeError) as error:
         module.fail_json(msg=f"{path}: {error}")
     module.exit_json(
         changed=changed, deployment=deployment, plan=plan, problems=problems, diff=diff

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils import gateway
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 
 from lab import podman, registry
 from lab.gateway import build

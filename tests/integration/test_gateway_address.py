@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import gateway
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 
 from lab import network, registry
 from lab.gateway import build
@@ -38,14 +38,14 @@ PLAYBOOK = """
   gather_facts: false
   become: true
   tasks:
-    - ansible.builtin.import_role: {name: muster.serving.container_engine}
+    - ansible.builtin.import_role: {name: muster.serving.docker}
       vars:
-        container_engine_insecure_registries: ["registry:5000"]
+        docker_insecure_registries: ["registry:5000"]
       when: units is truthy
     - ansible.builtin.command: "docker pull -q {{ image }}"
       changed_when: false
       when: units is truthy
-    - muster.serving.rank_units:
+    - muster.serving.unit_state:
         state: started
         deployment: gw
         units: "{{ units | selectattr('host', 'equalto', inventory_hostname) }}"

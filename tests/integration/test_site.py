@@ -180,7 +180,7 @@ def test_an_engine_that_dies_at_start_ends_the_play_with_its_last_lines(play: Pl
     ("stage", "again"),
     [
         # Units are up and load: the next run waits for them and starts nothing twice.
-        ("TASK [muster.serving.rank : Wait until", "playbooks/serve.yml"),
+        ("TASK [muster.serving.unit : Wait until", "playbooks/serve.yml"),
         ("TASK [muster.serving.host_tuning : Tune", "site.yml"),
     ],
 )

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import (
-    engine_parser,
-    engine_parser_program,
-)
-from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
+from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
+from ansible_collections.muster.serving.plugins.module_utils.engine.parser import (
     Place,
     Question,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 
 from lab.engine import build
 from tests.unit import plan_support

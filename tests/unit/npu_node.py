@@ -9,8 +9,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.muster.serving.plugins.module_utils import npu_observe
-from ansible_collections.muster.serving.plugins.module_utils.command import Output
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
+    observe_io as npu_observe,
+)
 
 from lab.emulators import device_tools
 

@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.muster.serving.plugins.module_utils import gpu_observe
-from ansible_collections.muster.serving.plugins.module_utils.command import Output
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
+    observe_io as gpu_observe,
+)
 
 from lab.emulators import nvidia_tools
 from lab.emulators import state as lab_state

@@ -4,9 +4,12 @@ from copy import deepcopy
 from functools import cache
 from typing import Any
 
-from ansible_collections.muster.serving.plugins.plugin_utils import planner
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook, read_schema
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
+    RecipeBook,
+    read_schema,
+)
 
 from tests.conftest import ROOT
 

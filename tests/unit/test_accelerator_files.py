@@ -3,12 +3,12 @@ import os
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.accelerator_files import (
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import failure_message
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
     device_checks,
     mount_checks,
 )
-from ansible_collections.muster.serving.plugins.module_utils.enforce import failure_message
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import accelerator_files
 
 HCCN_TOOL = "/usr/local/Ascend/driver/tools/hccn_tool"

@@ -9,12 +9,15 @@ import time
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import amd_observe, gpu_look
-from ansible_collections.muster.serving.plugins.module_utils.amd_observe import (
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd import (
+    observe_io as amd_observe,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe_io import (
     node_checks,
     observe_amd,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.modules import amd_info
 
 from tests.unit.amd_node import EMULATORS, AmdNode, say

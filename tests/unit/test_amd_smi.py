@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import amd_smi, rocm_smi
-from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd import amd_smi, rocm_smi
 from hypothesis import given
 from hypothesis import strategies as st
 

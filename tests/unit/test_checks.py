@@ -1,5 +1,5 @@
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import check
 
 
 def test_a_check_has_the_published_keys() -> None:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.checks import STATUSES, check
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict import (
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import STATUSES, check
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import (
     VerdictError,
     apply_waivers,
     blocked_hosts,
@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = {"nic": "hccl_nic_check", "npus": "npu_topology_check"}
+MODULES = {"nic": "nic_check", "npus": "npu_topology_check"}
 TODAY = datetime.date(2026, 11, 21)
 
 
@@ -66,7 +66,7 @@ def test_a_host_that_said_nothing_does_not_pass():
     silent = {"a": {"nic": None, "npus": None}}
     checks = collect(["a", "b"], silent, MODULES, "bare")
     assert brief(checks) == [("a", "node-reachable", "failed"), ("b", "node-reachable", "failed")]
-    assert checks[0]["observed"] == "no result of hccl_nic_check, npu_topology_check"
+    assert checks[0]["observed"] == "no result of nic_check, npu_topology_check"
     results = {"a": {"nic": {"unreachable": True, "msg": "gone"}, "npus": None}}
     assert len(collect(["a"], results, MODULES, "bare")) == 1
 
@@ -74,9 +74,9 @@ def test_a_host_that_said_nothing_does_not_pass():
 @pytest.mark.parametrize(
     ("result", "check_id", "seen"),
     [
-        ({"msg": "a bug", "failed": False}, "hccl-nic-check", "a bug"),
-        ({"module_stderr": "Traceback", "rc": 1}, "hccl-nic-check", "Traceback"),
-        ({"rc": 1}, "hccl-nic-check", "without a result"),
+        ({"msg": "a bug", "failed": False}, "nic-check", "a bug"),
+        ({"module_stderr": "Traceback", "rc": 1}, "nic-check", "Traceback"),
+        ({"rc": 1}, "nic-check", "without a result"),
         ({"module_stdout": "/bin/sh: 1: /usr/bin/python3: not found"}, "node-python", "python3"),
         (
             {"msg": "ansible-core requires a minimum of Python version 3.8. Current version: 3.6"},
@@ -87,7 +87,7 @@ def test_a_host_that_said_nothing_does_not_pass():
     ],
 )
 def test_a_module_that_breaks_is_a_failed_check(result, check_id, seen):
-    (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "hccl_nic_check"}, "bare")
+    (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "nic_check"}, "bare")
     assert (one["id"], one["status"]) == (check_id, "failed")
     assert seen in one["observed"]
 
@@ -354,10 +354,10 @@ PLAY = """
       vars:
         preflight_checks:
           host_check: {}
-          hccl_nic_check:
+          nic_check:
             address: 127.0.0.1
             interface: "{{ 'no-such-nic' if inventory_hostname == 'wrong' else none }}"
-          hccl_port_check:
+          port_check:
             ports: [1]
             bind_address: 127.0.0.1
         preflight_report_file: "{{ report }}"

@@ -5,8 +5,8 @@ import json
 import subprocess
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.engine_image import parse_reference
-from ansible_collections.muster.serving.plugins.plugin_utils.derived_image import derive
+from ansible_collections.muster.serving.plugins.module_utils.engine.image import parse_reference
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.derived_image import derive
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.action import cluster_diagnosis
-from ansible_collections.muster.serving.plugins.module_utils import diagnosis as node
-from ansible_collections.muster.serving.plugins.module_utils.node_files import (
-    MANAGED_HEADER,
-    NodeFiles,
-)
-from ansible_collections.muster.serving.plugins.plugin_utils import diagnosis
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
+from ansible_collections.muster.serving.plugins.module_utils.units import diagnosis_io as node
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import diagnosis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -164,7 +162,7 @@ def diagnose(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "n1": {"seen": {"unreachable": True, "msg": "Connection timed out"}},
         }
         action = cluster_diagnosis.ActionModule.__new__(cluster_diagnosis.ActionModule)
-        arguments = {"plan": PLAN, "hosts": ["n0", "n1"], "register": "seen"}
+        arguments = {"plan": PLAN, "hosts": ["n0", "n1"], "results": "seen"}
         action._task = SimpleNamespace(
             args={**arguments, "output_dir": str(output)}, check_mode=check_mode, async_val=0
         )

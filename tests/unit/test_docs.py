@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from ansible_collections.muster.serving.plugins.module_utils.checks import PHASES, STATUSES
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import PHASES, STATUSES
 
 from tests.conftest import ROOT
 

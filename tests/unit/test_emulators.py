@@ -9,8 +9,8 @@ import re
 import subprocess
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import hccn
-from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import (
     parse_info,
     parse_topology,
 )

@@ -4,8 +4,17 @@ import json
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import endpoint_probe
 from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
+    probe_io as endpoint_probe,
+)
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import (
+    ASPECTS,
+    FEATURES,
+    GREETING,
+    Prober,
+)
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import (
     EndpointError,
     chat_text,
     error_text,
@@ -18,13 +27,6 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
     response_text,
     risen,
     without_thinking,
-)
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import (
-    ASPECTS,
-    FEATURES,
-    GREETING,
-    Prober,
 )
 from hypothesis import given
 from hypothesis import strategies as st

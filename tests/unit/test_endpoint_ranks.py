@@ -1,7 +1,7 @@
 """Engines that have an API of their own: external data parallelism."""
 
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import Prober
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import Prober
 
 from tests.unit.fake_endpoint import MODEL, serving
 

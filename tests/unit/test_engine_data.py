@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import known, versions
-from ansible_collections.muster.serving.plugins.plugin_utils.dialect import SGLANG, VLLM
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import SGLANG, VLLM
 
 from tests.conftest import ROOT
 

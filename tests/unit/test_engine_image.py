@@ -5,8 +5,9 @@ import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.command import Output
-from ansible_collections.muster.serving.plugins.module_utils.engine_image import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     CANN_SCRIPT,
     ImageError,
     Notes,
@@ -25,7 +26,6 @@ from ansible_collections.muster.serving.plugins.module_utils.engine_image import
     parse_reference,
     read_notes,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from ansible_collections.muster.serving.plugins.modules import engine_image
 from hypothesis import given
 from hypothesis import strategies as st

@@ -7,18 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import (
-    engine_parser,
-    engine_parser_program,
-    rank_unit,
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
+from ansible_collections.muster.serving.plugins.module_utils.engine.parser import Place, Verdict
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
 )
-from ansible_collections.muster.serving.plugins.module_utils.engine_parser import (
-    Place,
-    Verdict,
-)
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
 from ansible_collections.muster.serving.plugins.modules import engine_parser_check
-from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -310,7 +307,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path, engines: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     node = Node(tmp_path)
-    monkeypatch.setattr(rank_unit, "DOCKER", str(node.docker))
+    monkeypatch.setattr(unit_files, "DOCKER", str(node.docker))
     return node
 
 

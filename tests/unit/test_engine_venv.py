@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.engine_venv import (
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
     UV_VERSION,
     Marker,
     Request,

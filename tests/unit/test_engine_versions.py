@@ -1,7 +1,7 @@
 """Engine versions are ordered as PEP 440 orders them."""
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils import versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 from hypothesis import given
 from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet

@@ -10,13 +10,13 @@ import sys
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import (
+from ansible_collections.muster.serving.plugins.module_utils.programs import gateway_probe
+from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
-    gateway_probe,
-    rank_unit,
+    unit_files,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils import gateway
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,12 +60,12 @@ def test_each_host_runs_a_gateway_that_restarts_alone() -> None:
 
 def test_a_unit_is_one_that_the_node_can_run() -> None:
     unit = units(api_key_file="/etc/muster/key")[0]
-    argv = rank_unit.docker_argv(unit)
+    argv = unit_files.docker_argv(unit)
     path = argv[argv.index("-f") + 1]
     assert list(unit["files"]) == [path]
     assert "/etc/muster/a2-gateway0:/etc/muster/a2-gateway0:ro" in argv
     assert argv[argv.index("--user") + 1] == "99:99"
-    assert rank_unit.is_removable(path)
+    assert unit_files.is_removable(path)
     assert json.loads(json.dumps(unit)) == unit
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import hccn
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,9 +7,13 @@ from dataclasses import replace
 from threading import Event
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import host_look
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
-from ansible_collections.muster.serving.plugins.module_utils.host_checks import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    Output,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
     ARCHITECTURES,
     GB,
     SYSTEMS,
@@ -38,8 +42,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host_checks import 
     version,
     writable_checks,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.plugin_utils.clock import (
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.clock import (
     clock_offset,
     note_clock_offset,
 )
@@ -441,7 +444,7 @@ def look(tmp_path, monkeypatch):
 
     monkeypatch.setattr(host_look, "run", run)
     monkeypatch.setattr(
-        "ansible_collections.muster.serving.plugins.module_utils.container_engine.run", run
+        "ansible_collections.muster.serving.plugins.module_utils.host.docker.run", run
     )
 
     def look(**options):

@@ -2,8 +2,9 @@ import contextlib
 import json
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import host_tuning
-from ansible_collections.muster.serving.plugins.module_utils.host_tuning import (
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.host.tuning import (
     RESERVED_PORTS,
     SCHED_MIGRATION_COST,
     STATE_PATH,
@@ -20,7 +21,6 @@ from ansible_collections.muster.serving.plugins.module_utils.host_tuning import 
     sysctl_path,
     wanted_from,
 )
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
 from hypothesis import given
 from hypothesis import strategies as st
 

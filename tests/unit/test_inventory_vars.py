@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils.inventory_vars import (
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     VARIABLES,
     Unreadable,
     read_settings,

@@ -5,7 +5,7 @@ import struct
 import threading
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.model_weights import (
+from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import (
     LFS_POINTER,
     Model,
     ShardError,

@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.filter.checks_between import checks_between
-from ansible_collections.muster.serving.plugins.module_utils import (
-    container_engine,
-    engine_venv,
+from ansible_collections.muster.serving.plugins.module_utils.common import paths
+from ansible_collections.muster.serving.plugins.module_utils.engine import venv as engine_venv
+from ansible_collections.muster.serving.plugins.module_utils.host import docker
+from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
-    host_tuning,
-    node_files,
-    rank_unit,
+    unit_files,
 )
-from ansible_collections.muster.serving.plugins.modules import rank_units
-from ansible_collections.muster.serving.plugins.plugin_utils import engine
-from ansible_collections.muster.serving.plugins.plugin_utils.needs import checks_of, needs_of
+from ansible_collections.muster.serving.plugins.modules import unit_state
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import engine
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 
 from tests.unit.plan_support import host, pair, plan, single, view
 
@@ -32,13 +32,13 @@ def test_a_host_knows_its_replica_and_what_its_containers_are_given() -> None:
 
 def test_a_node_is_checked_for_what_its_units_take() -> None:
     head, follower = checks(pair(interface="bond0")).values()
-    assert head["hccl_nic_check"] == {
+    assert head["nic_check"] == {
         "address": "10.0.0.1",
         "interface": "bond0",
         "peers": ["10.0.0.2"],
     }
     units = ["muster-c-r0-rank0.service", "muster-c-r0-link.service"]
-    assert head["hccl_port_check"] == {
+    assert head["port_check"] == {
         "mode": "listen",
         "ports": ["20004", "2347", "2348", "60000-60031"],
         "bind_address": "10.0.0.1",
@@ -50,12 +50,12 @@ def test_a_node_is_checked_for_what_its_units_take() -> None:
     npus = head["npu_topology_check"]
     assert (npus["devices"], npus["multi_node"]) == (list(range(8)), True)
     assert npus["own_units"] == units
-    assert "20004" not in follower["hccl_port_check"]["ports"]
+    assert "20004" not in follower["port_check"]["ports"]
 
 
 def test_a_node_by_itself_has_nobody_to_reach() -> None:
     (node,) = checks(single()).values()
-    assert node["hccl_port_check"]["mode"] == "local"
+    assert node["port_check"]["mode"] == "local"
     assert not node["npu_topology_check"]["multi_node"]
 
 
@@ -64,7 +64,7 @@ def test_the_slower_levels_are_asked_for() -> None:
     node = checks_of(slower)["c-0"]
     assert node["host_check"]["weights_hashes"]
     # The other nodes may hash for long before they try the ports.
-    assert node["hccl_port_check"]["lifetime"] == 7200
+    assert node["port_check"]["lifetime"] == 7200
     assert node["npu_topology_check"]["pings"] == "full"
     assert not checks_of(slower, weights_hashes=False)["c-0"]["host_check"]["weights_hashes"]
     node = checks(pair(npu_ping="none"))["c-0"]
@@ -114,22 +114,22 @@ def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
     venv = view(c=[host(1, "minimax-m2.5/vllm-nvidia", install="venv")])
     needs += checks(venv)["c-0"]["host_check"]["writes"]
     written = [
-        container_engine.DAEMON_JSON,
-        container_engine.DROP_IN,
-        container_engine.PROXY_ENV,
+        docker.DAEMON_JSON,
+        docker.DROP_IN,
+        docker.PROXY_ENV,
         engine_venv.CACHE_DIR,
         engine_venv.PYTHON_DIR,
         engine_venv.UV_HOME,
         gateway_address.PROBE_PATH,
         host_tuning.SYSCTL_PATH,
         host_tuning.UNIT_PATH,
-        node_files.STATE_DIR,
-        rank_unit.CONFIG_DIR,
-        rank_unit.HOME_DIR,
-        rank_unit.LINK_PROGRAM,
-        rank_unit.SYSTEMD_DIR,
+        paths.STATE_DIR,
+        unit_files.CONFIG_DIR,
+        unit_files.HOME_DIR,
+        unit_files.LINK_PROGRAM,
+        unit_files.SYSTEMD_DIR,
         engine.VENVS,
-        *rank_units.OWN_DIRECTORIES,
+        *unit_state.OWN_DIRECTORIES,
     ]
     stray = [path for path in written if not f"{path}/".startswith(tuple(f"{n}/" for n in needs))]
     assert stray == []
@@ -171,7 +171,7 @@ PEER = {"usable": True, "address": "10.0.0.2", "listening": [2], "facts": {"npu_
 
 def test_nodes_try_each_others_ports_and_npus() -> None:
     assert checks_between(NODE, [PEER, {}], "full") == {
-        "hccl_port_check": {
+        "port_check": {
             "mode": "probe",
             "bind_address": "10.0.0.1",
             "peer_ports": {"10.0.0.2": [2]},
@@ -192,7 +192,7 @@ def test_nodes_try_each_others_ports_and_npus() -> None:
         (NODE, {**PEER, "usable": False}, {"npu_topology_check"}),
         ({**NODE, "usable": False}, PEER, {"npu_topology_check"}),
         # GPUs.
-        ({**NODE, "facts": {}}, {**PEER, "facts": {}}, {"hccl_port_check"}),
+        ({**NODE, "facts": {}}, {**PEER, "facts": {}}, {"port_check"}),
         # The module broke, or the node was not reached.
         ({"failed": False, "msg": "no"}, PEER, set()),
         (NODE, {"unreachable": True}, set()),
@@ -204,4 +204,4 @@ def test_what_has_its_verdict_already_is_not_tried(node: Any, peer: Any, remains
 
 
 def test_pings_can_be_left_out() -> None:
-    assert set(checks_between(NODE, [PEER], npu_ping="none")) == {"hccl_port_check"}
+    assert set(checks_between(NODE, [PEER], npu_ping="none")) == {"port_check"}

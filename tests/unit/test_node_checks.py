@@ -8,8 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import host_look, node_look
-from ansible_collections.muster.serving.plugins.module_utils.checks import OptionError, check
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError, check
+from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
+from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
 
 
 def fake(look, *options):
@@ -29,7 +30,7 @@ def looks(monkeypatch):
 
 def test_options_are_those_of_the_module_with_its_defaults() -> None:
     given = {"address": "10.20.0.11", "interface": None, "min_mtu": "9000"}
-    assert node_look.options_of("hccl_nic_check", given) == {
+    assert node_look.options_of("nic_check", given) == {
         "address": "10.20.0.11",
         "interface": None,
         "peers": [],
@@ -41,10 +42,10 @@ def test_options_are_those_of_the_module_with_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"nic_check": {}}, "nic_check is none of npu_topology_check, gpu_topology_check"),
-        ({"hccl_nic_check": ["address"]}, "hccl_nic_check has no options, but"),
-        ({"hccl_nic_check": {"adress": "10.0.0.1", "interface": "x"}}, "adress"),
-        ({"hccl_nic_check": {}}, "one of the following is required: address, interface"),
+        ({"nic_checks": {}}, "nic_checks is none of npu_topology_check, gpu_topology_check"),
+        ({"nic_check": ["address"]}, "nic_check has no options, but"),
+        ({"nic_check": {"adress": "10.0.0.1", "interface": "x"}}, "adress"),
+        ({"nic_check": {}}, "one of the following is required: address, interface"),
         ({"npu_topology_check": {"device_count": "many"}}, "device_count"),
     ],
 )
@@ -59,7 +60,7 @@ def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
 
     def look(name):
         def run(options, check_mode):
-            if name != "hccl_port_check":
+            if name != "port_check":
                 # Passes only when both are under way.
                 meeting.wait()
             order.append(name)
@@ -67,12 +68,12 @@ def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
 
         return run
 
-    for name in ("hccl_port_check", "host_check", "hccl_nic_check"):
+    for name in ("port_check", "host_check", "nic_check"):
         looks[name] = fake(look(name), "of", "mode")
     options = {name: {"of": name, "mode": "listen"} for name in looks}
     result = node_look.look(options, True)
 
-    assert order[-1] == "hccl_port_check"
+    assert order[-1] == "port_check"
     assert {one["id"] for one in result["checks"]} == set(looks)
     assert result["facts"] == options
     assert result["host_check_more"] is True
@@ -83,7 +84,7 @@ def test_a_check_that_breaks_is_a_failure_of_its_own(looks) -> None:
         raise RecursionError("too deep")
 
     looks["host_check"] = fake(broken)
-    looks["hccl_nic_check"] = fake(lambda options, check_mode: {"checks": [verdict("nic-up")]})
+    looks["nic_check"] = fake(lambda options, check_mode: {"checks": [verdict("nic-up")]})
     checks = node_look.look({name: {} for name in looks}, False)["checks"]
     by_id = {one["id"]: one for one in checks}
 

@@ -3,8 +3,11 @@ import stat
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, run
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import npu_observe
-from ansible_collections.muster.serving.plugins.module_utils.command import Output
-from ansible_collections.muster.serving.plugins.module_utils.npu_observe import (
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
+    observe_io as npu_observe,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
     Npus,
     NpuSmi,
     device_numbers,

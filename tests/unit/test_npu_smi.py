@@ -7,7 +7,8 @@ import itertools
 import re
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import (
     HEALTH_WORDS,
     Board,
     Ecc,
@@ -21,7 +22,6 @@ from ansible_collections.muster.serving.plugins.module_utils.npu_smi import (
     parse_super_pod,
     parse_topology,
 )
-from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,10 +10,18 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import npu_look, npu_observe
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError, Output
-from ansible_collections.muster.serving.plugins.module_utils.device_checks import devices_text
-from ansible_collections.muster.serving.plugins.module_utils.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    Output,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
+    look_io as npu_look,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
+    observe_io as npu_observe,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.checks import devices_text
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
 from hypothesis import given
 from hypothesis import strategies as st

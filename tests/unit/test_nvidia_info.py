@@ -10,13 +10,13 @@ import time
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.gpu_observe import (
-    find_tool,
-    observe_nvidia,
-)
-from ansible_collections.muster.serving.plugins.module_utils.nvidia_smi import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     parse_query,
     parse_topology,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+    find_tool,
+    observe_nvidia,
 )
 from ansible_collections.muster.serving.plugins.modules import nvidia_info
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import nvidia_smi
-from ansible_collections.muster.serving.plugins.module_utils.nvidia_smi import (
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import nvidia_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     parse_query,
     parse_topology,
 )
-from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,9 +4,9 @@ import json
 import os
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import owners
-from ansible_collections.muster.serving.plugins.module_utils.command import CommandError
-from ansible_collections.muster.serving.plugins.module_utils.owners import (
+from ansible_collections.muster.serving.plugins.module_utils.common import owners_io as owners
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
     Owner,
     container_name,
     parse_cgroup,

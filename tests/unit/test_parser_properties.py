@@ -12,14 +12,10 @@ import re
 from collections.abc import Callable
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import (
-    amd_smi,
-    hccn,
-    npu_smi,
-    nvidia_smi,
-    rocm_smi,
-)
-from ansible_collections.muster.serving.plugins.module_utils.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd import amd_smi, rocm_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn, npu_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import nvidia_smi
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import inventory_vars, planner
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

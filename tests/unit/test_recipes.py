@@ -7,9 +7,9 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils import planner
-from ansible_collections.muster.serving.plugins.plugin_utils.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

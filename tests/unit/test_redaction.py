@@ -5,7 +5,7 @@ import string
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import redaction
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

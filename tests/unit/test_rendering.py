@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils import rendering
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import rendering
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils.replica import (
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     decide,
     first_death,
     first_starts,

@@ -65,7 +65,7 @@ def decide(
     orphans: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """What the decision of a host is, when rank_info found the units in these states."""
+    """What the decision of a host is, when unit_info found the units in these states."""
     hosts = sorted({one["host"] for one in units})
     found = {
         name: {
@@ -87,7 +87,7 @@ def decide(
     ]
     action = replica_decision.ActionModule.__new__(replica_decision.ActionModule)
     plan = {"units": units, "links": links, **more}
-    action._task = task(check_mode, plan=plan, register="seen")
+    action._task = task(check_mode, plan=plan, results="seen")
     action._connection = CONNECTION
     return action.run(
         task_vars={
@@ -179,7 +179,7 @@ class Play:
     def look(
         self, module_name: str, module_args: dict[str, Any], **_ignored: Any
     ) -> dict[str, Any]:
-        """rank_info, where a unit's last state stays, and unit_log."""
+        """unit_info, where a unit's last state stays, and unit_log."""
         with self.lock:
             if module_name == "muster.serving.unit_log":
                 self.read.append(module_args["invocations"])

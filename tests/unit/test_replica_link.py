@@ -17,8 +17,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils import replica_link
-from ansible_collections.muster.serving.plugins.module_utils.replica_link import (
+from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
+from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import (
     AGREE_S,
     GRACE_S,
     Local,

@@ -10,7 +10,7 @@ import itertools
 import json
 import random
 
-from ansible_collections.muster.serving.plugins.module_utils.replica_link import (
+from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import (
     AGREE_S,
     PEER_FRESH_S,
     PEER_TIMEOUT_S,

@@ -8,12 +8,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.endpoint import EndpointError
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_client import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint_probe import (
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import (
     FEATURES,
     Prober,
 )
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
 
 from lab.sglang.build import HERE, INPUTS
 from lab.sglang.launch_server import DECORATOR

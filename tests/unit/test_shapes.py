@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils import advice, memory, planner
-from ansible_collections.muster.serving.plugins.plugin_utils.needs import checks_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import advice, memory, planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,8 +132,8 @@ def test_a_gateway_stands_before_all_replicas() -> None:
         assert backend in config
     assert "10.0.0.2:20004" not in config
     checks = checks_of(made)
-    assert "8080" in checks["c-0"]["hccl_port_check"]["ports"]
-    assert "8080" not in checks["c-1"]["hccl_port_check"]["ports"]
+    assert "8080" in checks["c-0"]["port_check"]["ports"]
+    assert "8080" not in checks["c-1"]["port_check"]["ports"]
     assert checks["c-0"]["host_check"]["images"] != checks["c-1"]["host_check"]["images"]
 
 

@@ -4,8 +4,11 @@ import re
 import time
 
 import pytest
-from ansible_collections.muster.serving.plugins.plugin_utils import signatures
-from ansible_collections.muster.serving.plugins.plugin_utils.signatures import explain, paragraph
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import signatures
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
+    explain,
+    paragraph,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -143,12 +146,12 @@ def known_checks() -> set[str]:
     sources = [
         path
         for folder in ("modules", "module_utils", "plugin_utils")
-        for path in (ROOT / "plugins" / folder).glob("*.py")
+        for path in (ROOT / "plugins" / folder).rglob("*.py")
         if path.name != "signatures.py"
     ]
     every = "\n".join(path.read_text(encoding="utf-8") for path in sources)
     ids = {*re.findall(r'"([a-z]+(?:-[a-z0-9]+)+)"', every)}
-    weights = (ROOT / "plugins/module_utils/model_weights.py").read_text(encoding="utf-8")
+    weights = (ROOT / "plugins/module_utils/weights/model_io.py").read_text(encoding="utf-8")
     return ids | {f"weights-{part}" for part in re.findall(r'_check\(\s*"([a-z]+)"', weights)}
 
 
@@ -158,7 +161,7 @@ def test_every_check_that_is_named_exists() -> None:
 
 
 def test_every_variable_that_is_named_exists() -> None:
-    known = (ROOT / "plugins/plugin_utils/inventory_vars.py").read_text(encoding="utf-8")
+    known = (ROOT / "plugins/plugin_utils/plan/variables.py").read_text(encoding="utf-8")
     named = {
         name for one in signatures.SIGNATURES for name in re.findall(r"muster_\w+", one.remedy)
     }

@@ -14,7 +14,7 @@ def templated(names: list[str], wanted: str) -> Any:
     """A variable of the play's stop task on host a, on which these units are installed."""
     loader = DataLoader()
     play = loader.load_from_file(str(ROOT / "playbooks/stop.yml"), trusted_as_template=True)[0]
-    task = next(one for one in play["tasks"] if "rank_plan" in one.get("vars", {}))
+    task = next(one for one in play["tasks"] if "unit_plan" in one.get("vars", {}))
     given = {
         "inventory_hostname": "a",
         "group_names": ["c"],
@@ -27,7 +27,7 @@ def templated(names: list[str], wanted: str) -> Any:
 def test_units_and_agents_are_named_as_in_the_plan() -> None:
     plan = json.loads((ROOT / "tests/unit/golden/a2-cluster.json").read_text())
     names = [unit["name"] for unit in plan["units"]]
-    found = templated(names, "rank_plan")
+    found = templated(names, "unit_plan")
     assert found["units"] == [{"name": name, "host": "a"} for name in names]
     planned = {(link["name"], link["systemd_unit"]) for link in plan["links"]}
     assert {(link["name"], link["systemd_unit"]) for link in found["links"]} == planned
@@ -36,7 +36,7 @@ def test_units_and_agents_are_named_as_in_the_plan() -> None:
 
 @pytest.mark.parametrize("names", [[], ["c-gateway0"]])
 def test_what_is_no_rank_has_no_agent(names: list[str]) -> None:
-    found = templated(names, "rank_plan")
+    found = templated(names, "unit_plan")
     assert found["deployment"] == "c"
     assert [unit["name"] for unit in found["units"]] == names
     assert found["links"] == []

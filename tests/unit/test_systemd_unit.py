@@ -4,7 +4,7 @@ agrees is shown on the lab by tests/integration."""
 import re
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.systemd_unit import (
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     command,
     environment_line,
     parse_show,

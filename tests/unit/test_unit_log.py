@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import unit_log
+from ansible_collections.muster.serving.plugins.module_utils.units import log_io as unit_log
 from ansible_collections.muster.serving.plugins.modules import unit_log as module
-from ansible_collections.muster.serving.plugins.plugin_utils.signatures import PATTERNS, explain
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
+    PATTERNS,
+    explain,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -10,8 +10,9 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.action import start_plan
-from ansible_collections.muster.serving.plugins.module_utils import rank_host, verified
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import verified_io as verified
 from ansible_collections.muster.serving.plugins.modules import verified_plan
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,14 +46,14 @@ class Node:
         self.running: dict[str, str] | None = dict(self.wanted)
         monkeypatch.setattr(verified_plan, "NodeFiles", lambda: NodeFiles(str(root)))
         self.refusal = ""
-        monkeypatch.setattr(rank_host, "desired", self.desired)
+        monkeypatch.setattr(unit_io, "desired", self.desired)
         monkeypatch.setattr(
-            rank_host, "installed", lambda _name: self.running and {"effective": self.running}
+            unit_io, "installed", lambda _name: self.running and {"effective": self.running}
         )
 
     def desired(self, units: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
         if self.refusal:
-            raise rank_host.RankError(self.refusal)
+            raise unit_io.UnitError(self.refusal)
         return {one["name"]: self.wanted for one in units}
 
     def ask(self, **arguments: Any) -> dict[str, Any]:
@@ -172,7 +173,7 @@ PLANNED = {"plan": {"units": []}}
 
 def start(planned: dict[str, Any] = PLANNED, **by_host: dict[str, Any]) -> dict[str, Any]:
     action = start_plan.ActionModule.__new__(start_plan.ActionModule)
-    arguments = {"hosts": list(by_host), "register": "seen", "planned": planned}
+    arguments = {"hosts": list(by_host), "results": "seen", "planned": planned}
     action._task = SimpleNamespace(args=arguments, check_mode=False, async_val=0)
     action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
     return action.run(

@@ -7,10 +7,11 @@ import time
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils import weights_hash
-from ansible_collections.muster.serving.plugins.module_utils.model_weights import Model
-from ansible_collections.muster.serving.plugins.module_utils.node_files import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.weights_hash import (
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.weights import (
+    hashes_io as weights_hash,
+)
+from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import (
     Bounds,
     Known,
     Stamp,
@@ -22,6 +23,7 @@ from ansible_collections.muster.serving.plugins.module_utils.weights_hash import
     read_cache,
     sums_of,
 )
+from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model
 from ansible_collections.muster.serving.plugins.modules import model_weights
 from hypothesis import given
 from hypothesis import strategies as st

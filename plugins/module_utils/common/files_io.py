@@ -1,0 +1,82 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of a node, below a root that a test can choose."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import stat
+import tempfile
+
+
+class NodeFiles:
+    """Reads and writes a node's files. Paths are the node's own absolute paths."""
+
+    def __init__(self, root: str = "/") -> None:
+        self.root = root
+
+    def path(self, path: str) -> str:
+        return os.path.join(self.root, path.lstrip("/"))
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(self.path(path))
+
+    def read(self, path: str) -> str | None:
+        """Text of a file, or None where there is none."""
+        try:
+            with open(self.path(path), encoding="utf-8", errors="surrogateescape") as stream:
+                return stream.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def glob(self, pattern: str) -> list[str]:
+        """The node's own paths that match, sorted."""
+        found = glob.glob(os.path.join(glob.escape(self.root), pattern.lstrip("/")))
+        return sorted("/" + os.path.relpath(path, self.root) for path in found)
+
+    def write(self, path: str, text: str, mode: int | None = None) -> None:
+        """Replace a file in one step: a reader sees the old or the new text, never half of one.
+
+        Without a mode, a file that exists keeps its own and a new one gets 0644.
+        """
+        target = self.path(path)
+        if mode is None:
+            mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else 0o644
+        folder = os.path.dirname(target)
+        os.makedirs(folder, mode=0o755, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".muster-", dir=folder)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(temporary, mode)
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+    def write_kernel(self, path: str, value: str) -> None:
+        """Write a value into a file of /proc or /sys, which cannot be replaced."""
+        with open(self.path(path), "w", encoding="ascii") as stream:
+            stream.write(value + "\n")
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link, made once."""
+        if self.is_link(path, target):
+            return
+        link = self.path(path)
+        os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
+        self.remove(path)
+        os.symlink(target, link)
+
+    def is_link(self, path: str, target: str) -> bool:
+        link = self.path(path)
+        return os.path.islink(link) and os.readlink(link) == target
+
+    def remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(path))

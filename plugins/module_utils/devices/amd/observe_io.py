@@ -1,0 +1,120 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node's AMD GPUs are like: by amd-smi, or by rocm-smi where that is all there is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd import amd_smi, rocm_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import Observation
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+    ask_all,
+    find_tool,
+)
+
+FOLDERS = ("/opt/rocm/bin",)
+
+
+def observe_amd(path: str | None, timeout: float) -> Observation:
+    """Ask for all that is known of the GPUs.
+
+    Args:
+        path: Where amd-smi is; without it the usual places are searched, for rocm-smi as well.
+        timeout: Seconds that one call may take. Calls run side by side, and after a round with one
+            that did not end there is no other.
+    """
+    tool = find_tool("amd-smi", path, FOLDERS)
+    if tool:
+        return _by_amd_smi(tool, timeout)
+    tool = find_tool("rocm-smi", None, FOLDERS)
+    if tool:
+        said, problems = _ask(tool, rocm_smi.ARGUMENTS, timeout)
+        return _with(problems, rocm_smi.read(said))
+    return {
+        "devices": [],
+        "version": None,
+        "topology": None,
+        "problems": [],
+        "failure": "neither amd-smi nor rocm-smi is on this node",
+    }
+
+
+def _by_amd_smi(tool: str, timeout: float) -> Observation:
+    arguments: dict[str, Sequence[str]] = dict(amd_smi.ARGUMENTS)
+    later = {"topology": arguments.pop("topology")}
+    said, problems = _ask(tool, arguments, timeout)
+    if len(said) == len(arguments):
+        if not amd_smi.tells_partition(said["static"]):
+            later["partition"] = amd_smi.PARTITION_ARGUMENTS
+        more, more_problems = _ask(tool, later, timeout)
+        said.update(more)
+        problems += more_problems
+    return _with(problems, amd_smi.read(said))
+
+
+def _ask(
+    tool: str, arguments: Mapping[str, Sequence[str]], timeout: float
+) -> tuple[dict[str, str], list[str]]:
+    """What the tool printed, by query, and why it did not print more."""
+    commands = {query: [tool, *words] for query, words in arguments.items()}
+    said: dict[str, str] = {}
+    problems = []
+    for query, answer in ask_all(commands, timeout).items():
+        if isinstance(answer, CommandError):
+            problems.append(str(answer))
+            continue
+        said[query] = answer.stdout
+        if answer.rc != 0:
+            words = " ".join(arguments[query][:2])
+            problems.append(
+                f"{os.path.basename(tool)} {words} ended with exit code {answer.rc}: "
+                f"{excerpt(answer.text)}"
+            )
+    return said, problems
+
+
+def _with(problems: list[str], observation: Observation) -> Observation:
+    """Put what went wrong with the calls before what went wrong with their answers."""
+    problems = problems + observation["problems"]
+    if not observation["devices"]:
+        observation["failure"] = problems.pop(0) if problems else "no GPU is told of"
+    observation["problems"] = problems
+    return observation
+
+
+def node_checks(files: NodeFiles, gpus: int) -> list[Check]:
+    """Whether the device nodes are there, which every container with GPUs is given.
+
+    Args:
+        files: The node's files.
+        gpus: How many GPUs the node has; each has its own render node.
+    """
+    render = [path for path in files.glob("/dev/dri/renderD*") if _is_device(files, path)]
+    kfd = _is_device(files, "/dev/kfd")
+    well = kfd and len(render) >= max(gpus, 1)
+    return [
+        check(
+            "gpu-device-nodes",
+            "bare",
+            "ok" if well else "failed",
+            "/dev/kfd, /dev/dri",
+            f"{'/dev/kfd' if kfd else 'no /dev/kfd'}, {len(render)} render nodes",
+            f"/dev/kfd, {max(gpus, 1)} render nodes or more",
+            "" if well else "modprobe amdgpu, and look at dmesg; /dev/kfd needs the ROCm driver",
+        )
+    ]
+
+
+def _is_device(files: NodeFiles, path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(files.path(path)).st_mode)
+    except OSError:
+        return False

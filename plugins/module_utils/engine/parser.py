@@ -1,0 +1,150 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What to ask an engine's own argument parser about units, and what its answers mean. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from typing import Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
+from ansible_collections.muster.serving.plugins.module_utils.programs.engine_parser import MARK
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import Unit
+
+ACCEPTED, REFUSED, UNKNOWN, ABSENT = "accepted", "refused", "unknown", "absent"
+# Parsers list all that they would have taken, and validators add where to read more.
+_LONGEST = 600
+
+
+class Place(NamedTuple):
+    """Where an engine lives: in an image, or in a virtual environment of the node.
+
+    C(entrypoint) is what stands before the engine in its container.
+    """
+
+    image: str | None
+    venv: str | None
+    entrypoint: tuple[str, ...]
+
+
+class Question(NamedTuple):
+    """Command lines for one engine on this node, to be answered by one process."""
+
+    engine: str
+    place: Place
+    env: dict[str, str]
+    argvs: tuple[tuple[str, ...], ...]
+
+
+class Verdict(NamedTuple):
+    """The parser's word on one command line."""
+
+    status: str
+    text: str
+
+
+def place_of(unit: Unit) -> Place:
+    """Where a unit's engine lives."""
+    if unit_files.in_venv(unit):
+        return Place(None, environment_of(unit["argv"]), ())
+    return Place(unit["image"], None, tuple(unit["container"].get("entrypoint") or ()))
+
+
+def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
+    """One question an engine, with each command line once and the environment that all units share.
+
+    What differs between units, their devices above all, means nothing where there is no device.
+    """
+    together: dict[Place, list[Unit]] = {}
+    for unit in units:
+        together.setdefault(place_of(unit), []).append(unit)
+    return [
+        Question(
+            engine,
+            place,
+            dict(set.intersection(*(set(unit["env"].items()) for unit in members))),
+            tuple(dict.fromkeys(tuple(unit["argv"]) for unit in members)),
+        )
+        for place, members in together.items()
+    ]
+
+
+def command(question: Question, program: str, container: str) -> list[str]:
+    """The process that answers; from an image, one without network, devices, mounts and secrets."""
+    image, venv, entrypoint = question.place
+    request = json.dumps({"engine": question.engine, "argvs": question.argvs})
+    asking = ["-c", program, request]
+    settings = [f"{name}={value}" for name, value in sorted(question.env.items())]
+    if image is None:
+        # As the user that units run as there. Its home is made with the first start of a unit.
+        argv = ["/usr/bin/setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
+        return [*argv, "/usr/bin/env", "HOME=/tmp", *settings, f"{venv}/bin/python", *asking]
+    argv = [unit_files.DOCKER, "run", "--rm", "--name", container]
+    argv += ["--network", "none", "--pull", "never"]
+    for setting in settings:
+        argv += ["--env", setting]
+    words = [*entrypoint, "python3", *asking]
+    return [*argv, "--entrypoint", words[0], image, *words[1:]]
+
+
+def notes_path(identity: str, question: Question, program: str) -> str:
+    """Where is kept what an engine of this identity answered: asked again, it would repeat it."""
+    asked = json.dumps([identity, command(question, program, "")])
+    return f"{STATE_DIR}/parser/{hashlib.sha256(asked.encode()).hexdigest()}.json"
+
+
+def find_answer(stdout: str) -> str:
+    """The marked line among all that an engine printed; empty where there is none."""
+    marked = [line for line in stdout.splitlines() if line.startswith(MARK)]
+    return marked[-1][len(MARK) :] if marked else ""
+
+
+def read_answer(text: str | None, count: int) -> list[Verdict] | None:
+    """The verdicts on so many command lines, or None where the text does not hold them."""
+    try:
+        answer = json.loads(text or "")
+        if answer["error"] is not None:
+            return [Verdict(UNKNOWN, str(answer["error"]))] * count
+        verdicts = [Verdict(str(one["status"]), str(one["text"])) for one in answer["verdicts"]]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    known = all(verdict.status in (ACCEPTED, REFUSED, UNKNOWN) for verdict in verdicts)
+    return verdicts if known and len(verdicts) == count else None
+
+
+def is_definite(verdicts: Sequence[Verdict]) -> bool:
+    """Whether asking again would bring nothing else."""
+    return all(verdict.status in (ACCEPTED, REFUSED) for verdict in verdicts)
+
+
+def last_line(text: str) -> str:
+    """What a process said last, where the cause of its end stands."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "nothing"
+
+
+def judge(unit: Unit, verdict: Verdict) -> Check:
+    """The check of one unit."""
+    statuses = {ACCEPTED: "ok", REFUSED: "failed", UNKNOWN: "unknown", ABSENT: "pending"}
+    observed = {ACCEPTED: "accepted", UNKNOWN: f"could not be asked: {verdict.text}"}
+    remedies: Mapping[str, str] = {
+        REFUSED: "correct muster_engine_args; if the recipe itself has the flag, set"
+        " muster_engine_version to the version that is installed, or correct the recipe",
+        UNKNOWN: "none before the start: a flag that the engine refuses shows in the unit's log",
+        ABSENT: "run prepare, which brings it",
+    }
+    return check(
+        "engine-parser",
+        "ready",
+        statuses[verdict.status],
+        unit["name"],
+        textwrap.shorten(observed.get(verdict.status, verdict.text), _LONGEST, placeholder=" ..."),
+        "the engine's parser takes the planned command line",
+        remedies.get(verdict.status, ""),
+    )

@@ -1,0 +1,498 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the host itself must bring, before any device is looked at: parsing and decisions."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+
+GB = 1_000_000_000
+
+# By os-release's ID, the versions that upstream names for hosts of its devices. A version stands
+# for its minor ones, too.
+_ENTERPRISE = dict.fromkeys(("rhel", "rocky", "almalinux", "ol"), ("8", "9", "10"))
+SYSTEMS: dict[str, dict[str, tuple[str, ...]]] = {
+    "ascend": {
+        "ubuntu": ("20.04", "22.04", "24.04"),
+        "openEuler": ("20.03", "22.03", "24.03"),
+        "kylin": ("V10",),
+    },
+    "nvidia": {
+        **_ENTERPRISE,
+        "ubuntu": ("20.04", "22.04", "24.04", "26.04"),
+        "debian": ("12", "13"),
+        "sles": ("15", "16"),
+        "kylin": ("V10", "V11"),
+        "amzn": ("2023",),
+        "azurelinux": ("3.0",),
+    },
+    "amd": {
+        **_ENTERPRISE,
+        "ubuntu": ("22.04", "24.04"),
+        "debian": ("12", "13"),
+        "sles": ("15",),
+        "azurelinux": ("3.0",),
+    },
+}
+# Those of the lab, in which everything but the devices' drivers is tried.
+LAB_SYSTEMS = {"debian": ("12",)}
+# The kernel of the oldest of these systems.
+OLDEST_KERNEL = (4, 18)
+# Engines for AMD are published for one architecture.
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "ascend": ("aarch64", "x86_64"),
+    "nvidia": ("aarch64", "x86_64"),
+    "amd": ("x86_64",),
+}
+OLDEST_DOCKER = (20, 10)
+# Engines raise their own soft limit of open files to this. A node of 16 devices runs tens of
+# thousands of threads.
+LIMITS = {
+    "fs.file-max": 262144,
+    "kernel.pid_max": 65536,
+    "kernel.threads-max": 65536,
+    "LimitNOFILE": 65535,
+}
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is free on the file system that holds a path, and what the path holds already."""
+
+    mount: str
+    free: int
+    held: int = 0
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that something will take on a disk. What is only estimated warns, and never fails."""
+
+    what: str
+    size: int
+    space: Space
+    estimate: bool = False
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is written to, the mount that it lies or will lie on, and what forbids it."""
+
+    path: str
+    mount: str = "/"
+    read_only: bool = False
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Docker:
+    """Docker's service as systemd has it, and what its daemon says about itself."""
+
+    load: str
+    active: bool = False
+    problem: str = ""
+    version: str = ""
+    cgroup_driver: str = ""
+    cgroup_version: str = ""
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """What can be said of a key without reading it out."""
+
+    path: str
+    problem: str = ""
+    mode: int = 0o600
+    empty: bool = False
+
+
+def properties(text: str) -> dict[str, str]:
+    """Lines of C(KEY=VALUE), as systemctl, timedatectl and os-release have them."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
+
+
+def meminfo(text: str) -> dict[str, int]:
+    """The fields of C(/proc/meminfo), sizes in bytes."""
+    fields = re.findall(r"^(\w+):[ \t]+([0-9]{1,18})( kB)?$", text, re.MULTILINE | re.ASCII)
+    return {name: int(value) * (1024 if unit else 1) for name, value, unit in fields}
+
+
+def free_space(text: str) -> Space | None:
+    """The last line of C(df -Pk PATH), or None where there is none."""
+    for line in reversed(text.splitlines()):
+        match = re.fullmatch(r".*\s([0-9]{1,18})\s+[0-9]{1,3}%\s+(/.*)", line.strip(), re.ASCII)
+        if match:
+            return Space(match[2], int(match[1]) * 1024)
+    return None
+
+
+def mount_points(text: str) -> list[str]:
+    """Where file systems are mounted, as C(/proc/self/mountinfo) lists them."""
+    rows = (line.split(" ") for line in text.splitlines())
+    # Blanks and the like stand there as octal numbers.
+    return [
+        re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), row[4])
+        for row in rows
+        if len(row) > 4
+    ]
+
+
+def mount_of(path: str, points: Sequence[str]) -> str:
+    """The mount point that a path lies on."""
+    holders = [point for point in points if f"{path}/".startswith(f"{point.rstrip('/')}/")]
+    return max(holders, key=len, default="/")
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version."""
+    match = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9})*", text, re.ASCII)
+    return tuple(map(int, match[0].split("."))) if match else ()
+
+
+def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str = "") -> Check:
+    """Whether something keeps the node's clock right.
+
+    Args:
+        container: What kind of container the node is, if it is one.
+        timedate: The properties that C(timedatectl show) prints.
+        problem: Why there are none.
+    """
+    subject, expected = "clock", "synchronised by NTP"
+    if timedate.get("NTPSynchronized") == "yes":
+        return check("host-clock-sync", "bare", "ok", subject, "synchronised", expected)
+    if container:
+        text = f"the clock is that of the machine below this container ({container})"
+        return check("host-clock-sync", "bare", "ok", subject, text, expected)
+    remedy = "run chrony, or: timedatectl set-ntp true"
+    if "NTPSynchronized" not in timedate:
+        text = problem or "timedatectl does not say"
+        return check("host-clock-sync", "bare", "unknown", subject, text, expected, remedy)
+    running = timedate.get("NTP") == "yes"
+    text = "a client runs, and has not synchronised" if running else "not synchronised"
+    if running:
+        remedy = "see which servers it reaches: chronyc sources, or timedatectl timesync-status"
+    return check("host-clock-sync", "bare", "warning", subject, text, expected, remedy)
+
+
+def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Check:
+    """Whether the engine's processes fit beside what runs; its own are no fault."""
+    expected = f"at least {need_gb:g} GB available"
+    available = memory.get("MemAvailable")
+    if available is None:
+        return check(
+            "host-memory",
+            "bare",
+            "unknown",
+            "memory",
+            "no MemAvailable in /proc/meminfo",
+            expected,
+            "look at /proc/meminfo",
+        )
+    text = f"{available / GB:.1f} GB available"
+    if running:
+        return check("host-memory", "bare", "ok", "memory", f"{text} beside its own units")
+    if available >= need_gb * GB:
+        return check("host-memory", "bare", "ok", "memory", text, expected)
+    return check(
+        "host-memory",
+        "bare",
+        "failed",
+        "memory",
+        f"{text} of {memory.get('MemTotal', 0) / GB:.1f} GB",
+        expected,
+        "stop what takes it: ps -eo rss,pid,args --sort -rss | head",
+    )
+
+
+def hugepages_check(memory: Mapping[str, int]) -> Check:
+    """Memory set aside as huge pages is lost to engines, which ask for none."""
+    pages = memory.get("HugePages_Free", 0) - memory.get("HugePages_Rsvd", 0)
+    idle = max(0, pages) * memory.get("Hugepagesize", 0)
+    expected = "a tenth of the memory at most set aside and unused"
+    if idle * 10 <= memory.get("MemTotal", 0):
+        text = f"{idle / GB:.1f} GB set aside and unused"
+        return check("host-hugepages", "bare", "ok", "huge pages", text, expected)
+    return check(
+        "host-hugepages",
+        "bare",
+        "warning",
+        "huge pages",
+        f"{idle / GB:.1f} GB set aside and unused",
+        expected,
+        "give it back: sysctl vm.nr_hugepages=0 (and in /etc/sysctl.d or the boot parameters)",
+    )
+
+
+def shm_check(size: int, free: int, need_gb: float, running: bool) -> Check:
+    """Whether processes of a rank can pass their messages through the host's shared memory."""
+    text = f"{free / GB:.1f} GB of {size / GB:.1f} GB free"
+    expected = f"at least {need_gb:g} GB free"
+    if running:
+        return check("host-shm", "bare", "ok", "/dev/shm", f"{text} beside its own units")
+    if free >= need_gb * GB:
+        return check("host-shm", "bare", "ok", "/dev/shm", text, expected)
+    if size >= need_gb * GB:
+        remedy = "remove what dead processes left there, as far as fuser /dev/shm/* names no holder"
+    else:
+        remedy = f"mount -o remount,size={need_gb:g}G /dev/shm (and in /etc/fstab)"
+    return check("host-shm", "bare", "failed", "/dev/shm", text, expected, remedy)
+
+
+def disk_checks(needs: Sequence[Need]) -> list[Check]:
+    """One verdict for each file system, since what lies on one shares its space."""
+    by_mount: dict[str, list[Need]] = {}
+    for need in needs:
+        by_mount.setdefault(need.space.mount, []).append(need)
+    checks = []
+    for mount, mine in by_mount.items():
+        free = min(need.space.free for need in mine)
+        missing = {need: max(0, need.size - need.space.held) for need in mine}
+        total = sum(missing.values())
+        known = sum(size for need, size in missing.items() if not need.estimate)
+        parts = ", ".join(f"{size / GB:.0f} GB for {n.what}" for n, size in missing.items())
+        text, expected = f"{free / GB:.0f} GB free", f"room for {parts}"
+        if free >= total:
+            checks.append(check("host-disk", "bare", "ok", mount, text, expected))
+            continue
+        status = "failed" if free < known else "warning"
+        remedy = f"make room on {mount}, or mount a larger file system for it"
+        checks.append(check("host-disk", "bare", status, mount, text, expected, remedy))
+    return checks
+
+
+def writable_checks(folders: Sequence[Folder]) -> list[Check]:
+    """One verdict for each mount, since one command mends it, and one for each other problem."""
+
+    def one(status: str, subject: str, seen: str, paths: Sequence[str], remedy: str = "") -> Check:
+        expected = f"can be written, for {', '.join(paths)}"
+        return check("host-writable", "bare", status, subject, seen, expected, remedy)
+
+    checks = []
+    by_mount: dict[tuple[str, bool], list[str]] = {}
+    for folder in folders:
+        if folder.problem:
+            remedy = (
+                f"look at dmesg, lsattr -d {folder.path} (chattr -i lets it be written), and on a "
+                "network's file system at whether its server lets root write"
+            )
+            checks.append(one("failed", folder.path, folder.problem, [folder.path], remedy))
+        else:
+            by_mount.setdefault((folder.mount, folder.read_only), []).append(folder.path)
+    for (mount, read_only), paths in by_mount.items():
+        if read_only:
+            remedy = (
+                f"mount -o remount,rw {mount} (and in /etc/fstab), once dmesg shows no I/O error "
+                "that made it read-only"
+            )
+            checks.append(one("failed", mount, "mounted read-only", paths, remedy))
+        else:
+            checks.append(one("ok", mount, "can be written", paths))
+    return checks
+
+
+def limit_checks(seen: Mapping[str, str], owner: str) -> list[Check]:
+    """The kernel's limits, and how many files the engine's processes may open.
+
+    Args:
+        seen: The limits by name; C(infinity) is systemd's word for none.
+        owner: Whose C(LimitNOFILE) it is.
+    """
+    checks = []
+    for name, least in LIMITS.items():
+        value = seen.get(name, "")
+        subject = f"{name} of {owner}" if name == "LimitNOFILE" else name
+        expected = f"at least {least}"
+        if value == "infinity" or (value.isdecimal() and int(value[:20]) >= least):
+            checks.append(check("host-limits", "bare", "ok", subject, value, expected))
+        elif not value.isdecimal():
+            remedy = "look at systemctl show" if name == "LimitNOFILE" else f"sysctl {name}"
+            text = value or "not there"
+            checks.append(check("host-limits", "bare", "unknown", subject, text, expected, remedy))
+        else:
+            remedy = (
+                f"a drop-in with LimitNOFILE={least} (systemctl edit {owner}), then restart it"
+                if name == "LimitNOFILE"
+                else f"sysctl {name}={least} (and in /etc/sysctl.d)"
+            )
+            checks.append(check("host-limits", "bare", "warning", subject, value, expected, remedy))
+    return checks
+
+
+def system_checks(
+    release: Mapping[str, str], kernel: str, machine: str, vendor: str | None
+) -> list[Check]:
+    """Operating system, kernel and architecture, as far as somebody vouches for them."""
+    name, number = release.get("ID", ""), release.get("VERSION_ID", "")
+    shown = release.get("PRETTY_NAME") or f"{name} {number}".strip() or "unknown"
+    tables = [LAB_SYSTEMS, *([SYSTEMS[vendor]] if vendor else SYSTEMS.values())]
+    if any(_among(number, table.get(name, ())) for table in tables):
+        checks = [check("host-os", "bare", "ok", "operating system", shown)]
+    else:
+        known = ", ".join(f"{one} {'/'.join(of)}" for one, of in sorted(tables[-1].items()))
+        checks = [
+            check(
+                "host-os",
+                "bare",
+                "warning",
+                "operating system",
+                f"{shown}, untested",
+                f"one of {known}" if vendor else "one that the vendors of devices name",
+                "see that the driver's own release notes name it, then waive this (muster_waivers)",
+            )
+        ]
+    oldest = ".".join(map(str, OLDEST_KERNEL))
+    if version(kernel) >= OLDEST_KERNEL:
+        checks.append(check("host-kernel", "bare", "ok", "kernel", kernel))
+    else:
+        checks.append(
+            check(
+                "host-kernel",
+                "bare",
+                "warning",
+                "kernel",
+                f"{kernel}, untested",
+                f"{oldest} or later",
+                "use the kernel of a newer release of the operating system",
+            )
+        )
+    if vendor:
+        fine = machine in ARCHITECTURES[vendor]
+        checks.append(
+            check(
+                "host-arch",
+                "bare",
+                "ok" if fine else "failed",
+                "architecture",
+                machine,
+                " or ".join(ARCHITECTURES[vendor]),
+                "" if fine else "the engine is not published for it: use another machine",
+            )
+        )
+    return checks
+
+
+def _among(number: str, versions: Sequence[str]) -> bool:
+    return any(number == one or number.startswith(f"{one}.") for one in versions)
+
+
+def name_check(name: str, addresses: Sequence[str], several: bool, address: str | None) -> Check:
+    """Whether the node's own name leads to it, and where peers hear of it not to themselves."""
+    subject = f"hostname {name}"
+    expected = "resolves to an address that peers reach" if several else "resolves"
+    own = address or "ADDRESS"
+    loopback = [one for one in addresses if one.startswith("127.") or one == "::1"]
+    if not addresses:
+        remedy = f"add to /etc/hosts: {own} {name}"
+        return check("host-name", "bare", "warning", subject, "does not resolve", expected, remedy)
+    text = ", ".join(addresses)
+    if several and len(loopback) == len(addresses):
+        remedy = f"let its line in /etc/hosts begin with {own} instead of {loopback[0]}"
+        return check("host-name", "bare", "warning", subject, text, expected, remedy)
+    return check("host-name", "bare", "ok", subject, text, expected)
+
+
+def docker_checks(docker: Docker) -> list[Check]:
+    """Whether Docker is there and takes orders. What prepare installs or starts is pending."""
+
+    def one(part: str, status: str, observed: str, expected: str, remedy: str = "") -> Check:
+        return check(
+            f"container-engine{part}", "bare", status, "Docker", observed, expected, remedy
+        )
+
+    expected = "installed and answering"
+    if docker.load == "masked":
+        remedy = "systemctl unmask docker.service"
+        return [one("", "failed", "docker.service is masked", expected, remedy)]
+    if docker.load != "loaded":
+        return [one("", "pending", "not installed", expected, "prepare installs it")]
+    if docker.problem:
+        remedy = "look at journalctl -u docker.service and at /etc/docker/daemon.json"
+        return [one("", "failed", docker.problem, expected, remedy)]
+    if not docker.active:
+        return [one("", "pending", "not running", expected, "prepare starts it")]
+    checks = [one("", "ok", "answers", expected)]
+    least = ".".join(map(str, OLDEST_DOCKER))
+    if version(docker.version) >= OLDEST_DOCKER:
+        checks.append(one("-version", "ok", docker.version, f"{least} or later"))
+    else:
+        remedy = f"install Docker {least} or later"
+        checks.append(one("-version", "failed", docker.version, f"{least} or later", remedy))
+    # On the older hierarchy Docker's own default is cgroupfs, and nothing comes of it.
+    driver = f"{docker.cgroup_driver} on cgroup v{docker.cgroup_version}"
+    if docker.cgroup_version == "2" and docker.cgroup_driver != "systemd":
+        remedy = (
+            'set "exec-opts": ["native.cgroupdriver=systemd"] in /etc/docker/daemon.json and '
+            "restart Docker while no container runs"
+        )
+        checks.append(one("-cgroup", "warning", driver, "systemd on cgroup v2", remedy))
+    else:
+        checks.append(one("-cgroup", "ok", driver, "systemd on cgroup v2"))
+    return checks
+
+
+def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:
+    """The file with the API's key: there, with something in it, and nobody else's to read."""
+    checks = []
+    for one in files:
+        expected = "a file with the key that only its owner reads"
+        if one.problem or one.empty:
+            status, seen = "failed", one.problem or "empty"
+            remedy = "put the key there (mode 0600), or correct muster_api_key_file"
+        elif one.mode & 0o077:
+            status, seen, remedy = "warning", f"mode {one.mode:04o}", f"chmod 600 {one.path}"
+        else:
+            status, seen, remedy = "ok", f"mode {one.mode:04o}", ""
+        checks.append(check("api-key-file", "bare", status, one.path, seen, expected, remedy))
+    return checks
+
+
+def architecture_check(path: str, wanted: str, seen: str) -> Check:
+    """Whether config.json is that of the recipe's model."""
+    if seen == wanted:
+        return check("weights-architecture", "bare", "ok", path, seen, wanted)
+    return check(
+        "weights-architecture",
+        "bare",
+        "failed",
+        path,
+        seen,
+        wanted,
+        "set muster_model_path to the recipe's model, or choose the recipe of this one",
+    )
+
+
+def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequence[str]) -> Check:
+    """Whether the weights are of the recipe's format.
+
+    Args:
+        path: The folder of the weights.
+        wanted: The recipe's format.
+        facts: What was read from C(config.json), see C(model_weights.Model).
+        names: The files of the folder.
+    """
+    method = str(facts.get("quantization") or "")
+    described = any(name.startswith("quant_model_description") for name in names)
+    seen = f"{method or 'no'} quantisation"
+    # ModelSlim describes its weights in a file of its own; for others config.json names the method.
+    matches = {
+        "fp8": method in ("fp8", "fbgemm_fp8"),
+        "w8a8": described or method == "compressed-tensors",
+        "nvfp4": method.startswith(("modelopt", "compressed-tensors"))
+        or "hf_quant_config.json" in names,
+        "bf16": not method,
+    }.get(wanted)
+    if matches is None or matches:
+        return check("weights-format", "bare", "ok", path, seen, wanted)
+    # Every engine that takes fp8 weights takes the same ones unquantised, given the memory.
+    status = "warning" if wanted == "fp8" and not method else "failed"
+    remedy = (
+        f"set muster_model_path to {wanted} weights, choose the recipe of these weights, or say in "
+        "muster_weights_gb how much memory they take if they are meant"
+    )
+    return check("weights-format", "bare", status, path, seen, f"{wanted} weights", remedy)

@@ -1,0 +1,367 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Docker's configuration on a node: what differs, and what may be done about it now."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import run
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
+    MANAGED_HEADER,
+    STATE_DIR,
+)
+
+UNIT = "docker.service"
+DAEMON_JSON = "/etc/docker/daemon.json"
+DROP_IN = "/etc/systemd/system/docker.service.d/muster-proxy.conf"
+PROXY_ENV = "/etc/muster/docker-proxy.env"
+STATE_PATH = STATE_DIR + "/docker.json"
+INSECURE, MIRRORS = "insecure-registries", "registry-mirrors"
+KINDS = (INSECURE, MIRRORS, "registry_ca", "proxy")
+FLAGS = {INSECURE: "--insecure-registry", MIRRORS: "--registry-mirror"}
+REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
+
+
+class DockerError(Exception):
+    """Something that the operator has to put right first."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    insecure_registries: Sequence[str] = ()
+    registry_mirrors: Sequence[str] = ()
+    proxy: Mapping[str, str] = field(default_factory=dict)
+    registry_ca: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """The daemon as it is. C(info) is what C(docker info) says, empty while it does not run."""
+
+    installed: bool
+    active: bool = False
+    enabled: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: Sequence[str] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class State:
+    """Both hold lists by kind: registries, mirrors, CAs by registry, names of proxy variables."""
+
+    added: dict[str, list[str]]
+    deployments: dict[str, dict[str, list[str]]]
+
+
+@dataclass(frozen=True)
+class FileChange:
+    before: str | None
+    after: str | None
+    mode: int | None = None
+
+
+@dataclass
+class Changes:
+    files: dict[str, FileChange] = field(default_factory=dict)
+    state: str | None = None
+    install: bool = False
+    enable: bool = False
+    action: str = "none"
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.files) or self.install or self.enable or self.action != "none"
+
+
+def ca_path(registry: str) -> str:
+    return f"/etc/docker/certs.d/{registry}/ca.crt"
+
+
+def wanted_from(params: Mapping[str, Any], files: NodeFiles) -> Wanted:
+    """Check the options before Docker would refuse to start with them."""
+    for registry in params["insecure_registries"]:
+        if not re.fullmatch(REGISTRY + r"|[0-9a-fA-F.:]+/[0-9]{1,3}", registry):
+            raise DockerError(
+                f"insecure_registries: {registry!r} is not HOST[:PORT] or a network; leave out "
+                "http:// and any path"
+            )
+    for mirror in params["registry_mirrors"]:
+        if not re.fullmatch(r"https?://[^\s/?#@]+/?", mirror):
+            raise DockerError(
+                f"registry_mirrors: {mirror!r} is not http[s]://HOST[:PORT]; Docker takes no path "
+                "and no user in it"
+            )
+    proxy = {}
+    for key, value in (params["proxy"] or {}).items():
+        if value:
+            if any(ord(character) < 32 for character in value):
+                raise DockerError(f"proxy: {key} is not one line")
+            proxy["NO_PROXY" if key == "no_proxy" else f"{key.upper()}_PROXY"] = value
+    authorities = {}
+    for registry, value in params["registry_ca"].items():
+        if not re.fullmatch(REGISTRY, registry):
+            raise DockerError(f"registry_ca: {registry!r} is not HOST[:PORT]")
+        text = files.read(value) if value.startswith("/") else value
+        if text is None:
+            raise DockerError(f"registry_ca: there is no {value} on this node for {registry}")
+        if "-----BEGIN CERTIFICATE-----" not in text:
+            raise DockerError(f"registry_ca: what is given for {registry} is no PEM certificate")
+        authorities[registry] = text.strip() + "\n"
+    return Wanted(
+        tuple(params["insecure_registries"]), tuple(params["registry_mirrors"]), proxy, authorities
+    )
+
+
+def load_daemon_json(text: str | None) -> dict[str, Any]:
+    """The daemon's own configuration, which is merged into and never replaced."""
+    if text is None or not text.strip():
+        return {}
+    try:
+        config = json.loads(text)
+        if not isinstance(config, dict):
+            raise TypeError("it is not an object")
+        for key in (INSECURE, MIRRORS):
+            entries = config.get(key) or []
+            if not isinstance(entries, list) or not all(isinstance(item, str) for item in entries):
+                raise TypeError(f"{key} is not a list of texts")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DockerError(
+            f"{DAEMON_JSON} is not what Docker reads: {error}. Repair it, or move it away if "
+            "nothing in it is needed."
+        ) from error
+    return config
+
+
+def load_state(text: str | None) -> State:
+    """What Muster itself added, so that it can take it away again, and who wants it."""
+    try:
+        stored = json.loads(text or "{}")
+        return State(
+            _lists(stored),
+            {str(name): _lists(wish) for name, wish in stored.get("deployments", {}).items()},
+        )
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise DockerError(
+            f"{STATE_PATH} cannot be read ({error}). Remove it: entries that Muster added earlier "
+            "then count as the node's own."
+        ) from error
+
+
+def dump_state(state: State) -> str | None:
+    if not any(state.added.values()) and not state.deployments:
+        return None
+    document = {**state.added, "deployments": state.deployments}
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def merge(existing: Sequence[str], ours: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The node's own entries stay, ours follow what is wanted."""
+    kept = [item for item in existing if item not in ours or item in wanted]
+    return kept + [item for item in dict.fromkeys(wanted) if item not in kept]
+
+
+def render_environment(proxy: Mapping[str, str]) -> str:
+    """A file for systemd's EnvironmentFile, which expands nothing inside quotes but escapes."""
+    lines = [MANAGED_HEADER]
+    for name, value in sorted(proxy.items()):
+        quoted = re.sub(r'(["\\$`])', r"\\\1", value)
+        lines.append(f'{name}="{quoted}"')
+    return "\n".join([*lines, ""])
+
+
+def mask(text: str) -> str:
+    """Without the user and password of URLs."""
+    return re.sub(r"//[^\s/\"]*@", "//***@", text)
+
+
+def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
+    """What the running daemon goes by, from C(docker info)."""
+    config = info.get("RegistryConfig") or {}
+    indexes = config.get("IndexConfigs") or {}
+    insecure = {name for name, entry in indexes.items() if entry and not entry.get("Secure")}
+    return {
+        INSECURE: insecure | set(config.get("InsecureRegistryCIDRs") or []),
+        MIRRORS: {mirror.rstrip("/") for mirror in config.get("Mirrors") or []},
+    }
+
+
+def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
+    """Wanted entries that the running daemon does not go by yet."""
+    live = live_registries(info)
+    return [item for item in wanted.insecure_registries if item not in live[INSECURE]] + [
+        item for item in wanted.registry_mirrors if item.rstrip("/") not in live[MIRRORS]
+    ]
+
+
+def decide(files: NodeFiles, wanted: Wanted, daemon: Daemon, deployment: str) -> Changes:
+    """Compare, and refuse what would take down running containers before anything is touched."""
+    changes = Changes()
+    state = load_state(files.read(STATE_PATH))
+    wish = {
+        INSECURE: list(wanted.insecure_registries),
+        MIRRORS: list(wanted.registry_mirrors),
+        "registry_ca": sorted(wanted.registry_ca),
+        "proxy": sorted(wanted.proxy),
+    }
+    deployments = {name: of for name, of in state.deployments.items() if name != deployment}
+    if any(wish.values()):
+        deployments[deployment] = wish
+    # What another deployment on this machine wants stays.
+    desired = {kind: [item for of in deployments.values() for item in of[kind]] for kind in KINDS}
+
+    before = files.read(DAEMON_JSON)
+    config = load_daemon_json(before)
+    added = dict(desired)
+    for key, flag in FLAGS.items():
+        if desired[key] and any(word.split("=")[0] == flag for word in daemon.command):
+            raise DockerError(
+                f"the Docker daemon is started with {flag}, which excludes {key} in {DAEMON_JSON}. "
+                "Move that flag's value from the unit into the file, then run again."
+            )
+        existing = list(config.get(key) or [])
+        merged = merge(existing, state.added[key], desired[key])
+        # An emptied list stays as such: a reload ignores a key that is gone.
+        if merged != existing:
+            config[key] = merged
+        added[key] = [
+            item for item in desired[key] if item in state.added[key] or item not in existing
+        ]
+    if config != load_daemon_json(before):
+        changes.files[DAEMON_JSON] = FileChange(before, json.dumps(config, indent=2) + "\n")
+
+    if wanted.proxy:
+        drop_in = f"{MANAGED_HEADER}\n[Service]\nEnvironmentFile=-{PROXY_ENV}\n"
+        _compare(changes, files, DROP_IN, drop_in)
+        _compare(changes, files, PROXY_ENV, render_environment(wanted.proxy), 0o600)
+    elif not desired["proxy"]:
+        _compare(changes, files, DROP_IN, None)
+        _compare(changes, files, PROXY_ENV, None)
+    for registry in state.added["registry_ca"]:
+        if registry not in desired["registry_ca"]:
+            _compare(changes, files, ca_path(registry), None)
+    for registry, text in wanted.registry_ca.items():
+        _compare(changes, files, ca_path(registry), text)
+    changes.state = dump_state(State(added, deployments))
+
+    if daemon.installed:
+        changes.enable = not daemon.enabled
+        changes.action = _action(changes, wanted, daemon)
+    else:
+        changes.install = True
+    return changes
+
+
+def diff(changes: Changes) -> list[dict[str, str]]:
+    entries = [
+        {
+            "before_header": path,
+            "after_header": path,
+            "before": mask(change.before or ""),
+            "after": mask(change.after or ""),
+        }
+        for path, change in changes.files.items()
+    ]
+    steps = [
+        step
+        for step, due in (
+            ("installed and started", changes.install),
+            ("enabled", changes.enable),
+            ("reloaded", changes.action == "reload"),
+            ("restarted", changes.action == "restart"),
+            ("started", changes.action == "start"),
+        )
+        if due
+    ]
+    if steps:
+        entries.append(
+            {
+                "before_header": "docker.service",
+                "after_header": "docker.service",
+                "before": "",
+                "after": "".join(step + "\n" for step in steps),
+            }
+        )
+    return entries
+
+
+def write(files: NodeFiles, changes: Changes) -> None:
+    """Put the files in place. What is ours is noted first, so an interruption loses nothing."""
+    if changes.state is not None and files.read(STATE_PATH) != changes.state:
+        files.write(STATE_PATH, changes.state)
+    for path, change in changes.files.items():
+        if change.after is None:
+            files.remove(path)
+        else:
+            files.write(path, change.after, change.mode)
+    if changes.state is None:
+        files.remove(STATE_PATH)
+
+
+def docker_info(timeout: float) -> dict[str, Any]:
+    """What the running daemon says about itself.
+
+    Raises:
+        DockerError: It does not answer.
+        CommandError: It does not answer in time.
+    """
+    output = run(["docker", "info", "--format", "{{json .}}"], timeout)
+    try:
+        info = json.loads(output.stdout)
+    except ValueError:
+        info = {}
+    if output.rc or not isinstance(info, dict) or not info.get("ServerVersion"):
+        raise DockerError(
+            f"the Docker daemon does not answer: {output.text}. Look at journalctl -u {UNIT}."
+        )
+    return info
+
+
+def summary(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of C(docker info) that others need."""
+    return {
+        "version": info.get("ServerVersion"),
+        "cgroup_driver": info.get("CgroupDriver"),
+        "cgroup_version": info.get("CgroupVersion"),
+        "storage_driver": info.get("Driver"),
+        "root_dir": info.get("DockerRootDir"),
+        "containers_running": info.get("ContainersRunning"),
+    }
+
+
+def _lists(document: Any) -> dict[str, list[str]]:
+    return {kind: [str(item) for item in document.get(kind, [])] for kind in KINDS}
+
+
+def _compare(
+    changes: Changes, files: NodeFiles, path: str, after: str | None, mode: int | None = None
+) -> None:
+    before = files.read(path)
+    if before != after:
+        changes.files[path] = FileChange(before, after, mode)
+
+
+def _action(changes: Changes, wanted: Wanted, daemon: Daemon) -> str:
+    if not daemon.active:
+        return "start"
+    stale = {
+        name: value for name, value in wanted.proxy.items() if daemon.environment.get(name) != value
+    }
+    if stale or DROP_IN in changes.files or PROXY_ENV in changes.files:
+        running = daemon.info.get("ContainersRunning") or 0
+        if running:
+            raise DockerError(
+                f"the proxy of the Docker daemon changes, which takes a restart of the daemon, but "
+                f"{running} containers run here. Nothing was changed. Drain the node with "
+                "playbooks/stop.yml, then run again."
+            )
+        return "restart"
+    if DAEMON_JSON in changes.files or lacks(daemon.info, wanted):
+        return "reload"
+    return "none"

@@ -1,0 +1,327 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What host_check does on a node."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import stat
+import sys
+import time
+from threading import Thread
+from typing import Any
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import checks as host_checks
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
+    GB,
+    Docker,
+    Folder,
+    KeyFile,
+    Need,
+    Space,
+)
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
+    DAEMON_JSON,
+    UNIT,
+    DockerError,
+    docker_info,
+    load_daemon_json,
+    summary,
+)
+from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
+from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "vendor": {"type": "str", "choices": ["ascend", "nvidia", "amd"]},
+    "own_units": {"type": "list", "elements": "str", "default": []},
+    "address": {"type": "str"},
+    "multi_node": {"type": "bool", "default": False},
+    "memory_gb": {"type": "float", "default": 0},
+    "shm_gb": {"type": "float", "default": 0},
+    "images": {"type": "list", "elements": "str", "default": []},
+    "image_gb": {"type": "float", "default": 0},
+    "disk": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "what": {"type": "str", "required": True},
+            "path": {"type": "path"},
+            "need_gb": {"type": "float", "required": True},
+        },
+    },
+    "writes": {"type": "list", "elements": "path", "default": []},
+    "key_files": {"type": "list", "elements": "path", "default": [], "no_log": False},
+    "model_path": {"type": "path"},
+    "draft_path": {"type": "path"},
+    "model_architecture": {"type": "str"},
+    "model_format": {"type": "str", "choices": ["fp8", "w8a8", "nvfp4", "bf16"]},
+    "weights_hashes": {"type": "bool", "default": False},
+    "timeout": {"type": "float", "default": 30},
+}
+DOCKER_ROOT = "/var/lib/docker"
+SHM = "/dev/shm"
+
+
+class Host:
+    """Asks the node, each tool within the time that it is given."""
+
+    def __init__(self, params: dict[str, Any], files: NodeFiles) -> None:
+        self.params = params
+        self.files = files
+
+    def said(self, *argv: str) -> str:
+        """What a tool prints, or nothing where it cannot say."""
+        try:
+            output = run(list(argv), self.params["timeout"])
+        except CommandError:
+            return ""
+        return "" if output.rc else output.stdout
+
+    def number(self, sysctl: str) -> str:
+        path = "/proc/sys/" + sysctl.replace(".", "/")
+        return (self.files.read(path) or "").strip()
+
+    def units(self) -> tuple[dict[str, str], bool]:
+        """Docker's unit, and whether a unit of Muster runs here."""
+        names = "LoadState,ActiveState,LimitNOFILE"
+        own_units = self.params["own_units"]
+        said = self.said("systemctl", "show", UNIT, *own_units, f"--property={names}")
+        docker, *own = (host_checks.properties(one) for one in said.split("\n\n"))
+        return docker, any(unit.get("ActiveState") == "active" for unit in own)
+
+    def default_limit(self) -> str:
+        """How many files a unit may open that does not say."""
+        said = self.said("systemctl", "show", "--property=DefaultLimitNOFILE")
+        return host_checks.properties(said).get("DefaultLimitNOFILE", "")
+
+    def clock(self) -> Check:
+        container = self.said("systemd-detect-virt", "--container").strip()
+        if container:
+            # It is not the container's to keep, and timedatectl would start a service for it.
+            return host_checks.clock_sync_check(container, {})
+        problem = ""
+        timedate: dict[str, str] = {}
+        try:
+            output = run(["timedatectl", "show"], self.params["timeout"])
+        except CommandError as error:
+            problem = str(error)
+        else:
+            timedate = host_checks.properties(output.stdout)
+            problem = output.text if output.rc else ""
+        return host_checks.clock_sync_check("", timedate, problem)
+
+    def memory(self, running: bool) -> list[Check]:
+        memory = host_checks.meminfo(self.files.read("/proc/meminfo") or "")
+        checks = [host_checks.hugepages_check(memory)]
+        if self.params["memory_gb"]:
+            checks.append(host_checks.memory_check(memory, self.params["memory_gb"], running))
+        if self.params["shm_gb"]:
+            shm = os.statvfs(SHM)
+            size, free = shm.f_blocks * shm.f_frsize, shm.f_bavail * shm.f_frsize
+            checks.append(host_checks.shm_check(size, free, self.params["shm_gb"], running))
+        return checks
+
+    def docker(self, unit: dict[str, str]) -> tuple[Docker, str]:
+        """Docker, and where it keeps its images."""
+        load, active = unit.get("LoadState", ""), unit.get("ActiveState") == "active"
+        root = DOCKER_ROOT
+        try:
+            config = load_daemon_json(self.files.read(DAEMON_JSON))
+            root = str(config.get("data-root") or root)
+            # Its socket would start a daemon that is asked.
+            info = docker_info(self.params["timeout"]) if load == "loaded" and active else {}
+        except (CommandError, DockerError) as error:
+            return Docker(load, active, str(error)), root
+        seen = {name: str(value or "") for name, value in summary(info).items()}
+        docker = Docker(
+            load, active, "", seen["version"], seen["cgroup_driver"], seen["cgroup_version"]
+        )
+        return docker, seen["root_dir"] or root
+
+    def has_images(self) -> bool:
+        names = self.params["images"]
+        return bool(self.said("docker", "image", "inspect", "--format", "{{.Id}}", *names))
+
+    def held(self, path: str) -> int:
+        """The bytes that a path has already of what it needs."""
+        said = self.said("du", "-sk", path)
+        return int(said.split()[0]) * 1024 if said[:1].isdigit() else 0
+
+    def space(self, path: str, held: int) -> Space | None:
+        """What is free where a path lies or will lie."""
+        while True:
+            seen = host_checks.free_space(self.said("df", "-Pk", path))
+            if seen or path == "/":
+                return Space(seen.mount, seen.free, held) if seen else None
+            path = os.path.dirname(path)
+
+    def disks(self, root: str, images: bool) -> list[Check]:
+        wanted = [
+            (entry["what"], entry["path"], entry["need_gb"], False) for entry in self.params["disk"]
+        ]
+        if images:
+            wanted.append(("images", None, self.params["image_gb"], True))
+        needs, unknown = [], []
+        for what, path, size, estimate in wanted:
+            # What Docker keeps already may be anything.
+            space = self.space(path, self.held(path)) if path else self.space(root, 0)
+            if space is None:
+                unknown.append(path or root)
+            else:
+                needs.append(Need(what, int(size * GB), space, estimate))
+        return [
+            *host_checks.disk_checks(needs),
+            *(
+                check(
+                    "host-disk",
+                    "bare",
+                    "unknown",
+                    path,
+                    "df does not say how much is free",
+                    "free space",
+                    f"df {path}",
+                )
+                for path in unknown
+            ),
+        ]
+
+    def nearest(self, path: str) -> str:
+        """A path, or what of it exists already.
+
+        Raises:
+            OSError: Its file system does not let it be seen.
+        """
+        try:
+            os.stat(self.files.path(path))
+        except FileNotFoundError:
+            return self.nearest(os.path.dirname(path))
+        return path
+
+    def folder(self, path: str, points: list[str]) -> Folder:
+        """What forbids to write to a folder, or to make it where it is missing."""
+        try:
+            there = self.files.path(self.nearest(path))
+            read_only = bool(os.statvfs(there).f_flag & os.ST_RDONLY)
+            mount = host_checks.mount_of(os.path.realpath(there), points)
+        except OSError as error:
+            return Folder(path, problem=error.strerror or str(error))
+        # It asks the kernel and writes nothing. C(chattr +i) and a server's refusal show as well.
+        refused = not read_only and not os.access(there, os.W_OK)
+        return Folder(path, mount, read_only, "may not be written to" if refused else "")
+
+    def folders(self, root: str) -> list[Folder]:
+        """The folders that are written to, with Docker's own where it has to run images."""
+        paths = self.params["writes"] + ([root] if self.params["images"] else [])
+        points = host_checks.mount_points(self.files.read("/proc/self/mountinfo") or "")
+        seen: dict[str, Folder] = {}
+
+        def look_at(path: str) -> None:
+            seen[path] = self.folder(path, points)
+
+        # A shared file system that has gone away blocks its reader for ever: its thread is left.
+        readers = [Thread(target=look_at, args=(path,), daemon=True) for path in paths]
+        for reader in readers:
+            reader.start()
+        timeout = self.params["timeout"]
+        until = time.monotonic() + timeout
+        for reader in readers:
+            reader.join(max(0, until - time.monotonic()))
+        silent = f"no answer from its file system within {timeout:g} s"
+        return [seen.get(path) or Folder(path, problem=silent) for path in paths]
+
+    def name(self) -> Check:
+        name = socket.gethostname()
+        lines = self.said("getent", "ahosts", name).splitlines()
+        addresses = list(dict.fromkeys(line.split()[0] for line in lines if line.split()))
+        return host_checks.name_check(
+            name, addresses, self.params["multi_node"], self.params["address"]
+        )
+
+    def key_file(self, path: str) -> KeyFile:
+        try:
+            seen = os.stat(self.files.path(path))
+        except OSError as error:
+            return KeyFile(path, error.strerror or str(error))
+        if not stat.S_ISREG(seen.st_mode):
+            return KeyFile(path, "not a file")
+        return KeyFile(
+            path, "", stat.S_IMODE(seen.st_mode), not (self.files.read(path) or "").strip()
+        )
+
+    def weights(self, keep_hashes: bool) -> tuple[list[Check], dict[str, str | None]]:
+        """The checks on the weights, and the facts by which they are compared."""
+        path, draft, wanted, architecture = (
+            self.params[name]
+            for name in ("model_path", "draft_path", "model_format", "model_architecture")
+        )
+        if not path:
+            return [], {}
+        models = [Model(path), *([Model(draft, draft=True)] if draft else [])]
+        answered, checks = inspect(models, self.params["timeout"])
+        if not answered:
+            return checks, {}
+        facts = answered[0].facts
+        if architecture and facts["architecture"]:
+            seen = facts["architecture"]
+            checks.append(host_checks.architecture_check(path, architecture, seen))
+        # What has no readable configuration has no format, either.
+        if wanted and facts["model_type"]:
+            checks.append(host_checks.format_check(path, wanted, facts, answered[0].names))
+        index = facts["index_sha256"]
+        compared = {"weights_index": index and index[:12]}
+        if self.params["weights_hashes"]:
+            hashes, compared["weights_hash"] = hash_checks(models, self.files, keep_hashes)
+            checks += hashes
+        return checks, compared
+
+
+def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict[str, Any]:
+    """The checks of a host, and the facts that are compared between nodes."""
+    host = Host(params, files)
+    release = host_checks.properties(files.read("/etc/os-release") or "")
+    unit, running = host.units()
+    checks = [host.clock(), *host.memory(running)]
+    checks += host_checks.system_checks(
+        release, platform.release(), platform.machine(), params["vendor"]
+    )
+    python = f"{platform.python_version()} ({sys.executable})"
+    checks.append(check("host-python", "bare", "ok", "python", python, "3.8 or later"))
+    checks.append(host.name())
+
+    root, answers = DOCKER_ROOT, False
+    if params["images"]:
+        docker, root = host.docker(unit)
+        checks += host_checks.docker_checks(docker)
+        answers = docker.active and not docker.problem
+    room = host.disks(root, images=bool(params["images"]))
+    # Images that are there already need no room; where it would do anyway, nobody has to know.
+    if answers and any(one["status"] != "ok" for one in room) and host.has_images():
+        room = host.disks(root, images=False)
+    checks += room
+    checks += host_checks.writable_checks(host.folders(root))
+    # Containers get the daemon's limit, and units without one the manager's.
+    in_docker = bool(params["images"]) and unit.get("LoadState") == "loaded"
+    limits = {name: host.number(name) for name in host_checks.LIMITS if "." in name}
+    limits["LimitNOFILE"] = unit.get("LimitNOFILE", "") if in_docker else host.default_limit()
+    checks += host_checks.limit_checks(limits, UNIT if in_docker else "systemd's units")
+    checks += host_checks.key_file_checks([host.key_file(path) for path in params["key_files"]])
+    weights, compared = host.weights(keep_hashes)
+    return {"checks": checks + weights, "facts": compared}
+
+
+def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    """The checks of a host, their facts, and the node's C(clock) in seconds of the epoch."""
+    # First, since what passes before it blurs by how much the node's clock is off.
+    began = time.time()
+    result = observe(params, NodeFiles(), keep_hashes=not check_mode)
+    return {**result, "clock": {"began": began, "ended": time.time()}}

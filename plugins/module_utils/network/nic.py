@@ -1,0 +1,295 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the NIC that carries HCCL must be: parsing of C(ip -json) and the decisions on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+
+# HCCL itself passes over docker* and lo; the others are bridges that name no kind of their own.
+_VIRTUAL_PREFIXES = ("docker", "br-", "virbr", "cni", "flannel", "cali")
+_VIRTUAL_KINDS = ("bridge", "dummy", "ifb")
+
+
+class NetError(Exception):
+    """What a tool printed is not what it should print."""
+
+
+@dataclass(frozen=True)
+class Nic:
+    """One network interface as the kernel shows it."""
+
+    name: str
+    mtu: int
+    up: bool
+    carrier: bool
+    loopback: bool = False
+    kind: str = ""
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Route:
+    """How packets reach a peer: through a device, or not, and then why."""
+
+    device: str = ""
+    problem: str = ""
+
+
+def parse_addresses(text: str) -> list[Nic]:
+    """Parse the output of C(ip -json -details addr show).
+
+    Raises:
+        NetError: The text is not such an output.
+    """
+    nics = []
+    for entry in _json_objects(text):
+        name, mtu, flags = entry.get("ifname"), entry.get("mtu"), entry.get("flags")
+        if not isinstance(name, str) or not isinstance(mtu, int) or not isinstance(flags, list):
+            # ip prints empty objects for interfaces that a filter left out.
+            if entry:
+                raise NetError(f"an interface without name, mtu or flags: {entry!r:.200}")
+            continue
+        linkinfo = entry.get("linkinfo")
+        addr_info = entry.get("addr_info")
+        nics.append(
+            Nic(
+                name=name,
+                mtu=mtu,
+                up="UP" in flags,
+                carrier="LOWER_UP" in flags,
+                loopback="LOOPBACK" in flags,
+                kind=str(linkinfo.get("info_kind", "")) if isinstance(linkinfo, dict) else "",
+                addresses=tuple(
+                    info["local"]
+                    for info in (addr_info if isinstance(addr_info, list) else [])
+                    if isinstance(info, dict) and isinstance(info.get("local"), str)
+                ),
+            )
+        )
+    return nics
+
+
+def parse_route(text: str) -> Route:
+    """The route in the output of C(ip -json route get).
+
+    Raises:
+        NetError: The text is not such an output.
+    """
+    for entry in _json_objects(text):
+        device = entry.get("dev")
+        if isinstance(device, str) and device:
+            return Route(device=device)
+    raise NetError(f"no interface in the route: {text!r:.200}")
+
+
+def _json_objects(text: str) -> list[dict[str, Any]]:
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NetError(f"not JSON: {text!r:.200}") from error
+    if not isinstance(parsed, list) or not all(isinstance(entry, dict) for entry in parsed):
+        raise NetError(f"not a list of objects: {text!r:.200}")
+    return parsed
+
+
+def chosen_nic(nics: Sequence[Nic], interface: str | None, address: str | None) -> str:
+    """The NIC to look at: the named one, else the one that holds the address, else nothing."""
+    if interface:
+        return interface
+    holder = _holder(nics, address)
+    return holder.name if holder else ""
+
+
+def decide(
+    nics: Sequence[Nic],
+    interface: str | None,
+    address: str | None,
+    routes: Mapping[str, Route],
+    min_mtu: int | None = None,
+) -> list[Check]:
+    """Judge the NIC that HCCL is to use.
+
+    Args:
+        nics: All interfaces of the node.
+        interface: The name the inventory gives, or nothing: then the address finds the NIC.
+        address: The node's address on the cluster network.
+        routes: The route to each peer.
+        min_mtu: The smallest MTU that will do.
+    """
+    by_name = {nic.name: nic for nic in nics}
+    holder = _holder(nics, address)
+    candidates = [nic.name for nic in nics if not _virtual(nic)]
+
+    if not interface:
+        if holder is None:
+            return [_no_holder(address, candidates, by_name)]
+        interface = holder.name
+    nic = by_name.get(interface)
+    if nic is None:
+        return [_no_such_nic(interface, address, holder, candidates)]
+
+    checks = [check("nic-exists", "bare", "ok", interface, "present")]
+    checks.append(_up(nic))
+    if _virtual(nic):
+        checks.append(
+            check(
+                "nic-kind",
+                "bare",
+                "failed",
+                interface,
+                nic.kind or ("loopback" if nic.loopback else "a container bridge"),
+                "a NIC of the cluster network",
+                f"set muster_interface to one of: {', '.join(candidates) or 'none found'}",
+            )
+        )
+    else:
+        checks.append(check("nic-kind", "bare", "ok", interface, nic.kind or "physical"))
+    if address:
+        checks.append(_address(nic, address, holder))
+    if min_mtu is not None:
+        checks.append(_mtu(nic, min_mtu))
+    # Without it the packets leave elsewhere, or not at all, whatever the routes.
+    if usable(checks):
+        checks.extend(
+            _route(nic, peer, route) for peer, route in sorted(routes.items()) if peer != address
+        )
+    checks.extend(_prefix(nic, nics))
+    return checks
+
+
+def usable(checks: Sequence[Check]) -> bool:
+    """Whether packets can leave through the NIC: it is there, up, and holds the address."""
+    needed = ("nic-tool", "nic-exists", "nic-up", "nic-address")
+    return not any(one["id"] in needed and one["status"] == "failed" for one in checks)
+
+
+def _holder(nics: Sequence[Nic], address: str | None) -> Nic | None:
+    return next((nic for nic in nics if address and address in nic.addresses), None)
+
+
+def _virtual(nic: Nic) -> bool:
+    return nic.loopback or nic.kind in _VIRTUAL_KINDS or nic.name.startswith(_VIRTUAL_PREFIXES)
+
+
+def _no_such_nic(
+    interface: str, address: str | None, holder: Nic | None, candidates: Sequence[str]
+) -> Check:
+    remedy = (
+        f"set muster_interface: {holder.name}, which holds {address}"
+        if holder
+        else f"set muster_interface to one of: {', '.join(candidates) or 'none found'}"
+    )
+    return check(
+        "nic-exists",
+        "bare",
+        "failed",
+        interface,
+        f"no such NIC; the node has {', '.join(candidates) or 'none'}",
+        f"a NIC named {interface}",
+        remedy,
+    )
+
+
+def _no_holder(address: str | None, candidates: Sequence[str], by_name: Mapping[str, Nic]) -> Check:
+    held = [f"{one} ({name})" for name in candidates for one in by_name[name].addresses]
+    return check(
+        "nic-address",
+        "bare",
+        "failed",
+        address or "no address",
+        f"on no NIC; the node holds {', '.join(held) or 'no address'}",
+        "an address that the node holds",
+        "set muster_address to the node's address on the cluster network",
+    )
+
+
+def _up(nic: Nic) -> Check:
+    if nic.up and nic.carrier:
+        return check("nic-up", "bare", "ok", nic.name, "up, carrier")
+    return check(
+        "nic-up",
+        "bare",
+        "failed",
+        nic.name,
+        "up, no carrier" if nic.up else "down",
+        "up, carrier",
+        "check the cable and the switch port" if nic.up else f"ip link set {nic.name} up",
+    )
+
+
+def _address(nic: Nic, address: str, holder: Nic | None) -> Check:
+    if address in nic.addresses:
+        return check("nic-address", "bare", "ok", nic.name, address)
+    if holder is not None:
+        observed = f"{address} is on {holder.name}"
+        remedy = f"set muster_interface: {holder.name}, or muster_address to one of {nic.name}'s"
+    else:
+        observed = f"{address} is on no NIC"
+        remedy = f"set muster_address to the node's address on {nic.name}, or configure it there"
+    held = ", ".join(nic.addresses) or "none"
+    return check(
+        "nic-address",
+        "bare",
+        "failed",
+        nic.name,
+        f"{observed}; {nic.name} holds {held}",
+        f"{nic.name} holds {address}",
+        remedy,
+    )
+
+
+def _mtu(nic: Nic, min_mtu: int) -> Check:
+    expected = f"at least {min_mtu}"
+    if nic.mtu >= min_mtu:
+        return check("nic-mtu", "bare", "ok", nic.name, str(nic.mtu), expected)
+    return check(
+        "nic-mtu",
+        "bare",
+        "failed",
+        nic.name,
+        str(nic.mtu),
+        expected,
+        f"raise it with: ip link set {nic.name} mtu {min_mtu} (and in the network configuration)",
+    )
+
+
+def _route(nic: Nic, peer: str, route: Route) -> Check:
+    subject = f"{nic.name} to {peer}"
+    expected = f"leaves through {nic.name}"
+    if route.device == nic.name:
+        return check("nic-route", "bare", "ok", subject, expected, expected)
+    if route.problem:
+        observed = route.problem
+        remedy = f"add a route to {peer} through {nic.name}, or correct the peer's muster_address"
+    else:
+        observed = f"leaves through {route.device}"
+        remedy = f"put {peer} on the network of {nic.name}, or set muster_interface: {route.device}"
+    return check("nic-route", "bare", "failed", subject, observed, expected, remedy)
+
+
+def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
+    """HCCL_SOCKET_IFNAME is matched as a prefix, so a VLAN of the NIC can be taken for it."""
+    others = [
+        other.name
+        for other in nics
+        if other.name != nic.name and other.name.startswith(nic.name) and other.addresses
+    ]
+    if not others:
+        return []
+    return [
+        check(
+            "nic-prefix",
+            "bare",
+            "warning",
+            nic.name,
+            f"also matched: {', '.join(others)}",
+            "HCCL_SOCKET_IFNAME, a prefix, matches one NIC",
+            f'name it exactly: muster_engine_env: {{HCCL_SOCKET_IFNAME: "={nic.name}"}}',
+        )
+    ]

@@ -1,0 +1,272 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""TCP ports: ranges, the kernel's socket tables, and the verdicts on what was observed."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any, Collection, Iterable, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+
+_RANGE = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?", re.ASCII)
+_LISTEN = 0x0A
+
+# How a listener of this check is known in the process table.
+LISTENER = "muster-listen"
+
+
+class PortError(ValueError):
+    """What was given is not a port or a range of ports."""
+
+
+def parse_ports(values: Iterable[Any]) -> list[int]:
+    """Numbers and C(FIRST-LAST) ranges as a sorted list of ports.
+
+    Raises:
+        PortError: A value is neither.
+    """
+    ports: set[int] = set()
+    for value in values:
+        found = None if isinstance(value, bool) else _RANGE.fullmatch(str(value))
+        first = int(found.group(1)) if found else 0
+        last = int(found.group(2) or first) if found else 0
+        if not 0 < first <= last <= 65535:
+            raise PortError(f"{value!r} is neither a port (1 to 65535) nor a range FIRST-LAST")
+        ports.update(range(first, last + 1))
+    return sorted(ports)
+
+
+def format_ports(ports: Iterable[int]) -> str:
+    """Ports as an operator writes them: C(2347, 60000-60031)."""
+    ranges: list[list[int]] = []
+    for port in sorted(set(ports)):
+        if ranges and port == ranges[-1][1] + 1:
+            ranges[-1][1] = port
+        else:
+            ranges.append([port, port])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def parse_kernel_ranges(text: str) -> list[int]:
+    """Ports of C(ip_local_reserved_ports); what cannot be read as a port is no port."""
+    ports: set[int] = set()
+    for part in text.replace(",", " ").split():
+        try:
+            ports.update(parse_ports([part]))
+        except PortError:
+            continue
+    return sorted(ports)
+
+
+def parse_ephemeral(text: str) -> tuple[int, int] | None:
+    """First and last port of C(ip_local_port_range)."""
+    numbers = [int(word) for word in text.split() if word.isascii() and word.isdigit()]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
+
+
+@dataclass(frozen=True)
+class SocketEntry:
+    """One line of C(/proc/net/tcp) or C(/proc/net/tcp6)."""
+
+    address: str
+    port: int
+    remote: str
+    listening: bool
+    inode: int
+
+
+def parse_socket_table(text: str) -> list[SocketEntry]:
+    """The sockets of C(/proc/net/tcp) or C(/proc/net/tcp6); lines of another shape are left out."""
+    entries = []
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 10 or not fields[0].endswith(":"):
+            continue
+        local, remote = _endpoint(fields[1]), _endpoint(fields[2])
+        if local is None or remote is None or not fields[9].isdecimal():
+            continue
+        entries.append(
+            SocketEntry(
+                address=local[0],
+                port=local[1],
+                remote=f"{remote[0]} port {remote[1]}",
+                listening=fields[3].upper() == f"{_LISTEN:02X}",
+                inode=int(fields[9]),
+            )
+        )
+    return entries
+
+
+def _endpoint(text: str) -> tuple[str, int] | None:
+    """C(0100007F:4E24) as address and port: each 32-bit word is printed in the host's order."""
+    raw, _colon, port = text.partition(":")
+    try:
+        words = [bytes.fromhex(raw[at : at + 8])[::-1] for at in range(0, len(raw), 8)]
+        return str(ipaddress.ip_address(b"".join(words))), int(port, 16)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Busy:
+    """A port that could not be bound."""
+
+    port: int
+    # The address to bind is taken; otherwise only another address of the node is.
+    wanted: bool
+    problem: str
+    sockets: tuple[SocketEntry, ...] = ()
+    owners: tuple[Owner, ...] = ()
+
+
+def decide_local(
+    ports: Sequence[int], busy: Sequence[Busy], own_units: Collection[str]
+) -> tuple[list[Check], list[int]]:
+    """Judge what holds the ports.
+
+    Returns:
+        The checks, and the ports that we hold ourselves: our units, or an earlier check's listener.
+    """
+    taken = {one.port for one in busy}
+    own = [
+        one.port
+        for one in busy
+        if one.owners
+        and all(owner.name == LISTENER or owner.belongs_to(own_units) for owner in one.owners)
+    ]
+    checks = []
+    free = [port for port in ports if port not in taken]
+    if free:
+        checks.append(check("port-free", "bare", "ok", _subject(free), "free", "free"))
+    if own:
+        observed = "held by our own unit"
+        checks.append(check("port-free", "bare", "ok", _subject(own), observed, "free"))
+
+    groups: dict[tuple[bool, str, str], list[int]] = {}
+    for one in busy:
+        if one.port not in own:
+            groups.setdefault((one.wanted, _seen(one), _release(one)), []).append(one.port)
+    for (wanted, seen, release), held in sorted(groups.items(), key=lambda group: group[1]):
+        status = "failed" if wanted else "warning"
+        checks.append(check("port-free", "bare", status, _subject(held), seen, "free", release))
+    return checks, own
+
+
+def _subject(ports: Sequence[int]) -> str:
+    return f"port{'s' if len(ports) > 1 else ''} {format_ports(ports)}"
+
+
+def _seen(one: Busy) -> str:
+    holders = ", ".join(sorted({str(owner) for owner in one.owners}))
+    listeners = sorted({entry.address for entry in one.sockets if entry.listening})
+    if listeners:
+        return f"{holders or 'an unknown process'} listens on {', '.join(listeners)}"
+    if one.sockets:
+        remotes = sorted({entry.remote for entry in one.sockets})
+        return f"{holders or 'an unknown process'} is connected from it to {', '.join(remotes)}"
+    return one.problem
+
+
+def _release(one: Busy) -> str:
+    for owner in one.owners:
+        if owner.container:
+            return f"stop it: docker stop {owner.container}; or choose another port"
+        if owner.unit and not owner.unit.startswith(("session-", "user@", "ssh")):
+            return f"stop it: systemctl stop {owner.unit}; or choose another port"
+    if one.owners:
+        pids = " ".join(sorted({str(owner.pid) for owner in one.owners}))
+        return f"end it: kill {pids}; or choose another port"
+    return "find and stop what holds it (ss -tanp), or choose another port"
+
+
+def decide_reserved(
+    ports: Sequence[int],
+    ephemeral: tuple[int, int] | None,
+    reserved: Collection[int],
+    to_reserve: Collection[int],
+) -> list[Check]:
+    """Judge whether the kernel may give one of the ports to an outgoing connection.
+
+    Args:
+        ports: The ports that units will listen on.
+        ephemeral: The kernel's range for outgoing connections.
+        reserved: What the kernel leaves out of it.
+        to_reserve: What prepare adds to that.
+    """
+    if ephemeral is None:
+        return []
+    first, last = ephemeral
+    inside = [port for port in ports if first <= port <= last]
+    open_ports = [port for port in inside if port not in reserved]
+    expected = f"outside {first}-{last} or in net.ipv4.ip_local_reserved_ports"
+    checks = []
+    safe = [port for port in ports if port not in open_ports]
+    if safe:
+        checks.append(check("port-reserved", "bare", "ok", _subject(safe), expected, expected))
+    pending = [port for port in open_ports if port in to_reserve]
+    if pending:
+        checks.append(
+            check(
+                "port-reserved",
+                "bare",
+                "pending",
+                _subject(pending),
+                "an outgoing connection may take it",
+                expected,
+                "prepare reserves it",
+            )
+        )
+    exposed = [port for port in open_ports if port not in to_reserve]
+    if exposed:
+        checks.append(
+            check(
+                "port-reserved",
+                "bare",
+                "warning",
+                _subject(exposed),
+                "an outgoing connection may take it",
+                expected,
+                f"choose a port outside {first}-{last}, or add it to"
+                " net.ipv4.ip_local_reserved_ports",
+            )
+        )
+    return checks
+
+
+_PROBE_REMEDIES = {
+    "refused": "a firewall rejects it: admit all TCP from {source} on {peer},"
+    " since engines also use ports that cannot be known before",
+    "timeout": "a firewall on {peer} or between the nodes drops it: admit all TCP from {source},"
+    " since engines also use ports that cannot be known before",
+    "unreachable": "correct the route between {source} and {peer}, or admit it in the firewall",
+}
+
+
+def decide_probe(source: str, outcomes: Mapping[str, Mapping[int, str]]) -> list[Check]:
+    """Judge connections to peers.
+
+    Args:
+        source: The address they were made from.
+        outcomes: For each peer and port C(open), C(refused), C(timeout) or
+            C(unreachable: REASON).
+    """
+    checks = []
+    for peer, by_port in sorted(outcomes.items()):
+        groups: dict[str, list[int]] = {}
+        for port, outcome in by_port.items():
+            groups.setdefault(outcome, []).append(port)
+        for outcome, ports in sorted(groups.items()):
+            subject = f"{peer} {_subject(ports)}"
+            if outcome == "open":
+                checks.append(check("port-reachable", "bare", "ok", subject, "open", "open"))
+                continue
+            remedy = _PROBE_REMEDIES[outcome.partition(":")[0]].format(source=source, peer=peer)
+            checks.append(
+                check("port-reachable", "bare", "failed", subject, outcome, "open", remedy)
+            )
+    return checks

@@ -1,0 +1,365 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a unit of the plan to the files that run it, and what tells two of them apart. Pure.
+
+A I(unit) here is one entry of the plan's C(units): see the plan file in docs/plan.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    command,
+    environment_line,
+    unit_file,
+)
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
+
+Unit = Mapping[str, Any]
+
+DOCKER = "/usr/bin/docker"
+SYSTEMD_DIR = "/etc/systemd/system"
+CONFIG_DIR = "/etc/muster"
+STATE_DIR = "/var/lib/muster/units"
+LINK_STATE_DIR = "/var/lib/muster/links"
+LINK_PROGRAM = "/usr/local/lib/muster/replica_link.py"
+# What an engine without a container keeps between its runs, compiled kernels above all.
+HOME_DIR = "/var/cache/muster"
+
+# The id of an image or environment that the node does not have.
+NOT_PRESENT = "not present"
+
+# How long an engine may take to end by itself: its workers free the devices in that time.
+STOP_TIMEOUT_S = 30
+
+
+def container_name(unit: Unit) -> str:
+    return f"muster-{unit['name']}"
+
+
+def env_path(unit: Unit) -> str:
+    return f"{CONFIG_DIR}/{unit['name']}.env"
+
+
+def state_path(name: str) -> str:
+    return f"{STATE_DIR}/{name}.json"
+
+
+def unit_path(systemd_unit: str) -> str:
+    return f"{SYSTEMD_DIR}/{systemd_unit}"
+
+
+def in_venv(unit: Unit) -> bool:
+    """Whether the unit runs from a virtual environment on the node, without a container."""
+    return str(unit["install"]) == "venv"
+
+
+def is_removable(path: str) -> bool:
+    """Whether a file of a unit goes with it: one that stands among Muster's own."""
+    return posixpath.normpath(path).startswith(CONFIG_DIR + "/")
+
+
+def docker_argv(unit: Unit) -> list[str]:
+    """The foreground C(docker run) of one unit, secrets and environment left to its env file."""
+    container = unit["container"]
+    argv = [DOCKER, "run", "--rm", "--name", container_name(unit), "--network", "host"]
+    argv += ["--env-file", env_path(unit)]
+    if container.get("ipc"):
+        argv += ["--ipc", container["ipc"]]
+    # Docker ignores the size where the host's /dev/shm is used.
+    if container.get("shm_size") and container.get("ipc") != "host":
+        argv += ["--shm-size", container["shm_size"]]
+    if container.get("privileged"):
+        argv += ["--privileged"]
+    if container.get("user"):
+        argv += ["--user", str(container["user"])]
+    for option, key in (
+        ("--cap-add", "cap_add"),
+        ("--group-add", "group_add"),
+        ("--security-opt", "security_opt"),
+    ):
+        for value in container.get(key) or []:
+            argv += [option, str(value)]
+    if container.get("gpus"):
+        # Docker reads the value as CSV, in which a list of devices needs quotes of its own.
+        devices = ",".join(str(device) for device in container["gpus"])
+        argv += ["--gpus", f'"device={devices}"']
+    for device in unit["device_nodes"]:
+        argv += ["--device", device]
+    for mount in unit["mounts"]:
+        argv += ["--volume", mount]
+    entrypoint = list(container.get("entrypoint") or [])
+    words = [*entrypoint, *unit["argv"]]
+    image = unit["image"]
+    return [*argv, "--entrypoint", words[0], image, *words[1:]]
+
+
+def service(unit: Unit) -> str:
+    """The systemd service of one unit: a foreground process that lives and dies with it."""
+    restart = unit["restart"]
+    needs = [] if in_venv(unit) else ["docker.service"]
+    return unit_file(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", f"Muster: {unit['role']} {unit['name']}"),
+                    *(("Requires", name) for name in needs),
+                    ("After", " ".join([*needs, "network-online.target"])),
+                    ("Wants", "network-online.target"),
+                    # The budget: so many starts in so long, then the unit stays failed.
+                    ("StartLimitBurst", str(restart["count"])),
+                    ("StartLimitIntervalSec", str(restart["window_s"])),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Type", "exec"),
+                    *(_venv_lines(unit) if in_venv(unit) else _container_lines(unit)),
+                    # An engine that lost its peer may end with code 0, so on-failure is not enough.
+                    ("Restart", "always"),
+                    ("RestartSec", "5"),
+                    ("TimeoutStartSec", "120"),
+                    ("TimeoutStopSec", str(STOP_TIMEOUT_S + 30)),
+                    ("KillMode", "mixed"),
+                    ("SyslogIdentifier", container_name(unit)),
+                    # Engine logs come in bursts at start-up: none of it is to be dropped.
+                    ("LogRateLimitIntervalSec", "0"),
+                ],
+            ),
+            ("Install", [("WantedBy", "multi-user.target")]),
+        ]
+    )
+
+
+def _container_lines(unit: Unit) -> list[tuple[str, str]]:
+    name = container_name(unit)
+    return [
+        # A container that a killed engine daemon or client left behind.
+        ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
+        ("ExecStart", command(docker_argv(unit))),
+        ("ExecStop", f"-{DOCKER} stop --time {STOP_TIMEOUT_S} {name}"),
+        ("ExecStopPost", f"-{DOCKER} rm --force {name}"),
+        # A stopped engine ends with these; the unit is then inactive and not failed,
+        # which the agents of its peers would take for a fault.
+        ("SuccessExitStatus", "137 143"),
+    ]
+
+
+def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
+    home = f"{HOME_DIR}/{unit['name']}"
+    programs = (
+        f"{environment_of(unit['argv'])}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+    )
+    # As docker stop: systemd's own way to end what does not end by itself would leave the unit
+    # failed.
+    stop = f'kill "$0"; timeout {STOP_TIMEOUT_S} tail --pid="$0" -f /dev/null || kill -KILL "$0"'
+    return [
+        ("User", USER),
+        ("CacheDirectory", f"{posixpath.basename(HOME_DIR)}/{unit['name']}"),
+        ("WorkingDirectory", home),
+        # The unit's own environment stands in the file and goes before these.
+        ("Environment", f"HOME={home} PATH={programs}"),
+        ("EnvironmentFile", env_path(unit)),
+        # Registered memory of the devices; where a limit cannot be raised, systemd takes the
+        # highest that can.
+        ("LimitMEMLOCK", "infinity"),
+        ("LimitNOFILE", "1048576"),
+        ("ExecStart", command(unit["argv"])),
+        ("ExecStop", f"-{command(['/bin/sh', '-c', stop])} $MAINPID"),
+        ("SuccessExitStatus", "137 143 SIGKILL"),
+    ]
+
+
+def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
+    """The unit's environment, to be written with mode 0600: as Docker reads it, KEY=VALUE a line
+    with values taken literally, or as systemd does.
+
+    Raises:
+        ValueError: A value holds a character that the format cannot carry.
+    """
+    lines = []
+    for name, value in sorted({**unit["env"], **secrets}.items()):
+        if in_venv(unit):
+            lines.append(environment_line(name, value))
+            continue
+        if "\n" in value or "\r" in value:
+            raise ValueError(f"{name}: a value for the container's environment holds a line break")
+        lines.append(f"{name}={value}")
+    return "\n".join(["# Managed by Muster (muster.serving). Contains secrets.", *lines]) + "\n"
+
+
+def link_config(link: Mapping[str, Any], start_id: str) -> str:
+    """Configuration of the agent that restarts this node's units with those of its peers.
+
+    I(link) is C({name, listen, port, peers, units}) of the replica on this node, I(units) being
+    the systemd units that the agent may restart.
+    """
+    return (
+        json.dumps(
+            {
+                "units": list(link["units"]),
+                "listen": link["listen"],
+                "port": link["port"],
+                "peers": list(link["peers"]),
+                "state_file": f"{LINK_STATE_DIR}/{link['name']}.json",
+                "start_id": start_id,
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def link_service(link: Mapping[str, Any], python: str) -> str:
+    """The agent's own service."""
+    return unit_file(
+        [
+            (
+                "Unit",
+                [
+                    ("Description", f"Muster: keeps the ranks of {link['name']} together"),
+                    # The agent takes the runs that it finds for the ones it belongs to.
+                    ("After", " ".join(["network-online.target", *link["units"]])),
+                    ("Wants", "network-online.target"),
+                    ("StartLimitIntervalSec", "0"),
+                ],
+            ),
+            (
+                "Service",
+                [
+                    ("Type", "exec"),
+                    (
+                        "ExecStart",
+                        command([python, LINK_PROGRAM, "--config", link_config_path(link["name"])]),
+                    ),
+                    ("Restart", "always"),
+                    ("RestartSec", "5"),
+                    ("ProtectHome", "yes"),
+                    ("PrivateTmp", "yes"),
+                    ("NoNewPrivileges", "yes"),
+                ],
+            ),
+            ("Install", [("WantedBy", "multi-user.target")]),
+        ]
+    )
+
+
+def link_config_path(name: str) -> str:
+    return f"{CONFIG_DIR}/{name}.link.json"
+
+
+def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:
+    """What decides how a unit runs, as {name: value}; two equal ones need no restart.
+
+    Deliberately not the text of the unit's own service: a release that words it anew restarts
+    nothing. Secrets enter as hashes, under names that start with C(secret); files do under
+    C(file) and their path.
+
+    Args:
+        unit: The unit.
+        engine_id: What the node has of the engine: the image's id, or that of the environment.
+        secrets: Values by environment name.
+    """
+    flat: dict[str, str] = {}
+    if in_venv(unit):
+        flat["environment"] = environment_of(unit["argv"])
+        flat["environment id"] = engine_id or NOT_PRESENT
+    else:
+        flat["image"] = unit["image"]
+        flat["image id"] = engine_id or NOT_PRESENT
+        for key, value in sorted(unit["container"].items()):
+            # Absent, null and empty all mean: not asked for.
+            if value not in (None, "", [], False):
+                flat[f"container {key}"] = (
+                    json.dumps(value) if not isinstance(value, str) else value
+                )
+        flat["devices"] = " ".join(unit["device_nodes"])
+        flat["mounts"] = " ".join(sorted(unit["mounts"]))
+    flat.update(flatten_argv(unit["argv"]))
+    for name, value in unit["env"].items():
+        flat[f"env {name}"] = value
+    for name, value in secrets.items():
+        flat[f"secret {name}"] = hashlib.sha256(value.encode()).hexdigest()
+    for path, text in (unit.get("files") or {}).items():
+        flat[f"file {path}"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    flat["restart"] = "{count} in {window_s} s".format(**unit["restart"])
+    return flat
+
+
+def file_paths(effective_config: Mapping[str, str] | None) -> list[str]:
+    """The files of a unit that was installed with this configuration."""
+    names = effective_config or {}
+    return [name[len("file ") :] for name in names if name.startswith("file ")]
+
+
+def flatten_argv(argv: Sequence[str]) -> dict[str, str]:
+    """An engine's argv as {"argv --flag": "values"}; what stands before the flags as "argv"."""
+    flat: dict[str, str] = {}
+    key = "argv"
+    values: list[str] = []
+    for word in argv:
+        if word.startswith("--"):
+            flat[key] = " ".join(values)
+            # A flag given twice keeps both.
+            key = f"argv {word}"
+            values = [flat[key]] if key in flat else []
+        else:
+            values.append(word)
+    flat[key] = " ".join(values)
+    return flat
+
+
+def differences(
+    current: Mapping[str, str] | None, desired: Mapping[str, str] | None
+) -> list[dict[str, str | None]]:
+    """[{name, current, desired}] of what is not equal; a secret shows only that it differs."""
+    rows = []
+    for name in sorted({*(current or {}), *(desired or {})}):
+        before = (current or {}).get(name)
+        after = (desired or {}).get(name)
+        if before == after:
+            continue
+        if name.startswith("secret "):
+            before = before and "<secret>"
+            after = after and ("<another secret>" if before else "<secret>")
+        rows.append({"name": name, "current": before, "desired": after})
+    return rows
+
+
+def diff_text(effective_config: Mapping[str, str] | None) -> str:
+    """An effective configuration as sorted lines for --diff, without secrets."""
+    if not effective_config:
+        return ""
+    lines = [
+        f"{name}: " + ("<secret>" if name.startswith("secret ") else value)
+        for name, value in sorted(effective_config.items())
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
+    """Whether systemd's word on a started unit means that its engine has ended since.
+
+    Args:
+        shown: Properties of the unit, as C(systemctl show) names them.
+        restarts_before: C(NRestarts) when the watch began. What systemd restarted by itself since
+            counts as ended, although it may be up again for now.
+    """
+    if shown.get("ActiveState") in ("failed", "inactive", "deactivating"):
+        return True
+    if shown.get("SubState") == "auto-restart":
+        return True
+    return restarts(shown) > restarts_before
+
+
+def restarts(shown: Mapping[str, str]) -> int:
+    """C(NRestarts): what systemd restarted by itself since the last deliberate start."""
+    text = shown.get("NRestarts", "")
+    return int(text) if text.isdecimal() and text.isascii() else 0

@@ -1,0 +1,255 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What unit_info and unit_state do on a node: ask systemd, Docker and the engine's API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    Output,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
+    environment_of,
+    identity_of,
+    marker_path,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+
+_SHOWN = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID"
+LOG_LINES = 25
+
+
+# systemctl, journalctl and docker answer at once, or something is wrong with them.
+ASK_TIMEOUT_S = 20
+
+
+class UnitError(Exception):
+    """Something on the node keeps a unit from being observed or run; the text says what to do."""
+
+
+def ask(argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
+    """Run a command of the node.
+
+    Raises:
+        UnitError: It could not be started or did not end in time.
+    """
+    try:
+        return run(argv, timeout)
+    except CommandError as error:
+        raise UnitError(str(error)) from error
+
+
+def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Properties of each unit by its name; a unit that systemd does not know is shown as inactive.
+
+    Raises:
+        UnitError: systemctl did not answer.
+    """
+    if not systemd_units:
+        return {}
+    output = ask(["systemctl", "show", "--property", _SHOWN, *systemd_units])
+    if output.rc != 0:
+        raise UnitError(
+            f"systemctl show ended with rc {output.rc}: {output.text}. Muster runs each rank as a"
+            " systemd service: look whether systemd runs on this node (systemctl is-system-running)"
+        )
+    return parse_show(output.stdout)
+
+
+def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
+    """The unit's last journal lines of its present or last run, oldest first."""
+    output = ask(
+        ["journalctl", f"--unit={systemd_unit}", f"--lines={lines}", "--output=cat", "--no-pager"]
+    )
+    if output.rc != 0:
+        return [f"(journalctl ended with rc {output.rc}: {output.text})"]
+    return [line.rstrip() for line in output.stdout.splitlines() if line.strip()]
+
+
+def image_ids(images: Sequence[str]) -> dict[str, str | None]:
+    """The id of each image on this node, None for one that is not there.
+
+    Raises:
+        UnitError: Docker does not answer.
+    """
+    found: dict[str, str | None] = dict.fromkeys(images)
+    # Before prepare there may be no Docker: nothing is there, which is all that is asked here.
+    if not os.path.exists(unit_files.DOCKER):
+        return found
+    for image in found:
+        output = ask([unit_files.DOCKER, "image", "inspect", "--format", "{{.Id}}", image])
+        if output.rc == 0:
+            found[image] = output.stdout.strip()
+        elif "no such image" not in output.stderr.lower():
+            raise UnitError(
+                f"docker image inspect {image} ended with rc {output.rc}: {output.text}. "
+                "Look at 'systemctl status docker' on this node"
+            )
+    return found
+
+
+def environment_ids(paths: Sequence[str]) -> dict[str, str | None]:
+    """What each environment holds, as its identity; None for one that is not there or not whole."""
+    files = NodeFiles()
+    return {path: identity_of(files.read(marker_path(path))) for path in paths}
+
+
+def secrets(unit: unit_files.Unit) -> dict[str, str]:
+    """The unit's secrets by environment name, read from the files the plan names.
+
+    Raises:
+        UnitError: A file is missing, unreadable or empty.
+    """
+    values = {}
+    for name, path in (unit.get("secret_files") or {}).items():
+        try:
+            with open(path, encoding="utf-8") as stream:
+                value = stream.read().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnitError(
+                f"{unit['name']}: the secret for {name} cannot be read: {error}. "
+                f"Put it into {path} on this node, mode 0600, owner root"
+            ) from error
+        if not value:
+            raise UnitError(f"{unit['name']}: the secret file {path} for {name} is empty")
+        values[name] = value
+    return values
+
+
+def installed(name: str) -> dict[str, Any] | None:
+    """What the state file says runs under this unit name; None when nothing was installed."""
+    text = NodeFiles().read(unit_files.state_path(name))
+    if text is None:
+        return None
+    try:
+        state = json.loads(text)
+    except ValueError:
+        # A file that cannot be read describes nothing: the unit is installed anew.
+        return {"effective": {}}
+    return state if isinstance(state, dict) and isinstance(state.get("effective"), dict) else None
+
+
+def installed_names(deployment: str) -> list[str]:
+    """Names of all units of a deployment that this node has, planned or not."""
+    paths = NodeFiles().glob(unit_files.state_path("*"))
+    stems = [os.path.basename(path)[: -len(".json")] for path in paths]
+    return [stem for stem in stems if (installed(stem) or {}).get("deployment") == deployment]
+
+
+def owners_of_files() -> dict[str, set[str]]:
+    """The names of the installed units that each file of units belongs to, by its path."""
+    owners: dict[str, set[str]] = {}
+    for state in NodeFiles().glob(unit_files.state_path("*")):
+        name = os.path.basename(state)[: -len(".json")]
+        for path in unit_files.file_paths((installed(name) or {}).get("effective")):
+            owners.setdefault(path, set()).add(name)
+    return owners
+
+
+def is_ready(unit: unit_files.Unit, model: str) -> bool:
+    """Whether the API of a unit that has one does its work: an engine lists the model; a gateway
+    answers, whatever it says of the replicas behind it."""
+    url = str(unit["api_url"])
+    if unit["role"] == "gateway":
+        return answers(urllib.parse.urljoin(url, "/muster/health"))
+    return serves(url, model, secrets(unit).get("VLLM_API_KEY"))
+
+
+def answers(url: str, timeout: float = 3.0) -> bool:
+    """Whether a health check is answered, well or ill."""
+    try:
+        with _direct().open(url, timeout=timeout):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 503
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+
+
+def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) -> bool:
+    """Whether the API at C(.../v1) lists the model. Loading engines do not listen yet."""
+    request = urllib.request.Request(f"{api_url}/models")  # noqa: S310 (the plan makes the URL)
+    if api_key:
+        request.add_header("Authorization", f"Bearer {api_key}")
+    try:
+        with _direct().open(request, timeout=timeout) as answer:
+            listed = json.loads(answer.read(1 << 20))
+        return any(entry.get("id") == model for entry in listed["data"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError):
+        # Whoever holds the port instead of the engine may answer anything.
+        return False
+
+
+def _direct() -> urllib.request.OpenerDirector:
+    """A proxy of the environment has no part in asking a node for its own port."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def desired(units: Sequence[unit_files.Unit]) -> dict[str, dict[str, str]]:
+    """The effective configuration that the plan wants of each unit, by unit name."""
+    paths = {
+        unit["name"]: environment_of(unit["argv"]) for unit in units if unit_files.in_venv(unit)
+    }
+    environments = environment_ids(list(paths.values()))
+    # A node whose units need no container needs no Docker.
+    images = image_ids([unit["image"] for unit in units if unit["name"] not in paths])
+    wanted = {}
+    for unit in units:
+        name = unit["name"]
+        engine_id = environments[paths[name]] if name in paths else images[unit["image"]]
+        wanted[name] = unit_files.effective(unit, engine_id, secrets(unit))
+    return wanted
+
+
+def first_start(unit: unit_files.Unit) -> dict[str, Any] | None:
+    """The unit's C(first_start) of the plan while its cache is absent or empty, else None."""
+    once: dict[str, Any] | None = unit.get("first_start")
+    if once is None:
+        return None
+    try:
+        with os.scandir(once["cache"]) as entries:
+            return None if any(entries) else once
+    except FileNotFoundError:
+        return once
+    except OSError as error:
+        raise UnitError(
+            f"{unit['name']}: the engine's cache {once['cache']} cannot be looked at: {error}"
+        ) from error
+
+
+def describe(
+    unit: unit_files.Unit,
+    shown: Mapping[str, str],
+    wanted: Mapping[str, str],
+    ready: bool | None,
+) -> dict[str, Any]:
+    """One unit as unit_info returns it."""
+    state = installed(unit["name"])
+    return {
+        "name": unit["name"],
+        "replica": unit["replica"],
+        "role": unit["role"],
+        "systemd_unit": unit["systemd_unit"],
+        "installed": state is not None,
+        "differences": unit_files.differences(state and state["effective"], wanted),
+        "active_state": shown.get("ActiveState", "inactive"),
+        "sub_state": shown.get("SubState", "dead"),
+        "result": shown.get("Result", ""),
+        "exit_status": shown.get("ExecMainStatus", ""),
+        "restarts": unit_files.restarts(shown),
+        "invocation_id": shown.get("InvocationID", ""),
+        "ready": ready,
+        "first_start": first_start(unit),
+    }

@@ -1,0 +1,232 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: docker_config
+short_description: Configure Docker without disturbing what runs
+version_added: "0.1.0"
+author:
+  - Muster contributors (@muster)
+description:
+  - Merges registry settings into C(/etc/docker/daemon.json), sets the daemon's proxy and the CAs of
+    registries, and enables and starts the daemon. Keys and entries of others stay.
+  - Registry settings take a reload, which no container notices. A proxy takes a restart of the
+    daemon, which is done only while no container runs; otherwise the module fails before it has
+    changed anything.
+  - On a node without Docker it writes the files, so that an installation starts with them, and
+    says so in RV(installed). Call it again once Docker is installed.
+attributes:
+  check_mode:
+    support: full
+    description: Decides everything and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows files and what happens to the daemon, without passwords.
+  idempotent:
+    support: full
+    description: Compares the files and the running daemon.
+options:
+  deployment:
+    description:
+      - The deployment that wants this. What another deployment on the same machine wants stays.
+    type: str
+    default: default
+  insecure_registries:
+    description: Registries (C(HOST[:PORT]) or a network) asked over HTTP or without a known CA.
+    type: list
+    elements: str
+    default: []
+  registry_mirrors:
+    description: Mirrors of Docker Hub, as C(http[s]://HOST[:PORT]).
+    type: list
+    elements: str
+    default: []
+  proxy:
+    description: The daemon's proxy. It is kept in a file that only root reads.
+    type: dict
+    default: {}
+    suboptions:
+      http:
+        description: Proxy for HTTP.
+        type: str
+      https:
+        description: Proxy for HTTPS.
+        type: str
+      no_proxy:
+        description: Hosts and networks that are asked directly, separated by commas.
+        type: str
+  registry_ca:
+    description:
+      - CA of each registry (C(HOST[:PORT])), as PEM text or as an absolute path on the node.
+    type: dict
+    default: {}
+  timeout:
+    description: Seconds that the daemon may take to start, to restart or to answer.
+    type: int
+    default: 90
+"""
+
+EXAMPLES = r"""
+- name: Let Docker pull from a plain HTTP registry through a proxy
+  muster.serving.docker_config:
+    insecure_registries: ["registry.lan:5000"]
+    proxy:
+      https: http://proxy.lan:3128
+      no_proxy: localhost,127.0.0.1,registry.lan
+"""
+
+RETURN = r"""
+installed:
+  description: Whether Docker is on the node.
+  returned: always
+  type: bool
+action:
+  description: What happened to the daemon, V(none), V(start), V(reload) or V(restart).
+  returned: always
+  type: str
+version:
+  description: Version of the daemon. Null where it does not run, as may be in check mode.
+  returned: always
+  type: str
+cgroup_driver:
+  description: Its cgroup driver, or null.
+  returned: always
+  type: str
+cgroup_version:
+  description: The cgroup version it sees, or null.
+  returned: always
+  type: str
+storage_driver:
+  description: Its storage driver, or null.
+  returned: always
+  type: str
+root_dir:
+  description: Where it keeps images, or null.
+  returned: always
+  type: str
+containers_running:
+  description: How many containers run, or null.
+  returned: always
+  type: int
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import docker
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
+    UNIT,
+    Daemon,
+    DockerError,
+    docker_info,
+)
+
+
+def observe(files: NodeFiles, timeout: float) -> Daemon:
+    names = "LoadState,ActiveState,UnitFileState,MainPID"
+    output = run(["systemctl", "show", UNIT, f"--property={names}"], timeout=30)
+    if output.rc:
+        raise DockerError(f"systemd does not answer: {output.text}. Docker needs it as init here.")
+    unit = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
+    if unit.get("LoadState") == "masked":
+        raise DockerError(
+            f"{UNIT} is masked. Run systemctl unmask {UNIT} if Docker shall run here."
+        )
+    if unit.get("LoadState") != "loaded":
+        return Daemon(installed=False)
+    active = unit.get("ActiveState") in ("active", "activating", "reloading")
+    process = f"/proc/{unit.get('MainPID', '0')}"
+    environment = (files.read(process + "/environ") or "").split("\0")
+    return Daemon(
+        installed=True,
+        active=active,
+        enabled=unit.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
+        environment=dict(entry.split("=", 1) for entry in environment if "=" in entry),
+        command=(files.read(process + "/cmdline") or "").split("\0"),
+        # The socket would start a stopped daemon, which check mode must not.
+        info=docker_info(timeout) if active else {},
+    )
+
+
+def systemctl(*words: str, timeout: float) -> None:
+    output = run(["systemctl", *words], timeout)
+    if output.rc:
+        raise DockerError(
+            f"systemctl {' '.join(words)} failed: {output.text}. Look at journalctl -u {UNIT}."
+        )
+
+
+def act(changes: docker.Changes, wanted: docker.Wanted, timeout: float) -> None:
+    """Bring the daemon to its new configuration."""
+    if docker.DROP_IN in changes.files:
+        systemctl("daemon-reload", timeout=timeout)
+    if changes.enable:
+        systemctl("enable", UNIT, timeout=timeout)
+    if changes.action == "none":
+        return
+    systemctl(changes.action, UNIT, timeout=timeout)
+    # A reload returns before the daemon has read its file.
+    deadline = time.monotonic() + timeout
+    while docker.lacks(docker_info(timeout), wanted):
+        if time.monotonic() > deadline:
+            missing = ", ".join(docker.lacks(docker_info(timeout), wanted))
+            raise DockerError(
+                f"the Docker daemon does not take over {missing} from "
+                f"{docker.DAEMON_JSON}. Look at journalctl -u {UNIT}."
+            )
+        time.sleep(0.3)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "deployment": {"type": "str", "default": "default"},
+            "insecure_registries": {"type": "list", "elements": "str", "default": []},
+            "registry_mirrors": {"type": "list", "elements": "str", "default": []},
+            "proxy": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "http": {"type": "str", "no_log": True},
+                    "https": {"type": "str", "no_log": True},
+                    "no_proxy": {"type": "str"},
+                },
+            },
+            "registry_ca": {"type": "dict", "default": {}},
+            "timeout": {"type": "int", "default": 90},
+        },
+        supports_check_mode=True,
+    )
+    files = NodeFiles()
+    timeout = module.params["timeout"]
+    try:
+        wanted = docker.wanted_from(module.params, files)
+        daemon = observe(files, timeout)
+        changes = docker.decide(files, wanted, daemon, module.params["deployment"])
+        info = daemon.info
+        if not module.check_mode:
+            docker.write(files, changes)
+            act(changes, wanted, timeout)
+            if changes.action != "none":
+                info = docker_info(timeout)
+    except (DockerError, CommandError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=changes.changed,
+        diff=docker.diff(changes),
+        installed=daemon.installed,
+        action=changes.action,
+        **docker.summary(info),
+    )
+
+
+if __name__ == "__main__":
+    main()

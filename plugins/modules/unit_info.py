@@ -1,0 +1,205 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: unit_info
+short_description: Tell how the planned units of a node are doing
+version_added: "0.1.0"
+description:
+  - Compares each unit of the plan with what is installed and running on the node.
+  - Changes nothing and never fails on what it sees, only when it cannot see.
+author:
+  - Muster contributors (@muster)
+attributes:
+  check_mode:
+    support: full
+    description: Only observes, in check mode too.
+  diff_mode:
+    support: none
+    description: Returns differences instead of a diff.
+  idempotent:
+    support: full
+    description: Changes nothing.
+options:
+  deployment:
+    description: Name of the deployment, to find its units that the plan no longer has.
+    type: str
+    required: true
+  units:
+    description: Units of the plan for this node, as the plan file has them.
+    type: list
+    elements: dict
+    required: true
+  model:
+    description: Name under which the model is served; a unit with an API is ready when it lists it.
+    type: str
+    required: true
+  wait:
+    description:
+      - Stay on the node until a unit has ended, all are up and ready, or this many seconds have
+        passed. C(0) looks once.
+    type: float
+    default: 0
+  restarts_before:
+    description:
+      - Restarts by systemd, by unit name, that were there before the watch began. More than that
+        means that the unit has ended since.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Look at this node's units
+  muster.serving.unit_info:
+    deployment: a2-cluster
+    units: "{{ muster_plan.units[inventory_hostname] }}"
+    model: minimax25
+"""
+
+RETURN = r"""
+units:
+  description: One entry a planned unit.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: Name of the unit.
+      type: str
+    replica:
+      description: Index of its replica.
+      type: int
+    role:
+      description: Its role in the plan.
+      type: str
+    systemd_unit:
+      description: Its systemd service.
+      type: str
+    installed:
+      description: Whether Muster installed it here.
+      type: bool
+    differences:
+      description: What the plan wants otherwise, as C({name, current, desired}); never a secret.
+      type: list
+      elements: dict
+    active_state:
+      description: systemd's ActiveState.
+      type: str
+    sub_state:
+      description: systemd's SubState.
+      type: str
+    result:
+      description: systemd's Result.
+      type: str
+    exit_status:
+      description: Exit status of the last main process.
+      type: str
+    restarts:
+      description: How often systemd restarted it by itself since its last deliberate start.
+      type: int
+    invocation_id:
+      description: systemd's id of the present run.
+      type: str
+    ready:
+      description:
+        - Whether its API lists the model; null for a unit without an API. A gateway is ready when
+          it answers, whatever it says of the replicas behind it.
+      type: bool
+    first_start:
+      description:
+        - What its next start does once and how many seconds more it may take for that, as
+          C({cache, extra_s, reason}) of the plan; null when its cache on the node holds something.
+      type: dict
+    ended:
+      description: Whether it has ended since the watch began.
+      type: bool
+    log:
+      description: Last lines of its journal; many when it has ended, else the last one.
+      type: list
+      elements: str
+orphans:
+  description: Names of the deployment's units on this node that the plan does not have.
+  returned: success
+  type: list
+  elements: str
+"""
+
+import time
+from typing import Any, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+
+POLL_S = 1.0
+
+
+class Seen(NamedTuple):
+    """One unit at one look: what systemd shows of it, whether it has ended, whether it serves."""
+
+    shown: dict[str, str]
+    ended: bool
+    ready: bool | None
+
+
+def look(params: dict[str, Any]) -> dict[str, Seen]:
+    shown = unit_io.show([unit["systemd_unit"] for unit in params["units"]])
+    seen = {}
+    for unit in params["units"]:
+        properties = shown.get(unit["systemd_unit"], {})
+        before = int(params["restarts_before"].get(unit["name"], 0))
+        ended = unit_files.has_ended(properties, before)
+        ready = None
+        if unit.get("api_url"):
+            # A squatter on the port may answer for an engine that is dead.
+            ready = not ended and unit_io.is_ready(unit, params["model"])
+        seen[unit["name"]] = Seen(properties, ended, ready)
+    return seen
+
+
+def settled(seen: dict[str, Seen]) -> bool:
+    return any(unit.ended for unit in seen.values()) or all(
+        unit.ready is not False for unit in seen.values()
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "deployment": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "dict", "required": True},
+            "model": {"type": "str", "required": True},
+            "wait": {"type": "float", "default": 0},
+            "restarts_before": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+
+    deadline = time.monotonic() + module.params["wait"]
+    try:
+        seen = look(module.params)
+        while not settled(seen) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            seen = look(module.params)
+        wanted = unit_io.desired(module.params["units"])
+        reports = []
+        for unit in module.params["units"]:
+            shown, ended, ready = seen[unit["name"]]
+            report = unit_io.describe(unit, shown, wanted[unit["name"]], ready)
+            lines = unit_io.LOG_LINES if ended and report["installed"] else 1
+            report.update(ended=ended, log=unit_io.last_log(unit["systemd_unit"], lines))
+            reports.append(report)
+    except unit_io.UnitError as error:
+        module.fail_json(msg=str(error))
+
+    planned = {unit["name"] for unit in module.params["units"]}
+    present = unit_io.installed_names(module.params["deployment"])
+    module.exit_json(
+        changed=False, units=reports, orphans=[name for name in present if name not in planned]
+    )
+
+
+if __name__ == "__main__":
+    main()

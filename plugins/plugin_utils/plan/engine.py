@@ -1,0 +1,398 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What all units of a deployment start their engine with: recipe, version and inventory merged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Mapping, NamedTuple
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
+    advice,
+    known,
+    rendering,
+    versions,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.derived_image import derive
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import Dialect, dialect_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
+    normalise_args,
+    overlay,
+    without_nulls,
+)
+
+Recipe = Mapping[str, Any]
+
+VENVS = "/opt/muster/venvs"
+
+
+class Engine(NamedTuple):
+    """One deployment's engine, the same on all its nodes.
+
+    C(image) is None without a container, C(derived) is what is built from it, C(venv) what is
+    installed in its place. C(model) is what the engine is told to load, a path or a hub's name.
+    C(changes) says what the engine's version made of the recipe.
+    """
+
+    version: str
+    dialect: Dialect
+    install: str
+    image: str | None
+    digest: str | None
+    derived: dict[str, str] | None
+    venv: dict[str, Any] | None
+    model: str
+    model_path: str | None
+    draft_path: str | None
+    args: dict[str, Any]
+    env: dict[str, str]
+    tensor: int
+    data: int
+    prefill: int
+    features: list[str]
+    warnings: list[str]
+    changes: list[dict[str, str]]
+
+    @property
+    def group(self) -> int:
+        """The devices of one rank."""
+        return self.tensor * self.prefill
+
+    @property
+    def expert_parallel(self) -> bool:
+        """Whether the experts are spread over all ranks, not held by each."""
+        value = self.args.get(self.dialect.expert)
+        return value is True or (isinstance(value, int) and value > 1)
+
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that the engine is told to take, None for the model's own."""
+        value = self.args.get(self.dialect.context)
+        return value if isinstance(value, int) and value > 0 else None
+
+    @property
+    def unit_image(self) -> str | None:
+        """The image that units run."""
+        if self.derived:
+            return self.derived["image"]
+        return f"{self.image}@{self.digest}" if self.digest else self.image
+
+
+def replica_nodes(recipe: Recipe, deployment: Deployment) -> int:
+    """Return how many nodes hold one copy of the model."""
+    nodes: int = deployment.settings.get("muster_replica_nodes") or recipe["nodes"]
+    return nodes
+
+
+def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None, list[str]]:
+    """Return the engine of a deployment, or None and what is wrong."""
+    spec, said, cluster = recipe["engine"], deployment.settings, deployment.cluster
+    dialect = dialect_of(recipe)
+    version = str(said.get("muster_engine_version", spec["version"]))
+    try:
+        versions.parse(version)
+    except ValueError as error:
+        return None, [f"{cluster}: muster_engine_version: {error}"]
+    warnings = list(recipe.get("warnings", []))
+    errors = _version_errors(recipe, deployment, version, warnings)
+    install = said.get("muster_install", spec["installs"][0])
+    if install not in spec["installs"]:
+        errors.append(
+            f"{cluster}: muster_install: {recipe['name']} has no {install} install, only "
+            f"{', '.join(spec['installs'])}"
+        )
+        return None, errors
+    image, digest, found = _image(recipe, deployment, version, install)
+    errors += found
+    venv, found = _venv(recipe, deployment, version, install)
+    errors += found
+    if venv and not any("==" in text for text in venv["requirements"]):
+        warnings.append(
+            f"the channel {venv['channel']} pins no version, and the command line is rendered for "
+            f"{spec['name']} {version}: set muster_engine_version to the one that it brings"
+        )
+    model, model_path, found = _model(recipe, deployment)
+    errors += found
+
+    layers, features, draft_path, notes = _layers(recipe, said, dialect)
+    where = f"recipe {recipe['name']}"
+    types = known.flag_types(spec["flags"])
+    layers["args"] = rendering.respelled(layers["args"], dialect.spellings, where)
+    errors += rendering.check_flags(layers["args"], types, dialect.computed, where)
+    own_args, found = _own_args(deployment, types, dialect)
+    errors += found + _env_errors(recipe, deployment)
+    sizes, found = _sizes(recipe, deployment, dialect, own_args)
+    errors += found
+    if errors:
+        return None, errors
+    rules = spec.get("rules", [])
+    layers, changes = rendering.apply_rules(layers, rules, version, sizes["data"])
+    args = without_nulls(overlay(layers["args"], own_args))
+    env = without_nulls(overlay(layers["env"], said.get("muster_engine_env", {})))
+    merged = {
+        "args": {name: args[name] for name in args if name not in dialect.sizes.values()},
+        "env": env,
+    }
+    refused = rendering.refusals(
+        {**merged, "args": {**merged["args"], **_size_flags(dialect, sizes)}},
+        rules,
+        version,
+        sizes["data"],
+    )
+    # What a rule has named needs no second message.
+    passed = {path.partition(".")[2] for path in refused}
+    about = (spec["name"], version, passed.union(said.get("muster_engine_unchecked", [])))
+    wrong = [
+        *refused.values(),
+        *known.unknown_flags(merged["args"], spec["flags"], *about),
+        *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
+        *known.inert_env(env, spec.get("env_names", {}), *about),
+    ]
+    context = merged["args"].get(dialect.context, recipe["model"].get("max_context"))
+    advised = advice.heed(recipe.get("advice", []), merged, sizes, context)
+    wrong += advised.errors
+    warnings += notes + advised.warnings
+    if wrong:
+        return None, [f"{cluster}: {text}" for text in wrong]
+    return (
+        Engine(
+            version=version,
+            dialect=dialect,
+            install=install,
+            image=image,
+            digest=digest,
+            derived=derive(image, spec["patches"]) if image and spec.get("patches") else None,
+            venv=venv,
+            model=model,
+            model_path=model_path,
+            draft_path=draft_path,
+            args=merged["args"],
+            env=env,
+            tensor=sizes["tensor"],
+            data=sizes["data"],
+            prefill=sizes["prefill_context"],
+            features=features,
+            warnings=warnings,
+            changes=changes,
+        ),
+        [],
+    )
+
+
+def computed_env(recipe: Recipe) -> dict[str, list[str]]:
+    """Return the environment variables that the plan computes, by what they carry."""
+    return dict(recipe["platform"]["env"])
+
+
+def served_name(recipe: Recipe, deployment: Deployment) -> str:
+    """Return the model's name in the API."""
+    return str(deployment.settings.get("muster_served_model_name", recipe["served_model_name"]))
+
+
+def _version_errors(
+    recipe: Recipe, deployment: Deployment, version: str, warnings: list[str]
+) -> list[str]:
+    """Hold a version against the range for which the recipe holds."""
+    spec, said = recipe["engine"], deployment.settings
+    if versions.matches(version, spec["holds_for"]):
+        return []
+    text = (
+        f"{recipe['name']} holds for {spec['name']} {spec['holds_for']}, not for "
+        f"muster_engine_version {version}"
+    )
+    if not said.get("muster_engine_version_unproven"):
+        return [
+            f"{deployment.cluster}: {text}: choose a version it holds for, or set "
+            "muster_engine_version_unproven: true"
+        ]
+    warnings.append(f"{text}; accepted by muster_engine_version_unproven")
+    return []
+
+
+def _image(
+    recipe: Recipe, deployment: Deployment, version: str, install: str
+) -> tuple[str | None, str | None, list[str]]:
+    """Return image and digest; there are none without a container."""
+    if install != "container":
+        return None, None, []
+    spec, said = recipe["engine"], deployment.settings
+    own = said.get("muster_image")
+    image, _at, digest = (own or spec["image"].replace("{version}", version)).partition("@")
+    if own and (not image or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))):
+        return (
+            None,
+            None,
+            [
+                f"{deployment.cluster}: muster_image has to be NAME:TAG or NAME@sha256: and 64 hex "
+                f"digits, not {own!r}"
+            ],
+        )
+    return image, digest or (None if own else spec.get("digest")), []
+
+
+def _venv(
+    recipe: Recipe, deployment: Deployment, version: str, install: str
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the environment that an install without a container makes.
+
+    Its name holds a hash of what goes into it, so that a changed one is made beside the old.
+    """
+    if install != "venv":
+        return None, []
+    spec, said = recipe["engine"]["venv"], deployment.settings
+    chosen = said.get("muster_wheel_channel", next(iter(spec["channels"])))
+    if chosen not in spec["channels"]:
+        close = nearest(chosen, spec["channels"])
+        return None, [
+            f"{deployment.cluster}: muster_wheel_channel: {recipe['name']} has no {chosen!r}: "
+            f"{close}"
+        ]
+    channel = {
+        key: [text.replace("{version}", version) for text in texts]
+        for key, texts in spec["channels"][chosen].items()
+    }
+    request = {
+        "python": spec["python"],
+        "requirements": said.get("muster_wheel_requirements", channel["requirements"]),
+        "index_urls": said.get("muster_wheel_index_urls", channel.get("index_urls", [])),
+        "torch_backend": spec.get("torch_backend"),
+        "find_links": said.get("muster_wheel_dir"),
+    }
+    text = json.dumps(request, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    name = f"{recipe['engine']['name']}-{chosen}-{digest}"
+    return {"name": name, "path": f"{VENVS}/{name}", "channel": chosen, **request}, []
+
+
+def _sizes(
+    recipe: Recipe, deployment: Deployment, dialect: Dialect, own_args: Mapping[str, Any]
+) -> tuple[dict[str, int], list[str]]:
+    """Return the parallel sizes.
+
+    A replica of more nodes than the recipe's has as many more data parallel ranks.
+    """
+    given = dict(recipe["parallelism"])
+    nodes = replica_nodes(recipe, deployment)
+    if nodes != recipe["nodes"]:
+        given["data"] = max(1, given["data"] * nodes // recipe["nodes"])
+    sizes, errors = {}, []
+    for kind in ("tensor", "data", "prefill_context"):
+        flag = dialect.sizes.get(kind)
+        value = given.get(kind, 1)
+        if flag and own_args.get(flag) is not None:
+            value = own_args[flag]
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+            errors.append(
+                f"{deployment.cluster}: {flag} has to be a number from 1 to 4096, not {value!r}"
+            )
+        sizes[kind] = value
+    return sizes, errors
+
+
+def _size_flags(dialect: Dialect, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the flags of the sizes, as far as they are written."""
+    return {
+        flag: sizes[kind]
+        for kind, flag in dialect.sizes.items()
+        if kind != "prefill_context" or sizes[kind] > 1
+    }
+
+
+def _model(recipe: Recipe, deployment: Deployment) -> tuple[str, str | None, list[str]]:
+    """Return what the engine loads, and the folder that holds it when there is one."""
+    said, cluster = deployment.settings, deployment.cluster
+    source = said.get("muster_model_source", "local")
+    if source != "local":
+        found = recipe["model"]["sources"].get(source)
+        if found:
+            return found["id"], None, []
+        text = f"{cluster}: muster_model_source: {recipe['model']['id']} is not on {source}"
+        return "", None, [text]
+    path = said.get("muster_model_path")
+    if path is None and "muster_model_path" not in deployment.wrong:
+        return (
+            "",
+            None,
+            [
+                f"{cluster}: muster_model_path is not set: name the folder on the nodes that holds "
+                f"{recipe['model']['id']}"
+            ],
+        )
+    return path or "", path, []
+
+
+def _layers(
+    recipe: Recipe, said: Mapping[str, Any], dialect: Dialect
+) -> tuple[dict[str, Any], list[str], str | None, list[str]]:
+    """Return the recipe's flags and environment with its switches set, and what follows.
+
+    That is the features, the folder of the draft weights if they are used, and warnings.
+    """
+    args, env = dict(recipe["args"]), dict(recipe["env"])
+    features = list(recipe["features"])
+    switches = recipe["engine"].get("switches", {})
+    for variable in ("muster_tool_calling", "muster_deep_gemm"):
+        switch = switches.get(variable.removeprefix("muster_"), {})
+        if said.get(variable, switch.get("default", False)):
+            args = overlay(args, switch.get("args", {}))
+            env = overlay(env, switch.get("env", {}))
+            features += switch.get("features", [])
+    if "muster_reasoning_parser" in said:
+        args["reasoning-parser"] = said["muster_reasoning_parser"] or None
+    if "muster_profiler_dir" in said:
+        profiler = _filled(switches.get("profiler", {}), said["muster_profiler_dir"])
+        args = overlay(args, profiler.get("args", {}))
+        env = overlay(env, profiler.get("env", {}))
+    env.update(dialect.hub_env.get(said.get("muster_model_source", "local"), {}))
+    if "speculative" not in recipe:
+        return {"args": args, "env": env}, features, None, []
+    draft = said.get("muster_draft_model_path")
+    if draft:
+        args["speculative-config"] = {**recipe["speculative"], "model": draft}
+        return {"args": args, "env": env}, features, draft, []
+    note = "speculative decoding is off: muster_draft_model_path does not name its draft weights"
+    return {"args": args, "env": env}, features, None, [note]
+
+
+def _filled(value: Any, profiles: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(item, profiles) for key, item in value.items()}
+    return value.replace("{profiler_dir}", profiles) if isinstance(value, str) else value
+
+
+def _own_args(
+    deployment: Deployment, types: Mapping[str, str], dialect: Dialect
+) -> tuple[dict[str, Any], list[str]]:
+    where = f"{deployment.cluster}: muster_engine_args"
+    try:
+        args = normalise_args(deployment.settings.get("muster_engine_args", {}), where)
+        args = rendering.respelled(args, dialect.spellings, where)
+    except PlanError as error:
+        return {}, error.messages
+    return args, rendering.check_flags(args, types, dialect.computed, where)
+
+
+def _env_errors(recipe: Recipe, deployment: Deployment) -> list[str]:
+    own = deployment.settings.get("muster_engine_env", {})
+    where = f"{deployment.cluster}: muster_engine_env"
+    computed = {name for names in computed_env(recipe).values() for name in names}
+    errors = [
+        f"{where}: {name!r} cannot name an environment variable"
+        for name in own
+        if not inventory_vars.ENV_NAME.fullmatch(name)
+    ]
+    errors += [
+        f"{where}: {name} is what the plan computes for each node"
+        for name in own
+        if name in computed
+    ]
+    key_env = recipe["engine"].get("api_key_env")
+    if key_env in own:
+        errors.append(f"{where}: {key_env} would stand in the plan: set muster_api_key_file")
+    return errors

@@ -1,0 +1,143 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clusters of an inventory: which there are, and what their hosts say alike.
+
+An inventory view is C({"groups": {name: [host]}, "hostvars": {host: {name: plain value}}}).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, shown
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
+
+View = Mapping[str, Mapping[str, Any]]
+
+
+class Clusters(NamedTuple):
+    """The clusters of an inventory with their hosts, and hosts that cannot be placed."""
+
+    members: dict[str, list[str]]
+    misplaced: dict[str, str]
+
+
+class Deployment(NamedTuple):
+    """What the inventory says of one cluster.
+
+    C(settings) holds what is said for the cluster as a whole, C(hosts) the variables of each host
+    in inventory order, and C(wrong) the names whose values have been reported already.
+    """
+
+    cluster: str
+    settings: dict[str, Any]
+    hosts: dict[str, dict[str, Any]]
+    wrong: set[str]
+
+
+def find_clusters(view: View) -> Clusters:
+    """Return the clusters: the inventory groups of hosts that have a recipe."""
+    members: dict[str, list[str]] = {}
+    misplaced: dict[str, str] = {}
+    for host, hostvars in view["hostvars"].items():
+        if hostvars.get("muster_recipe") is None:
+            continue
+        groups = [
+            name
+            for name, hosts in view["groups"].items()
+            if name not in ("all", "ungrouped") and host in hosts
+        ]
+        named = hostvars.get("muster_cluster")
+        if named is not None and named not in groups:
+            misplaced[host] = (
+                f"{host}: muster_cluster names {named!r}, but the host's inventory groups are "
+                f"{', '.join(groups) or 'none'}"
+            )
+        elif not groups:
+            misplaced[host] = (
+                f"{host}: stands in no inventory group: put it into the one of its cluster"
+            )
+        elif named is None and len(groups) > 1:
+            misplaced[host] = (
+                f"{host}: stands in the inventory groups {', '.join(groups)}: set muster_cluster "
+                f"to the one that is its cluster; if several are, {_ONE_NAME}"
+            )
+        else:
+            cluster = str(named) if named is not None else groups[0]
+            members.setdefault(cluster, list(view["groups"][cluster]))
+    for host in view["hostvars"]:
+        claimed = [cluster for cluster, hosts in members.items() if host in hosts]
+        if len(claimed) > 1:
+            misplaced[host] = (
+                f"{host}: belongs to the clusters {' and '.join(claimed)}: {_ONE_NAME}"
+            )
+    return Clusters(members, misplaced)
+
+
+_ONE_NAME = (
+    "give the machine an inventory name for each, with the same muster_node and different "
+    "muster_devices and ports"
+)
+
+
+def read_deployment(view: View, cluster: str) -> tuple[Deployment, list[str]]:
+    """Read the variables of a cluster's hosts; return them and what is wrong with them."""
+    read = {
+        host: inventory_vars.read_settings(host, view["hostvars"].get(host, {}))
+        for host in view["groups"].get(cluster, [])
+    }
+    errors = [error for host in read.values() for error in host.errors]
+    wrong = {name for host in read.values() for name in host.wrong}
+    settings: dict[str, Any] = {}
+    first = next(iter(read), "")
+    for name in inventory_vars.cluster_wide():
+        said = {host: read[host].values.get(name) for host in read if name not in wrong}
+        other = next((host for host in said if said[host] != said[first]), None)
+        if other:
+            errors.append(
+                f"{other}: {name} is {_state(said[other])} and on {first} {_state(said[first])}: "
+                "it has to be equal on all nodes of a cluster; set it for the inventory group"
+            )
+        if said.get(first) is not None:
+            settings[name] = said[first]
+    if not read:
+        errors.append(f"{cluster}: the inventory group has no hosts")
+    hosts = {host: _node_vars(view, host, read[host].values) for host in read}
+    return Deployment(cluster, settings, hosts, wrong), errors
+
+
+def recipe_of(view: View, cluster: str) -> tuple[str, str | None, tuple[str, ...]]:
+    """Return a cluster's recipe, variant and folders of own recipes.
+
+    Raises:
+        PlanError: The hosts of the cluster disagree, or do not say.
+    """
+    deployment, errors = read_deployment(view, cluster)
+    said = deployment.settings
+    names = ("muster_recipe", "muster_variant", "muster_recipes_path")
+    about = [error for error in errors if any(f": {name} " in error for name in names)]
+    if about or "muster_recipe" not in said:
+        raise PlanError(about or errors)
+    folders = tuple(said.get("muster_recipes_path", ()))
+    return said["muster_recipe"], said.get("muster_variant"), folders
+
+
+def machines(view: View, hosts: Iterable[str]) -> set[str]:
+    """Return the machines behind inventory names."""
+    return {str(view["hostvars"].get(host, {}).get("muster_node") or host) for host in hosts}
+
+
+def hosts_text(hosts: Sequence[str]) -> str:
+    """Write many hosts short."""
+    if len(hosts) <= 6:
+        return ", ".join(hosts)
+    return f"{', '.join(hosts[:5])} and {len(hosts) - 5} more"
+
+
+def _node_vars(view: View, host: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "ansible_host": view["hostvars"].get(host, {}).get("ansible_host")}
+
+
+def _state(value: Any) -> str:
+    return "not set" if value is None else shown(value)

@@ -1,0 +1,120 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an engine version knows: its flags, the keys inside them, its environment variables.
+
+An engine refuses an unknown flag when it starts, and says nothing of an unknown key or variable:
+both are found here, before anything starts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Collection, Iterable, Iterator, Mapping
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
+
+# Name to type, or to C({type, versions}).
+Flags = Mapping[str, Any]
+
+
+def flag_types(flags: Flags) -> dict[str, str]:
+    """Return the type of each flag's value, whatever the version."""
+    return {
+        name: entry["type"] if isinstance(entry, Mapping) else entry
+        for name, entry in flags.items()
+    }
+
+
+def unknown_flags(
+    names: Iterable[str], flags: Flags, engine: str, version: str, unchecked: Collection[str]
+) -> list[str]:
+    """Return an error for each flag that this version does not have."""
+    having = {
+        name: entry["versions"] if isinstance(entry, Mapping) else "*"
+        for name, entry in flags.items()
+    }
+    return [
+        _message(f"--{name}", name, having, f"flag of {engine} {version}", "a flag", version)
+        for name in names
+        if name not in unchecked and not _acts(having, name, version)
+    ]
+
+
+def inert_keys(
+    args: Mapping[str, Any],
+    keys: Mapping[str, Mapping[str, str]],
+    engine: str,
+    version: str,
+    unchecked: Collection[str],
+) -> list[str]:
+    """Return an error for each key inside a flag's map that this version does not act on."""
+    errors = []
+    for flag, known in keys.items():
+        value = args.get(flag)
+        if not isinstance(value, Mapping):
+            continue
+        open_ended = tuple(name[:-1] for name in known if name.endswith(".*"))
+        for path in _paths(value):
+            passed = f"{flag}.{path}" in unchecked or flag in unchecked
+            if passed or path.startswith(open_ended) or _acts(known, path, version):
+                continue
+            errors.append(
+                _message(
+                    f"--{flag}: {path}",
+                    path,
+                    known,
+                    f"key that {engine} {version} acts on",
+                    "a key that acts",
+                    version,
+                )
+            )
+    return errors
+
+
+def inert_env(
+    env: Iterable[str],
+    env_names: Mapping[str, Any],
+    engine: str,
+    version: str,
+    unchecked: Collection[str],
+) -> list[str]:
+    """Return an error for each variable with an engine's prefix that this version does not read."""
+    prefixes, known = tuple(env_names.get("prefixes", ())), env_names.get("names", {})
+    return [
+        _message(
+            name, name, known, f"variable that {engine} {version} reads", "a variable", version
+        )
+        for name in env
+        if name.startswith(prefixes or ("\0",))
+        and name not in unchecked
+        and not _acts(known, name, version)
+    ]
+
+
+def _acts(known: Mapping[str, str], name: str, version: str) -> bool:
+    """Tell whether a version has a name; a candidate or post release has what its release has."""
+    spec = known.get(name)
+    if spec is None:
+        return False
+    return spec == "*" or any(
+        versions.matches(one, spec) for one in (version, versions.release(version))
+    )
+
+
+def _message(
+    shown: str, name: str, known: Mapping[str, str], what: str, having: str, version: str
+) -> str:
+    if name in known:
+        return f"{shown} is no {what}: it is {having} in versions {known[name]}"
+    here = [other for other in known if _acts(known, other, version)]
+    return f"{shown} is no {what}: {nearest(name, here)} (muster_engine_unchecked lets a name pass)"
+
+
+def _paths(value: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yield the dotted path of each key that holds no further map."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            yield from _paths(inner, f"{above}{key}.")
+        else:
+            yield f"{above}{key}"

@@ -1,0 +1,173 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan needs of each of its hosts, and how preflight looks for it. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import hub_folder
+
+# What a host must have at least, as estimates on the low side: memory for one process of an engine,
+# shared memory as the guides give it to a container of its own, disk for an engine's image.
+PROCESS_GB = 1
+SHM_GB = 1
+IMAGE_GB = 30
+
+# Seconds that a port listens for the other nodes: until the slowest has been looked at, which takes
+# long when it hashes its weights. Whoever starts units ends what is left of them.
+LISTEN_S = 300
+LISTEN_WHILE_HASHING_S = 7200
+
+
+def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Return by host its replica's index and other hosts, and what its containers are given."""
+    units = units_by_host(plan)
+    return {
+        host: {
+            "replica": replica["index"],
+            "peers": [other for other in replica["hosts"] if other != host],
+            "device_nodes": unique(path for unit in units[host] for path in unit["device_nodes"]),
+            "mounts": unique(mount for unit in units[host] for mount in unit["mounts"]),
+            "images": unique(unit["image"] for unit in units[host] if unit["image"]),
+            "container_gpus": any(unit["container"].get("gpus") for unit in units[host]),
+        }
+        for replica in plan["replicas"]
+        for host in replica["hosts"]
+    }
+
+
+def checks_of(plan: Plan, weights_hashes: bool | None = None) -> dict[str, dict[str, Any]]:
+    """Return by host what node_checks is to make of it before anything starts.
+
+    Args:
+        plan: The plan of one cluster.
+        weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
+    """
+    hashes = plan["preflight"]["weights_hashes"] if weights_hashes is None else weights_hashes
+    units = units_by_host(plan)
+    addresses = {unit["host"]: unit["address"] for unit in plan["units"]}
+    checks = {}
+    for host, needs in needs_of(plan).items():
+        peers = [addresses[other] for other in needs["peers"]]
+        own = units[host]
+        own_units = [
+            *(unit["systemd_unit"] for unit in own),
+            *(link["systemd_unit"] for link in plan["links"] if link["host"] == host),
+        ]
+        checks[host] = {
+            "host_check": {
+                **_host_options(plan, host, own),
+                "address": addresses[host],
+                "multi_node": bool(peers),
+                "images": needs["images"],
+                "own_units": own_units,
+                "weights_hashes": hashes,
+            },
+            "nic_check": {
+                "address": addresses[host],
+                "interface": own[0]["interface"],
+                "peers": peers,
+            },
+            **_device_options(plan, needs, own, own_units),
+            "port_check": {
+                "mode": "listen" if peers else "local",
+                "ports": unique(str(port) for unit in own for port in unit["ports"].values()),
+                "bind_address": addresses[host],
+                "peers": peers,
+                "reserve": plan["host_tuning"]["reserved_ports"],
+                "lifetime": LISTEN_WHILE_HASHING_S if hashes else LISTEN_S,
+                "own_units": own_units,
+            },
+        }
+    return checks
+
+
+def _device_options(
+    plan: Plan,
+    needs: Mapping[str, Any],
+    own: Sequence[Mapping[str, Any]],
+    own_units: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Return the options of the module that looks at a host's devices, by its name."""
+    platform = plan["platform"]
+    devices = sorted({device for unit in own for device in unit["devices"]})
+    common = {
+        "device_count": len(devices),
+        "devices": devices,
+        "min_driver": platform["min_driver"],
+        "own_units": own_units,
+        "memory_utilization": plan["engine"]["memory_utilization"],
+        "device_nodes": needs["device_nodes"],
+        "mounts": needs["mounts"],
+    }
+    if platform["vendor"] == "ascend":
+        # More is asked of a device for a full ping.
+        pings = "full" if plan["preflight"]["npu_ping"] == "full" else "sampled"
+        return {
+            "npu_topology_check": {**common, "multi_node": bool(needs["peers"]), "pings": pings}
+        }
+    return {
+        "gpu_topology_check": {
+            **common,
+            "vendor": platform["vendor"],
+            "device_names": platform["device_names"],
+            "fabric_manager": platform["fabric_manager"],
+            "container_gpus": needs["container_gpus"],
+        }
+    }
+
+
+def _host_options(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a host must bring for its units besides its devices, as host_check takes it."""
+    engines = [unit for unit in own if unit["role"] != "gateway"]
+    processes = sum(len(unit["ranks"]) for unit in engines) * plan["engine"]["rank_devices"]
+    shares = any(not unit["image"] or unit["container"]["ipc"] == "host" for unit in engines)
+    model = plan["model"]
+    disk = [
+        {
+            "what": f"weights of {unit['name']}",
+            "path": hub_folder(unit, model["source"]),
+            "need_gb": model["size_gb"],
+        }
+        for unit in engines
+        if model["source"] != "local"
+    ]
+    return {
+        "vendor": plan["platform"]["vendor"],
+        "memory_gb": processes * PROCESS_GB,
+        "shm_gb": SHM_GB if shares else 0,
+        "image_gb": IMAGE_GB if any(unit["image"] for unit in engines) else 0,
+        "disk": disk,
+        "writes": unique([*_writes(plan, host, own), *(d["path"] for d in disk if d["path"])]),
+        "key_files": unique(path for unit in own for path in unit["secret_files"].values()),
+        "model_path": model["path"],
+        "draft_path": model["draft_path"],
+        "model_architecture": model["architecture"],
+        "model_format": model["format"],
+    }
+
+
+def _writes(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the folders of a host that prepare and serve write to."""
+    tuning = plan["host_tuning"]
+    sources = [mount.split(":")[0] for unit in own for mount in unit["mounts"]]
+    in_venv = any(unit["install"] == "venv" for unit in own)
+    programs = any(unit.get("floating") for unit in own) or any(
+        link["host"] == host for link in plan["links"]
+    )
+    written = {
+        "/etc/docker": any(unit["image"] for unit in own),
+        "/etc/muster": True,
+        "/etc/sysctl.d": bool(tuning["sysctl"] or tuning["reserved_ports"]),
+        "/etc/systemd/system": True,
+        "/opt/muster": in_venv,
+        "/usr/local/lib/muster": programs,
+        "/var/cache/muster": in_venv,
+        "/var/lib/muster": True,
+        "/var/log/muster": any(source.startswith("/var/log/muster/") for source in sources),
+    }
+    return [folder for folder, needed in written.items() if needed]

@@ -1,0 +1,416 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: a pure function of recipes and an inventory."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, Callable, Iterable, Sequence
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import memory, versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
+    Engine,
+    Recipe,
+    build_engine,
+    served_name,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.gateway import (
+    IMAGE,
+    LEAST_OUTSTANDING,
+    Backend,
+    Floating,
+    GatewayHost,
+    gateway_units,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
+    Deployment,
+    View,
+    find_clusters,
+    hosts_text,
+    machines,
+    read_deployment,
+    recipe_of,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import (
+    PORT_SETTINGS,
+    Node,
+    Shape,
+    device_errors,
+    nodes_of,
+    numbers_text,
+    port_range,
+    shape_of,
+    slots_of,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
+    overlay,
+    without_nulls,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import (
+    api_url,
+    engine_unit,
+    links_of,
+)
+
+SCHEMA = 1
+# VRRP's number for one floating address; two clusters of one network need different ones.
+ROUTER_ID = 51
+Plan = dict[str, Any]
+# Recipe, variant and folders of own recipes to a whole recipe.
+Load = Callable[[str, "str | None", Sequence[str]], Recipe]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_DOCUMENTATION = [
+    ipaddress.ip_network(network)
+    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
+]
+
+
+def plan_clusters(
+    view: View, limited: Iterable[str], verb: str, changes: bool, load: Load, release: str
+) -> dict[str, Plan]:
+    """Return the plans of all clusters that a verb's hosts belong to.
+
+    Args:
+        view: The whole inventory.
+        limited: The hosts that the verb is limited to.
+        verb: What the operator asked for.
+        changes: Whether the verb changes nodes.
+        load: Gives the recipe of a name, a variant and folders of own recipes.
+        release: The version of Muster, for the plan's own record.
+
+    Raises:
+        PlanError: Whatever is wrong, all at once.
+    """
+    limited = list(limited)
+    found = find_clusters(view)
+    touched = [name for name, hosts in found.members.items() if set(hosts) & set(limited)]
+    hosts = {host for name in touched for host in found.members[name]}
+    misplaced = [text for host, text in found.misplaced.items() if host in hosts or host in limited]
+    if misplaced:
+        raise PlanError(misplaced)
+    if not touched:
+        raise PlanError(
+            [
+                f"none of the hosts {hosts_text(limited) or '(none)'} belongs to a cluster: set "
+                "muster_recipe for the inventory group that is one"
+            ]
+        )
+    if changes and len(touched) > 1:
+        raise PlanError([f"{verb} takes one cluster: choose one of {', '.join(touched)} with -l"])
+    plans = {}
+    errors: list[str] = []
+    busy = machines(view, hosts)
+    for name, members in found.members.items():
+        # A deployment that shares a machine counts, even outside the limit.
+        if name not in touched and not busy & machines(view, members):
+            continue
+        try:
+            plans[name] = build_plan(load(*recipe_of(view, name)), view, name, release)
+        except PlanError as error:
+            errors += error.messages
+    errors += machine_conflicts(list(plans.values()))
+    if changes:
+        outside = [host for host in limited if host not in hosts]
+        if outside:
+            errors.append(
+                f"{hosts_text(outside)}: no part of {touched[0]}, and {verb} changes nodes: choose "
+                f"the cluster with -l {touched[0]}"
+            )
+        for name in touched:
+            errors += limit_errors(plans[name], limited, verb) if name in plans else []
+    if errors:
+        raise PlanError(errors)
+    return {name: plans[name] for name in touched}
+
+
+def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
+    """Return the plan of one cluster.
+
+    Raises:
+        PlanError: Whatever is wrong, all at once.
+    """
+    deployment, errors = read_deployment(view, cluster)
+    if not _NAME.fullmatch(cluster):
+        errors.append(
+            f"inventory group {cluster!r} cannot name units: use letters, digits, dots, hyphens "
+            "and underscores"
+        )
+    engine, found = build_engine(recipe, deployment)
+    errors += found
+    nodes, found = nodes_of(recipe, deployment)
+    errors += found
+    if not engine:
+        raise PlanError(errors)
+    shape, found = shape_of(recipe, deployment, engine)
+    errors += found
+    if not found:
+        errors += device_errors(deployment, engine, shape, nodes)
+    need, found = _memory(recipe, deployment, engine)
+    errors += found + _gateway_errors(deployment, nodes)
+    if errors:
+        raise PlanError(errors)
+
+    replicas = [nodes[i : i + shape.nodes] for i in range(0, len(nodes), shape.nodes)]
+    units = [
+        engine_unit(recipe, deployment, engine, shape, index, replica[0], slot)
+        for index, replica in enumerate(replicas)
+        for slot in slots_of(recipe, engine, shape, replica)
+    ]
+    gateway, gateways = _gateway(recipe, deployment, shape, nodes, units)
+    urls = [unit["api_url"] for unit in units if unit["api_url"]]
+    known_answers = deployment.settings.get("muster_known_answers", True)
+    verify = recipe.get("verify", {}) if known_answers else {}
+    return {
+        "schema": SCHEMA,
+        "muster": release,
+        "deployment": cluster,
+        "recipe": recipe["name"],
+        "variant": recipe["variant"],
+        "evidence": recipe["evidence"],
+        "engine": {
+            "name": recipe["engine"]["name"],
+            "version": engine.version,
+            "image": engine.image,
+            "digest": engine.digest,
+            "derived": engine.derived,
+            "venv": engine.venv,
+            "holds_for": recipe["engine"]["holds_for"],
+            "changes": engine.changes,
+            "memory_utilization": engine.args.get(engine.dialect.utilization),
+            "rank_devices": engine.group,
+        },
+        "model": {
+            "id": recipe["model"]["id"],
+            "architecture": recipe["model"].get("architecture"),
+            "source": deployment.settings.get("muster_model_source", "local"),
+            "path": engine.model_path,
+            "draft_path": engine.draft_path,
+            # Weights of another size are not the recipe's, and may be of any format.
+            "format": None
+            if "muster_weights_gb" in deployment.settings
+            else recipe["model"]["format"],
+            "size_gb": recipe["model"]["size_gb"],
+        },
+        "platform": {
+            **{
+                key: recipe["platform"][key]
+                for key in ("name", "title", "vendor", "devices_per_node")
+            },
+            "device_names": recipe["platform"].get("device_names", []),
+            "fabric_manager": recipe["platform"].get("fabric_manager", False),
+            "min_driver": recipe["platform"].get("min_driver"),
+            "min_cann": _min_cann(recipe, engine),
+        },
+        "memory": need,
+        "endpoint": {
+            "url": api_url(gateway["address"], gateway["port"]) if gateway else urls[0],
+            "model": served_name(recipe, deployment),
+            "backends": urls,
+            "features": engine.features,
+        },
+        "gateway": gateway,
+        "verify": {
+            "known_answers": verify.get("known_answers"),
+            "max_repetition": verify.get("max_repetition"),
+        },
+        "host_tuning": _host_tuning(recipe, deployment, shape),
+        "preflight": {
+            "weights_hashes": deployment.settings.get("muster_weights_hashes", False),
+            "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
+        },
+        "warnings": engine.warnings,
+        "replicas": [
+            {
+                "index": index,
+                "hosts": [node.host for node in replica],
+                "head": replica[0].host,
+                "url": next(unit["api_url"] for unit in units if unit["replica"] == index),
+                "ranks": list(range(engine.data)),
+            }
+            for index, replica in enumerate(replicas)
+        ],
+        "units": [*units, *gateways],
+        "links": links_of(cluster, units),
+    }
+
+
+def _min_cann(recipe: Recipe, engine: Engine) -> str | None:
+    """Return the oldest CANN for this version of the engine, None where none is known."""
+    known: dict[str, str] = recipe["platform"].get("min_cann", {})
+    fitting = (cann for range_, cann in known.items() if versions.matches(engine.version, range_))
+    return next(fitting, None)
+
+
+def _memory(
+    recipe: Recipe, deployment: Deployment, engine: Engine
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what one rank's devices hold, and what does not fit."""
+    said, platform, model = deployment.settings, recipe["platform"], recipe["model"]
+    if "muster_weights_gb" in said:
+        model = {**model, "memory_gb": said["muster_weights_gb"]}
+    device = said.get("muster_device_memory_gb", platform["device_memory_gb"])
+    asked = engine.args.get(engine.dialect.utilization)
+    utilization = asked if isinstance(asked, (int, float)) else engine.dialect.default_utilization
+    need = memory.fit(
+        model,
+        device_gb=device,
+        reserve_gb=platform["reserve_gb"],
+        utilization=utilization,
+        sizes={
+            "tensor": engine.tensor,
+            "data": engine.data,
+            "prefill_context": engine.prefill,
+        },
+        expert_parallel=engine.expert_parallel,
+    )
+    errors = []
+    # Who says the size of the cache knows how much a token takes.
+    if engine.dialect.cache_size not in engine.args:
+        errors = [
+            f"{deployment.cluster}: {text}"
+            for text in memory.misfits(
+                need,
+                engine.context,
+                model["max_context"],
+                engine.dialect.context,
+                "give a rank more devices, or choose a recipe with smaller weights",
+            )
+        ]
+    return {
+        "device_gb": device,
+        "rank_gb": round(need.available, 1),
+        "weights_gb": round(need.weights, 1),
+        "cache_gb": round(need.cache, 1),
+        "cache_tokens": need.tokens,
+        "max_context": min(need.tokens, model["max_context"]),
+    }, errors
+
+
+def _gateway_errors(deployment: Deployment, nodes: Sequence[Node]) -> list[str]:
+    said, cluster = deployment.settings, deployment.cluster
+    hosts = said.get("muster_gateway_hosts", [])
+    known = [node.host for node in nodes]
+    errors = [
+        f"{cluster}: muster_gateway_hosts names {host!r}, which is no host of the cluster"
+        for host in hosts
+        if host not in known
+    ]
+    if len(set(hosts)) != len(hosts):
+        errors.append(f"{cluster}: muster_gateway_hosts names a host twice")
+    return errors
+
+
+def _gateway(
+    recipe: Recipe,
+    deployment: Deployment,
+    shape: Shape,
+    nodes: Sequence[Node],
+    units: Sequence[Any],
+) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the gateway in front of all APIs, and its units."""
+    said = deployment.settings
+    hosts = said.get("muster_gateway_hosts", [])
+    if not hosts:
+        return None, []
+    by_host = {node.host: node for node in nodes}
+    chosen = [by_host[host] for host in hosts]
+    floating = None
+    if "muster_gateway_address" in said:
+        router = said.get("muster_gateway_router_id", ROUTER_ID)
+        floating = Floating(said["muster_gateway_address"], router)
+    balance = said.get("muster_gateway_balance", LEAST_OUTSTANDING)
+    gateways = gateway_units(
+        cluster=deployment.cluster,
+        hosts=[GatewayHost(n.host, n.machine, n.address, n.interface) for n in chosen],
+        port=shape.ports["gateway"],
+        backends=[
+            Backend(unit["name"], unit["address"], unit["ports"]["api"])
+            for unit in units
+            if unit["api_url"]
+        ],
+        model=served_name(recipe, deployment),
+        balance=balance,
+        api_key_file=said.get("muster_api_key_file"),
+        image=said.get("muster_gateway_image", IMAGE),
+        floating=floating,
+    )
+    return {
+        "hosts": list(hosts),
+        "address": floating.address if floating else chosen[0].address,
+        "port": shape.ports["gateway"],
+        "balance": balance,
+        "image": gateways[0]["image"],
+        "floating": floating._asdict() if floating else None,
+    }, gateways
+
+
+def _host_tuning(recipe: Recipe, deployment: Deployment, shape: Shape) -> dict[str, Any]:
+    reserved = [shape.ports["hccl"]] if "hccl" in shape.ports else []
+    base = {**recipe["host_tuning"], "reserved_ports": reserved}
+    tuning = overlay(base, deployment.settings.get("muster_host_tuning", {}))
+    tuning["sysctl"] = without_nulls(tuning["sysctl"] or {})
+    tuning["reserved_ports"] = tuning["reserved_ports"] or []
+    return tuning
+
+
+def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
+    """Return an error for each device or port of a machine that two units claim."""
+    errors = []
+    by_machine: dict[str, list[dict[str, Any]]] = {}
+    for plan in plans:
+        for unit in plan["units"]:
+            by_machine.setdefault(unit["node"], []).append(unit)
+    for machine, units in by_machine.items():
+        for i, one in enumerate(units):
+            for other in units[i + 1 :]:
+                both = f"{one['host']} and {other['host']} are one machine ({machine})"
+                devices = sorted(set(one["devices"]) & set(other["devices"]))
+                if devices:
+                    errors.append(
+                        f"{both} and both claim device {numbers_text(devices)}: give each its own "
+                        "muster_devices"
+                    )
+                errors += [
+                    f"{both} and both claim a port, {name} {port} and {other_name} {other_port}: "
+                    f"change {PORT_SETTINGS[name]} of one"
+                    for name, port in one["ports"].items()
+                    for other_name, other_port in other["ports"].items()
+                    if set(port_range(port)) & set(port_range(other_port))
+                ]
+    return errors
+
+
+def limit_errors(plan: Plan, limited: Sequence[str], verb: str) -> list[str]:
+    """Return why a verb that changes things cannot run on these hosts of a plan.
+
+    It takes whole replicas, and no address that stands for an example.
+    """
+    errors = []
+    for replica in plan["replicas"]:
+        missing = [host for host in replica["hosts"] if host not in limited]
+        if missing and len(missing) < len(replica["hosts"]):
+            errors.append(
+                f"{plan['deployment']}: the limit leaves out {', '.join(missing)} of replica "
+                f"{replica['index']} ({', '.join(replica['hosts'])}), and {verb} changes whole "
+                "replicas only: add what is missing to the limit, or leave the replica out"
+            )
+    for unit in plan["units"]:
+        address = ipaddress.ip_address(unit["address"])
+        if unit["host"] in limited and any(address in network for network in _DOCUMENTATION):
+            errors.append(
+                f"{unit['host']}: {address} is an address reserved for documentation: {verb} "
+                "changes nodes, so give it an inventory of your own (-i)"
+            )
+    return errors
+
+
+def units_by_host(plan: Plan) -> dict[str, list[dict[str, Any]]]:
+    """Return a plan's units by the host that runs them."""
+    units: dict[str, list[dict[str, Any]]] = {}
+    for unit in plan["units"]:
+        units.setdefault(unit["host"], []).append(unit)
+    return units

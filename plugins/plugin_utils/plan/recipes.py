@@ -1,0 +1,214 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Recipes: read, merged with what they extend, checked against recipes/schema.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import Any, Iterable, Mapping, Sequence
+
+import yaml
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
+
+try:
+    import jsonschema
+except ImportError:
+    HAS_JSONSCHEMA = False
+else:
+    HAS_JSONSCHEMA = True
+
+# Lists of independent things add up from base to recipe. All other lists are one value each, and
+# the last one given wins.
+ADDING_LISTS = ("advice", "features", "figures", "mounts", "rules", "warnings")
+
+# The same as safe_load, ten times as fast where PyYAML was built with libyaml.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+
+def normalise_args(args: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Spell all flags of one layer alike; two spellings of one flag are an error."""
+    result: dict[str, Any] = {}
+    for key, value in args.items():
+        name = key.replace("_", "-")
+        if name in result:
+            raise PlanError([f"{where}: {key} is given twice, with hyphens and underscores"])
+        result[name] = value
+    return result
+
+
+def overlay(
+    base: Mapping[str, Any], top: Mapping[str, Any], adding: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Lay one map over another: maps merge, lists of the given names add up.
+
+    Null stays, as the mark of removal.
+    """
+    result = dict(base)
+    for key, value in top.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            # The keys inside a flag's value are the engine's own.
+            result[key] = overlay(old, value, () if key in ("args", "env") else adding)
+        elif key in adding and isinstance(value, list) and isinstance(old, list):
+            result[key] = old + [item for item in value if item not in old]
+        else:
+            result[key] = value
+    return result
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop the keys of a map that an overlay set to null."""
+    if isinstance(value, Mapping):
+        return {k: without_nulls(v) for k, v in value.items() if v is not None}
+    return value
+
+
+class RecipeBook:
+    """The recipes under some folders; a folder that comes earlier hides names of later ones."""
+
+    def __init__(self, folders: Sequence[str], schema: Mapping[str, Any]) -> None:
+        self.folders = list(folders)
+        self.schema = schema
+        # Bases are shared by many recipes.
+        self._merged_before: dict[str, dict[str, Any]] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all recipes, bases left out."""
+        found = set()
+        for folder in self.folders:
+            for parent, _dirs, files in os.walk(folder):
+                for file in files:
+                    stem, extension = os.path.splitext(file)
+                    name = os.path.relpath(os.path.join(parent, stem), folder).replace(os.sep, "/")
+                    if extension == ".yml" and "/" in name and not name.startswith("_"):
+                        found.add(name)
+        return sorted(found)
+
+    def variants(self, name: str) -> list[str]:
+        """Return the variants of a recipe, its default first.
+
+        Raises:
+            PlanError: The recipe is unknown, or one of its files is wrong.
+        """
+        self._known(name)
+        return list(self._merged(name, ()).get("variants") or {"default": {}})
+
+    def load(self, name: str, variant: str | None = None) -> dict[str, Any]:
+        """Return a whole recipe with its variant laid over it.
+
+        The result has the added keys C(name) and C(variant).
+
+        Raises:
+            PlanError: The recipe or variant is unknown, or one of its files is wrong.
+        """
+        self._known(name)
+        merged = self._merged(name, ())
+        variants = merged.pop("variants", None) or {"default": {}}
+        chosen = variant or next(iter(variants))
+        if chosen not in variants:
+            raise PlanError(
+                [f"recipe {name} has no variant {chosen!r}: {nearest(chosen, variants)}"]
+            )
+        over = {key: value for key, value in variants[chosen].items() if key != "summary"}
+        merged = overlay(merged, over, ADDING_LISTS)
+        complete = {"$defs": self.schema["$defs"], "$ref": "#/$defs/complete"}
+        self._validate(merged, complete, f"{name} (variant {chosen})")
+        return {**merged, "name": name, "variant": chosen}
+
+    def _known(self, name: str) -> None:
+        if name not in self.names():
+            raise PlanError([f"recipe {name!r} is unknown: {nearest(name, self.names())}"])
+
+    def _merged(self, name: str, below: tuple[str, ...]) -> dict[str, Any]:
+        """Return one file laid over all that it extends."""
+        if name in below:
+            raise PlanError([f"recipe {below[0]}: extends itself by way of {' -> '.join(below)}"])
+        if name not in self._merged_before:
+            path, document = self._read(name)
+            result: dict[str, Any] = {}
+            for base in document.pop("extends", []):
+                try:
+                    result = overlay(result, self._merged(base, (*below, name)), ADDING_LISTS)
+                except FileNotFoundError:
+                    raise PlanError(
+                        [f"{path}: extends {base!r}, for which there is no file"]
+                    ) from None
+            self._merged_before[name] = overlay(result, document, ADDING_LISTS)
+        return dict(self._merged_before[name])
+
+    def _read(self, name: str) -> tuple[str, dict[str, Any]]:
+        for folder in self.folders:
+            path = os.path.join(folder, f"{name}.yml")
+            if _NAME.fullmatch(name) and os.path.isfile(path):
+                break
+        else:
+            raise FileNotFoundError(name)
+        try:
+            with open(path, encoding="utf-8") as stream:
+                document = yaml.load(stream, Loader=_LOADER)  # noqa: S506 (a safe one)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise PlanError([f"{path}: cannot be read: {' '.join(str(error).split())}"]) from None
+        if not isinstance(document, dict):
+            raise PlanError([f"{path}: is not a map of recipe keys"])
+        self._validate(document, self.schema, path)
+        return path, self._normalised(document, path)
+
+    def _normalised(self, document: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Spell flags alike in all places of a file that hold some."""
+        result = dict(document)
+        if "args" in result:
+            result["args"] = normalise_args(result["args"], f"{where}: args")
+        if "variants" in result:
+            result["variants"] = {
+                name: self._normalised(body, f"{where}: variants.{name}")
+                for name, body in result["variants"].items()
+            }
+        return result
+
+    @staticmethod
+    def _validate(document: Any, schema: Mapping[str, Any], where: str) -> None:
+        if not HAS_JSONSCHEMA:
+            raise PlanError(
+                ["the controller's Python lacks the package jsonschema: install it beside ansible"]
+            )
+        try:
+            # A round trip through JSON finds what YAML allows and a plan cannot hold.
+            plain = json.loads(json.dumps(document, allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PlanError(
+                [f"{where}: holds a value that JSON has no form for: {error}"]
+            ) from None
+        if plain != document:
+            raise PlanError([f"{where}: all keys have to be text"])
+        errors = jsonschema.Draft202012Validator(schema).iter_errors(plain)
+        messages = [f"{where}: {line}" for error in errors for line in _explain(error)]
+        if messages:
+            raise PlanError(sorted(messages))
+
+
+def _explain(error: Any) -> Iterable[str]:
+    """Say one schema violation with its key path and what would be right."""
+    here = ".".join(str(part) for part in error.absolute_path)
+    at = f"{here}: " if here else ""
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema.get("properties", {})
+        for key in sorted(set(error.instance) - set(known)):
+            yield f"{f'{here}.' if here else ''}{key} is an unknown key: {nearest(key, known)}"
+    elif error.validator == "required":
+        yield f"{at}{error.message.replace(' is a required property', ' is missing')}"
+    elif error.validator == "not":
+        yield f"{at}has no place here"
+    else:
+        yield f"{at}{error.message}"
+
+
+def read_schema(path: str) -> dict[str, Any]:
+    """Return the schema that recipe files are checked against."""
+    with open(path, encoding="utf-8") as stream:
+        schema: dict[str, Any] = json.load(stream)
+    return schema

@@ -1,0 +1,676 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an inventory can set: one table, from which reading, checking and docs follow."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import ipaddress
+import re
+from typing import Any, Callable, Mapping, NamedTuple
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
+
+PREFIX = "muster_"
+
+# Names that playbooks register; they appear among a host's variables in later plays.
+REGISTERED = ("muster_plan",)
+
+
+class Variable(NamedTuple):
+    """One variable of the inventory.
+
+    C(where) is C(cluster) for what must be equal on all nodes of a cluster, C(node) for what may
+    differ, C(play) for what only the controller reads.
+    """
+
+    name: str
+    type: str
+    where: str
+    default: str
+    doc: str
+
+
+VARIABLES: tuple[Variable, ...] = (
+    # Which
+    Variable("muster_recipe", "str", "cluster", "", "The recipe to serve, `MODEL/PLATFORM`."),
+    Variable("muster_variant", "str", "cluster", "the recipe's first", "A variant of the recipe."),
+    Variable(
+        "muster_recipes_path",
+        "path or paths",
+        "cluster",
+        "",
+        "Folders with own recipes, searched before those of the collection.",
+    ),
+    Variable(
+        "muster_cluster",
+        "str",
+        "node",
+        "the host's only inventory group",
+        "The inventory group that is the cluster. Has to be said for a host in several groups.",
+    ),
+    # Model and engine
+    Variable(
+        "muster_model_source",
+        "local, modelscope or huggingface",
+        "cluster",
+        "local",
+        "Where the engine gets the weights: from muster_model_path, or by itself from a hub.",
+    ),
+    Variable(
+        "muster_model_revision",
+        "str",
+        "cluster",
+        "the recipe's",
+        "The revision of the weights that a hub is asked for.",
+    ),
+    Variable(
+        "muster_model_path",
+        "path",
+        "cluster",
+        "",
+        "The folder of the weights on every node. Needed unless the source is a hub.",
+    ),
+    Variable(
+        "muster_draft_model_path",
+        "path",
+        "cluster",
+        "",
+        "The folder of the draft weights. Without it, speculative decoding stays off.",
+    ),
+    Variable(
+        "muster_weights_hashes",
+        "bool",
+        "cluster",
+        "false",
+        "Whether preflight hashes all files of the weights and holds them to what is published. "
+        "Takes minutes once, then is kept on the node.",
+    ),
+    Variable(
+        "muster_npu_ping",
+        "sampled, full or none",
+        "cluster",
+        "sampled",
+        "Which NPUs preflight has ping each other between two nodes: those of one number from one "
+        "side, each all of them, or none.",
+    ),
+    Variable(
+        "muster_weights_gb",
+        "float",
+        "cluster",
+        "the recipe's",
+        "Device memory that other weights than the recipe's take.",
+    ),
+    Variable(
+        "muster_device_memory_gb",
+        "float",
+        "cluster",
+        "the recipe's",
+        "Memory of one device, where the nodes have larger or smaller ones than the recipe says.",
+    ),
+    Variable(
+        "muster_image",
+        "str",
+        "cluster",
+        "the recipe's",
+        "The container image, `NAME:TAG` or `NAME[:TAG]@sha256:DIGEST`.",
+    ),
+    Variable(
+        "muster_engine_version",
+        "str",
+        "cluster",
+        "the recipe's",
+        "The version of the engine in the image. The plan renders what this version takes.",
+    ),
+    Variable(
+        "muster_engine_version_unproven",
+        "bool",
+        "cluster",
+        "false",
+        "Accept an engine version for which the recipe does not hold; the plan warns of it.",
+    ),
+    Variable(
+        "muster_install",
+        "container or venv",
+        "cluster",
+        "container",
+        "How the engine is installed, where the recipe leaves a choice.",
+    ),
+    Variable(
+        "muster_wheel_channel",
+        "str",
+        "cluster",
+        "the recipe's first",
+        "Without a container: which of the recipe's sources of wheels, such as release or nightly.",
+    ),
+    Variable(
+        "muster_wheel_requirements",
+        "list of str",
+        "cluster",
+        "the channel's",
+        "Without a container: the requirements to install, in place of the channel's.",
+    ),
+    Variable(
+        "muster_wheel_index_urls",
+        "list of str",
+        "cluster",
+        "the channel's",
+        "Without a container: further package indexes, in place of the channel's.",
+    ),
+    Variable(
+        "muster_wheel_dir",
+        "path",
+        "cluster",
+        "",
+        "Without a container: a folder of wheels on every node, asked in place of any index.",
+    ),
+    Variable(
+        "muster_engine_args",
+        "map of flags",
+        "cluster",
+        "{}",
+        "Flags laid over the recipe's. null removes one; maps merge key by key.",
+    ),
+    Variable(
+        "muster_engine_env",
+        "map of str",
+        "cluster",
+        "{}",
+        "Environment laid over the recipe's. null removes a variable.",
+    ),
+    Variable(
+        "muster_engine_unchecked",
+        "list of str",
+        "cluster",
+        "[]",
+        "Names that Muster does not know and passes on: `flag`, `flag.key` or `ENV_NAME`.",
+    ),
+    Variable(
+        "muster_served_model_name",
+        "str",
+        "cluster",
+        "the recipe's",
+        "The model's name in the API.",
+    ),
+    Variable("muster_port", "port", "cluster", "the recipe's", "The port of the API."),
+    Variable(
+        "muster_dp_rpc_port",
+        "port",
+        "cluster",
+        "the recipe's",
+        "The port on which a head of several nodes awaits its followers.",
+    ),
+    Variable(
+        "muster_link_port",
+        "port",
+        "cluster",
+        "muster_dp_rpc_port + 1",
+        "The port on which the nodes of a replica tell each other of restarts.",
+    ),
+    Variable(
+        "muster_hccl_base_port",
+        "port",
+        "cluster",
+        "60000",
+        "The first of the host ports that HCCL takes. A second deployment on a machine needs "
+        "its own.",
+    ),
+    Variable(
+        "muster_tool_calling",
+        "bool",
+        "cluster",
+        "the recipe's",
+        "Whether the endpoint takes tools.",
+    ),
+    Variable(
+        "muster_deep_gemm",
+        "bool",
+        "cluster",
+        "the recipe's",
+        "Whether vLLM on NVIDIA uses the DeepGEMM kernels.",
+    ),
+    Variable(
+        "muster_reasoning_parser",
+        "str or false",
+        "cluster",
+        "the recipe's",
+        "The engine's reasoning parser; false for none.",
+    ),
+    Variable(
+        "muster_profiler_dir",
+        "path",
+        "cluster",
+        "",
+        "A folder on the nodes for the engine's profiles. Unset, there is no profiler.",
+    ),
+    Variable(
+        "muster_extra_mounts",
+        "list of mounts",
+        "cluster",
+        "[]",
+        "More mounts for the containers, `SRC:DST[:ro]`.",
+    ),
+    Variable(
+        "muster_privileged",
+        "bool",
+        "cluster",
+        "false",
+        "Run containers with --privileged instead of the devices that they need.",
+    ),
+    Variable(
+        "muster_api_key_file",
+        "path",
+        "cluster",
+        "",
+        "A file on the nodes that holds the key which the API asks for.",
+    ),
+    Variable(
+        "muster_idle_devices",
+        "bool",
+        "cluster",
+        "false",
+        "Accept an engine that uses fewer devices than it is given.",
+    ),
+    # Shape
+    Variable(
+        "muster_replica_nodes",
+        "count",
+        "cluster",
+        "the recipe's",
+        "Nodes of one replica. More nodes than the recipe's give as many more ranks.",
+    ),
+    Variable(
+        "muster_data_parallel",
+        "internal or external",
+        "cluster",
+        "internal",
+        "Data parallelism within one API (internal), or with a process and an API for each rank.",
+    ),
+    Variable(
+        "muster_gateway_hosts",
+        "list of str",
+        "cluster",
+        "[]",
+        "Hosts of the cluster that run a gateway over all its APIs.",
+    ),
+    Variable("muster_gateway_port", "port", "cluster", "8080", "The port of the gateway."),
+    Variable(
+        "muster_gateway_balance",
+        "least-outstanding or prefix-affine",
+        "cluster",
+        "least-outstanding",
+        "Send a request where fewest are under way, or where its conversation's prefix is cached.",
+    ),
+    Variable(
+        "muster_gateway_address",
+        "ip",
+        "cluster",
+        "",
+        "A free address of the cluster network that floats between two gateways.",
+    ),
+    Variable(
+        "muster_gateway_router_id",
+        "router id",
+        "cluster",
+        "51",
+        "VRRP's number for the floating address, different for each on one network.",
+    ),
+    Variable(
+        "muster_gateway_image",
+        "str",
+        "cluster",
+        "HAProxy's own",
+        "The gateway's container image.",
+    ),
+    Variable(
+        "muster_known_answers",
+        "bool",
+        "cluster",
+        "true",
+        "Whether verify asks questions whose answers it knows.",
+    ),
+    # Node
+    Variable(
+        "muster_address",
+        "ip",
+        "node",
+        "ansible_host, when that is an IP",
+        "The node's address on the cluster network.",
+    ),
+    Variable(
+        "muster_interface",
+        "interface",
+        "node",
+        "",
+        "The NIC that carries HCCL's host traffic. Needed where a replica has several nodes.",
+    ),
+    Variable(
+        "muster_devices",
+        "list of int",
+        "node",
+        "all",
+        "The devices of the node that the deployment uses.",
+    ),
+    Variable(
+        "muster_node",
+        "str",
+        "node",
+        "the inventory name",
+        "The machine. Inventory names with the same one share its devices and ports.",
+    ),
+    # Preparation
+    Variable(
+        "muster_host_tuning",
+        "map of tuning",
+        "cluster",
+        "the recipe's",
+        "Changes to cpu_governor, sysctl (a map), sched_migration_cost_ns and reserved_ports (a "
+        "list of ranges). null leaves one alone.",
+    ),
+    Variable(
+        "muster_registry_mirrors",
+        "list of str",
+        "cluster",
+        "[]",
+        "URLs of mirrors that the container engine asks first.",
+    ),
+    Variable(
+        "muster_insecure_registries",
+        "list of str",
+        "cluster",
+        "[]",
+        "Registries, HOST:PORT, that speak plain HTTP or have an unknown certificate.",
+    ),
+    Variable(
+        "muster_registry_ca",
+        "map of str",
+        "cluster",
+        "{}",
+        "By registry, the file on the controller with its CA certificate.",
+    ),
+    Variable(
+        "muster_proxy",
+        "map of str",
+        "cluster",
+        "{}",
+        "http, https and no_proxy of the container engine.",
+    ),
+    # Operation
+    Variable(
+        "muster_restart",
+        "now, stage or never",
+        "cluster",
+        "now",
+        "What site.yml may do to a running replica whose configuration changed.",
+    ),
+    Variable(
+        "muster_waivers",
+        "list of waivers",
+        "node",
+        "[]",
+        "Failed checks to accept: maps of `check`, `reason` and `until` (a date).",
+    ),
+    Variable(
+        "muster_output_dir",
+        "str",
+        "play",
+        "./muster-output/CLUSTER",
+        "The folder on the controller for reports.",
+    ),
+)
+
+_BY_NAME = {variable.name: variable for variable in VARIABLES}
+_PATH = re.compile(r"/[^:\x00-\x1f\x7f]*")
+_MOUNT = re.compile(r"/[^:\x00-\x1f\x7f]*:/[^:\x00-\x1f\x7f]*(:ro)?")
+# What the kernel takes as an interface name.
+_INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
+
+
+def _need(right: bool, what: str) -> None:
+    """Refuse a value that is not what its variable has to be."""
+    if not right:
+        raise ValueError(what)
+
+
+def _str(value: Any) -> Any:
+    right = isinstance(value, str) and value != "" and not _CONTROL.search(value)
+    _need(right, "a line of text")
+    return value
+
+
+def _int(value: Any) -> Any:
+    # -e NAME=VALUE gives text.
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        return int(value)
+    _need(isinstance(value, int) and not isinstance(value, bool), "a whole number")
+    return value
+
+
+def _between(first: int, last: int, what: str) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        with contextlib.suppress(ValueError):
+            if first <= _int(value) <= last:
+                return _int(value)
+        raise ValueError(what)
+
+    return convert
+
+
+def _float(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return float(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _need(number and 0 < value < 1e9, "a number above 0")
+    return value
+
+
+def _bool(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() in ("true", "yes", "false", "no"):
+        return value.lower() in ("true", "yes")
+    _need(isinstance(value, bool), "true or false")
+    return value
+
+
+def _ip(value: Any) -> Any:
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(_str(value)))
+    raise ValueError("an IP address")
+
+
+def _map(value: Any) -> Any:
+    right = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+    _need(right, "a map with names as its keys")
+    return value
+
+
+def _map_of_str(value: Any) -> Any:
+    what = "a map of names to text (quote numbers and true/false) or null"
+    for key, item in _map(value).items():
+        right = item is None or (isinstance(item, str) and not re.search(r"[\x00\r\n]", item))
+        _need(right, f"{what}; {key} is not")
+    return value
+
+
+def _parser(value: Any) -> Any:
+    if value is not False:
+        with contextlib.suppress(ValueError):
+            return _str(value)
+        raise ValueError("the name of a parser, or false")
+    return value
+
+
+def _waivers(value: Any) -> Any:
+    what = "a list of maps with check, reason and until (YYYY-MM-DD)"
+    _need(isinstance(value, list), what)
+    for item in value:
+        _need(isinstance(item, dict) and set(item) == {"check", "reason", "until"}, what)
+        _need(all(isinstance(text, str) and text.strip() for text in item.values()), what)
+        _need(_is_date(item["until"]), what)
+    return value
+
+
+def _is_date(value: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return datetime.date.fromisoformat(value).isoformat() == value
+    return False
+
+
+def _host_tuning(value: Any) -> Any:
+    for name, item in _map(value).items():
+        check = _TUNING.get(name)
+        _need(check is not None, f"a map; {name} is unknown in it: {nearest(name, _TUNING)}")
+        if check and item is not None:
+            check(item)
+    return value
+
+
+def _governor(value: Any) -> None:
+    right = isinstance(value, str) and re.fullmatch(r"[a-z_]{1,32}", value) is not None
+    _need(right, "a map; cpu_governor is the name of a governor")
+
+
+def _sysctl(value: Any) -> None:
+    for name, item in _map(value).items():
+        _need(re.fullmatch(r"[a-z0-9_./-]+", name) is not None, f"a map; {name!r} is no sysctl")
+        text = isinstance(item, str) and item != "" and not _CONTROL.search(item)
+        number = isinstance(item, int) and not isinstance(item, bool)
+        _need(item is None or text or number, f"a map; sysctl.{name} is a number or text")
+
+
+def _cost(value: Any) -> None:
+    right = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    _need(right, "a map; sched_migration_cost_ns is a whole number")
+
+
+def _port_ranges(value: Any) -> None:
+    what = "a map; reserved_ports is a list of FIRST-LAST"
+    _need(isinstance(value, list), what)
+    for item in value:
+        match = _PORT_RANGE.fullmatch(item) if isinstance(item, str) else None
+        _need(match is not None and 1 <= int(match[1]) <= int(match[2]) <= 65535, what)
+
+
+_TUNING: dict[str, Callable[[Any], None]] = {
+    "cpu_governor": _governor,
+    "sysctl": _sysctl,
+    "sched_migration_cost_ns": _cost,
+    "reserved_ports": _port_ranges,
+}
+
+
+def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        _need(isinstance(value, str) and pattern.fullmatch(value) is not None, what)
+        return value
+
+    return convert
+
+
+def _list_of(convert: Callable[[Any], Any], what: str) -> Callable[[Any], Any]:
+    def convert_all(value: Any) -> Any:
+        _need(isinstance(value, list), what)
+        with contextlib.suppress(ValueError):
+            return [convert(item) for item in value]
+        raise ValueError(what)
+
+    return convert_all
+
+
+def _choice(*words: str) -> Callable[[Any], Any]:
+    def convert(value: Any) -> Any:
+        _need(value in words, "one of " + ", ".join(words))
+        return value
+
+    return convert
+
+
+def _paths(value: Any) -> Any:
+    convert = _list_of(_str, "a path or a list of paths")
+    return convert([value] if isinstance(value, str) else value)
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "str": _str,
+    "int": _int,
+    "float": _float,
+    "count": _between(1, 1024, "a whole number from 1"),
+    "router id": _between(1, 255, "a number from 1 to 255"),
+    "port": _between(1, 65535, "a port, 1 to 65535"),
+    "bool": _bool,
+    "ip": _ip,
+    "path": _matching(_PATH, "an absolute path without a colon"),
+    "path or paths": _paths,
+    "interface": _matching(_INTERFACE, "the name of a network interface, at most 15 characters"),
+    "map": _map,
+    "map of flags": _map,
+    "map of tuning": _host_tuning,
+    "map of str": _map_of_str,
+    "list of str": _list_of(_str, "a list of text"),
+    "list of int": _list_of(_int, "a list of whole numbers"),
+    "list of mounts": _list_of(_matching(_MOUNT, ""), "a list of SRC:DST or SRC:DST:ro"),
+    "list of waivers": _waivers,
+    "str or false": _parser,
+    "local, modelscope or huggingface": _choice("local", "modelscope", "huggingface"),
+    "container or venv": _choice("container", "venv"),
+    "internal or external": _choice("internal", "external"),
+    "least-outstanding or prefix-affine": _choice("least-outstanding", "prefix-affine"),
+    "sampled, full or none": _choice("sampled", "full", "none"),
+    "now, stage or never": _choice("now", "stage", "never"),
+}
+
+
+class Unreadable(str):
+    """In place of a value whose template failed: the reason."""
+
+
+class Settings(NamedTuple):
+    """What one host's variables say, and what is wrong with them."""
+
+    values: dict[str, Any]
+    wrong: list[str]
+    errors: list[str]
+
+
+def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
+    """Check and convert a host's C(muster_*) variables; unset ones and nulls are left out."""
+    settings = Settings({}, [], [])
+    for name in sorted(key for key in hostvars if isinstance(key, str) and key.startswith(PREFIX)):
+        value = hostvars[name]
+        if name in REGISTERED or (name in _BY_NAME and value is None):
+            continue
+        if name not in _BY_NAME:
+            settings.errors.append(f"{host}: {name} is unknown: {nearest(name, _BY_NAME)}")
+            continue
+        if isinstance(value, Unreadable):
+            settings.wrong.append(name)
+            settings.errors.append(f"{host}: {name} cannot be evaluated: {value}")
+            continue
+        try:
+            settings.values[name] = _CONVERT[_BY_NAME[name].type](value)
+        except ValueError as expected:
+            settings.wrong.append(name)
+            settings.errors.append(f"{host}: {name} has to be {expected}, not {shown(value)}")
+    return settings
+
+
+def cluster_wide() -> list[str]:
+    """Return the names that have to be equal on all nodes of a cluster."""
+    return [variable.name for variable in VARIABLES if variable.where == "cluster"]
+
+
+def reference() -> str:
+    """Return the table of all variables, as the docs have it."""
+    rows = [
+        "| variable | type | same on all nodes | default | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for variable in VARIABLES:
+        equal = "yes" if variable.where == "cluster" else ""
+        cells = (f"`{variable.name}`", variable.type, equal, variable.default, variable.doc)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"

@@ -1,0 +1,153 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a whole replica needs, from what its nodes report. Pure."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
+
+# One unit's report as unit_info returns it.
+Report = Mapping[str, Any]
+
+
+def groups_of(units: Sequence[Mapping[str, Any]], host: str) -> dict[int, list[str]]:
+    """The groups of units that live and die together on a host, each with all its hosts.
+
+    A replica is one; so is each gateway, whose number is negative.
+    """
+    own = sorted({unit["replica"] for unit in units if unit["host"] == host})
+    return {
+        replica: sorted({unit["host"] for unit in units if unit["replica"] == replica})
+        for replica in own
+    }
+
+
+def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> dict[str, Any]:
+    """Whether the units of one replica must start, all together, or only be waited for.
+
+    Args:
+        units: The replica's units in the plan.
+        reports: What unit_info said of each, by unit name; all of them must be there.
+
+    Returns:
+        C({start, wait, reasons}): start is true when any unit differs from the plan or does not
+        run; wait is true when all run as planned and one with an API does not serve yet.
+    """
+    reasons: list[str] = []
+    for unit in units:
+        report = reports[unit["name"]]
+        if not report["installed"]:
+            reasons.append(f"{unit['name']} is not installed on {unit['host']}")
+            continue
+        reasons += [f"{unit['name']}: {_change(row)}" for row in report["differences"]]
+        # "activating" without a start of systemd's own is a unit on its way up.
+        if (
+            report["active_state"] not in ("active", "activating")
+            or report["sub_state"] == "auto-restart"
+        ):
+            reasons.append(
+                f"{unit['name']} does not run on {unit['host']} ({report['active_state']})"
+            )
+    wait = not reasons and any(reports[unit["name"]]["ready"] is False for unit in units)
+    return {"start": bool(reasons), "wait": wait, "reasons": reasons}
+
+
+def without_environment(reports: Sequence[Report]) -> list[str]:
+    """The units that would start from an environment that their node does not have."""
+    return [
+        report["name"]
+        for report in reports
+        for row in report["differences"]
+        if row["name"] == "environment id" and row["desired"] == NOT_PRESENT
+    ]
+
+
+def _change(row: Mapping[str, Any]) -> str:
+    if row["current"] is None:
+        return f"{row['name']} added ({row['desired']})"
+    if row["desired"] is None:
+        return f"{row['name']} removed ({row['current']})"
+    return f"{row['name']} {row['current']} -> {row['desired']}"
+
+
+def of_group(
+    statuses: Mapping[str, Sequence[Report]], replica: int, hosts: Sequence[str]
+) -> dict[str, list[Report]]:
+    """What was told of one group, by host; a host without word is left out."""
+    return {
+        host: [report for report in statuses[host] if report["replica"] == replica]
+        for host in hosts
+        if host in statuses
+    }
+
+
+def first_starts(statuses: Mapping[str, Sequence[Report]]) -> dict[str, Mapping[str, Any]]:
+    """What units do once, at their first start on a host, by host; the longest of each."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for host in sorted(statuses):
+        for report in statuses[host]:
+            once = report.get("first_start")
+            if once and once["extra_s"] > found.get(host, {"extra_s": 0})["extra_s"]:
+                found[host] = once
+    return found
+
+
+def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] | None:
+    """The host and report of a unit that has ended, as told by any host; None when all live.
+
+    When several have ended, the one whose exit status says a fault comes first: it is the likelier
+    cause, while the others followed it.
+    """
+    dead = [
+        (host, report)
+        for host in sorted(statuses)
+        for report in statuses[host]
+        if report.get("ended")
+    ]
+    faulty = [entry for entry in dead if entry[1].get("exit_status") not in ("0", "", None)]
+    return next(iter(faulty or dead), None)
+
+
+def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) -> list[str]:
+    """What is still missing, a phrase each: hosts without word and units that do not serve yet."""
+    missing = [f"word from {host}" for host in hosts if host not in statuses]
+    for host in sorted(statuses):
+        for report in statuses[host]:
+            if report["ready"] is False:
+                last = f": {report['log'][-1].strip()}" if report["log"] else ""
+                missing.append(f"{report['name']} on {host} to serve{last}")
+            elif report["active_state"] != "active":
+                missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
+    return missing
+
+
+def status_rows(
+    units: Sequence[Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, ...]]:
+    """A row a planned unit: node, unit, role, state, restarts, API, agreement with the plan.
+
+    I(seen) is what unit_info said, by host; a host without C(units) could not be asked.
+    """
+    rows: list[tuple[str, ...]] = []
+    for unit in units:
+        host = unit["host"]
+        reports = {report["name"]: report for report in seen[host].get("units", [])}
+        report = reports.get(unit["name"])
+        if report is None:
+            state = "unreachable" if seen[host].get("unreachable") else "unknown"
+            rows.append((host, unit["name"], unit["role"], state, "-", "-", "-"))
+            continue
+        api = {True: "serves", False: "silent", None: "-"}[report["ready"]]
+        if not report["installed"]:
+            agreement = "not installed"
+        elif report["differences"]:
+            agreement = f"{len(report['differences'])} differences"
+        else:
+            agreement = "as planned"
+        state = f"{report['active_state']} ({report['sub_state']})"
+        restarts = str(report["restarts"])
+        rows.append((host, unit["name"], unit["role"], state, restarts, api, agreement))
+    return rows

@@ -1,0 +1,513 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge the checks of all nodes together: collect, compare, waive, count and render."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
+    STATUSES,
+    Check,
+    broken_check,
+    check,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import columns
+
+# Most urgent first. The gate fails on the first alone.
+_ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
+_WAIVABLE = ("failed", "unknown", "warning")
+
+_PYTHON_TROUBLE = re.compile(
+    r"requires a minimum of Python|No python interpreters? found|"
+    r"python\S*: (?:command )?not found|interpreter .{1,80} was not found|"
+    r"future feature annotations is not defined",
+    re.IGNORECASE,
+)
+
+
+class VerdictError(ValueError):
+    """A waiver cannot be read."""
+
+
+class Comparison(NamedTuple):
+    """A fact that nodes report, and what must hold between them.
+
+    C(unique) wants all values of all nodes to differ; otherwise the nodes of one replica must
+    agree. A fact is one value, or a list of the values of a node's devices.
+
+    C(spread) lets the nodes of a replica be so far apart before it is a warning, and before it is a
+    failure. Then a fact is the two bounds of a measured value.
+    """
+
+    fact: str
+    check_id: str
+    subject: str
+    remedy: str
+    unique: bool = False
+    spread: tuple[float, float] | None = None
+
+
+COMPARISONS = (
+    # Time-outs of engines and of HCCL are each node's own and need no common clock. The order of
+    # the nodes' log lines does, and half a minute is more than any node drifts whose clock is kept:
+    # certificates and the tokens of registries and hubs fail on such a node sooner or later.
+    Comparison(
+        "clock_offset",
+        "cluster-clock",
+        "clock",
+        "synchronise the nodes with one source: run chrony (chronyc makestep), or timedatectl"
+        " set-ntp true",
+        spread=(5, 30),
+    ),
+    Comparison(
+        "weights_index",
+        "cluster-weights",
+        "index of the weights",
+        "copy one download of the weights to all nodes of the replica",
+    ),
+    Comparison(
+        "weights_hash",
+        "cluster-weights-hash",
+        "hash of the weights",
+        "see which files differ (diff of the nodes' /var/lib/muster/weights/*.json), and copy those"
+        " of the node that holds the publisher's",
+    ),
+    Comparison(
+        "mtu",
+        "cluster-mtu",
+        "MTU of the cluster NIC",
+        "give the cluster NIC one MTU on all nodes: ip link set NIC mtu N",
+    ),
+    Comparison(
+        "driver_version",
+        "cluster-driver-version",
+        "driver version",
+        "install one driver version on all nodes of the replica",
+    ),
+    Comparison(
+        "npu_tls",
+        "cluster-npu-tls",
+        "TLS switch of the NPUs",
+        "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
+    ),
+    Comparison(
+        "npu_addresses",
+        "cluster-npu-address",
+        "NPU addresses",
+        "give each NPU an address of its own: hccn_tool -i DEVICE -ip -s address ADDRESS"
+        " netmask NETMASK",
+        unique=True,
+    ),
+    Comparison(
+        "firmware_version",
+        "cluster-firmware-version",
+        "NPU firmware version",
+        "install one firmware version on all nodes of the replica, and reboot them",
+    ),
+    Comparison(
+        "cann_version",
+        "cluster-cann-version",
+        "CANN version",
+        "run one image on all nodes of the replica: name it by digest in muster_image",
+    ),
+    Comparison(
+        "super_pod_id",
+        "cluster-super-pod",
+        "super pod of the NPUs",
+        "put the replica on nodes of one super pod, or have the super pod id of the odd one set",
+    ),
+    Comparison(
+        "super_pod_server",
+        "cluster-super-pod-server",
+        "place in the super pod",
+        "have each server's index in its super pod set, each to another value",
+        unique=True,
+    ),
+    Comparison(
+        "super_pod_sdid",
+        "cluster-super-pod-sdid",
+        "SDIDs of the NPUs",
+        "have each server's index in its super pod set: HCCL refuses devices with equal SDIDs",
+        unique=True,
+    ),
+)
+
+
+class Waiver(NamedTuple):
+    """A failed check that an operator accepts for a while."""
+
+    host: str
+    check_id: str
+    reason: str
+    until: datetime.date
+
+
+def parse_waivers(by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Waiver]:
+    """Read the waivers of each host.
+
+    Raises:
+        VerdictError: One of them lacks a part or holds no date.
+    """
+    waivers = []
+    for host, entries in by_host.items():
+        for entry in entries:
+            check_id, reason = entry.get("check"), entry.get("reason")
+            if not (isinstance(check_id, str) and check_id and isinstance(reason, str) and reason):
+                raise VerdictError(f"{host}: a waiver needs check, reason and until: {entry!r}")
+            try:
+                until = datetime.date.fromisoformat(str(entry.get("until")))
+            except ValueError:
+                raise VerdictError(
+                    f"{host}: the waiver of {check_id} needs until, a date as 2027-01-31"
+                ) from None
+            waivers.append(Waiver(host, check_id, reason, until))
+    return waivers
+
+
+def collect(
+    hosts: Sequence[str],
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
+    modules: Mapping[str, str],
+    phase: str,
+) -> list[Check]:
+    """The checks of all hosts, each with its C(host).
+
+    Args:
+        hosts: The hosts that must have reported.
+        results: By host and register, what a task returned; None where it has not run.
+        modules: By register, the module whose result it holds.
+        phase: The phase of checks that are made here.
+    """
+    checks: list[Check] = []
+    for host in hosts:
+        mine = results.get(host, {})
+        gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
+        if gone is not None:
+            checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")), phase)))
+        silent = [module for register, module in modules.items() if mine.get(register) is None]
+        if silent and gone is None:
+            text = f"no result of {', '.join(dict.fromkeys(silent))}"
+            checks.append(_at(host, _unreachable(host, text, phase)))
+        for register, module in modules.items():
+            result = mine.get(register)
+            if result is None:
+                continue
+            if isinstance(result.get("checks"), list):
+                checks.extend(_at(host, one) for one in result["checks"])
+            elif not result.get("unreachable") and not result.get("skipped"):
+                checks.append(_at(host, _broken(module, result, phase)))
+    unique = {tuple(one.items()): one for one in checks}
+    return list(unique.values())
+
+
+def _at(host: str, one: Mapping[str, Any]) -> Check:
+    return {"host": host, **one}
+
+
+def _unreachable(host: str, text: str, phase: str) -> Check:
+    return check(
+        "node-reachable",
+        phase,
+        "failed",
+        host,
+        _first_words(text.removeprefix("Task failed: ")) or "no answer",
+        "answers over SSH",
+        f"bring it up, or correct ansible_host and its SSH key; try: ansible {host} -m ping",
+    )
+
+
+def _broken(module: str, result: Mapping[str, Any], phase: str) -> Check:
+    text = " ".join(str(result.get(key) or "") for key in ("msg", "module_stderr", "module_stdout"))
+    if _PYTHON_TROUBLE.search(text):
+        return check(
+            "node-python",
+            phase,
+            "failed",
+            "python",
+            _first_words(text),
+            "Python 3.8 or later",
+            "install it, or set ansible_python_interpreter to one that is",
+        )
+    return broken_check(module, phase, _first_words(text) or "it ended without a result")
+
+
+def _first_words(text: str, limit: int = 300) -> str:
+    return textwrap.shorten(text, limit, placeholder=" ...")
+
+
+def collect_facts(
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
+) -> dict[str, dict[str, Any]]:
+    """By host, the facts of all its results."""
+    facts: dict[str, dict[str, Any]] = {}
+    for host, by_register in results.items():
+        for result in by_register.values():
+            if result and isinstance(result.get("facts"), Mapping):
+                facts.setdefault(host, {}).update(result["facts"])
+    return facts
+
+
+def pick(
+    results: Mapping[str, Mapping[str, Mapping[str, Any] | None]], keys: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """By host, the first value that its results have under each key, empty ones left out."""
+    picked = {}
+    for host, mine in results.items():
+        last_to_first = [one for one in mine.values() if one][::-1]
+        picked[host] = {key: one[key] for key in keys for one in last_to_first if one.get(key)}
+    return {host: values for host, values in picked.items() if values}
+
+
+def compare(
+    facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], phase: str
+) -> list[Check]:
+    """Compare what nodes reported: within each group for agreement, over all for uniqueness."""
+    checks = []
+    for comparison in COMPARISONS:
+        if comparison.unique:
+            checks.extend(_compare_unique(comparison, facts, phase))
+            continue
+        for group in groups:
+            if comparison.spread:
+                checks.extend(_compare_spread(comparison, comparison.spread, facts, group, phase))
+                continue
+            known = {host: _single(facts.get(host, {}).get(comparison.fact)) for host in group}
+            values = {host: value for host, value in known.items() if value}
+            if len(values) > 1:
+                checks.extend(_compare_equal(comparison, values, phase))
+    return checks
+
+
+def _single(value: Any) -> str:
+    """A fact as text; nothing where a node's devices differ, which is a verdict on the node."""
+    values = {str(one) for one in (value if isinstance(value, list) else [value])} - {"None"}
+    return values.pop() if len(values) == 1 else ""
+
+
+def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str) -> list[Check]:
+    by_value: dict[str, list[str]] = {}
+    for host, value in values.items():
+        by_value.setdefault(value, []).append(host)
+    common = max(by_value.values(), key=len)
+    if len(common) * 2 <= len(values):
+        # No majority says which value is the right one, so every node is named.
+        common = []
+    checks = []
+    for host, value in values.items():
+        alike = len(by_value) == 1
+        if alike or host in common:
+            one = check(comparison.check_id, phase, "ok", comparison.subject, value)
+        else:
+            others = "; ".join(
+                f"{other} on {', '.join(names)}"
+                for other, names in sorted(by_value.items())
+                if other != value
+            )
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed",
+                comparison.subject,
+                value,
+                f"the same on all nodes of the replica ({others})",
+                comparison.remedy,
+            )
+        checks.append(_at(host, one))
+    return checks
+
+
+def _compare_spread(
+    comparison: Comparison,
+    spread: tuple[float, float],
+    facts: Mapping[str, Mapping[str, Any]],
+    group: Sequence[str],
+    phase: str,
+) -> list[Check]:
+    bounds = {host: facts.get(host, {}).get(comparison.fact) for host in group}
+    known = {host: (value[0], value[1]) for host, value in bounds.items() if value}
+    if len(known) < 2:
+        return []
+    warns, fails = spread
+    checks = []
+    for host, (low, high) in known.items():
+        # What the bounds prove. Next to the majority the median is small, and of two nodes nothing
+        # says which one is right.
+        ahead = {
+            other: low - top if low > top else min(0.0, high - bottom)
+            for other, (bottom, top) in known.items()
+            if other != host
+        }
+        distance = statistics.median_low(map(abs, ahead.values()))
+        if distance <= warns:
+            text = f"within {warns:g} s of the other nodes"
+            one = check(comparison.check_id, phase, "ok", comparison.subject, text)
+        else:
+            other = next(name for name, value in ahead.items() if abs(value) == distance)
+            way = "ahead of" if ahead[other] > 0 else "behind"
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed" if distance > fails else "warning",
+                comparison.subject,
+                f"at least {distance:.0f} s {way} {other}",
+                f"within {warns:g} s of the other nodes of the replica",
+                comparison.remedy,
+            )
+        checks.append(_at(host, one))
+    return checks
+
+
+def _compare_unique(
+    comparison: Comparison, facts: Mapping[str, Mapping[str, Any]], phase: str
+) -> list[Check]:
+    reported = {
+        host: sorted(set(map(str, mine[comparison.fact])))
+        for host, mine in facts.items()
+        if mine.get(comparison.fact)
+    }
+    if len(reported) < 2:
+        return []
+    holders: dict[str, list[str]] = {}
+    for host, values in reported.items():
+        for value in values:
+            holders.setdefault(value, []).append(host)
+    checks = []
+    for host, values in reported.items():
+        doubled = [value for value in values if len(holders[value]) > 1]
+        for value in doubled:
+            others = ", ".join(other for other in holders[value] if other != host)
+            one = check(
+                comparison.check_id,
+                phase,
+                "failed",
+                value,
+                f"{others} has it too",
+                "on one node alone",
+                comparison.remedy,
+            )
+            checks.append(_at(host, one))
+        if not doubled:
+            one = check(comparison.check_id, phase, "ok", comparison.subject, "on no other node")
+            checks.append(_at(host, one))
+    return checks
+
+
+def apply_waivers(
+    checks: Sequence[Check], waivers: Sequence[Waiver], today: datetime.date
+) -> tuple[list[Check], list[str]]:
+    """Mark what is waived.
+
+    Returns:
+        The checks, and a line for each waiver that has run out while its check still fails.
+    """
+    by_key = {(one.host, one.check_id): one for one in waivers}
+    judged, expired = [], {}
+    for one in checks:
+        waiver = by_key.get((one["host"], one["id"]))
+        if waiver is None or one["status"] not in _WAIVABLE:
+            judged.append(one)
+        elif waiver.until < today:
+            judged.append(one)
+            expired[waiver] = (
+                f"{waiver.host}: the waiver of {waiver.check_id} ran out on {waiver.until}"
+                f" ({waiver.reason})"
+            )
+        else:
+            reason = f"waived until {waiver.until}: {waiver.reason}"
+            judged.append({**one, "status": "waived", "waiver": reason})
+    return judged, list(expired.values())
+
+
+def count(checks: Sequence[Check]) -> dict[str, int]:
+    """How many checks have each status."""
+    counted = Counter(one["status"] for one in checks)
+    return {status: counted[status] for status in STATUSES}
+
+
+def failed_hosts(checks: Sequence[Check]) -> list[str]:
+    """The hosts with a failed check, in the order of the checks."""
+    return list(dict.fromkeys(one["host"] for one in checks if one["status"] == "failed"))
+
+
+def blocked_hosts(failed: Sequence[str], replicas: Sequence[Sequence[str]]) -> list[str]:
+    """The hosts of all replicas with a failed one, and failed hosts that stand in none."""
+    blocked = [host for hosts in replicas if set(hosts) & set(failed) for host in hosts]
+    return list(dict.fromkeys([*blocked, *failed]))
+
+
+def sentence(stage: str, checks: Sequence[Check]) -> str:
+    """One line: what was found."""
+    counts = count(checks)
+    nodes = len({one["host"] for one in checks})
+    found = [f"{counts[status]} {status}" for status in _ORDER if counts[status]]
+    return (
+        f"{stage}: {len(checks)} check{'' if len(checks) == 1 else 's'} on {nodes} "
+        f"node{'' if nodes == 1 else 's'}: {', '.join(found) or 'none'}"
+    )
+
+
+def table(checks: Sequence[Check], width: int) -> str:
+    """All checks that are not ok, by host and then by urgency, each with its remedy."""
+    hosts = list(dict.fromkeys(one["host"] for one in checks))
+    shown = sorted(
+        (one for one in checks if one["status"] != "ok"),
+        key=lambda one: (hosts.index(one["host"]), _ORDER.index(one["status"])),
+    )
+    if not shown:
+        return ""
+    heading, *rows = columns([("NODE", "STATUS", "CHECK", "SUBJECT"), *map(_cells, shown)])
+    indent = " " * heading.index("STATUS")
+    lines = [heading]
+    for one, row in zip(shown, rows, strict=True):
+        lines.append(row)
+        for label, text in (
+            ("seen", one["observed"]),
+            ("expected", one["expected"]),
+            ("remedy", one["remedy"]),
+            ("waiver", one.get("waiver", "")),
+        ):
+            if text:
+                lines += _paragraph(f"{indent}{label:<9}", text, width)
+    return "\n".join(lines)
+
+
+def listing(values: Mapping[str, Mapping[str, Any]], width: int) -> str:
+    """By host, named values for a reader."""
+    lines = []
+    for host, mine in values.items():
+        lines.append(f"  {host}")
+        for key, value in mine.items():
+            lines += _paragraph(f"    {key.replace('_', ' '):<17}", _words(value), width)
+    return "\n".join(lines)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        keys: dict[str, list[str]] = {}
+        for key, one in value.items():
+            keys.setdefault(_words(one), []).append(str(key))
+        return "; ".join(f"{', '.join(names)}: {text}" for text, names in keys.items())
+    return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)
+
+
+def _cells(one: Check) -> tuple[str, str, str, str]:
+    return one["host"], one["status"], one["id"], one["subject"]
+
+
+def _paragraph(start: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(width, len(start) + 30),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

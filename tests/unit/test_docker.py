@@ -1,0 +1,252 @@
+import contextlib
+import json
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host import docker
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
+    DAEMON_JSON,
+    DROP_IN,
+    INSECURE,
+    MIRRORS,
+    PROXY_ENV,
+    STATE_PATH,
+    Daemon,
+    DockerError,
+    Wanted,
+    ca_path,
+    live_registries,
+    load_daemon_json,
+    load_state,
+    mask,
+    merge,
+    render_environment,
+    wanted_from,
+    write,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PROXY = {"HTTPS_PROXY": "http://user:secret@proxy.lan:3128"}
+NOTHING = {"insecure_registries": [], "registry_mirrors": [], "proxy": {}, "registry_ca": {}}
+
+
+def decide(files, wanted, daemon, deployment="a"):
+    return docker.decide(files, wanted, daemon, deployment)
+
+
+def info(insecure=(), mirrors=(), running=0):
+    """The part of a real `docker info` that is read."""
+    indexes = {"docker.io": {"Name": "docker.io", "Secure": True, "Official": True}}
+    indexes.update({name: {"Name": name, "Secure": False} for name in insecure})
+    return {
+        "ServerVersion": "20.10.24+dfsg1",
+        "ContainersRunning": running,
+        "RegistryConfig": {
+            "IndexConfigs": indexes,
+            "InsecureRegistryCIDRs": ["127.0.0.0/8"],
+            "Mirrors": [mirror + "/" for mirror in mirrors],
+        },
+    }
+
+
+def running(containers=0, **live) -> Daemon:
+    return Daemon(installed=True, active=True, enabled=True, info=info(running=containers, **live))
+
+
+@pytest.fixture
+def files(tmp_path):
+    return NodeFiles(str(tmp_path))
+
+
+def test_entries_are_merged_into_the_nodes_own_configuration(files) -> None:
+    own = {"data-root": "/data/docker", "insecure-registries": ["own.lan:5000"]}
+    files.write(DAEMON_JSON, json.dumps(own))
+    changes = decide(files, Wanted(["lab:5000"], ["https://mirror.lan"]), running(containers=3))
+    write(files, changes)
+    assert json.loads(files.read(DAEMON_JSON)) == {
+        "data-root": "/data/docker",
+        "insecure-registries": ["own.lan:5000", "lab:5000"],
+        "registry-mirrors": ["https://mirror.lan"],
+    }
+    assert changes.action == "reload"
+
+
+def test_a_configured_daemon_is_left_alone_and_its_file_not_reformatted(files) -> None:
+    files.write(DAEMON_JSON, '{"insecure-registries":["lab:5000"]}')
+    assert not decide(files, Wanted(["lab:5000"]), running(insecure=["lab:5000"])).changed
+
+
+def test_a_reload_that_was_interrupted_is_made_up_for(files) -> None:
+    files.write(DAEMON_JSON, '{"insecure-registries":["lab:5000"]}')
+    changes = decide(files, Wanted(["lab:5000"]), running())
+    assert (changes.files, changes.action) == ({}, "reload")
+
+
+def test_what_is_no_longer_wanted_goes_and_the_nodes_own_stays(files) -> None:
+    files.write(DAEMON_JSON, '{"insecure-registries": ["own.lan:5000"]}')
+    write(files, decide(files, Wanted(["lab:5000", "own.lan:5000"]), running()))
+    changes = decide(files, Wanted(), running(insecure=["lab:5000", "own.lan:5000"]))
+    write(files, changes)
+    assert json.loads(files.read(DAEMON_JSON)) == {"insecure-registries": ["own.lan:5000"]}
+    assert files.read(STATE_PATH) is None
+    assert changes.action == "reload"
+
+
+def test_a_node_without_docker_gets_its_files_first(files) -> None:
+    changes = decide(files, Wanted(["lab:5000"]), Daemon(installed=False))
+    assert changes.changed
+    assert list(changes.files) == [DAEMON_JSON]
+    assert docker.diff(changes)[-1]["after"] == "installed and started\n"
+    assert decide(files, Wanted(), Daemon(installed=False)).changed
+
+
+@pytest.mark.parametrize(
+    ("daemon", "action"),
+    [
+        (Daemon(installed=False), "none"),
+        (Daemon(installed=True, enabled=True), "start"),
+        (running(), "restart"),
+    ],
+)
+def test_a_proxy_restarts_a_daemon_only_where_one_runs(files, daemon, action) -> None:
+    changes = decide(files, Wanted(proxy=PROXY), daemon)
+    assert changes.action == action
+    assert changes.files[PROXY_ENV].mode == 0o600
+    assert "secret" not in changes.files[DROP_IN].after
+
+
+def test_a_restart_under_running_containers_is_refused_before_anything_is_written(files) -> None:
+    with pytest.raises(DockerError, match=r"2 containers run here.*playbooks/stop\.yml"):
+        decide(files, Wanted(proxy=PROXY), running(containers=2))
+
+
+def test_a_restart_that_was_interrupted_is_made_up_for(files) -> None:
+    write(files, decide(files, Wanted(proxy=PROXY), running()))
+    assert decide(files, Wanted(proxy=PROXY), running()).action == "restart"
+    up = Daemon(installed=True, active=True, enabled=True, environment=PROXY, info=info())
+    assert not decide(files, Wanted(proxy=PROXY), up).changed
+
+
+def test_a_proxy_that_is_no_longer_wanted_goes(files) -> None:
+    write(files, decide(files, Wanted(proxy=PROXY), running()))
+    changes = decide(files, Wanted(), running())
+    write(files, changes)
+    assert changes.action == "restart"
+    assert files.read(DROP_IN) is None
+    assert files.read(PROXY_ENV) is None
+
+
+def test_two_deployments_on_a_machine_keep_each_others_settings(files) -> None:
+    write(files, decide(files, Wanted(["a:1"], proxy=PROXY, registry_ca={"a:1": PEM}), running()))
+    write(files, decide(files, Wanted(["b:1"]), running(insecure=["a:1"]), "b"))
+    assert json.loads(files.read(DAEMON_JSON)) == {"insecure-registries": ["a:1", "b:1"]}
+    assert files.read(DROP_IN)
+    assert files.read(ca_path("a:1"))
+    write(files, decide(files, Wanted(), running(), "a"))
+    assert json.loads(files.read(DAEMON_JSON)) == {"insecure-registries": ["b:1"]}
+    assert files.read(DROP_IN) is None
+    assert files.read(ca_path("a:1")) is None
+
+
+def test_a_ca_needs_neither_reload_nor_restart_and_goes_with_its_registry(files) -> None:
+    changes = decide(files, Wanted(registry_ca={"reg.lan:5000": PEM}), running(containers=1))
+    write(files, changes)
+    assert changes.action == "none"
+    assert files.read(ca_path("reg.lan:5000")) == PEM
+    write(files, decide(files, Wanted(), running(containers=1)))
+    assert files.read(ca_path("reg.lan:5000")) is None
+
+
+def test_passwords_stay_out_of_the_diff(files) -> None:
+    write(files, decide(files, Wanted(proxy=PROXY), running()))
+    other = {"HTTPS_PROXY": "http://user:other@proxy.lan:3128"}
+    shown = json.dumps(docker.diff(decide(files, Wanted(proxy=other), running())))
+    assert "http://***@proxy.lan:3128" in shown
+    assert "secret" not in shown
+    assert "other" not in shown
+
+
+def test_a_flag_that_excludes_the_file_is_named(files) -> None:
+    daemon = Daemon(
+        installed=True, active=True, command=["dockerd", "--insecure-registry=x"], info=info()
+    )
+    with pytest.raises(DockerError, match="started with --insecure-registry"):
+        decide(files, Wanted(["lab:5000"]), daemon)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"insecure-registries": "x"}', '{"registry-mirrors": [1]}']
+)
+def test_a_broken_daemon_json_is_never_overwritten(files, text) -> None:
+    files.write(DAEMON_JSON, text)
+    with pytest.raises(DockerError, match=DAEMON_JSON):
+        decide(files, Wanted(["lab:5000"]), running())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("insecure_registries", ["http://lab:5000"], "leave out http://"),
+        ("registry_mirrors", ["mirror.lan"], "is not http"),
+        ("registry_mirrors", ["https://mirror.lan/path"], "no path"),
+        ("proxy", {"http": "http://a\nExecStart=x"}, "is not one line"),
+        ("registry_ca", {"../../etc": PEM}, "is not HOST"),
+        ("registry_ca", {"reg.lan": "/nothing/here.pem"}, "there is no /nothing/here.pem"),
+        ("registry_ca", {"reg.lan": "text"}, "no PEM certificate"),
+    ],
+)
+def test_senseless_options_are_refused(files, option, value, message) -> None:
+    with pytest.raises(DockerError, match=message):
+        wanted_from({**NOTHING, option: value}, files)
+
+
+def test_options_in_docker_terms(files) -> None:
+    files.write("/root/ca.pem", PEM)
+    params = {
+        **NOTHING,
+        "insecure_registries": ["198.51.100.0/24", "lab:5000", "[2001:db8::1]:5000"],
+        "proxy": {"https": "http://p:1", "http": None, "no_proxy": "lan"},
+        "registry_ca": {"reg.lan": "/root/ca.pem"},
+    }
+    wanted = wanted_from(params, files)
+    assert wanted.proxy == {"HTTPS_PROXY": "http://p:1", "NO_PROXY": "lan"}
+    assert wanted.registry_ca == {"reg.lan": PEM}
+
+
+def test_the_environment_file_keeps_every_character() -> None:
+    text = render_environment({"HTTP_PROXY": 'http://u:a"b\\c$d%40@p:1'})
+    assert text.splitlines()[1] == 'HTTP_PROXY="http://u:a\\"b\\\\c\\$d%40@p:1"'
+
+
+def test_live_registries_of_docker_info() -> None:
+    live = live_registries(info(insecure=["lab:5000"], mirrors=["https://m.lan"]))
+    assert live == {INSECURE: {"lab:5000", "127.0.0.0/8"}, MIRRORS: {"https://m.lan"}}
+    assert live_registries({}) == {INSECURE: set(), MIRRORS: set()}
+
+
+def test_mask() -> None:
+    assert mask('A="http://u:p@h:1/x" https://h2/@') == 'A="http://***@h:1/x" https://h2/@'
+
+
+ITEMS = st.lists(st.sampled_from("abcdef"), unique=True)
+
+
+@given(ITEMS, ITEMS, ITEMS)
+def test_merging_twice_is_merging_once(existing, ours, wanted) -> None:
+    merged = merge(existing, ours, wanted)
+    assert set(wanted) <= set(merged)
+    assert set(existing) - set(ours) <= set(merged)
+    assert merge(merged, ours, wanted) == merged
+
+
+JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_any_text_is_a_configuration_or_a_clear_error(text) -> None:
+    with contextlib.suppress(DockerError):
+        load_daemon_json(text)
+    with contextlib.suppress(DockerError):
+        load_state(text)

@@ -1,0 +1,213 @@
+"""The NIC that carries HCCL: what ip prints, and what follows from it."""
+
+import contextlib
+import json
+from dataclasses import replace
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    Output,
+)
+from ansible_collections.muster.serving.plugins.module_utils.network import nic_io as nic_look
+from ansible_collections.muster.serving.plugins.module_utils.network.nic import (
+    NetError,
+    Nic,
+    Route,
+    decide,
+    parse_addresses,
+    parse_route,
+    usable,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+LO = Nic("lo", 65536, up=True, carrier=True, loopback=True, addresses=("127.0.0.1", "::1"))
+HCCL = Nic("enp67s0f0np0", 9000, up=True, carrier=True, addresses=("10.20.0.11", "fe80::1"))
+OTHER = Nic("eno1", 1500, up=True, carrier=True, addresses=("172.16.0.5",))
+DOCKER = Nic("docker0", 1500, up=True, carrier=False, kind="bridge", addresses=("172.17.0.1",))
+NODE = [LO, HCCL, OTHER, DOCKER]
+
+# Printed by iproute2 6.1 on Debian 12; ip leaves {} for what a filter took out.
+IP_ADDR = """
+[{},{"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP","LOWER_UP"],"mtu":65536,"qdisc":"noqueue",
+"operstate":"UNKNOWN","link_type":"loopback","addr_info":[{"family":"inet","local":"127.0.0.1",
+"prefixlen":8,"scope":"host","label":"lo"}]},{"ifindex":4,"link_index":5,"ifname":"enp67s0f0np0",
+"flags":["NO-CARRIER","BROADCAST","MULTICAST","UP"],"mtu":1500,"operstate":"LOWERLAYERDOWN",
+"linkinfo":{"info_kind":"veth"},"addr_info":[{"family":"inet","local":"10.20.0.11","prefixlen":24},
+{"family":"inet6","local":"fe80::fc","prefixlen":64}]}]
+"""
+
+
+def failures(checks):
+    return [(one["id"], one["status"]) for one in checks if one["status"] != "ok"]
+
+
+def only(checks, check_id):
+    (one,) = [one for one in checks if one["id"] == check_id]
+    return one
+
+
+def test_a_good_nic_has_nothing_but_ok():
+    routes = {"10.20.0.12": Route("enp67s0f0np0"), "10.20.0.13": Route("enp67s0f0np0")}
+    checks = decide(NODE, "enp67s0f0np0", "10.20.0.11", routes, min_mtu=9000)
+    assert failures(checks) == []
+    assert {one["id"] for one in checks} == {
+        "nic-exists",
+        "nic-up",
+        "nic-kind",
+        "nic-address",
+        "nic-mtu",
+        "nic-route",
+    }
+
+
+@pytest.mark.parametrize(
+    ("nics", "interface", "address", "failed", "remedy"),
+    [
+        (NODE, "eth9", "10.20.0.11", "nic-exists", "set muster_interface: enp67s0f0np0, which"),
+        (NODE, "eth9", "10.9.9.9", "nic-exists", "one of: enp67s0f0np0, eno1"),
+        (NODE, "eno1", "10.20.0.11", "nic-address", "set muster_interface: enp67s0f0np0"),
+        (NODE, "enp67s0f0np0", "10.9.9.9", "nic-address", "set muster_address"),
+        (NODE, None, "10.9.9.9", "nic-address", "set muster_address"),
+        (NODE, "docker0", "172.17.0.1", "nic-kind", "one of: enp67s0f0np0, eno1"),
+        (NODE, "lo", "127.0.0.1", "nic-kind", "one of: enp67s0f0np0, eno1"),
+        ([Nic("e", 1, up=False, carrier=False)], "e", None, "nic-up", "ip link set e up"),
+        ([Nic("e", 1, up=True, carrier=False)], "e", None, "nic-up", "cable"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_remedy(nics, interface, address, failed, remedy):
+    checks = decide(nics, interface, address, {})
+    assert only(checks, failed)["status"] == "failed"
+    assert remedy in only(checks, failed)["remedy"]
+
+
+def test_without_an_interface_the_address_finds_the_nic():
+    assert only(decide(NODE, None, "172.16.0.5", {}), "nic-address")["subject"] == "eno1"
+
+
+def test_small_mtu():
+    one = only(decide(NODE, "eno1", None, {}, min_mtu=9000), "nic-mtu")
+    assert (one["status"], one["observed"], one["expected"]) == ("failed", "1500", "at least 9000")
+
+
+def test_each_peer_must_be_reached_through_the_nic():
+    routes = {
+        "10.20.0.11": Route("lo"),  # the node itself
+        "10.20.0.12": Route("enp67s0f0np0"),
+        "10.20.0.13": Route("eno1"),
+        "10.20.0.14": Route(problem="RTNETLINK answers: Network is unreachable"),
+    }
+    checks = decide(NODE, "enp67s0f0np0", "10.20.0.11", routes)
+    seen = {one["subject"]: one for one in checks if one["id"] == "nic-route"}
+    assert {subject: one["status"] for subject, one in seen.items()} == {
+        "enp67s0f0np0 to 10.20.0.12": "ok",
+        "enp67s0f0np0 to 10.20.0.13": "failed",
+        "enp67s0f0np0 to 10.20.0.14": "failed",
+    }
+    assert seen["enp67s0f0np0 to 10.20.0.13"]["observed"] == "leaves through eno1"
+    assert "unreachable" in seen["enp67s0f0np0 to 10.20.0.14"]["observed"]
+
+
+@pytest.mark.parametrize(
+    ("node", "interface", "seen"),
+    [
+        ([LO, replace(HCCL, up=False, carrier=False), OTHER], HCCL.name, "nic-up"),
+        (NODE, OTHER.name, "nic-address"),
+        ([LO, OTHER], HCCL.name, "nic-exists"),
+    ],
+)
+def test_of_a_nic_that_cannot_be_used_no_route_is_judged(node, interface, seen):
+    checks = decide(node, interface, "10.20.0.11", {"10.20.0.12": Route("eno1")})
+    assert failures(checks) == [(seen, "failed")]
+    assert not usable(checks)
+    assert usable(decide(NODE, HCCL.name, "10.20.0.11", {"10.20.0.12": Route("eno1")}))
+
+
+def test_a_vlan_of_the_nic_is_matched_by_its_prefix_too():
+    vlan = Nic("enp67s0f0np0.100", 9000, up=True, carrier=True, kind="vlan", addresses=("1.2.3.4",))
+    one = only(decide([*NODE, vlan], "enp67s0f0np0", None, {}), "nic-prefix")
+    assert one["status"] == "warning"
+    assert "enp67s0f0np0.100" in one["observed"]
+    assert '"=enp67s0f0np0"' in one["remedy"]
+    # HCCL has no use for one without an address.
+    bare = Nic("enp67s0f0np0.200", 9000, up=True, carrier=True, kind="vlan")
+    assert failures(decide([*NODE, bare], "enp67s0f0np0", None, {})) == []
+
+
+def test_parse_what_ip_prints():
+    lo, nic = parse_addresses(IP_ADDR)
+    assert lo.loopback
+    assert nic == Nic(
+        "enp67s0f0np0",
+        1500,
+        up=True,
+        carrier=False,
+        kind="veth",
+        addresses=("10.20.0.11", "fe80::fc"),
+    )
+    route = '[{"dst":"10.20.0.12","dev":"enp67s0f0np0","prefsrc":"10.20.0.11","flags":[]}]'
+    assert parse_route(route) == Route("enp67s0f0np0")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"ifname": 3}]', "[" * 9000, "1: lo: <UP>"])
+def test_other_output_is_not_guessed_at(text):
+    with pytest.raises(NetError):
+        parse_addresses(text)
+    with pytest.raises(NetError):
+        parse_route(text)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(
+    st.text()
+    | json_values.map(json.dumps)
+    | st.lists(
+        st.fixed_dictionaries(
+            {"ifname": st.text() | st.none(), "mtu": st.integers(), "flags": st.just(["UP"])},
+            optional={"addr_info": json_values, "linkinfo": json_values, "dev": json_values},
+        )
+    ).map(json.dumps)
+)
+def test_any_text_gives_nics_or_an_error(text):
+    try:
+        nics = parse_addresses(text)
+    except NetError:
+        nics = []
+    assert all(isinstance(nic.name, str) and isinstance(nic.mtu, int) for nic in nics)
+    assert decide(nics, "eth0", "10.0.0.1", {"10.0.0.2": Route("eth0")})
+    with contextlib.suppress(NetError):
+        assert parse_route(text).device
+
+
+PARAMS = {"address": "10.20.0.11", "interface": None, "peers": [], "min_mtu": None, "timeout": 1}
+
+
+def test_the_module_reports_the_mtu_for_comparison(monkeypatch):
+    monkeypatch.setattr(nic_look, "run", lambda argv, timeout: Output(0, IP_ADDR, ""))
+    assert nic_look.look(PARAMS, False)["facts"] == {"interface": "enp67s0f0np0", "mtu": 1500}
+
+
+def no_ip(argv, timeout):
+    raise CommandError("ip could not be started: No such file or directory")
+
+
+@pytest.mark.parametrize(
+    ("run", "seen"),
+    [
+        (no_ip, "could not be started"),
+        (lambda argv, timeout: Output(1, "", "Option -json is unknown"), "-json is unknown"),
+        (lambda argv, timeout: Output(0, "garbage", ""), "not JSON"),
+    ],
+)
+def test_a_useless_ip_is_a_failed_check(monkeypatch, run, seen):
+    monkeypatch.setattr(nic_look, "run", run)
+    result = nic_look.look(PARAMS, False)
+    assert failures(result["checks"]) == [("nic-tool", "failed")]
+    assert seen in result["checks"][0]["observed"]
+    assert result["facts"]["mtu"] is None

@@ -1,0 +1,227 @@
+"""From a unit of the plan to the files that run it."""
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def unit(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "a2-cluster-r0-rank0",
+        "host": "a2-node0",
+        "replica": 0,
+        "role": "head",
+        "device_nodes": ["/dev/davinci0", "/dev/davinci_manager"],
+        "mounts": ["/usr/local/dcmi:/usr/local/dcmi:ro"],
+        "env": {"HCCL_BUFFSIZE": "1024", "NAME": "a b $c %d 'e'"},
+        "argv": ["vllm", "serve", "/models/m", "--max-num-seqs", "128", "--headless"],
+        "image": "registry/vllm:1",
+        "install": "container",
+        "container": {
+            "ipc": "host",
+            "shm_size": "1200g",
+            "privileged": False,
+            "cap_add": ["SYS_NICE"],
+            "group_add": [],
+            "security_opt": [],
+            "user": "0",
+            "entrypoint": ["/bin/bash", "-c", 'exec "$@"', "muster"],
+        },
+        "restart": {"count": 3, "window_s": 3600},
+        "systemd_unit": "muster-a2-cluster-r0-rank0.service",
+        **changes,
+    }
+
+
+def test_the_container_gets_what_the_plan_says_and_no_more() -> None:
+    argv = unit_files.docker_argv(unit())
+    assert "--privileged" not in argv
+    assert "--shm-size" not in argv, "without effect beside --ipc host"
+    assert argv[argv.index("--cap-add") + 1] == "SYS_NICE"
+    devices = [argv[i + 1] for i, word in enumerate(argv) if word == "--device"]
+    assert devices == ["/dev/davinci0", "/dev/davinci_manager"]
+    image = argv.index("registry/vllm:1")
+    assert argv[image - 2 : image] == ["--entrypoint", "/bin/bash"]
+    assert argv[image + 1 : image + 6] == ["-c", 'exec "$@"', "muster", "vllm", "serve"]
+
+
+def test_without_an_entrypoint_the_engine_is_started_itself() -> None:
+    container = {**unit()["container"], "entrypoint": None, "ipc": None}
+    argv = unit_files.docker_argv(unit(container=container))
+    image = argv.index("registry/vllm:1")
+    assert argv[image - 2 : image + 2] == ["--entrypoint", "vllm", "registry/vllm:1", "serve"]
+    assert argv[argv.index("--shm-size") + 1] == "1200g"
+
+
+def test_gpus_are_one_value_of_dockers_csv() -> None:
+    argv = unit_files.docker_argv(unit(container={**unit()["container"], "gpus": [0, 3]}))
+    assert argv[argv.index("--gpus") + 1] == '"device=0,3"'
+    assert r'--gpus "\"device=0,3\""' in unit_files.service(
+        unit(container={**unit()["container"], "gpus": [0, 3]})
+    )
+    assert "--gpus" not in unit_files.docker_argv(
+        unit(container={**unit()["container"], "gpus": []})
+    )
+
+
+def venv_unit(**changes: Any) -> dict[str, Any]:
+    argv = ["/opt/muster/venvs/vllm-1/bin/vllm", "serve", "/models/m"]
+    return unit(install="venv", image=None, argv=argv, **changes)
+
+
+def test_a_unit_without_a_container_runs_its_program_as_a_user_of_its_own() -> None:
+    text = unit_files.service(venv_unit())
+    assert "ExecStart=/opt/muster/venvs/vllm-1/bin/vllm serve /models/m\n" in text
+    assert "User=muster\n" in text
+    assert "docker" not in text
+    assert "EnvironmentFile=/etc/muster/a2-cluster-r0-rank0.env\n" in text
+    assert "PATH=/opt/muster/venvs/vllm-1/bin:" in text
+
+
+def test_restarts_and_logs_do_not_depend_on_how_an_engine_is_installed() -> None:
+    kept = ("Restart", "StartLimit", "Timeout", "Kill", "Syslog", "LogRate", "WantedBy", "Type")
+    both = [
+        [line for line in unit_files.service(one).splitlines() if line.startswith(kept)]
+        for one in (unit(), venv_unit())
+    ]
+    assert both[0] == both[1]
+    assert len(both[0]) >= len(kept)
+
+
+def test_without_a_container_values_are_quoted_as_systemd_reads_them() -> None:
+    environment = unit_files.env_file(venv_unit(), {"VLLM_API_KEY": 's"cret'})
+    assert "NAME=\"a b \\$c %d 'e'\"\n" in environment
+    assert 'VLLM_API_KEY="s\\"cret"\n' in environment
+
+
+def test_another_environment_is_a_difference_and_the_image_is_none() -> None:
+    before = unit_files.effective(venv_unit(), "sha256:1", {})
+    after = unit_files.effective(venv_unit(), None, {})
+    assert unit_files.differences(before, after) == [
+        {"name": "environment id", "current": "sha256:1", "desired": unit_files.NOT_PRESENT}
+    ]
+    assert before["environment"] == "/opt/muster/venvs/vllm-1"
+    assert not {"image", "devices", "mounts"} & set(before)
+
+
+def test_a_files_text_counts_and_its_path_is_known_afterwards() -> None:
+    before = unit_files.effective(unit(files={"/etc/muster/x/a.cfg": "one"}), None, {})
+    after = unit_files.effective(unit(files={"/etc/muster/x/a.cfg": "two"}), None, {})
+    [row] = unit_files.differences(before, after)
+    assert row["name"] == "file /etc/muster/x/a.cfg"
+    assert unit_files.file_paths(before) == ["/etc/muster/x/a.cfg"]
+    assert unit_files.file_paths(unit_files.effective(unit(), None, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "removable"),
+    [
+        ("/etc/muster/x.cfg", True),
+        ("/etc/muster/x/y.cfg", True),
+        ("/etc/muster/../passwd", False),
+        ("/etc/muster", False),
+        ("/etc/haproxy/haproxy.cfg", False),
+    ],
+)
+def test_only_files_among_musters_own_go_with_a_unit(path: str, removable: bool) -> None:
+    assert unit_files.is_removable(path) is removable
+
+
+def test_a_release_that_knows_more_finds_no_difference_in_what_runs() -> None:
+    state = {
+        "image": "registry/vllm:1",
+        "image id": "sha256:1",
+        "argv": "vllm serve /models/m",
+        "argv --headless": "",
+        "argv --max-num-seqs": "128",
+        "container cap_add": '["SYS_NICE"]',
+        "container entrypoint": json.dumps(unit()["container"]["entrypoint"]),
+        "container ipc": "host",
+        "container shm_size": "1200g",
+        "container user": "0",
+        "devices": "/dev/davinci0 /dev/davinci_manager",
+        "env HCCL_BUFFSIZE": "1024",
+        "env NAME": "a b $c %d 'e'",
+        "mounts": "/usr/local/dcmi:/usr/local/dcmi:ro",
+        "restart": "3 in 3600 s",
+    }
+    wanted = unit_files.effective(unit(files={}, first_start=None), "sha256:1", {})
+    assert unit_files.differences(state, wanted) == []
+
+
+def test_environment_and_secrets_stay_out_of_the_unit_file() -> None:
+    text = unit_files.service(unit())
+    assert "HCCL_BUFFSIZE" not in text
+    environment = unit_files.env_file(unit(), {"VLLM_API_KEY": "s3cret"})
+    assert "HCCL_BUFFSIZE=1024\n" in environment
+    assert "NAME=a b $c %d 'e'\n" in environment, "Docker takes values literally"
+    assert "VLLM_API_KEY=s3cret\n" in environment
+
+
+def test_a_line_break_cannot_stand_in_the_env_file() -> None:
+    with pytest.raises(ValueError, match=r"VLLM_API_KEY.*line break"):
+        unit_files.env_file(unit(), {"VLLM_API_KEY": "a\nb"})
+
+
+def test_the_restart_budget_reaches_systemd() -> None:
+    text = unit_files.service(unit())
+    assert "Restart=always\n" in text
+    assert "StartLimitBurst=3\nStartLimitIntervalSec=3600\n" in text
+
+
+def test_a_changed_flag_is_one_difference() -> None:
+    before = unit_files.effective(unit(), "sha256:1", {})
+    argv = ["vllm", "serve", "/models/m", "--max-num-seqs", "64", "--headless"]
+    after = unit_files.effective(unit(argv=argv), "sha256:1", {})
+    assert unit_files.differences(before, after) == [
+        {"name": "argv --max-num-seqs", "current": "128", "desired": "64"}
+    ]
+
+
+def test_the_order_of_flags_and_mounts_is_no_difference() -> None:
+    mounts = ["/a:/a", "/b:/b"]
+    argv = ["vllm", "serve", "/models/m", "--headless", "--max-num-seqs", "128"]
+    assert unit_files.effective(unit(mounts=mounts), None, {}) == unit_files.effective(
+        unit(mounts=mounts[::-1], argv=argv), None, {}
+    )
+
+
+def test_a_secret_is_never_shown() -> None:
+    before = unit_files.effective(unit(), None, {"VLLM_API_KEY": "old-key"})
+    after = unit_files.effective(unit(), None, {"VLLM_API_KEY": "new-key"})
+    rows = unit_files.differences(before, after)
+    assert rows == [
+        {"name": "secret VLLM_API_KEY", "current": "<secret>", "desired": "<another secret>"}
+    ]
+    shown = unit_files.diff_text(after) + json.dumps(rows)
+    for secret in before["secret VLLM_API_KEY"], after["secret VLLM_API_KEY"], "new-key":
+        assert secret not in shown
+
+
+@given(st.lists(st.text(min_size=1)))
+def test_any_argv_can_be_compared(words: list[str]) -> None:
+    flat = unit_files.flatten_argv(words)
+    assert all(key.startswith("argv") for key in flat)
+    for word in words:
+        assert any(word in f"{key} {value}" for key, value in flat.items())
+
+
+@pytest.mark.parametrize(
+    ("shown", "before", "ended"),
+    [
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, 0, False),
+        ({"ActiveState": "activating", "SubState": "start-pre", "NRestarts": "0"}, 0, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, 0, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 0, True),
+        ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 1, False),
+        ({"ActiveState": "failed", "SubState": "failed"}, 0, True),
+        ({"ActiveState": "inactive", "SubState": "dead"}, 0, True),
+        ({"ActiveState": "active", "NRestarts": "[not set]"}, 0, False),
+    ],
+)
+def test_has_ended(shown: dict[str, str], before: int, ended: bool) -> None:
+    assert unit_files.has_ended(shown, before) is ended

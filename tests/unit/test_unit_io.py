@@ -1,0 +1,184 @@
+"""What is asked of a node: whether an engine serves, of real sockets, and what it has on disk."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import Marker
+from ansible_collections.muster.serving.plugins.module_utils.network import (
+    sockets_io as net_sockets,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_io import (
+    UnitError,
+    desired,
+    first_start,
+    is_ready,
+    owners_of_files,
+    serves,
+)
+from ansible_collections.muster.serving.plugins.modules import unit_state
+
+
+@contextmanager
+def answering(body: bytes) -> Iterator[str]:
+    """The URL of a port that gives one caller these bytes."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            caller, _address = server.accept()
+            with caller:
+                caller.recv(4096)
+                caller.sendall(body)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        thread.join(5)
+
+
+def reply(value: object) -> bytes:
+    return b"HTTP/1.0 200 OK\r\n\r\n" + json.dumps(value).encode()
+
+
+def test_an_engine_that_lists_the_model_serves() -> None:
+    with answering(reply({"data": [{"id": "other"}, {"id": "minimax25"}]})) as url:
+        assert serves(url, "minimax25", "key")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        reply({"data": [{"id": "other"}]}),
+        reply({"data": "minimax25"}),
+        reply(["minimax25"]),
+        b"HTTP/1.0 503 Loading\r\n\r\n",
+        b"SSH-2.0-squatter\r\n",
+        b"",
+    ],
+)
+def test_whoever_else_holds_the_port_does_not(body: bytes) -> None:
+    with answering(body) as url:
+        assert not serves(url, "minimax25", None)
+
+
+def test_a_port_without_a_listener_does_not_serve() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert not serves(f"http://127.0.0.1:{port}/v1", "minimax25", None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", True),
+        # No replica behind it serves, which is not the gateway's fault.
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", True),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", False),
+        (b"SSH-2.0-squatter\r\n", False),
+        (b"", False),
+    ],
+)
+def test_a_gateway_is_ready_when_its_own_health_check_answers(answer: bytes, ready: bool) -> None:
+    with answering(answer) as url:
+        assert is_ready({"role": "gateway", "api_url": url}, "minimax25") is ready
+
+
+def test_a_gateway_that_is_not_up_is_not_ready() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    unit = {"role": "gateway", "api_url": f"http://127.0.0.1:{port}/v1"}
+    assert not is_ready(unit, "minimax25")
+
+
+def test_an_engine_is_asked_for_its_model_whatever_its_role() -> None:
+    with answering(reply({"data": [{"id": "minimax25"}]})) as url:
+        assert is_ready({"role": "rank", "api_url": url}, "minimax25")
+
+
+def test_a_first_start_is_one_while_the_cache_is_empty(tmp_path) -> None:
+    once = {"cache": str(tmp_path / "cache"), "extra_s": 900, "reason": "compiles kernels"}
+    unit = {"name": "r0-rank0", "first_start": once}
+    assert first_start(unit) == once
+    (tmp_path / "cache").mkdir()
+    assert first_start(unit) == once
+    (tmp_path / "cache" / "kernel").touch()
+    assert first_start(unit) is None
+    assert first_start({"name": "r0-rank0", "first_start": None}) is None
+    assert first_start({"name": "r0-rank0"}) is None
+
+
+def test_a_cache_that_is_no_folder_is_said(tmp_path) -> None:
+    (tmp_path / "cache").touch()
+    once = {"cache": str(tmp_path / "cache"), "extra_s": 900, "reason": "compiles kernels"}
+    with pytest.raises(UnitError, match=r"r0-rank0: the engine's cache .* cannot be looked at"):
+        first_start({"name": "r0-rank0", "first_start": once})
+
+
+def venv_unit(path) -> dict:
+    return {
+        "name": "r0-rank0",
+        "install": "venv",
+        "argv": [f"{path}/bin/vllm", "serve"],
+        "env": {},
+        "restart": {"count": 3, "window_s": 600},
+    }
+
+
+def test_without_containers_no_docker_is_asked(tmp_path, monkeypatch) -> None:
+    def refuse(*_arguments) -> None:
+        raise AssertionError("Docker was asked")
+
+    monkeypatch.setattr(unit_files, "DOCKER", "/bin/true")
+    monkeypatch.setattr(unit_io, "ask", refuse)
+    marker = Marker("sha256:1", ["vllm==0.23.0"])
+    (tmp_path / ".muster.json").write_text(marker.dump())
+    wanted = desired([venv_unit(tmp_path)])["r0-rank0"]
+    assert wanted["environment id"] == marker.identity
+
+
+def test_an_environment_whose_making_was_interrupted_is_not_there(tmp_path) -> None:
+    (tmp_path / "pyvenv.cfg").touch()
+    wanted = desired([venv_unit(tmp_path)])["r0-rank0"]
+    assert wanted["environment id"] == unit_files.NOT_PRESENT
+
+
+@pytest.fixture
+def states(tmp_path, monkeypatch):
+    """Installed units with their files, by name."""
+    monkeypatch.setattr(unit_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+
+    def install(**units: list[str]) -> None:
+        for name, paths in units.items():
+            effective = {f"file {path}": "0" for path in paths}
+            NodeFiles(str(tmp_path)).write(
+                unit_files.state_path(name), json.dumps({"effective": effective})
+            )
+
+    return install
+
+
+def test_a_file_goes_with_the_last_unit_that_has_it(states) -> None:
+    own, shared, foreign = "/etc/muster/a/x", "/etc/muster/x", "/etc/hosts"
+    states(a=[own, shared, foreign], b=[shared])
+    assert owners_of_files() == {own: {"a"}, shared: {"a", "b"}, foreign: {"a"}}
+    assert unit_state.unused_files(["a"], []) == [own]
+    assert unit_state.unused_files(["a"], [own]) == []
+    assert unit_state.unused_files(["a", "b"], []) == [own, shared]
+
+
+def test_a_start_ends_what_preflight_left_listening(tmp_path) -> None:
+    (listener,) = net_sockets.listen([0], "127.0.0.1")
+    port = listener.getsockname()[1]
+    net_sockets.detach(lambda: net_sockets.serve([listener], 60, ["192.0.2.1"]), [listener])
+    listener.close()
+    busy = net_sockets.find_busy([port], "127.0.0.1")
+    assert busy, "it listens"
+    unit_state.end_listeners([{"name": "a", "address": "127.0.0.1", "ports": {"api": port}}])
+    assert net_sockets.find_busy([port], "127.0.0.1") == []
+    # A unit that says nothing of ports.
+    unit_state.end_listeners([{"name": "b"}])
