@@ -12,7 +12,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import PHASES
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
     plain,
     write_json,
@@ -37,7 +36,6 @@ class ActionModule(ActionBase):
                 "replicas": {"type": "list", "elements": "list"},
                 "waivers": {"type": "dict", "default": {}},
                 "stage": {"type": "str", "required": True},
-                "phase": {"type": "str", "choices": list(PHASES), "required": True},
                 "report_file": {"type": "path"},
                 "show": {"type": "list", "elements": "str", "default": []},
                 "gate": {"type": "bool", "default": True},
@@ -57,9 +55,9 @@ class ActionModule(ActionBase):
         except verdict.VerdictError as error:
             raise AnsibleActionFail(str(error)) from None
 
-        checks = verdict.collect(hosts, results, modules, args["phase"])
+        checks = verdict.collect(hosts, results, modules)
         facts = verdict.collect_facts(results)
-        checks += verdict.compare(facts, replicas, args["phase"])
+        checks += verdict.compare(facts, replicas)
         checks.sort(key=lambda one: hosts.index(one["host"]))
         checks, expired = verdict.apply_waivers(checks, waivers, today)
         for line in expired:

@@ -56,11 +56,6 @@ options:
     description: What these checks belong to, for the summary and the report.
     type: str
     required: true
-  phase:
-    description: The phase of the checks that are made here.
-    type: str
-    choices: [bare, ready]
-    required: true
   report_file:
     description: A file on the controller for the whole report, as JSON. Its folder is made.
     type: path
@@ -99,7 +94,6 @@ EXAMPLES = r"""
           reason: the range is set at the next reboot
           until: 2027-01-31
     stage: preflight
-    phase: bare
     report_file: ./muster-output/a2-cluster/preflight.json
   run_once: true
   register: verdict

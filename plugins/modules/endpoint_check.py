@@ -209,7 +209,6 @@ def no_key(path: str, problem: str) -> dict[str, Any]:
         "checks": [
             check(
                 "endpoint-key",
-                "ready",
                 "failed",
                 path,
                 problem,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import STATUSES, check
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import (
     VerdictError,
@@ -34,7 +35,7 @@ TODAY = datetime.date(2026, 11, 21)
 
 def on(host, check_id="nic-up", status="failed", subject="eth0", **more):
     texts = {"observed": "down", "expected": "up", "remedy": "ip link set eth0 up", **more}
-    return {"host": host, **check(check_id, "bare", status, subject, **texts)}
+    return {"host": host, **check(check_id, status, subject, **texts)}
 
 
 def brief(checks):
@@ -42,12 +43,12 @@ def brief(checks):
 
 
 def test_checks_of_all_hosts_are_collected_in_order():
-    fine = check("nic-up", "bare", "ok", "eth0")
+    fine = check("nic-up", "ok", "eth0")
     results = {
         "b": {"nic": {"checks": [fine]}, "npus": {"checks": []}},
         "a": {"nic": {"checks": [fine]}, "npus": {"skipped": True, "changed": False}},
     }
-    assert brief(collect(["b", "a"], results, MODULES, "bare")) == [
+    assert brief(collect(["b", "a"], results, MODULES)) == [
         ("b", "nic-up", "ok"),
         ("a", "nic-up", "ok"),
     ]
@@ -56,7 +57,7 @@ def test_checks_of_all_hosts_are_collected_in_order():
 def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh():
     text = "Task failed: Failed to connect to the host via ssh: No route to host"
     results = {"a": {"nic": {"unreachable": True, "msg": text}, "npus": {"skipped": True}}}
-    (one,) = collect(["a"], results, MODULES, "bare")
+    (one,) = collect(["a"], results, MODULES)
     assert (one["id"], one["host"], one["status"]) == ("node-reachable", "a", "failed")
     assert one["observed"] == "Failed to connect to the host via ssh: No route to host"
     assert "ansible a -m ping" in one["remedy"]
@@ -64,11 +65,11 @@ def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh
 
 def test_a_host_that_said_nothing_does_not_pass():
     silent = {"a": {"nic": None, "npus": None}}
-    checks = collect(["a", "b"], silent, MODULES, "bare")
+    checks = collect(["a", "b"], silent, MODULES)
     assert brief(checks) == [("a", "node-reachable", "failed"), ("b", "node-reachable", "failed")]
     assert checks[0]["observed"] == "no result of nic_check, npu_topology_check"
     results = {"a": {"nic": {"unreachable": True, "msg": "gone"}, "npus": None}}
-    assert len(collect(["a"], results, MODULES, "bare")) == 1
+    assert len(collect(["a"], results, MODULES)) == 1
 
 
 @pytest.mark.parametrize(
@@ -87,14 +88,14 @@ def test_a_host_that_said_nothing_does_not_pass():
     ],
 )
 def test_a_module_that_breaks_is_a_failed_check(result, check_id, seen):
-    (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "nic_check"}, "bare")
+    (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "nic_check"})
     assert (one["id"], one["status"]) == (check_id, "failed")
     assert seen in one["observed"]
 
 
 def test_the_same_trouble_of_two_modules_is_said_once():
     broken = {"msg": "/usr/bin/python3: not found"}
-    assert len(collect(["a"], {"a": {"nic": broken, "npus": broken}}, MODULES, "bare")) == 1
+    assert len(collect(["a"], {"a": {"nic": broken, "npus": broken}}, MODULES)) == 1
 
 
 def facts_of(**hosts):
@@ -105,8 +106,7 @@ def facts_of(**hosts):
 
 def compared(facts, groups):
     return [
-        (one["host"], one["id"], one["status"], one["observed"])
-        for one in compare(facts, groups, "bare")
+        (one["host"], one["id"], one["status"], one["observed"]) for one in compare(facts, groups)
     ]
 
 
@@ -124,7 +124,7 @@ def test_of_several_nodes_the_odd_one_is_named():
         b={"driver_version": "24.1.rc3"},
         c={"driver_version": "25.2.0"},
     )
-    seen = compare(facts, [["a", "b", "c"]], "bare")
+    seen = compare(facts, [["a", "b", "c"]])
     assert brief(seen) == [
         ("a", "cluster-driver-version", "ok"),
         ("b", "cluster-driver-version", "failed"),
@@ -155,27 +155,28 @@ def clocks(**offsets):
     [(0, "ok"), (-5, "ok"), (7, "warning"), (-30, "warning"), (32, "failed"), (-32, "failed")],
 )
 def test_clocks_of_two_nodes(offset, status):
-    seen = compare(clocks(a=1000, b=1000 + offset), [["a", "b"]], "bare")
+    seen = compare(clocks(a=1000, b=1000 + offset), [["a", "b"]])
     assert brief(seen) == [("a", "cluster-clock", status), ("b", "cluster-clock", status)]
 
 
 def test_the_clock_that_is_off_is_named_with_its_distance_and_the_remedy():
-    seen = compare(clocks(a=0, b=-100, c=1), [["a", "b", "c"]], "bare")
+    seen = compare(clocks(a=0, b=-100, c=1), [["a", "b", "c"]])
     assert [one["status"] for one in seen] == ["ok", "failed", "ok"]
     assert seen[1]["observed"] == "at least 99 s behind a"
     assert "chrony" in seen[1]["remedy"]
-    (ahead, _behind) = compare(clocks(a=20, b=0), [["a", "b"]], "bare")
+    (ahead, _behind) = compare(clocks(a=20, b=0), [["a", "b"]])
     assert (ahead["status"], ahead["observed"]) == ("warning", "at least 19 s ahead of b")
 
 
 def test_a_clock_that_was_measured_over_a_slow_way_proves_nothing():
     slow = {"clock_offset": [-40.0, 0.1]}
     seen = compare(
-        facts_of(a=slow, b={"clock_offset": [0.0, 0.5]}, c={}), [["a", "b", "c"]], "bare"
+        facts_of(a=slow, b={"clock_offset": [0.0, 0.5]}, c={}),
+        [["a", "b", "c"]],
     )
     assert brief(seen) == [("a", "cluster-clock", "ok"), ("b", "cluster-clock", "ok")]
     # Nor does one node say anything, or nodes of two replicas.
-    assert compare(clocks(a=0, b=100), [["a"], ["b"]], "bare") == []
+    assert compare(clocks(a=0, b=100), [["a"], ["b"]]) == []
 
 
 @given(
@@ -189,7 +190,7 @@ def test_clocks_that_can_be_right_pass_whatever_the_controllers_shows(measured, 
         name: {"clock_offset": [offset - abs(back), offset + there]}
         for name, (back, there) in zip(names, measured, strict=True)
     }
-    seen = compare(facts_of(**bounds), [list(names)], "bare")
+    seen = compare(facts_of(**bounds), [list(names)])
     assert {one["status"] for one in seen} == {"ok"}
     assert len(seen) == len(names)
 
@@ -198,7 +199,7 @@ def test_other_weights_on_one_node_are_named():
     facts = facts_of(
         a={"weights_index": "aa"}, b={"weights_index": "bb"}, c={"weights_index": None}
     )
-    assert brief(compare(facts, [["a", "b", "c"]], "bare")) == [
+    assert brief(compare(facts, [["a", "b", "c"]])) == [
         ("a", "cluster-weights", "failed"),
         ("b", "cluster-weights", "failed"),
     ]
@@ -219,7 +220,7 @@ def test_an_address_on_two_nodes_is_named_on_both():
         c={"npu_addresses": ["29.0.0.3"]},
     )
     # Over all nodes, since replicas share the fabric.
-    seen = compare(facts, [["a"], ["b"], ["c"]], "bare")
+    seen = compare(facts, [["a"], ["b"], ["c"]])
     assert brief(seen) == [
         ("a", "cluster-npu-address", "failed"),
         ("b", "cluster-npu-address", "failed"),
@@ -310,12 +311,19 @@ def test_long_texts_are_wrapped_under_themselves():
 words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1, max_size=12)
 
 
+def test_a_waiver_of_no_check_is_refused_with_the_nearest():
+    with pytest.raises(VerdictError, match=r"npu-helth.*npu-health"):
+        parse_waivers({"a": [{"check": "npu-helth", "reason": "r", "until": "2027-01-31"}]})
+
+
 @given(
     st.lists(
         st.builds(
             on,
             words,
-            check_id=words,
+            check_id=st.sampled_from(
+                sorted(key for key, kind in CHECKS.items() if kind.worst == "failed")
+            ),
             status=st.sampled_from(STATUSES),
             subject=words,
             observed=words,

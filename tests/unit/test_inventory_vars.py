@@ -39,8 +39,9 @@ WRONG = {
     "muster_waivers": [
         {},
         [{}],
-        [{"check": "a", "reason": "", "until": "2026-01-01"}],
-        [{"check": "a", "reason": "b", "until": "2026-02-30"}],
+        [{"check": "npu-ecc", "reason": "", "until": "2026-01-01"}],
+        [{"check": "npu-ecc", "reason": "b", "until": "2026-02-30"}],
+        [{"check": "npu-eck", "reason": "b", "until": "2026-02-28"}],
     ],
     "muster_host_tuning": [
         {"sysctls": {}},

@@ -18,7 +18,7 @@ def fake(look, *options):
 
 
 def verdict(name: str) -> dict[str, str]:
-    return check(name, "bare", "ok", "x")
+    return check(name.replace("_", "-"), "ok", "x")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_checks_are_made_side_by_side_and_ports_after_them(looks) -> None:
     result = node_look.look(options, True)
 
     assert order[-1] == "port_check"
-    assert {one["id"] for one in result["checks"]} == set(looks)
+    assert {one["id"].replace("-", "_") for one in result["checks"]} == set(looks)
     assert result["facts"] == options
     assert result["host_check_more"] is True
 

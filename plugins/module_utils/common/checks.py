@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from typing import Dict
 
+from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
+
 STATUSES = ("ok", "failed", "warning", "waived", "pending", "unknown")
 PHASES = ("bare", "ready")
+# How bad a status is. What is pending or unknown keeps nothing from starting, like a warning.
+_SEVERITY = {"ok": 0, "waived": 0, "pending": 1, "unknown": 1, "warning": 1, "failed": 2}
 
 Check = Dict[str, str]
 
@@ -19,34 +23,35 @@ class OptionError(ValueError):
 
 def check(
     check_id: str,
-    phase: str,
     status: str,
     subject: str,
     observed: str = "",
     expected: str = "",
     remedy: str = "",
 ) -> Check:
-    """One named verdict about one subject.
+    """Return one named verdict about one subject.
 
     Args:
-        check_id: Stable kebab-case name, for instance C(npu-health).
-        phase: C(bare), true before prepare, or C(ready), true after it.
-        status: One of STATUSES. C(pending) is what prepare will repair.
+        check_id: An id of CHECKS, which has its phase and its worst status.
+        status: One of STATUSES. What is pending is repaired by prepare.
         subject: What was looked at, without the node: a device, a port, a file.
         observed: What was seen.
         expected: What would have been right.
-        remedy: What the operator can do about it. Empty only when status is C(ok).
+        remedy: What the operator can do about it. Empty only when the status is ok.
 
     Raises:
-        ValueError: Phase or status is not a known word.
+        ValueError: The id or the status is unknown, or the status is above the worst of this id.
     """
-    if phase not in PHASES:
-        raise ValueError(f"check {check_id}: unknown phase {phase!r}")
+    kind = CHECKS.get(check_id)
+    if kind is None:
+        raise ValueError(f"check {check_id} is not in the table of checks")
     if status not in STATUSES:
         raise ValueError(f"check {check_id}: unknown status {status!r}")
+    if _SEVERITY[status] > _SEVERITY[kind.worst]:
+        raise ValueError(f"check {check_id} is at worst {kind.worst}, not {status}")
     return {
         "id": check_id,
-        "phase": phase,
+        "phase": kind.phase,
         "status": status,
         "subject": subject,
         "observed": observed,
@@ -56,7 +61,7 @@ def check(
 
 
 def chosen_devices(devices: list[int] | None, count: int) -> list[int]:
-    """The devices that a deployment uses: those named, or else the first ones.
+    """Return the devices that a deployment uses: those named, or else the first ones.
 
     Raises:
         OptionError: So many are not named.
@@ -66,11 +71,10 @@ def chosen_devices(devices: list[int] | None, count: int) -> list[int]:
     return devices or list(range(count))
 
 
-def broken_check(module: str, phase: str, problem: str) -> Check:
-    """What stands for the checks of a module that ended without any."""
+def broken_check(module: str, problem: str) -> Check:
+    """Return what stands for the checks of a module that ended without any."""
     return check(
         module.replace("_", "-"),
-        phase,
         "failed",
         module,
         problem,
@@ -80,7 +84,7 @@ def broken_check(module: str, phase: str, problem: str) -> Check:
 
 
 def failure_message(checks: list[Check]) -> str:
-    """One line a failed check, with what to do about it; empty when none failed."""
+    """Return one line a failed check, with what to do about it; empty when none failed."""
     lines = []
     for entry in checks:
         if entry["status"] == "failed":

@@ -52,7 +52,7 @@ def grouped(check_id: str, findings: list[Finding], expected: str) -> list[Check
     for device, *said in bad or findings:
         groups.setdefault((said[0], said[1], said[2]), []).append(device)
     return [
-        check(check_id, "bare", status, devices_text(devices), observed, expected, remedy)
+        check(check_id, status, devices_text(devices), observed, expected, remedy)
         for (status, observed, remedy), devices in groups.items()
     ]
 

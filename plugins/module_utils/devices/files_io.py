@@ -63,7 +63,7 @@ def is_driver(source: str) -> bool:
 
 def _device_check(files: NodeFiles, node: str) -> Check:
     def verdict(status: str, observed: str, remedy: str = "") -> Check:
-        return check("device-node", "bare", status, node, observed, "a character device", remedy)
+        return check("device-node", status, node, observed, "a character device", remedy)
 
     path = files.path(node)
     try:
@@ -143,7 +143,6 @@ def toolkit_check(files: NodeFiles) -> Check:
     found = programs + specifications
     return check(
         "gpu-toolkit",
-        "bare",
         "ok" if found else "failed",
         "NVIDIA container toolkit",
         found[0] if found else "missing",
@@ -163,7 +162,7 @@ def _source_check(files: NodeFiles, source: str) -> Check:
     def verdict(status: str, observed: str, remedy: str = "") -> Check:
         wanted = {"either": "a file or directory"}.get(expected, f"a {expected}")
         check_id = "driver-mount" if driver else "mount-source"
-        return check(check_id, "bare", status, source, observed, wanted, remedy)
+        return check(check_id, status, source, observed, wanted, remedy)
 
     path = files.path(source.rstrip("/"))
     try:

@@ -147,7 +147,6 @@ class Prober:
         self.checks.append(
             check(
                 f"endpoint-{name}",
-                "ready",
                 status,
                 subject or self._subject,
                 observed,

@@ -292,5 +292,5 @@ def cann_check(reference: Reference, version: str | None, floor: str) -> Check:
     }[older]
     observed = f"CANN {version}" if version else "the image does not say which CANN it holds"
     return check(
-        "cann-version", "ready", status, reference.local, observed, f"CANN {floor} or later", remedy
+        "cann-version", status, reference.local, observed, f"CANN {floor} or later", remedy
     )

@@ -141,7 +141,6 @@ def judge(unit: Unit, verdict: Verdict) -> Check:
     }
     return check(
         "engine-parser",
-        "ready",
         statuses[verdict.status],
         unit["name"],
         textwrap.shorten(observed.get(verdict.status, verdict.text), _LONGEST, placeholder=" ..."),

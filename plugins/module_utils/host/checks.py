@@ -165,19 +165,19 @@ def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str =
     """
     subject, expected = "clock", "synchronised by NTP"
     if timedate.get("NTPSynchronized") == "yes":
-        return check("host-clock-sync", "bare", "ok", subject, "synchronised", expected)
+        return check("host-clock-sync", "ok", subject, "synchronised", expected)
     if container:
         text = f"the clock is that of the machine below this container ({container})"
-        return check("host-clock-sync", "bare", "ok", subject, text, expected)
+        return check("host-clock-sync", "ok", subject, text, expected)
     remedy = "run chrony, or: timedatectl set-ntp true"
     if "NTPSynchronized" not in timedate:
         text = problem or "timedatectl does not say"
-        return check("host-clock-sync", "bare", "unknown", subject, text, expected, remedy)
+        return check("host-clock-sync", "unknown", subject, text, expected, remedy)
     running = timedate.get("NTP") == "yes"
     text = "a client runs, and has not synchronised" if running else "not synchronised"
     if running:
         remedy = "see which servers it reaches: chronyc sources, or timedatectl timesync-status"
-    return check("host-clock-sync", "bare", "warning", subject, text, expected, remedy)
+    return check("host-clock-sync", "warning", subject, text, expected, remedy)
 
 
 def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Check:
@@ -187,7 +187,6 @@ def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Ch
     if available is None:
         return check(
             "host-memory",
-            "bare",
             "unknown",
             "memory",
             "no MemAvailable in /proc/meminfo",
@@ -196,12 +195,11 @@ def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Ch
         )
     text = f"{available / GB:.1f} GB available"
     if running:
-        return check("host-memory", "bare", "ok", "memory", f"{text} beside its own units")
+        return check("host-memory", "ok", "memory", f"{text} beside its own units")
     if available >= need_gb * GB:
-        return check("host-memory", "bare", "ok", "memory", text, expected)
+        return check("host-memory", "ok", "memory", text, expected)
     return check(
         "host-memory",
-        "bare",
         "failed",
         "memory",
         f"{text} of {memory.get('MemTotal', 0) / GB:.1f} GB",
@@ -217,10 +215,9 @@ def hugepages_check(memory: Mapping[str, int]) -> Check:
     expected = "a tenth of the memory at most set aside and unused"
     if idle * 10 <= memory.get("MemTotal", 0):
         text = f"{idle / GB:.1f} GB set aside and unused"
-        return check("host-hugepages", "bare", "ok", "huge pages", text, expected)
+        return check("host-hugepages", "ok", "huge pages", text, expected)
     return check(
         "host-hugepages",
-        "bare",
         "warning",
         "huge pages",
         f"{idle / GB:.1f} GB set aside and unused",
@@ -234,14 +231,14 @@ def shm_check(size: int, free: int, need_gb: float, running: bool) -> Check:
     text = f"{free / GB:.1f} GB of {size / GB:.1f} GB free"
     expected = f"at least {need_gb:g} GB free"
     if running:
-        return check("host-shm", "bare", "ok", "/dev/shm", f"{text} beside its own units")
+        return check("host-shm", "ok", "/dev/shm", f"{text} beside its own units")
     if free >= need_gb * GB:
-        return check("host-shm", "bare", "ok", "/dev/shm", text, expected)
+        return check("host-shm", "ok", "/dev/shm", text, expected)
     if size >= need_gb * GB:
         remedy = "remove what dead processes left there, as far as fuser /dev/shm/* names no holder"
     else:
         remedy = f"mount -o remount,size={need_gb:g}G /dev/shm (and in /etc/fstab)"
-    return check("host-shm", "bare", "failed", "/dev/shm", text, expected, remedy)
+    return check("host-shm", "failed", "/dev/shm", text, expected, remedy)
 
 
 def disk_checks(needs: Sequence[Need]) -> list[Check]:
@@ -258,11 +255,11 @@ def disk_checks(needs: Sequence[Need]) -> list[Check]:
         parts = ", ".join(f"{size / GB:.0f} GB for {n.what}" for n, size in missing.items())
         text, expected = f"{free / GB:.0f} GB free", f"room for {parts}"
         if free >= total:
-            checks.append(check("host-disk", "bare", "ok", mount, text, expected))
+            checks.append(check("host-disk", "ok", mount, text, expected))
             continue
         status = "failed" if free < known else "warning"
         remedy = f"make room on {mount}, or mount a larger file system for it"
-        checks.append(check("host-disk", "bare", status, mount, text, expected, remedy))
+        checks.append(check("host-disk", status, mount, text, expected, remedy))
     return checks
 
 
@@ -271,7 +268,7 @@ def writable_checks(folders: Sequence[Folder]) -> list[Check]:
 
     def one(status: str, subject: str, seen: str, paths: Sequence[str], remedy: str = "") -> Check:
         expected = f"can be written, for {', '.join(paths)}"
-        return check("host-writable", "bare", status, subject, seen, expected, remedy)
+        return check("host-writable", status, subject, seen, expected, remedy)
 
     checks = []
     by_mount: dict[tuple[str, bool], list[str]] = {}
@@ -309,18 +306,18 @@ def limit_checks(seen: Mapping[str, str], owner: str) -> list[Check]:
         subject = f"{name} of {owner}" if name == "LimitNOFILE" else name
         expected = f"at least {least}"
         if value == "infinity" or (value.isdecimal() and int(value[:20]) >= least):
-            checks.append(check("host-limits", "bare", "ok", subject, value, expected))
+            checks.append(check("host-limits", "ok", subject, value, expected))
         elif not value.isdecimal():
             remedy = "look at systemctl show" if name == "LimitNOFILE" else f"sysctl {name}"
             text = value or "not there"
-            checks.append(check("host-limits", "bare", "unknown", subject, text, expected, remedy))
+            checks.append(check("host-limits", "unknown", subject, text, expected, remedy))
         else:
             remedy = (
                 f"a drop-in with LimitNOFILE={least} (systemctl edit {owner}), then restart it"
                 if name == "LimitNOFILE"
                 else f"sysctl {name}={least} (and in /etc/sysctl.d)"
             )
-            checks.append(check("host-limits", "bare", "warning", subject, value, expected, remedy))
+            checks.append(check("host-limits", "warning", subject, value, expected, remedy))
     return checks
 
 
@@ -332,13 +329,12 @@ def system_checks(
     shown = release.get("PRETTY_NAME") or f"{name} {number}".strip() or "unknown"
     tables = [LAB_SYSTEMS, *([SYSTEMS[vendor]] if vendor else SYSTEMS.values())]
     if any(_among(number, table.get(name, ())) for table in tables):
-        checks = [check("host-os", "bare", "ok", "operating system", shown)]
+        checks = [check("host-os", "ok", "operating system", shown)]
     else:
         known = ", ".join(f"{one} {'/'.join(of)}" for one, of in sorted(tables[-1].items()))
         checks = [
             check(
                 "host-os",
-                "bare",
                 "warning",
                 "operating system",
                 f"{shown}, untested",
@@ -348,12 +344,11 @@ def system_checks(
         ]
     oldest = ".".join(map(str, OLDEST_KERNEL))
     if version(kernel) >= OLDEST_KERNEL:
-        checks.append(check("host-kernel", "bare", "ok", "kernel", kernel))
+        checks.append(check("host-kernel", "ok", "kernel", kernel))
     else:
         checks.append(
             check(
                 "host-kernel",
-                "bare",
                 "warning",
                 "kernel",
                 f"{kernel}, untested",
@@ -366,7 +361,6 @@ def system_checks(
         checks.append(
             check(
                 "host-arch",
-                "bare",
                 "ok" if fine else "failed",
                 "architecture",
                 machine,
@@ -389,21 +383,19 @@ def name_check(name: str, addresses: Sequence[str], several: bool, address: str 
     loopback = [one for one in addresses if one.startswith("127.") or one == "::1"]
     if not addresses:
         remedy = f"add to /etc/hosts: {own} {name}"
-        return check("host-name", "bare", "warning", subject, "does not resolve", expected, remedy)
+        return check("host-name", "warning", subject, "does not resolve", expected, remedy)
     text = ", ".join(addresses)
     if several and len(loopback) == len(addresses):
         remedy = f"let its line in /etc/hosts begin with {own} instead of {loopback[0]}"
-        return check("host-name", "bare", "warning", subject, text, expected, remedy)
-    return check("host-name", "bare", "ok", subject, text, expected)
+        return check("host-name", "warning", subject, text, expected, remedy)
+    return check("host-name", "ok", subject, text, expected)
 
 
 def docker_checks(docker: Docker) -> list[Check]:
     """Whether Docker is there and takes orders. What prepare installs or starts is pending."""
 
     def one(part: str, status: str, observed: str, expected: str, remedy: str = "") -> Check:
-        return check(
-            f"container-engine{part}", "bare", status, "Docker", observed, expected, remedy
-        )
+        return check(f"container-engine{part}", status, "Docker", observed, expected, remedy)
 
     expected = "installed and answering"
     if docker.load == "masked":
@@ -448,17 +440,16 @@ def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:
             status, seen, remedy = "warning", f"mode {one.mode:04o}", f"chmod 600 {one.path}"
         else:
             status, seen, remedy = "ok", f"mode {one.mode:04o}", ""
-        checks.append(check("api-key-file", "bare", status, one.path, seen, expected, remedy))
+        checks.append(check("api-key-file", status, one.path, seen, expected, remedy))
     return checks
 
 
 def architecture_check(path: str, wanted: str, seen: str) -> Check:
     """Whether config.json is that of the recipe's model."""
     if seen == wanted:
-        return check("weights-architecture", "bare", "ok", path, seen, wanted)
+        return check("weights-architecture", "ok", path, seen, wanted)
     return check(
         "weights-architecture",
-        "bare",
         "failed",
         path,
         seen,
@@ -488,11 +479,11 @@ def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequen
         "bf16": not method,
     }.get(wanted)
     if matches is None or matches:
-        return check("weights-format", "bare", "ok", path, seen, wanted)
+        return check("weights-format", "ok", path, seen, wanted)
     # Every engine that takes fp8 weights takes the same ones unquantised, given the memory.
     status = "warning" if wanted == "fp8" and not method else "failed"
     remedy = (
         f"set muster_model_path to {wanted} weights, choose the recipe of these weights, or say in "
         "muster_weights_gb how much memory they take if they are meant"
     )
-    return check("weights-format", "bare", status, path, seen, f"{wanted} weights", remedy)
+    return check("weights-format", status, path, seen, f"{wanted} weights", remedy)

@@ -184,7 +184,6 @@ class Host:
             *(
                 check(
                     "host-disk",
-                    "bare",
                     "unknown",
                     path,
                     "df does not say how much is free",
@@ -295,7 +294,7 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
         release, platform.release(), platform.machine(), params["vendor"]
     )
     python = f"{platform.python_version()} ({sys.executable})"
-    checks.append(check("host-python", "bare", "ok", "python", python, "3.8 or later"))
+    checks.append(check("host-python", "ok", "python", python, "3.8 or later"))
     checks.append(host.name())
 
     root, answers = DOCKER_ROOT, False

@@ -134,13 +134,12 @@ def decide(
     if nic is None:
         return [_no_such_nic(interface, address, holder, candidates)]
 
-    checks = [check("nic-exists", "bare", "ok", interface, "present")]
+    checks = [check("nic-exists", "ok", interface, "present")]
     checks.append(_up(nic))
     if _virtual(nic):
         checks.append(
             check(
                 "nic-kind",
-                "bare",
                 "failed",
                 interface,
                 nic.kind or ("loopback" if nic.loopback else "a container bridge"),
@@ -149,7 +148,7 @@ def decide(
             )
         )
     else:
-        checks.append(check("nic-kind", "bare", "ok", interface, nic.kind or "physical"))
+        checks.append(check("nic-kind", "ok", interface, nic.kind or "physical"))
     if address:
         checks.append(_address(nic, address, holder))
     if min_mtu is not None:
@@ -187,7 +186,6 @@ def _no_such_nic(
     )
     return check(
         "nic-exists",
-        "bare",
         "failed",
         interface,
         f"no such NIC; the node has {', '.join(candidates) or 'none'}",
@@ -200,7 +198,6 @@ def _no_holder(address: str | None, candidates: Sequence[str], by_name: Mapping[
     held = [f"{one} ({name})" for name in candidates for one in by_name[name].addresses]
     return check(
         "nic-address",
-        "bare",
         "failed",
         address or "no address",
         f"on no NIC; the node holds {', '.join(held) or 'no address'}",
@@ -211,10 +208,9 @@ def _no_holder(address: str | None, candidates: Sequence[str], by_name: Mapping[
 
 def _up(nic: Nic) -> Check:
     if nic.up and nic.carrier:
-        return check("nic-up", "bare", "ok", nic.name, "up, carrier")
+        return check("nic-up", "ok", nic.name, "up, carrier")
     return check(
         "nic-up",
-        "bare",
         "failed",
         nic.name,
         "up, no carrier" if nic.up else "down",
@@ -225,7 +221,7 @@ def _up(nic: Nic) -> Check:
 
 def _address(nic: Nic, address: str, holder: Nic | None) -> Check:
     if address in nic.addresses:
-        return check("nic-address", "bare", "ok", nic.name, address)
+        return check("nic-address", "ok", nic.name, address)
     if holder is not None:
         observed = f"{address} is on {holder.name}"
         remedy = f"set muster_interface: {holder.name}, or muster_address to one of {nic.name}'s"
@@ -235,7 +231,6 @@ def _address(nic: Nic, address: str, holder: Nic | None) -> Check:
     held = ", ".join(nic.addresses) or "none"
     return check(
         "nic-address",
-        "bare",
         "failed",
         nic.name,
         f"{observed}; {nic.name} holds {held}",
@@ -247,10 +242,9 @@ def _address(nic: Nic, address: str, holder: Nic | None) -> Check:
 def _mtu(nic: Nic, min_mtu: int) -> Check:
     expected = f"at least {min_mtu}"
     if nic.mtu >= min_mtu:
-        return check("nic-mtu", "bare", "ok", nic.name, str(nic.mtu), expected)
+        return check("nic-mtu", "ok", nic.name, str(nic.mtu), expected)
     return check(
         "nic-mtu",
-        "bare",
         "failed",
         nic.name,
         str(nic.mtu),
@@ -263,14 +257,14 @@ def _route(nic: Nic, peer: str, route: Route) -> Check:
     subject = f"{nic.name} to {peer}"
     expected = f"leaves through {nic.name}"
     if route.device == nic.name:
-        return check("nic-route", "bare", "ok", subject, expected, expected)
+        return check("nic-route", "ok", subject, expected, expected)
     if route.problem:
         observed = route.problem
         remedy = f"add a route to {peer} through {nic.name}, or correct the peer's muster_address"
     else:
         observed = f"leaves through {route.device}"
         remedy = f"put {peer} on the network of {nic.name}, or set muster_interface: {route.device}"
-    return check("nic-route", "bare", "failed", subject, observed, expected, remedy)
+    return check("nic-route", "failed", subject, observed, expected, remedy)
 
 
 def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
@@ -285,7 +279,6 @@ def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
     return [
         check(
             "nic-prefix",
-            "bare",
             "warning",
             nic.name,
             f"also matched: {', '.join(others)}",

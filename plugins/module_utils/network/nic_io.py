@@ -61,7 +61,6 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     except NetError as error:
         failed = check(
             "nic-tool",
-            "bare",
             "failed",
             "ip",
             str(error),

@@ -142,10 +142,10 @@ def decide_local(
     checks = []
     free = [port for port in ports if port not in taken]
     if free:
-        checks.append(check("port-free", "bare", "ok", _subject(free), "free", "free"))
+        checks.append(check("port-free", "ok", _subject(free), "free", "free"))
     if own:
         observed = "held by our own unit"
-        checks.append(check("port-free", "bare", "ok", _subject(own), observed, "free"))
+        checks.append(check("port-free", "ok", _subject(own), observed, "free"))
 
     groups: dict[tuple[bool, str, str], list[int]] = {}
     for one in busy:
@@ -153,7 +153,7 @@ def decide_local(
             groups.setdefault((one.wanted, _seen(one), _release(one)), []).append(one.port)
     for (wanted, seen, release), held in sorted(groups.items(), key=lambda group: group[1]):
         status = "failed" if wanted else "warning"
-        checks.append(check("port-free", "bare", status, _subject(held), seen, "free", release))
+        checks.append(check("port-free", status, _subject(held), seen, "free", release))
     return checks, own
 
 
@@ -207,13 +207,12 @@ def decide_reserved(
     checks = []
     safe = [port for port in ports if port not in open_ports]
     if safe:
-        checks.append(check("port-reserved", "bare", "ok", _subject(safe), expected, expected))
+        checks.append(check("port-reserved", "ok", _subject(safe), expected, expected))
     pending = [port for port in open_ports if port in to_reserve]
     if pending:
         checks.append(
             check(
                 "port-reserved",
-                "bare",
                 "pending",
                 _subject(pending),
                 "an outgoing connection may take it",
@@ -226,7 +225,6 @@ def decide_reserved(
         checks.append(
             check(
                 "port-reserved",
-                "bare",
                 "warning",
                 _subject(exposed),
                 "an outgoing connection may take it",
@@ -263,10 +261,8 @@ def decide_probe(source: str, outcomes: Mapping[str, Mapping[int, str]]) -> list
         for outcome, ports in sorted(groups.items()):
             subject = f"{peer} {_subject(ports)}"
             if outcome == "open":
-                checks.append(check("port-reachable", "bare", "ok", subject, "open", "open"))
+                checks.append(check("port-reachable", "ok", subject, "open", "open"))
                 continue
             remedy = _PROBE_REMEDIES[outcome.partition(":")[0]].format(source=source, peer=peer)
-            checks.append(
-                check("port-reachable", "bare", "failed", subject, outcome, "open", remedy)
-            )
+            checks.append(check("port-reachable", "failed", subject, outcome, "open", remedy))
     return checks

@@ -131,5 +131,5 @@ def _one(name: str, options: dict[str, Any], check_mode: bool) -> dict[str, Any]
     # Whatever it is, the other checks are worth having.
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
-        return {"checks": [broken_check(name, "bare", text)]}
+        return {"checks": [broken_check(name, text)]}
     return result

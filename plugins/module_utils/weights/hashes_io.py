@@ -170,7 +170,7 @@ def judge(
     """The verdicts on what was read: one on all that differs, one for each way of not reading."""
 
     def verdict(status: str, observed: str, expected: str, remedy: str = "") -> Check:
-        return check("weights-hash", "bare", status, model.path, observed, expected, remedy)
+        return check("weights-hash", status, model.path, observed, expected, remedy)
 
     sums, count = hashes.sums, len(model.files)
     held = [name for name in sorted(sums) if name in published]

@@ -132,9 +132,7 @@ class Model:
     def _check(
         self, part: str, status: str, subject: str, observed: str, expected: str, remedy: str = ""
     ) -> None:
-        self.checks.append(
-            check(f"weights-{part}", "bare", status, subject, observed, expected, remedy)
-        )
+        self.checks.append(check(f"weights-{part}", status, subject, observed, expected, remedy))
 
     def _names(self) -> list[str] | None:
         expected = "a directory that root can read"
@@ -327,7 +325,6 @@ def inspect(models: Sequence[Model], timeout: float) -> tuple[list[Model], list[
         checks.append(
             check(
                 "weights-directory",
-                "bare",
                 "failed",
                 models[len(answered)].path,
                 f"no answer from its file system within {timeout:g} s",

@@ -11,6 +11,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 
 PREFIX = "muster_"
@@ -511,6 +512,8 @@ def _waivers(value: Any) -> Any:
         _need(isinstance(item, dict) and set(item) == {"check", "reason", "until"}, what)
         _need(all(isinstance(text, str) and text.strip() for text in item.values()), what)
         _need(_is_date(item["until"]), what)
+        name = item["check"]
+        _need(name in CHECKS, f"{what}; there is no check {name}: {nearest(name, CHECKS)}")
     return value
 
 

@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
     STATUSES,
     Check,
     broken_check,
     check,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import columns
 
 # Most urgent first. The gate fails on the first alone.
@@ -154,7 +156,7 @@ def parse_waivers(by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Wa
     """Read the waivers of each host.
 
     Raises:
-        VerdictError: One of them lacks a part or holds no date.
+        VerdictError: One of them lacks a part, names no check or holds no date.
     """
     waivers = []
     for host, entries in by_host.items():
@@ -162,6 +164,9 @@ def parse_waivers(by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Wa
             check_id, reason = entry.get("check"), entry.get("reason")
             if not (isinstance(check_id, str) and check_id and isinstance(reason, str) and reason):
                 raise VerdictError(f"{host}: a waiver needs check, reason and until: {entry!r}")
+            if check_id not in CHECKS:
+                offer = nearest(check_id, CHECKS)
+                raise VerdictError(f"{host}: a waiver of {check_id}, which is no check: {offer}")
             try:
                 until = datetime.date.fromisoformat(str(entry.get("until")))
             except ValueError:
@@ -176,7 +181,6 @@ def collect(
     hosts: Sequence[str],
     results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
     modules: Mapping[str, str],
-    phase: str,
 ) -> list[Check]:
     """The checks of all hosts, each with its C(host).
 
@@ -184,18 +188,17 @@ def collect(
         hosts: The hosts that must have reported.
         results: By host and register, what a task returned; None where it has not run.
         modules: By register, the module whose result it holds.
-        phase: The phase of checks that are made here.
     """
     checks: list[Check] = []
     for host in hosts:
         mine = results.get(host, {})
         gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
         if gone is not None:
-            checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")), phase)))
+            checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")))))
         silent = [module for register, module in modules.items() if mine.get(register) is None]
         if silent and gone is None:
             text = f"no result of {', '.join(dict.fromkeys(silent))}"
-            checks.append(_at(host, _unreachable(host, text, phase)))
+            checks.append(_at(host, _unreachable(host, text)))
         for register, module in modules.items():
             result = mine.get(register)
             if result is None:
@@ -203,7 +206,7 @@ def collect(
             if isinstance(result.get("checks"), list):
                 checks.extend(_at(host, one) for one in result["checks"])
             elif not result.get("unreachable") and not result.get("skipped"):
-                checks.append(_at(host, _broken(module, result, phase)))
+                checks.append(_at(host, _broken(module, result)))
     unique = {tuple(one.items()): one for one in checks}
     return list(unique.values())
 
@@ -212,10 +215,9 @@ def _at(host: str, one: Mapping[str, Any]) -> Check:
     return {"host": host, **one}
 
 
-def _unreachable(host: str, text: str, phase: str) -> Check:
+def _unreachable(host: str, text: str) -> Check:
     return check(
         "node-reachable",
-        phase,
         "failed",
         host,
         _first_words(text.removeprefix("Task failed: ")) or "no answer",
@@ -224,19 +226,18 @@ def _unreachable(host: str, text: str, phase: str) -> Check:
     )
 
 
-def _broken(module: str, result: Mapping[str, Any], phase: str) -> Check:
+def _broken(module: str, result: Mapping[str, Any]) -> Check:
     text = " ".join(str(result.get(key) or "") for key in ("msg", "module_stderr", "module_stdout"))
     if _PYTHON_TROUBLE.search(text):
         return check(
             "node-python",
-            phase,
             "failed",
             "python",
             _first_words(text),
             "Python 3.8 or later",
             "install it, or set ansible_python_interpreter to one that is",
         )
-    return broken_check(module, phase, _first_words(text) or "it ended without a result")
+    return broken_check(module, _first_words(text) or "it ended without a result")
 
 
 def _first_words(text: str, limit: int = 300) -> str:
@@ -266,23 +267,21 @@ def pick(
     return {host: values for host, values in picked.items() if values}
 
 
-def compare(
-    facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]], phase: str
-) -> list[Check]:
+def compare(facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> list[Check]:
     """Compare what nodes reported: within each group for agreement, over all for uniqueness."""
     checks = []
     for comparison in COMPARISONS:
         if comparison.unique:
-            checks.extend(_compare_unique(comparison, facts, phase))
+            checks.extend(_compare_unique(comparison, facts))
             continue
         for group in groups:
             if comparison.spread:
-                checks.extend(_compare_spread(comparison, comparison.spread, facts, group, phase))
+                checks.extend(_compare_spread(comparison, comparison.spread, facts, group))
                 continue
             known = {host: _single(facts.get(host, {}).get(comparison.fact)) for host in group}
             values = {host: value for host, value in known.items() if value}
             if len(values) > 1:
-                checks.extend(_compare_equal(comparison, values, phase))
+                checks.extend(_compare_equal(comparison, values))
     return checks
 
 
@@ -292,7 +291,7 @@ def _single(value: Any) -> str:
     return values.pop() if len(values) == 1 else ""
 
 
-def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str) -> list[Check]:
+def _compare_equal(comparison: Comparison, values: Mapping[str, str]) -> list[Check]:
     by_value: dict[str, list[str]] = {}
     for host, value in values.items():
         by_value.setdefault(value, []).append(host)
@@ -304,7 +303,7 @@ def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str
     for host, value in values.items():
         alike = len(by_value) == 1
         if alike or host in common:
-            one = check(comparison.check_id, phase, "ok", comparison.subject, value)
+            one = check(comparison.check_id, "ok", comparison.subject, value)
         else:
             others = "; ".join(
                 f"{other} on {', '.join(names)}"
@@ -313,7 +312,6 @@ def _compare_equal(comparison: Comparison, values: Mapping[str, str], phase: str
             )
             one = check(
                 comparison.check_id,
-                phase,
                 "failed",
                 comparison.subject,
                 value,
@@ -329,7 +327,6 @@ def _compare_spread(
     spread: tuple[float, float],
     facts: Mapping[str, Mapping[str, Any]],
     group: Sequence[str],
-    phase: str,
 ) -> list[Check]:
     bounds = {host: facts.get(host, {}).get(comparison.fact) for host in group}
     known = {host: (value[0], value[1]) for host, value in bounds.items() if value}
@@ -348,13 +345,12 @@ def _compare_spread(
         distance = statistics.median_low(map(abs, ahead.values()))
         if distance <= warns:
             text = f"within {warns:g} s of the other nodes"
-            one = check(comparison.check_id, phase, "ok", comparison.subject, text)
+            one = check(comparison.check_id, "ok", comparison.subject, text)
         else:
             other = next(name for name, value in ahead.items() if abs(value) == distance)
             way = "ahead of" if ahead[other] > 0 else "behind"
             one = check(
                 comparison.check_id,
-                phase,
                 "failed" if distance > fails else "warning",
                 comparison.subject,
                 f"at least {distance:.0f} s {way} {other}",
@@ -365,9 +361,7 @@ def _compare_spread(
     return checks
 
 
-def _compare_unique(
-    comparison: Comparison, facts: Mapping[str, Mapping[str, Any]], phase: str
-) -> list[Check]:
+def _compare_unique(comparison: Comparison, facts: Mapping[str, Mapping[str, Any]]) -> list[Check]:
     reported = {
         host: sorted(set(map(str, mine[comparison.fact])))
         for host, mine in facts.items()
@@ -386,7 +380,6 @@ def _compare_unique(
             others = ", ".join(other for other in holders[value] if other != host)
             one = check(
                 comparison.check_id,
-                phase,
                 "failed",
                 value,
                 f"{others} has it too",
@@ -395,7 +388,7 @@ def _compare_unique(
             )
             checks.append(_at(host, one))
         if not doubled:
-            one = check(comparison.check_id, phase, "ok", comparison.subject, "on no other node")
+            one = check(comparison.check_id, "ok", comparison.subject, "on no other node")
             checks.append(_at(host, one))
     return checks
 

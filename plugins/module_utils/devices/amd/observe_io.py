@@ -103,7 +103,6 @@ def node_checks(files: NodeFiles, gpus: int) -> list[Check]:
     return [
         check(
             "gpu-device-nodes",
-            "bare",
             "ok" if well else "failed",
             "/dev/kfd, /dev/dri",
             f"{'/dev/kfd' if kfd else 'no /dev/kfd'}, {len(render)} render nodes",

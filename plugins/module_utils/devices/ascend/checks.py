@@ -136,7 +136,7 @@ def _tool(npus: Npus, unlisted: list[int], wanted: list[int]) -> Check:
             remedy = "look at what npu-smi info prints; it was not understood in full"
     told = f"{len(npus.devices)} devices, driver {npus.version}"
     observed = "; ".join(doubts) or told
-    return check("npu-tool", "bare", status, subject, observed, "a table of devices", remedy)
+    return check("npu-tool", status, subject, observed, "a table of devices", remedy)
 
 
 def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
@@ -149,7 +149,7 @@ def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
         seen = ("warning", "driver", complaint, expected, remedy)
     else:
         seen = ("ok", "driver", "npu-smi does not complain", expected, "")
-    checks.append(check("npu-driver-install", "bare", *seen))
+    checks.append(check("npu-driver-install", *seen))
     if min_driver:
         older = None if npus.version is None else is_older(npus.version, min_driver)
         status = {True: "failed", False: "ok", None: "unknown"}[older]
@@ -160,7 +160,7 @@ def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
         }[older]
         expected = f"{min_driver} or later"
         version = npus.version or "no version told"
-        checks.append(check("npu-driver", "bare", status, "driver", version, expected, remedy))
+        checks.append(check("npu-driver", status, "driver", version, expected, remedy))
     return checks
 
 
@@ -281,7 +281,6 @@ def _topology(npus: Npus, devices: list[int]) -> list[Check]:
         return [
             check(
                 "npu-topology",
-                "bare",
                 "unknown",
                 subject,
                 "npu-smi tells no topology",
@@ -295,7 +294,7 @@ def _topology(npus: Npus, devices: list[int]) -> list[Check]:
         if link not in links:
             pairs.setdefault(link, []).append(f"{one}-{other}")
     if not pairs:
-        return [check("npu-topology", "bare", "ok", subject, "all joined", expected)]
+        return [check("npu-topology", "ok", subject, "all joined", expected)]
     observed = "; ".join(
         f"{link} between {', '.join(of[:4])}"
         + (f" and {len(of) - 4} more pairs" if len(of) > 4 else "")
@@ -304,7 +303,6 @@ def _topology(npus: Npus, devices: list[int]) -> list[Check]:
     return [
         check(
             "npu-topology",
-            "bare",
             "failed",
             subject,
             observed,
@@ -383,7 +381,7 @@ def _mute(fabric: Fabric) -> list[int]:
 def _fabric_tool(fabric: Fabric, mute: list[int]) -> list[Check]:
     def verdict(status: str, subject: str, observed: str, remedy: str = "") -> Check:
         expected = "an answer for each device"
-        return check("npu-fabric-tool", "bare", status, subject, observed, expected, remedy)
+        return check("npu-fabric-tool", status, subject, observed, expected, remedy)
 
     if fabric.absent:
         remedy = "install the NPU driver in full; it brings hccn_tool"
@@ -531,7 +529,7 @@ def _neighbour(fabric: Fabric) -> list[Check]:
     }
     status, observed, remedy = told[neighbour]
     subject = devices_text([device])
-    return [check("npu-neighbour", "bare", status, subject, observed, "a switch", remedy)]
+    return [check("npu-neighbour", status, subject, observed, "a switch", remedy)]
 
 
 def _vnic(fabric: Fabric, device: int) -> Finding | None:
@@ -554,7 +552,7 @@ def _configuration(fabric: Fabric) -> list[Check]:
     """Whether C(/etc/hccn.conf), which HCCL's callers read, is what the devices really use."""
     expected = "/etc/hccn.conf as the devices are set"
     damaged = [
-        check("npu-hccn-conf", "bare", "warning", subject, problem, expected, "mend the file")
+        check("npu-hccn-conf", "warning", subject, problem, expected, "mend the file")
         for subject, problem in [("/etc/hccn.conf", _few(fabric.problems, 3))]
         if problem
     ]
@@ -580,10 +578,10 @@ def _configuration(fabric: Fabric) -> list[Check]:
         subject, texts = devices_text(device for device, _text in stale), [one[1] for one in stale]
         remedy = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or mend it"
         seen = ("warning", subject, _few(texts, 3), expected, remedy)
-        return [*damaged, check("npu-hccn-conf", "bare", *seen)]
+        return [*damaged, check("npu-hccn-conf", *seen)]
     if damaged or not compared:
         return damaged
-    return [check("npu-hccn-conf", "bare", "ok", devices_text(compared), "agrees", expected)]
+    return [check("npu-hccn-conf", "ok", devices_text(compared), "agrees", expected)]
 
 
 def _few(texts: list[str], limit: int) -> str:
@@ -617,7 +615,6 @@ def ping_checks(check_id: str, pings: Pings) -> list[Check]:
     return [
         check(
             check_id,
-            "bare",
             status,
             devices_text(device for device, _address in seen[status, observed, remedy]),
             f"{observed}, from {_few(_addresses(seen[status, observed, remedy]), 4)}",

@@ -181,7 +181,7 @@ def _tool(vendor: Vendor, gpus: Observation) -> Check:
         status, remedy = "ok", ""
     told = f"{len(gpus['devices'])} devices, driver {gpus['version']}"
     observed = gpus["failure"] or "; ".join(gpus["problems"]) or told
-    return check("gpu-tool", "bare", status, vendor.tool, observed, "a list of devices", remedy)
+    return check("gpu-tool", status, vendor.tool, observed, "a list of devices", remedy)
 
 
 def _count(vendor: Vendor, by_id: dict[Any, Device], wanted: list[int]) -> list[Check]:
@@ -210,11 +210,11 @@ def driver_check(vendor: Vendor, seen: str | None, floor: str) -> Check:
     if not version(seen or ""):
         remedy = f"look at what {vendor.tool} prints as the driver's version"
         observed = seen or "no version told"
-        return check("gpu-driver", "bare", "unknown", "driver", observed, expected, remedy)
+        return check("gpu-driver", "unknown", "driver", observed, expected, remedy)
     if version(seen or "") < version(floor):
         remedy = f"install driver {floor} or later, and reboot"
-        return check("gpu-driver", "bare", "failed", "driver", seen or "", expected, remedy)
-    return check("gpu-driver", "bare", "ok", "driver", seen or "", expected)
+        return check("gpu-driver", "failed", "driver", seen or "", expected, remedy)
+    return check("gpu-driver", "ok", "driver", seen or "", expected)
 
 
 def _name(device: Device, patterns: Sequence[str]) -> Finding:
@@ -271,7 +271,7 @@ def _topology(
 
     def verdict(status: str, observed: str, remedy: str = "") -> list[Check]:
         subject = devices_text(devices)
-        return [check("gpu-topology", "bare", status, subject, observed, expected, remedy)]
+        return [check("gpu-topology", status, subject, observed, expected, remedy)]
 
     if topology is None:
         remedy = f"look at what {vendor.tool} prints of the topology"
@@ -336,7 +336,6 @@ def _service(manager: FabricManager) -> Check:
     status = {"active": "ok", None: "unknown"}.get(manager.service, "failed")
     return check(
         "gpu-fabric-manager",
-        "bare",
         status,
         FABRIC_MANAGER_UNIT,
         manager.service or "systemctl does not tell",
@@ -357,7 +356,6 @@ def _manager_version(manager: FabricManager, driver: str | None) -> Check:
         status, remedy = "failed", f"install the fabric manager {driver}, and reboot"
     return check(
         "gpu-fabric-manager",
-        "bare",
         status,
         "fabric manager version",
         manager.version or "not told",
