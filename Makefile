@@ -5,7 +5,6 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-COLLECTION := .collections/ansible_collections/muster/serving
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # ansible-lint and molecule start ansible by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -15,19 +14,16 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
 
 .PHONY: setup
-setup: $(VENV)/.stamp $(COLLECTION) ## Make .venv from the lock file and link the checkout as a collection
+setup: $(VENV)/.stamp ## Make .venv from the lock file
 
 # The stamp holds the lock's hash, not its date: a clone's file dates mean nothing.
 .PHONY: $(VENV)/.stamp
 $(VENV)/.stamp:
 	@./scripts/setup-venv $(VENV) requirements.lock
 
-$(COLLECTION):
-	@mkdir -p $(@D)
-	@ln -sfn ../../.. $@
-
+# What is locked stays as it is, unless UPGRADE=1 asks for the newest that the pins allow.
 UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
-  --no-header --no-annotate --upgrade --quiet
+  --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade)
 # Where PyTorch's CPU build is found, when the package index does not carry it.
 UV_SOURCES = $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
   $(if $(TORCH_WHEEL),--find-links $(dir $(TORCH_WHEEL)))
@@ -42,17 +38,35 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 docs: setup ## Write the generated parts of docs/ anew
 	$(BIN)/python scripts/docs
 
+# At a release. Until then each change adds a fragment (CONTRIBUTING.md).
+.PHONY: changelog
+changelog: setup ## Turn changelogs/fragments into CHANGELOG.rst for the version of galaxy.yml
+	$(BIN)/antsibull-changelog release
+
 .PHONY: lint
-lint: setup ## Lint and type-check everything
+lint: lint-python lint-yaml lint-changelog lint-ansible ## Lint and type-check everything
+
+.PHONY: lint-python
+lint-python: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+.PHONY: lint-yaml
+lint-yaml: setup
 	$(BIN)/yamllint --strict .
+
+.PHONY: lint-changelog
+lint-changelog: setup
+	$(BIN)/antsibull-changelog lint
+
+.PHONY: lint-ansible
+lint-ansible: setup
 	$(BIN)/ansible-lint --offline --strict
 
 .PHONY: unit
 unit: setup ## Unit and property tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n auto
 
 .PHONY: check
 check: setup ## Lint and unit tests: the fast tier

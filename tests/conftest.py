@@ -1,4 +1,4 @@
-"""Tests import the collection by its full name, through the link that `make setup` makes."""
+"""Tests import the collection by its full name, through the checkout's link to itself."""
 
 import os
 import sys
