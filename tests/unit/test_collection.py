@@ -297,3 +297,20 @@ def test_ci_runs_the_tiers_of_make_test_with_pinned_actions() -> None:
     assert sorted(runs) == sorted(make_targets()["test"])
     uses = re.findall(r"uses: (\S+)", text)
     assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in uses), uses
+
+
+def test_a_changed_lock_makes_the_environment_anew(tmp_path: Path) -> None:
+    """The old environment stands first on PATH, as the Makefile has it."""
+    lock, python = tmp_path / "lock", tmp_path / "venv/bin/python"
+    path = f"{python.parent}:{os.environ['PATH']}"
+    stamps = set()
+    for text in ("# one\n", "# two\n"):
+        lock.write_text(text)
+        command = [str(ROOT / "scripts/setup-venv"), "venv", "lock"]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"PATH": path}, text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stderr
+        subprocess.run([str(python), "-m", "pip", "--version"], check=True, capture_output=True)
+        stamps.add((tmp_path / "venv/.stamp").read_text())
+    assert len(stamps) == 2
