@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils.common import report_io as report
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import needs, planner
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import numbers_text
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
@@ -33,28 +37,18 @@ RECIPES = COLLECTION / "recipes"
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Runs once, on the controller."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = True
-    TRANSFERS_FILES = False
+    SPEC: ClassVar = {
+        "verb": {"type": "str", "default": "plan"},
+        "changes": {"type": "bool", "default": False},
+        "show": {"type": "bool", "default": False},
+        "plan_file": {"type": "path"},
+        "weights_hashes": {"type": "bool"},
+    }
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(
-            argument_spec={
-                "verb": {"type": "str", "default": "plan"},
-                "changes": {"type": "bool", "default": False},
-                "show": {"type": "bool", "default": False},
-                "plan_file": {"type": "path"},
-                "weights_hashes": {"type": "bool"},
-            }
-        )
-        variables = task_vars or {}
+    def act(self, options: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         limited = [str(host) for host in variables["ansible_play_hosts_all"]]
         try:
             plans = planner.plan_clusters(
@@ -71,8 +65,8 @@ class ActionModule(ActionBase):
             for plan in plans.values():
                 display.display(table(plan) + "\n")
         only = next(iter(plans)) if len(plans) == 1 else None
+        result: dict[str, Any] = {}
         result.update(
-            changed=False,
             cluster=only,
             plan=plans[only] if only else None,
             plans=plans,
@@ -110,7 +104,7 @@ class ActionModule(ActionBase):
         except (OSError, UnicodeDecodeError) as error:
             raise AnsibleActionFail(f"plan_file {path} cannot be read: {error}") from None
         if before != after and not self._task.check_mode:
-            report.write_json(path, plan)
+            write_json(path, plan)
         return {
             "changed": before != after,
             "diff": {
@@ -151,7 +145,7 @@ def table(plan: planner.Plan) -> str:
         way = "floating between" if gateway["floating"] else "on"
         hosts = " and ".join(gateway["hosts"])
         lines.append(f"  gateway   {gateway['balance']}, {way} {hosts}, {gateway['image']}")
-    lines += ["", *report.columns(rows), ""]
+    lines += ["", *columns(rows), ""]
     lines += [
         f"  note      {change['what']} {change['action']}: {change['reason']}"
         for change in engine["changes"]
@@ -220,7 +214,7 @@ def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _value(templated: Mapping[str, Any], name: str) -> Any:
     try:
-        return report.plain(templated[name])
+        return plain(templated[name])
     except AnsibleError as error:
         return Unreadable(" ".join(str(error).split()))
 

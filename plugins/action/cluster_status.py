@@ -6,39 +6,32 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
-    columns,
-    plain,
-    write_json,
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+    registered,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import status_rows
 
 display = Display()
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {
+        "plan": {"type": "dict", "required": True},
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        "results": {"type": "str", "required": True},
+        "report_file": {"type": "path"},
+    }
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(
-            {
-                "plan": {"type": "dict", "required": True},
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "results": {"type": "str", "required": True},
-                "report_file": {"type": "path"},
-            }
-        )
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         plan, hosts = plain(args["plan"]), plain(args["hosts"])
-        hostvars = (task_vars or {})["hostvars"]
-        seen = {host: plain(hostvars[host].get(args["results"]) or {}) for host in hosts}
+        seen = registered(variables, hosts, args["results"])
         units = [unit for unit in plan["units"] if unit["host"] in seen]
         rows = status_rows(units, seen)
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
@@ -60,5 +53,4 @@ class ActionModule(ActionBase):
                     "unreachable": [host for host in hosts if "units" not in seen[host]],
                 },
             )
-        result.update(changed=False)
-        return result
+        return {}

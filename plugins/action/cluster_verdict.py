@@ -7,41 +7,34 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
-    plain,
-    write_json,
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
 
 display = Display()
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        "results": {"type": "dict", "required": True},
+        "replicas": {"type": "list", "elements": "list"},
+        "waivers": {"type": "dict", "default": {}},
+        "stage": {"type": "str", "required": True},
+        "report_file": {"type": "path"},
+        "show": {"type": "list", "elements": "str", "default": []},
+        "gate": {"type": "bool", "default": True},
+    }
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(
-            {
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "results": {"type": "dict", "required": True},
-                "replicas": {"type": "list", "elements": "list"},
-                "waivers": {"type": "dict", "default": {}},
-                "stage": {"type": "str", "required": True},
-                "report_file": {"type": "path"},
-                "show": {"type": "list", "elements": "str", "default": []},
-                "gate": {"type": "bool", "default": True},
-            }
-        )
-        hostvars = (task_vars or {})["hostvars"]
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        hostvars = variables["hostvars"]
         modules = plain(args["results"])
         hosts = plain(args["hosts"])
         replicas = plain(args["replicas"] or [hosts])
@@ -66,14 +59,13 @@ class ActionModule(ActionBase):
         blocked = verdict.blocked_hosts(failed, replicas)
         shown = verdict.pick(results, args["show"])
 
-        result.update(
-            changed=False,
-            checks=checks,
-            counts=verdict.count(checks),
-            failed_hosts=failed,
-            blocked_hosts=blocked if args["gate"] else [],
-            expired_waivers=expired,
-        )
+        result: dict[str, Any] = {
+            "checks": checks,
+            "counts": verdict.count(checks),
+            "failed_hosts": failed,
+            "blocked_hosts": blocked if args["gate"] else [],
+            "expired_waivers": expired,
+        }
         summary = verdict.sentence(args["stage"], checks)
         if args["report_file"]:
             report = {

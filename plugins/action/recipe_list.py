@@ -5,35 +5,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.action.cluster_plan import recipe_book
-from ansible_collections.muster.serving.plugins.plugin_utils.common import report_io as report
-from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import catalog
 
 display = Display()
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    _supports_check_mode = True
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {"folders": {"type": "list", "elements": "path", "default": []}}
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, options = self.validate_argument_spec(
-            {"folders": {"type": "list", "elements": "path", "default": []}}
-        )
-        try:
-            found = catalog.entries(recipe_book(options["folders"]))
-        except PlanError as error:
-            raise AnsibleActionFail("\n".join(error.messages)) from None
-        display.display("\n".join(report.columns(catalog.rows(found))) + "\n")
-        result.update(changed=False, recipes=found)
-        return result
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        found = catalog.entries(recipe_book(args["folders"]))
+        display.display("\n".join(columns(catalog.rows(found))) + "\n")
+        return {"recipes": found}

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     decide,
     groups_of,
@@ -16,21 +18,13 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
 )
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {
+        "plan": {"type": "dict", "required": True},
+        "results": {"type": "str", "required": True},
+    }
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
-        _validation, args = self.validate_argument_spec(
-            {
-                "plan": {"type": "dict", "required": True},
-                "results": {"type": "str", "required": True},
-            }
-        )
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         plan, host = args["plan"], variables["inventory_hostname"]
         own = [unit for unit in plan["units"] if unit["host"] == host]
 
@@ -58,26 +52,24 @@ class ActionModule(ActionBase):
         reasons += [f"{name} is no longer planned" for name in orphans]
 
         links = [link for link in plan["links"] if link["host"] == host]
-        result.update(
-            changed=False,
-            start=bool(starting or orphans),
-            wait=bool(starting) or wait,
-            reasons=reasons,
+        return {
+            "start": bool(starting or orphans),
+            "wait": bool(starting) or wait,
+            "reasons": reasons,
             # Equal on all hosts of this task, and new in every run.
-            start_id=str(self._task._uuid),
-            hosts={str(replica): hosts for replica, hosts in groups.items()},
-            units=own,
-            links=links,
-            start_units=[unit for unit in own if unit["replica"] in starting],
-            start_links=[link for link in links if link["replica"] in starting],
-            orphans=orphans,
-            restarts_before={
+            "start_id": str(self._task._uuid),
+            "hosts": {str(replica): hosts for replica, hosts in groups.items()},
+            "units": own,
+            "links": links,
+            "start_units": [unit for unit in own if unit["replica"] in starting],
+            "start_links": [link for link in links if link["replica"] in starting],
+            "orphans": orphans,
+            "restarts_before": {
                 report["name"]: report["restarts"]
                 for report in mine["units"]
                 if report["replica"] not in starting
             },
-        )
-        return result
+        }
 
     def _observed(
         self, variables: dict[str, Any], hosts: list[str], register: str

@@ -9,13 +9,15 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible import constants as C
 from ansible import context
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
     PATTERNS,
     explain,
@@ -88,29 +90,20 @@ class Group:
         return int(limit + max((once["extra_s"] for once in self.once.values()), default=0))
 
 
-class ActionModule(ActionBase):
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {
+        "deployment": {"type": "str", "required": True},
+        "model": {"type": "str", "required": True},
+        "units": {"type": "list", "elements": "dict", "required": True},
+        "hosts": {"type": "dict", "required": True},
+        "restarts_before": {"type": "dict", "default": {}},
+        "timeout": {"type": "int"},
+    }
+    _requires_connection = True
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        variables = task_vars or {}
-        _validation, args = self.validate_argument_spec(
-            {
-                "deployment": {"type": "str", "required": True},
-                "model": {"type": "str", "required": True},
-                "units": {"type": "list", "elements": "dict", "required": True},
-                "hosts": {"type": "dict", "required": True},
-                "restarts_before": {"type": "dict", "default": {}},
-                "timeout": {"type": "int"},
-            }
-        )
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         if self._task.check_mode:
-            result.update(
-                changed=False, skipped=True, msg="check mode: nothing was started to wait for"
-            )
-            return result
+            return {"skipped": True, "msg": "check mode: nothing was started to wait for"}
 
         host = variables["inventory_hostname"]
         # With fewer workers than hosts a host may wait for another whose turn never comes.
@@ -146,8 +139,7 @@ class ActionModule(ActionBase):
                 # The others must not wait for a host that cannot be seen any more.
                 lost = [self._lost(host, group.replica, seen) for group in pending]
                 board.tell(host, [*reports.values(), *lost])
-                result.update(seen, failed=True, dead=dead + [group.replica for group in pending])
-                return result
+                return {**seen, "failed": True, "dead": dead + [one.replica for one in pending]}
             for report in seen["units"]:
                 # A cache is filled soon after a first start, which stays one.
                 known = reports.get(report["name"], report)
@@ -193,13 +185,11 @@ class ActionModule(ActionBase):
                 said = time.monotonic()
                 for group in speaking:
                     display.display(f"  {waited:4.0f} s, waiting for {'; '.join(group.missing)}")
-        result.update(changed=False, waited_s=round(time.monotonic() - begin, 1), dead=dead)
+        result = {"waited_s": round(time.monotonic() - begin, 1), "dead": dead}
         if problems:
             # Callbacks print all of a failed result, and the message has the lines that matter.
-            result.update(failed=True, msg="\n".join(problems))
-        else:
-            result["units"] = list(reports.values())
-        return result
+            return {**result, "failed": True, "msg": "\n".join(problems)}
+        return {**result, "units": list(reports.values())}
 
     def _telling(self, invocations: list[str], variables: dict[str, Any]) -> list[str]:
         """The lines of all that a unit logged in this start that can say why it ended."""

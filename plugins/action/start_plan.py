@@ -5,39 +5,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+    registered,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import verified
 
 display = Display()
 
 
-class ActionModule(ActionBase):
-    _requires_connection = False
-    TRANSFERS_FILES = False
+class ActionModule(ControllerAction):
+    SPEC: ClassVar = {
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        "results": {"type": "str", "required": True},
+        "planned": {"type": "dict", "required": True},
+    }
 
-    def run(
-        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(
-            {
-                "hosts": {"type": "list", "elements": "str", "required": True},
-                "results": {"type": "str", "required": True},
-                "planned": {"type": "dict", "required": True},
-            }
-        )
-        hostvars = (task_vars or {})["hostvars"]
-        seen = {host: plain(hostvars[host].get(args["results"]) or {}) for host in args["hosts"]}
-        try:
-            plan, problems = verified.merge(verified.deployment_of(seen), seen)
-        except PlanError as error:
-            raise AnsibleActionFail(str(error)) from None
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        seen = registered(variables, args["hosts"], args["results"])
+        plan, problems = verified.merge(verified.deployment_of(seen), seen)
         planned = plain(args["planned"])
         if planned.get("plan"):
             differing = verified.changes(plan, planned["plan"])
@@ -48,5 +38,4 @@ class ActionModule(ActionBase):
                 )
         else:
             display.warning("there are no checks, since the inventory makes no plan (see above)")
-        result.update(changed=False, plan=plan, problems=problems)
-        return result
+        return {"plan": plan, "problems": problems}

@@ -12,7 +12,7 @@ from ansible_collections.muster.serving.plugins.action import cluster_diagnosis
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.units import diagnosis_io as node
-from ansible_collections.muster.serving.plugins.plugin_utils.failure import diagnosis
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import archive_io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +70,7 @@ def archive(root: Path, target: Path, max_bytes: int = 1 << 20) -> node.Archive:
 
 
 def texts(path: Path) -> dict[str, str]:
-    return {name: data.decode() for name, data in diagnosis.members(path)}
+    return {name: data.decode() for name, data in archive_io.members(path)}
 
 
 def test_an_archive_has_no_secret_and_no_prompt(root: Path, tmp_path: Path) -> None:
@@ -222,4 +222,4 @@ def test_a_member_outside_of_the_archive_is_passed_over(tmp_path: Path) -> None:
         link = tarfile.TarInfo("link")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
         tar.addfile(link)
-    assert [name for name, _data in diagnosis.members(tmp_path / "evil.tar.gz")] == ["fine"]
+    assert [name for name, _data in archive_io.members(tmp_path / "evil.tar.gz")] == ["fine"]

@@ -21,7 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
     check,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import columns
+from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 
 # Most urgent first. The gate fails on the first alone.
 _ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
