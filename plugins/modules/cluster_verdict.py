@@ -75,10 +75,12 @@ options:
 notes:
   - Only V(failed) fails. V(pending) is what prepare will repair; V(unknown) and V(warning) are
     shown.
-  - "Facts that are compared: C(mtu), C(driver_version), C(npu_tls) and C(weights_index) must be
-    equal within a replica; C(clock_offset) must not differ by more than 5 seconds, which is a
-    warning, or 30 seconds, which is a failure; no value of the list C(npu_addresses) may stand on
-    two nodes."
+  - "These facts must be equal within a replica: C(weights_index), C(weights_hash), C(mtu),
+    C(driver_version), C(npu_tls), C(firmware_version), C(cann_version) and C(super_pod_id)."
+  - "No value of these facts may stand on two nodes: C(npu_addresses), C(super_pod_server) and
+    C(super_pod_sdid)."
+  - "These facts may differ within a replica, up to a warning and up to a failure: C(clock_offset)
+    by 5 and by 30 seconds."
 """
 
 EXAMPLES = r"""
