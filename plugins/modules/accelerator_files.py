@@ -15,16 +15,11 @@ description:
     that the sources of mounts exist and are of the right kind. Docker makes an empty directory for
     a missing source, and a driver's file that became a directory breaks every container after it.
   - Only observes.
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing in any mode.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
+  - muster.serving.checks.enforce
 options:
   device_nodes:
     description: Device nodes that the containers get.
@@ -41,10 +36,6 @@ options:
       toolkit must be there.
     type: bool
     default: false
-  enforce:
-    description: Fail when a check fails, instead of only reporting it.
-    type: bool
-    default: false
 """
 
 EXAMPLES = r"""
@@ -59,8 +50,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: One verdict for each device node (C(device-node)), driver path (C(driver-mount)) and
-    other mount source (C(mount-source)), and one for the container toolkit (C(gpu-toolkit)).
+  description: One for each device node (V(device-node)), driver path (V(driver-mount)) and other
+    mount source (V(mount-source)), and one for the container toolkit (V(gpu-toolkit)).
   returned: always
   type: list
   elements: dict

@@ -15,16 +15,9 @@ description:
     it is missing, C(rocm-smi) is asked, which knows less.
   - Bad output never makes it fail. What is missing or not understood is null in the result and
     named in RV(problems).
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
 options:
   amd_smi_path:
     description:

@@ -17,30 +17,22 @@ description:
   - Writes one archive of all of them, with the plan, the report and the reports of earlier stages,
     and removes the single ones.
   - Runs on the controller; a host that could not be reached is shown as such.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.controller
+  - muster.serving.deployment.plan
+  - muster.serving.deployment.hosts
+  - muster.serving.deployment.results
 attributes:
   check_mode:
     support: full
-    description: Tells of the states alone and writes no archive.
+    details: It prints the report and writes no archive.
   diff_mode:
     support: none
-    description: Adds a file with each run.
   idempotent:
     support: none
-    description: Adds a file with each run.
+    details: Each run adds an archive.
 options:
-  plan:
-    description: The plan.
-    type: dict
-    required: true
-  hosts:
-    description: Hosts to tell of.
-    type: list
-    elements: str
-    required: true
-  results:
-    description: Where each host registered what M(muster.serving.diagnose_info) said.
-    type: str
-    required: true
   output_dir:
     description:
       - Folder on the controller for the archive. Those of the hosts are expected in it, as

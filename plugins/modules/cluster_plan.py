@@ -12,6 +12,17 @@ description:
   - Reads recipes and inventory, and returns the exact list of units of each cluster.
   - Runs on the controller and connects to no node. Two runs on the same input return the same plan.
   - All that is wrong with recipe, inventory or limit is one message, before any node is touched.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.controller
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: It shows the plan file.
+  idempotent:
+    support: full
 options:
   verb:
     description: What the operator asked for; messages name it.
@@ -34,16 +45,6 @@ options:
     description:
       - Whether the checks hash all files of the weights, whatever C(muster_weights_hashes) says.
     type: bool
-attributes:
-  check_mode:
-    support: full
-    description: Can run in check mode and return changed status without modifying the file.
-  diff_mode:
-    support: full
-    description: Returns what would change in the plan file.
-  idempotent:
-    support: full
-    description: A second run with the same input changes nothing.
 author:
   - Muster contributors (@muster)
 """

@@ -13,30 +13,18 @@ description:
   - Runs on the controller; a host that could not be reached is shown as such.
 author:
   - Muster contributors (@muster)
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.attributes.controller
+  - muster.serving.deployment.plan
+  - muster.serving.deployment.hosts
+  - muster.serving.deployment.results
 attributes:
   check_mode:
     support: full
-    description: Only tells.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+    details: It writes its report in check mode, too.
 options:
-  plan:
-    description: The plan.
-    type: dict
-    required: true
-  hosts:
-    description: Hosts to tell of.
-    type: list
-    elements: str
-    required: true
-  results:
-    description: Variable under which each host registered what M(muster.serving.unit_info) said.
-    type: str
-    required: true
   report_file:
     description: Where to write the same as JSON, on the controller.
     type: path

@@ -17,16 +17,15 @@ description:
   - Runs on the controller and connects to no node. Use it with C(run_once).
   - A node that could not be reached is a failed check V(node-reachable); a module that ended
     without checks is a failed check with the module's name.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.attributes.controller
+  - muster.serving.checks
 attributes:
   check_mode:
     support: full
-    description: It judges and reports in check mode too.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: Writing the report is no change.
+    details: It judges and writes its report in check mode, too.
 options:
   hosts:
     description: The hosts that must have reported.
@@ -110,6 +109,11 @@ RETURN = r"""
 checks:
   description:
     - All checks, each with its C(host); what is waived also with C(waiver).
+    - Those of a host that gave none are V(node-reachable) and V(node-python). Those of a comparison
+      are V(cluster-clock), V(cluster-weights), V(cluster-weights-hash), V(cluster-mtu),
+      V(cluster-driver-version), V(cluster-npu-tls), V(cluster-npu-address),
+      V(cluster-firmware-version), V(cluster-cann-version), V(cluster-super-pod),
+      V(cluster-super-pod-server) and V(cluster-super-pod-sdid).
   returned: when the task does not fail; the report always holds them
   type: list
   elements: dict

@@ -17,16 +17,13 @@ description:
   - Lines that may hold a prompt are left out, and what looks like a secret, or stands behind the
     name of one, is replaced. No file of a secret is read.
   - Needs nothing that Muster installed, and never fails on what it sees.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
 attributes:
   check_mode:
     support: full
-    description: Returns the states alone and writes no archive.
-  diff_mode:
-    support: none
-    description: Changes nothing but a temporary folder of its own.
-  idempotent:
-    support: full
-    description: Changes nothing but a temporary folder of its own.
+    details: It returns the states alone and writes no archive.
 options:
   units:
     description: systemd services of the plan for this node; those that are installed come on top.

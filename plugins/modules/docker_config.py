@@ -18,22 +18,18 @@ description:
     changed anything.
   - On a node without Docker it writes the files, so that an installation starts with them, and
     says so in RV(installed). Call it again once Docker is installed.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.deployment.shared
 attributes:
   check_mode:
     support: full
-    description: Decides everything and changes nothing.
   diff_mode:
     support: full
-    description: Shows files and what happens to the daemon, without passwords.
+    details: It shows files and what happens to the daemon, without passwords.
   idempotent:
     support: full
-    description: Compares the files and the running daemon.
 options:
-  deployment:
-    description:
-      - The deployment that wants this. What another deployment on the same machine wants stays.
-    type: str
-    default: default
   insecure_registries:
     description: Registries (C(HOST[:PORT]) or a network) asked over HTTP or without a known CA.
     type: list

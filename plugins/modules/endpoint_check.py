@@ -14,18 +14,17 @@ description:
   - Sends real requests to an OpenAI endpoint and sees that every engine behind it produces tokens.
     A health page is not asked, since it can be fine while every completion fails.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 attributes:
   check_mode:
     support: partial
-    description: Runs, but does less.
-    details:
-      - It only asks which models are served, and spends no tokens.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+    details: It only asks which models are served, and spends no tokens.
   idempotent:
     support: full
-    description: It changes nothing, but spends tokens.
+    details: It changes nothing, but spends tokens.
 options:
   url:
     description: The endpoint, C(http[s]://HOST:PORT/v1). No proxy is used.

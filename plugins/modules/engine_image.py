@@ -22,17 +22,19 @@ description:
   - Builds the image that a recipe derives from it by changes of source files, unless it is there
     and made of this image by these changes. The build has no network.
   - Running containers keep the image they were started from.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.checks
 attributes:
   check_mode:
     support: partial
-    description: Says whether it would pull and build.
-    details: Starts no container, so that an image's first proof waits for a real run.
+    details: It says whether it would pull and build. It starts no container, so an image is
+      first proven in a real run.
   diff_mode:
     support: full
-    description: Shows the image's identity before and after.
+    details: It shows the image's identity before and after.
   idempotent:
     support: full
-    description: Pulls and builds only what is not there.
 options:
   image:
     description: The image, as C(REPOSITORY[:TAG][@DIGEST]).

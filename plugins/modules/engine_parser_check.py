@@ -21,16 +21,14 @@ description:
   - A definite answer is kept below C(/var/lib/muster/parser/), and the same question is then not
     asked again.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 attributes:
   check_mode:
     support: full
-    description: Asks, too, but keeps no answer.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+    details: It asks the parser in check mode, too, but keeps no answer.
 options:
   engine:
     description: Whose parser it is.

@@ -18,16 +18,17 @@ description:
   - A finished environment is never changed, because an engine may run from it. A changed request
     needs another path; the old environment stays until it is removed by hand.
   - Adds the system user C(muster), as which such engines run, with the groups of the device nodes.
+extends_documentation_fragment:
+  - muster.serving.attributes
 attributes:
   check_mode:
     support: full
-    description: Says what would be made and asks no index.
+    details: It asks no index.
   diff_mode:
     support: full
-    description: Shows the request, and the user where it is added.
+    details: It shows the request, and the user where it is added.
   idempotent:
     support: full
-    description: Makes only what is not there.
 options:
   path:
     description: Folder of the environment on the node.

@@ -14,21 +14,19 @@ description:
   - The distribution's C(keepalived.service) and its configuration are left alone.
 author:
   - Muster contributors (@muster)
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.deployment
 attributes:
   check_mode:
     support: full
-    description: Compares everything and touches nothing.
   diff_mode:
     support: full
-    description: Shows the files before and after.
+    details: It shows the files before and after.
   idempotent:
     support: full
-    description: A new configuration is taken over without giving up the address.
+    details: It takes over a new configuration without giving up the address.
 options:
-  deployment:
-    description: Name of the deployment.
-    type: str
-    required: true
   state:
     description:
       - V(stopped) gives the address up, to the other gateway where there is one, and leaves the

@@ -16,16 +16,11 @@ description:
     fabric manager and the container toolkit.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
   - Calls run side by side, so that a tool that hangs costs O(timeout) and not more.
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
+  - muster.serving.devices
 options:
   vendor:
     description:
@@ -38,12 +33,6 @@ options:
       - How many devices the deployment uses on this node.
     type: int
     required: true
-  devices:
-    description:
-      - Which devices these are, as C(nvidia-smi) or C(HIP_VISIBLE_DEVICES) counts them.
-      - Without it, the first O(device_count).
-    type: list
-    elements: int
   device_names:
     description:
       - Regular expressions; a device's name has to match one of them. Without any, none is checked.
@@ -55,32 +44,6 @@ options:
       - The oldest driver that will do, for instance V(525).
       - Without it, any will.
     type: str
-  own_units:
-    description:
-      - Names of the systemd units of Muster on this node. A device that one of these, or its
-        container, holds is not taken for busy.
-    type: list
-    elements: str
-    default: []
-  memory_utilization:
-    description:
-      - The share of a device's memory that the engine claims, and which therefore must be free.
-    type: float
-    default: 0.9
-  device_nodes:
-    description:
-      - Device nodes that containers are given; each must be a character device, or a directory
-        with such.
-    type: list
-    elements: path
-    default: []
-  mounts:
-    description:
-      - Mounts of the containers, C(SRC:DST[:ro]). The sources that the driver's installer brings
-        are checked, the others are not.
-    type: list
-    elements: str
-    default: []
   fabric_manager:
     description:
       - Whether NVLink switches join the GPUs, which NVIDIA's fabric manager has to set up (HGX
@@ -98,11 +61,6 @@ options:
       - Path of C(nvidia-smi) or C(amd-smi).
       - Without it the usual places are searched.
     type: path
-  timeout:
-    description:
-      - Seconds that one call of a tool may take.
-    type: float
-    default: 30
 seealso:
   - module: muster.serving.nvidia_info
   - module: muster.serving.amd_info

@@ -17,18 +17,14 @@ description:
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns, and
     compares the clocks of a replica's nodes.
   - What M(muster.serving.docker_config) installs or starts later is V(pending).
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 attributes:
   check_mode:
     support: partial
-    description: Runs, but does less.
-    details:
-      - With O(weights_hashes) it hashes as always, but keeps no hashes.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+    details: With O(weights_hashes) it hashes the weights as always, but keeps no hash.
 options:
   vendor:
     description:

@@ -16,22 +16,18 @@ description:
   - What a node had before the first change is kept in C(/var/lib/muster/host_tuning.json).
     O(state=absent), or leaving out a setting, restores it.
   - A setting that this kernel or machine does not have is reported as unsupported with a warning.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.deployment.shared
 attributes:
   check_mode:
     support: full
-    description: Decides everything and changes nothing.
   diff_mode:
     support: full
-    description: Shows live settings and the files that persist them.
+    details: It shows live settings and the files that persist them.
   idempotent:
     support: full
-    description: Changes only what differs, live or persisted.
 options:
-  deployment:
-    description:
-      - The deployment that wants this. What another deployment on the same machine wants stays.
-    type: str
-    default: default
   state:
     description: Whether the node is tuned for the deployment, or no longer.
     type: str

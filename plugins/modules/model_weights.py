@@ -17,16 +17,15 @@ description:
   - With O(hashes) it also reads the weights, and finds files that are whole and have other bytes
     than the publisher's.
   - Only observes.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
+  - muster.serving.checks.enforce
 attributes:
   check_mode:
     support: full
-    description: Looks and hashes, too, but keeps no hash.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+    details: With O(hashes) it hashes the files as always, but keeps no hash.
 options:
   path:
     description: Directory of the model.
@@ -59,10 +58,6 @@ options:
         has taken longer than its size at 50 MB/s and than 120 seconds.
     type: bool
     default: false
-  enforce:
-    description: Fail when a check fails, instead of only reporting it.
-    type: bool
-    default: false
 """
 
 EXAMPLES = r"""
@@ -80,8 +75,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: Verdicts C(weights-directory), C(weights-config), C(weights-tokenizer) and
-    C(weights-complete), and with O(hashes) C(weights-hash).
+  description: V(weights-directory), V(weights-config), V(weights-tokenizer) and
+    V(weights-complete), and with O(hashes) V(weights-hash).
   returned: always
   type: list
   elements: dict

@@ -14,16 +14,10 @@ description:
   - Observes the network interface that HCCL, Gloo and the engine's own sockets are to use, and
     returns one check for each thing that must hold.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 options:
   address:
     description:

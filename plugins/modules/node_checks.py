@@ -15,19 +15,15 @@ description:
     as the slowest of them. To listen on ports is the last of it.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns. A check
     module that breaks is a failed check of its name, and the others are made all the same.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 attributes:
   check_mode:
     support: partial
-    description: Runs, but does less.
-    details:
-      - M(muster.serving.port_check) starts and ends no listener, and
-        M(muster.serving.host_check) keeps no hashes.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+    details: M(muster.serving.port_check) starts and ends no listener, and
+      M(muster.serving.host_check) keeps no hash.
 options:
   checks:
     description:

@@ -14,22 +14,11 @@ description:
   - Asks C(npu-smi) for the devices of a node, their health, memory, processes and topology.
   - Bad output never makes it fail. What is missing or not understood is null in the result and
     named in RV(problems).
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.devices.npu_smi
 options:
-  npu_smi_path:
-    description:
-      - Path of C(npu-smi).
-      - Without it C(/usr/local/bin), C(/usr/local/sbin) and the PATH are searched.
-    type: path
   timeout:
     description:
       - Seconds that one call of C(npu-smi) may take. All calls together take at most twice as long,

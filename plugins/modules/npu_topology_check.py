@@ -32,16 +32,12 @@ description:
     address as well. Address, gateway and TLS switch are read from C(/etc/hccn.conf) where it has
     them and one device confirms it; an address that it has wrong for another device does not answer
     to pings. With O(pings=full) each device tells its address itself.
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
+  - muster.serving.devices
+  - muster.serving.devices.npu_smi
 options:
   mode:
     description:
@@ -54,12 +50,6 @@ options:
     description:
       - How many devices the deployment uses on this node. Required with O(mode=check).
     type: int
-  devices:
-    description:
-      - Which devices these are, by the number behind C(/dev/davinciN).
-      - Without it, the first O(device_count).
-    type: list
-    elements: int
   multi_node:
     description:
       - Whether the replica spans several nodes. Only then the devices' network ports are checked.
@@ -94,47 +84,11 @@ options:
     type: str
     choices: [sampled, full]
     default: sampled
-  own_units:
-    description:
-      - Names of the systemd units of Muster on this node. A device that one of these, or its
-        container, holds is not taken for busy.
-    type: list
-    elements: str
-    default: []
-  memory_utilization:
-    description:
-      - The share of a device's memory that the engine claims (its C(--gpu-memory-utilization)), and
-        which therefore must be free.
-    type: float
-    default: 0.9
-  device_nodes:
-    description:
-      - Device nodes that containers are given; each must be a character device.
-    type: list
-    elements: path
-    default: []
-  mounts:
-    description:
-      - Mounts of the containers, C(SRC:DST[:ro]). The sources that the driver's installer brings
-        are checked, the others are not.
-    type: list
-    elements: str
-    default: []
-  npu_smi_path:
-    description:
-      - Path of C(npu-smi).
-      - Without it C(/usr/local/bin), C(/usr/local/sbin) and the PATH are searched.
-    type: path
   hccn_tool_path:
     description:
       - Path of C(hccn_tool).
     type: path
     default: /usr/local/Ascend/driver/tools/hccn_tool
-  timeout:
-    description:
-      - Seconds that one call of a tool may take.
-    type: float
-    default: 30
 seealso:
   - module: muster.serving.npu_info
 """

@@ -14,16 +14,9 @@ description:
   - Asks C(nvidia-smi) for the GPUs of a node, their health, memory, processes, modes and topology.
   - Bad output never makes it fail. What is missing or not understood is null in the result and
     named in RV(problems).
-attributes:
-  check_mode:
-    support: full
-    description: It only reads.
-  diff_mode:
-    support: none
-    description: It changes nothing.
-  idempotent:
-    support: full
-    description: It changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
 options:
   nvidia_smi_path:
     description:

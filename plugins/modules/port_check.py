@@ -14,18 +14,17 @@ description:
   - Checks all TCP ports that a node's units will listen on in one call, names what holds them,
     and tries whether peers can be reached on theirs while no engine runs yet.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.checks
 attributes:
   check_mode:
     support: partial
-    description: Runs, but does less.
-    details:
-      - It observes as always, but starts and ends no listener.
-  diff_mode:
-    support: none
-    description: It changes nothing.
+    details: It starts and ends no listener.
   idempotent:
     support: full
-    description: A listener ends by itself and leaves nothing behind.
+    details: A listener ends by itself and leaves nothing behind.
 options:
   mode:
     description:

@@ -14,13 +14,10 @@ description:
   - An action plugin does it on the controller; no node is connected to.
 author:
   - Muster contributors (@muster)
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing.
-  diff_mode:
-    support: none
-    description: Nothing changes.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.attributes.controller
 options:
   folders:
     description: Folders with own recipes, searched before those of the collection.

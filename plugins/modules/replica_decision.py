@@ -12,28 +12,16 @@ description:
   - Ranks live and die together. If one unit of a replica differs from the plan or does not run, all
     its units stop and start as one; no other replica is touched. A gateway is a group of its own.
   - Fails before anything is stopped where a unit would start from an environment that is not there.
-  - Runs on the controller, once a host, and sends nothing to the node.
+  - Reads what M(muster.serving.unit_info) returned on each host. Runs on the controller, once a
+    host, and sends nothing to the node.
 author:
   - Muster contributors (@muster)
-attributes:
-  check_mode:
-    support: full
-    description: Only decides.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
-options:
-  plan:
-    description: The plan.
-    type: dict
-    required: true
-  results:
-    description: Variable under which each host registered what M(muster.serving.unit_info) said.
-    type: str
-    required: true
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.attributes.controller
+  - muster.serving.deployment.plan
+  - muster.serving.deployment.results
 """
 
 EXAMPLES = r"""

@@ -20,21 +20,15 @@ description:
   - With fewer forks than hosts in the play, each host watches its own units alone.
 author:
   - Muster contributors (@muster)
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.deployment
 attributes:
   check_mode:
     support: full
-    description: Skipped, as nothing was started.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+    details: It is skipped, since nothing was started.
 options:
-  deployment:
-    description: Name of the deployment.
-    type: str
-    required: true
   model:
     description: Name under which the model is served.
     type: str

@@ -17,25 +17,16 @@ description:
     which a node cannot start its units as they were verified, and says why.
   - Tells in which units the verified plan is not the inventory's.
   - Runs on the controller.
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
+  - muster.serving.attributes.controller
+  - muster.serving.deployment.results
 options:
   hosts:
     description: The hosts whose units are to start.
     type: list
     elements: str
-    required: true
-  results:
-    description: Where each host registered what M(muster.serving.verified_plan) read.
-    type: str
     required: true
   planned:
     description: What M(muster.serving.cluster_plan) returned, even where it failed.

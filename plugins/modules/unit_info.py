@@ -13,16 +13,9 @@ description:
   - Changes nothing and never fails on what it sees, only when it cannot see.
 author:
   - Muster contributors (@muster)
-attributes:
-  check_mode:
-    support: full
-    description: Only observes, in check mode too.
-  diff_mode:
-    support: none
-    description: Returns differences instead of a diff.
-  idempotent:
-    support: full
-    description: Changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
 options:
   deployment:
     description: Name of the deployment, to find its units that the plan no longer has.

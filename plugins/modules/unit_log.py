@@ -14,16 +14,9 @@ description:
     the last lines.
 author:
   - Muster contributors (@muster)
-attributes:
-  check_mode:
-    support: full
-    description: Only reads.
-  diff_mode:
-    support: none
-    description: Changes nothing.
-  idempotent:
-    support: full
-    description: Changes nothing.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.attributes.read_only
 options:
   invocations:
     description: systemd's ids of the runs, its C(InvocationID).

@@ -15,18 +15,19 @@ description:
     together whether it has to start.
 author:
   - Muster contributors (@muster)
+extends_documentation_fragment:
+  - muster.serving.attributes
 attributes:
   check_mode:
     support: full
-    description: Tells what would change and touches nothing.
   diff_mode:
     support: full
-    description:
-      - Shows the effective configuration before and after, without secrets, and the files that the
-        units read.
+    details: It shows the effective configuration before and after, without secrets, and the
+      files that the units read.
   idempotent:
     support: partial
-    description: O(state=started) restarts what runs, on purpose; stopped and absent are idempotent.
+    details: O(state=started) restarts what runs, on purpose; V(stopped) and V(absent) are
+      idempotent.
 options:
   state:
     description:

@@ -16,21 +16,18 @@ description:
     download or a plan.
   - What runs otherwise than planned is not kept, since it is not the plan that was verified.
   - Secrets are named by their files alone.
+extends_documentation_fragment:
+  - muster.serving.attributes
+  - muster.serving.deployment
 attributes:
   check_mode:
     support: full
-    description: Tells whether the file would change.
   diff_mode:
     support: full
-    description: Shows the file before and after.
+    details: It shows the file before and after.
   idempotent:
     support: full
-    description: Writes the file only when it differs.
 options:
-  deployment:
-    description: Name of the deployment.
-    type: str
-    required: true
   host:
     description: The node's inventory name, to know its own units.
     type: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import COMPARISONS
 
 from tests.conftest import ROOT
@@ -69,6 +72,39 @@ def option(said: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def written(name: str) -> dict[str, Any]:
+    """Return the documentation that stands in a module's own file, without fragments."""
+    tree = ast.parse((PLUGINS / "modules" / f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOCUMENTATION":
+            return yaml.safe_load(ast.literal_eval(node.value))
+    raise AssertionError(f"{name} has no DOCUMENTATION")
+
+
+def fragments() -> dict[str, dict[str, Any]]:
+    """Return the parts of all documentation fragments, by the name under which a module asks."""
+    found = {}
+    for path in sorted((PLUGINS / "doc_fragments").glob("*.py")):
+        fragment = importlib.import_module(
+            f"ansible_collections.muster.serving.plugins.doc_fragments.{path.stem}"
+        ).ModuleDocFragment
+        for part, text in vars(fragment).items():
+            if part.isupper():
+                suffix = "" if part == "DOCUMENTATION" else f".{part.lower()}"
+                found[f"muster.serving.{path.stem}{suffix}"] = yaml.safe_load(text)
+    return found
+
+
+def checks_of(name: str) -> set[str]:
+    """Return the ids of the checks that a module documents."""
+    checks = (DOCUMENTED[name]["return"] or {}).get("checks", {})
+    if checks.get("type") != "list":
+        return set()
+    lines = checks["description"]
+    text = lines if isinstance(lines, str) else " ".join(lines)
+    return set(re.findall(r"V\(([\w-]+)\)", text))
+
+
 def test_ansible_doc_shows_every_module() -> None:
     assert sorted(DOCUMENTED) == MODULES
     for name, entry in DOCUMENTED.items():
@@ -103,3 +139,47 @@ def test_the_verdict_documents_every_fact_that_it_compares() -> None:
     ):
         (note,) = (note for note in notes if note.startswith(start))
         assert set(re.findall(r"C\((\w+)\)", note)) == wanted
+
+
+def test_what_modules_have_in_common_stands_in_a_fragment_alone() -> None:
+    attributes = fragments()["muster.serving.attributes"]["attributes"]
+    options: dict[str, str] = {}
+    for where, doc in [*fragments().items(), *((name, written(name)) for name in MODULES)]:
+        for key, value in doc.get("options", {}).items():
+            other = options.setdefault(json.dumps([key, value], sort_keys=True), where)
+            assert other == where, f"{where} repeats the option {key} of {other}"
+    for name in MODULES:
+        doc = DOCUMENTED[name]["doc"]
+        for key, value in written(name).get("attributes", {}).items():
+            assert "description" not in value, f"{name} describes {key} itself"
+        assert set(attributes) <= set(doc["attributes"]), name
+        for key, value in doc["attributes"].items():
+            assert value.keys() >= {"description", "support"}, f"{name}: {key}"
+
+
+def test_every_fragment_is_used_and_every_module_with_checks_says_what_a_check_is() -> None:
+    used = {name: set(written(name)["extends_documentation_fragment"]) for name in MODULES}
+    assert set(fragments()) == set().union(*used.values())
+    for name in MODULES:
+        checks = (DOCUMENTED[name]["return"] or {}).get("checks", {})
+        assert ("muster.serving.checks" in used[name]) == (checks.get("type") == "list"), name
+
+
+def test_an_action_without_a_connection_says_that_it_runs_on_the_controller() -> None:
+    alone = {
+        name
+        for name in SPECS
+        if not importlib.import_module(
+            f"ansible_collections.muster.serving.plugins.action.{name}"
+        ).ActionModule._requires_connection
+    }
+    assert alone == {
+        name for name in MODULES if "connection" in DOCUMENTED[name]["doc"]["attributes"]
+    }
+
+
+def test_every_check_is_documented_by_a_module_that_makes_it() -> None:
+    named = set().union(*map(checks_of, MODULES))
+    # One of a module's own name stands for its checks when it ends without them.
+    broken = {name.replace("_", "-") for name in MODULES} & set(CHECKS)
+    assert named == set(CHECKS) - broken
