@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on the controller alone; see plugins/modules/cluster_diagnosis.py for the documentation."""
+"""Run on the controller; plugins/modules/cluster_diagnosis.py has the documentation."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ActionModule(ControllerAction):
             for path in sorted(output.glob("*.json")):
                 text = configuration(path.read_text(encoding="utf-8"))
                 texts[f"reports/{path.name}"] = redaction.lines(text)
-            # Logs are for whoever runs Muster, until they pass them on.
+            # Logs are private to whoever runs Muster.
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             archive_io.merge(target, archives, texts)
             shutil.rmtree(output / FETCHED, ignore_errors=True)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the module of this name on the node, and sets the node's clock against the controller's."""
+"""Run the module on the node and compare the node's clock with the controller's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the module as the action host_check does, and not at all where nothing is asked for."""
+"""Run the module as the action host_check does; skip a node that has no checks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says how a node reaches the others; see checks_between.yml for the documentation."""
+"""Return the checks between a node and the others; checks_between.yml has the documentation."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 def checks_between(
     seen: Mapping[str, Any], peers: Iterable[Mapping[str, Any]], npu_ping: str = "sampled"
 ) -> dict[str, dict[str, Any]]:
-    """Return what node_checks is to make of a node, now that all have been looked at.
+    """Return the checks between a node and its peers, as node_checks takes them.
 
     Args:
-        seen: What node_checks returned of the node.
-        peers: What it returned of the others; nothing of a host outside the play.
-        npu_ping: Which NPUs ping each other: C(sampled), C(full) or C(none).
+        seen: The result of node_checks on the node.
+        peers: Its results on the other nodes; empty for a host outside the play.
+        npu_ping: Which NPUs ping each other: "sampled", "full" or "none".
     """
     others = list(peers)
     checks: dict[str, dict[str, Any]] = {}
-    # A NIC that cannot be used has its verdict already, and nothing is tried through it. Nothing
-    # listens where all ports are held by own units, and in check mode.
+    # A NIC that cannot be used has its failed check already, so no port is tried through it. No
+    # listener runs in check mode, nor where our own units hold all ports.
     ports = {
         peer["address"]: peer["listening"]
         for peer in others
@@ -34,7 +34,7 @@ def checks_between(
             "bind_address": seen.get("address"),
             "peer_ports": ports,
         }
-    # Of NPUs that cannot be reached, the facts tell.
+    # The facts say which NPUs can be reached.
     facts = [peer["facts"] for peer in others if "npu_reachable" in peer.get("facts", {})]
     if npu_ping != "none" and facts and "npu_reachable" in seen.get("facts", {}):
         checks["npu_topology_check"] = {
@@ -47,7 +47,7 @@ def checks_between(
 
 
 class FilterModule:
-    """Gives Ansible the filter."""
+    """The filter, as Ansible loads it."""
 
     def filters(self) -> dict[str, Any]:
         return {"checks_between": checks_between}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: amd_info
-short_description: Tell what the AMD GPUs of a node are like
+short_description: Return the state and topology of a node's AMD GPUs
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
@@ -96,7 +96,7 @@ devices:
       description: V(NPS1) where the device has all of the memory.
       type: str
     processes:
-      description: Processes that hold memory of the GPU, or null where the tool does not tell.
+      description: Processes that hold memory of the GPU, or null where the tool does not show them.
       type: list
       elements: dict
       contains:
@@ -107,7 +107,7 @@ devices:
           description: Its name. Empty where the tool does not know it.
           type: str
         memory_mb:
-          description: Device memory that it holds. Null where C(rocm-smi) tells it only as the sum
+          description: Device memory that it holds. Null where C(rocm-smi) shows it only as the sum
             over several GPUs.
           type: int
 version:
@@ -152,7 +152,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     seen = observe_amd(module.params["amd_smi_path"], module.params["timeout"])
-    judged = ("modes", "fabric")  # for gpu_topology_check
+    judged = ("modes", "fabric")  # gpu_topology_check judges these
     module.exit_json(
         changed=False,
         devices=[

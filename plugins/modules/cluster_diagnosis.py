@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_diagnosis
-short_description: Say what the nodes' logs tell of a failure, and make one archive of theirs
+short_description: Report the known failures in the nodes' logs, and make one archive of them
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)

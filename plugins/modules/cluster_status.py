@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_status
-short_description: Show how the units of a cluster are doing
+short_description: Show the state of a cluster's units
 version_added: "0.1.0"
 description:
   - Prints one table of the units that M(muster.serving.unit_info) looked at and writes it as JSON.

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: diagnose_info
-short_description: Collect what a node has to say after a failure
+short_description: Collect a node's logs, states and configuration after a failure
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
 description:
   - Puts into one archive of bounded size the states and journals of the units, the logs below
-    C(/var/log/muster), what units run with, what Docker, the kernel and the devices' tools say, and
+    C(/var/log/muster), what units run with, the output of Docker, kernel and devices' tools, and
     the ports in use.
   - Lines that may hold a prompt are left out, and what looks like a secret, or stands behind the
     name of one, is replaced. No file of a secret is read.
-  - Needs nothing that Muster installed, and never fails on what it sees.
+  - Needs nothing that Muster installed, and never fails on what it finds.
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

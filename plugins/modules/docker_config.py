@@ -147,7 +147,7 @@ def observe(files: NodeFiles, timeout: float) -> Daemon:
         enabled=unit.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
         environment=dict(entry.split("=", 1) for entry in environment if "=" in entry),
         command=(files.read(process + "/cmdline") or "").split("\0"),
-        # The socket would start a stopped daemon, which check mode must not.
+        # Asking the socket would start a stopped daemon, which check mode must not do.
         info=docker_info(timeout) if active else {},
     )
 

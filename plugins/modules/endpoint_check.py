@@ -11,7 +11,8 @@ version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
 description:
-  - Sends real requests to an OpenAI endpoint and sees that every engine behind it produces tokens.
+  - Sends real requests to an OpenAI endpoint and checks that every engine behind it produces
+    tokens.
     A health page is not asked, since it can be fine while every completion fails.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
 extends_documentation_fragment:
@@ -86,7 +87,7 @@ options:
   max_repetition:
     description:
       - How often the same few words or characters may follow each other in an answer. Wrong weights
-        or flags show so. Without it nothing is said about it.
+        or flags show so. Without it there is no such check.
     type: int
   patience:
     description:

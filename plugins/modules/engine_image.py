@@ -17,8 +17,8 @@ description:
     libraries that the engine preloads load in it. The dynamic linker only warns about a missing
     one, so that an engine would run without it. The result is kept below
     C(/var/lib/muster/images/).
-  - Where O(min_cann) is given, the same container tells which CANN the image holds. An older one is
-    a failed check, and the module does not fail of it.
+  - Where O(min_cann) is given, the same container prints which CANN the image holds. An older one
+    is a failed check, and the module does not fail of it.
   - Builds the image that a recipe derives from it by changes of source files, unless it is there
     and made of this image by these changes. The build has no network.
   - Running containers keep the image they were started from.
@@ -146,7 +146,7 @@ facts:
   type: dict
   contains:
     cann_version:
-      description: Version of the image's CANN. Null without O(min_cann) and where none is told.
+      description: Version of the image's CANN. Null without O(min_cann) and where it is unknown.
       type: str
 """
 
@@ -184,11 +184,11 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
 
 
 class NoProgramError(Exception):
-    """An image without the little that a proof of it needs."""
+    """An image lacks a program that the proof runs in it."""
 
 
 def inspect(name: str) -> dict[str, Any] | None:
-    """The image under this name, None when there is none."""
+    """Return the image of this name, None when there is none."""
     output = run(["docker", "image", "inspect", name], timeout=60)
     if output.rc and "no such image" not in output.text.lower():
         raise ImageError(
@@ -198,7 +198,7 @@ def inspect(name: str) -> dict[str, Any] | None:
 
 
 def observe(reference: Reference) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """The wanted image, and the one that now bears its name."""
+    """Return the wanted image, and the one that has its name now."""
     named = inspect(reference.local)
     if matches(named, reference):
         return named, named
@@ -229,13 +229,14 @@ def build(name: str, containerfile: str, mark: str, reference: Reference, timeou
 
 
 def prove(reference: Reference, libraries: list[str], ask_cann: bool, timeout: float) -> str:
-    """Start a container once, with the libraries; its network is off and nothing of it stays.
+    """Start a container once, with the libraries, without a network; it is removed at its end.
 
-    Returns what it says of its CANN, if it is asked.
+    Returns:
+        The version of CANN in the image, where it was asked for.
 
     Raises:
-        NoProgramError: The image does not hold what would be run in it.
-        ImageError: Something does not work in it.
+        NoProgramError: The image lacks the program that would run in it.
+        ImageError: The container or a library in it does not work.
     """
     name = f"muster-proof-{os.getpid()}"
     argv = ["docker", "run", "--rm", "--name", name, "--network", "none"]
@@ -251,7 +252,7 @@ def prove(reference: Reference, libraries: list[str], ask_cann: bool, timeout: f
     missing = missing_preloads(output.stderr, libraries)
     if missing:
         raise ImageError(preload_problem(reference, missing))
-    # Docker's codes alone do not tell a missing command from a runtime that fails.
+    # Docker has one exit code for a missing command and for a runtime that fails.
     if output.rc in (126, 127) and f'exec: "{program}"' in output.stderr:
         raise NoProgramError(f"{reference.local} has no {program}: {output.text}")
     if output.rc:
@@ -265,7 +266,7 @@ def prove(reference: Reference, libraries: list[str], ask_cann: bool, timeout: f
 def check_runs(
     module: AnsibleModule, files: NodeFiles, reference: Reference, image: dict[str, Any]
 ) -> Notes:
-    """Prove what can be proven of an image that is here, and remember it."""
+    """Prove an image that is on the node, as far as that is possible, and keep the result."""
     problem = architecture_problem(image, reference, platform.machine())
     if problem:
         raise ImageError(problem)
@@ -277,11 +278,11 @@ def check_runs(
     if module.check_mode or not (untested or ask_cann or kept is None):
         return known
     try:
-        said = prove(reference, untested, ask_cann, module.params["proof_timeout"])
+        output = prove(reference, untested, ask_cann, module.params["proof_timeout"])
     except NoProgramError as error:
         module.warn(f"LD_PRELOAD is not tested: {error}")
         return known
-    found = Notes([*known.preloads, *untested], parse_cann(said) if ask_cann else known.cann)
+    found = Notes([*known.preloads, *untested], parse_cann(output) if ask_cann else known.cann)
     files.write(path, dump_notes(image["id"], found))
     return found
 
@@ -289,7 +290,7 @@ def check_runs(
 def derive(
     module: AnsibleModule, reference: Reference, base: dict[str, Any] | None, result: dict[str, Any]
 ) -> None:
-    """Have the derived image. In check mode its base may not be here yet, and so neither is it."""
+    """Build the derived image. In check mode its base may not be on the node yet."""
     name, containerfile = (
         module.params["derived"]["image"],
         module.params["derived"]["containerfile"],

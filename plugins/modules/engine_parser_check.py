@@ -96,7 +96,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import unit_f
 
 
 def identity(place: Place) -> str | None:
-    """What tells the engine here from any other; None where there is none yet.
+    """Return what identifies the installed engine, None where none is installed yet.
 
     Raises:
         UnitError: Docker does not answer.
@@ -107,16 +107,16 @@ def identity(place: Place) -> str | None:
 
 
 def ask(question: Question, program: str, timeout: float) -> str:
-    """The engine's answer as text.
+    """Return the answer of the engine's parser as text.
 
     Raises:
-        CommandError: It did not answer, with what was seen instead.
+        CommandError: It did not answer; the message has its output.
     """
     container = f"muster-parser-{os.getpid()}"
     try:
         output = run(engine_parser.command(question, program, container), timeout)
     except CommandError:
-        # What was killed is Docker's client alone.
+        # The time-out killed Docker's client, not the container.
         if question.place.image is not None:
             run([unit_files.DOCKER, "rm", "--force", container], unit_io.ASK_TIMEOUT_S)
         raise
@@ -128,7 +128,7 @@ def ask(question: Question, program: str, timeout: float) -> str:
 
 
 def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> list[Verdict]:
-    """The verdict on each of the question's command lines, as it was kept or asked for now."""
+    """Return the verdict on each command line, from an earlier run or asked for now."""
     count = len(question.argvs)
     program = inspect.getsource(engine_parser_program)
     try:

@@ -88,7 +88,8 @@ uv:
   returned: always
   type: str
 identity:
-  description: What tells two environments apart. Null where it would be made in check mode.
+  description: A hash of what is installed; environments with the same one are alike. Null where
+    the environment would be made in check mode.
   returned: always
   type: str
 packages:
@@ -137,10 +138,10 @@ ASK_TIMEOUT_S = 60
 
 
 def do(what: str, argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
-    """Run a command to its good end.
+    """Run a command that has to succeed.
 
     Raises:
-        VenvError: What it said, and the remedy.
+        VenvError: It failed; the message has its output and the remedy.
     """
     output = run(argv, timeout)
     if output.rc:
@@ -149,7 +150,7 @@ def do(what: str, argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
 
 
 def user_command() -> list[str]:
-    """The command that makes the engines' user or adds its groups; empty when there is no need."""
+    """Return the command that adds the engines' user or its groups; empty when none is missing."""
     groups = {entry.gr_name: entry for entry in grp.getgrall()}
     devices = [name for name in DEVICE_GROUPS if name in groups]
     try:
@@ -169,13 +170,13 @@ def user_command() -> list[str]:
 
 
 def check_readable(paths: list[str]) -> None:
-    """Let the engine's user look at what it will have to read.
+    """Make sure that the engine's user can read these paths.
 
     Raises:
-        VenvError: It cannot.
+        VenvError: It cannot read one of them.
     """
     for path in paths:
-        # What is not there is told by who brings it.
+        # A path that is missing is reported by the role that brings it.
         if not os.path.exists(path):
             continue
         words = ["find", "-L", path, "-maxdepth", "1", "!", "-readable", "-print", "-quit"]
@@ -203,10 +204,10 @@ def install_uv(request: Request, timeout: float) -> str:
 
 
 def check_place(path: str, marker: Marker | None, request: Request) -> None:
-    """Make sure that nothing is lost when an environment is made at the path.
+    """Make sure that an environment made at the path overwrites nothing.
 
     Raises:
-        VenvError: There is something.
+        VenvError: Something else is there.
     """
     if marker and marker.request != request.hash:
         raise VenvError(
@@ -220,7 +221,7 @@ def check_place(path: str, marker: Marker | None, request: Request) -> None:
 
 
 def make(path: str, request: Request, uv: str, timeout: float) -> Marker:
-    """Make the environment; what is left of a failure is removed."""
+    """Make the environment; remove it when that fails."""
     if request.find_links and not os.path.isdir(request.find_links):
         raise VenvError(f"{request.find_links} is no folder of wheels on this node")
     shutil.rmtree(path, ignore_errors=True)
@@ -260,7 +261,7 @@ def main() -> None:
         torch_backend=params["torch_backend"],
         find_links=params["find_links"],
     )
-    # The engine's user reads and runs all of it, whatever root's own habit is; it may not enter
+    # The engine's user reads and runs all of it, whatever root's umask is; it may not enter
     # root's home, where this may have been started.
     os.umask(0o022)
     os.chdir("/")

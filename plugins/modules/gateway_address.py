@@ -111,7 +111,7 @@ def is_active(service: str) -> bool:
 def apply(
     files: NodeFiles, deployment: str, changed: dict[str, File | None], action: str | None
 ) -> None:
-    """Make the files so and do with the service what follows from it."""
+    """Write the files, and start, reload, restart or stop the service as they demand."""
     service = gateway_address.service_name(deployment)
     if action == "stop":
         systemctl("disable", "--now", service)

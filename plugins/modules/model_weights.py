@@ -45,7 +45,7 @@ options:
   hashes:
     description:
       - Hash (SHA-256) every shard, the configuration, the tokenizer and the code of each model that
-        is whole, and hold the hashes to those that the folder itself tells of its publisher. These
+        is whole, and compare the hashes with those of the publisher that the folder holds. These
         are the etags that C(hf download --local-dir) notes below C(.cache/huggingface), the names
         of the blobs in a hub's cache, and lists in the format of C(sha256sum) whose name begins
         with C(SHA256SUM) or ends in C(.sha256). What has no such hash is only compared between

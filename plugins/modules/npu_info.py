@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: npu_info
-short_description: Tell what the Ascend NPUs of a node are like
+short_description: Return the state and topology of a node's Ascend NPUs
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
@@ -88,7 +88,7 @@ devices:
       description: Device memory.
       type: int
     processes:
-      description: Processes on the device, or null where C(npu-smi) does not tell.
+      description: Processes on the device, or null where C(npu-smi) does not show them.
       type: list
       elements: dict
       contains:

@@ -17,7 +17,7 @@ description:
   - With O(mode=ping) it pings other nodes' devices instead, once their addresses are known.
   - One cause is one finding. What only follows from a failed check is left out, and of several
     devices only those are named that differ from most.
-  - What a tool says and this module does not understand has the status V(unknown), and is shown.
+  - Output that this module does not understand is shown, with the status V(unknown).
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns.
   - It takes at most three times O(timeout), and two seconds more for each call that cannot even be
     killed. All calls of one tool end within twice O(timeout); the two tools are asked side by side
@@ -31,7 +31,7 @@ description:
   - A healthy device costs one call of C(hccn_tool), for its net health, which shows link and detect
     address as well. Address, gateway and TLS switch are read from C(/etc/hccn.conf) where it has
     them and one device confirms it; an address that it has wrong for another device does not answer
-    to pings. With O(pings=full) each device tells its address itself.
+    to pings. With O(pings=full) each device is asked for its address.
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

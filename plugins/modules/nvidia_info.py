@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_info
-short_description: Tell what the NVIDIA GPUs of a node are like
+short_description: Return the state and topology of a node's NVIDIA GPUs
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
@@ -98,7 +98,7 @@ devices:
           description: Process id.
           type: int
         name:
-          description: Its name. Empty where C(nvidia-smi) may not tell it.
+          description: Its name. Empty where C(nvidia-smi) must not show it.
           type: str
         memory_mb:
           description: Device memory that it holds, in MiB.
@@ -175,7 +175,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         devices=[
-            # What gpu_topology_check makes of the modes is its own.
+            # gpu_topology_check judges the modes.
             {name: value for name, value in device.items() if name != "modes"}
             for device in seen["devices"]
         ],

@@ -57,7 +57,7 @@ options:
   peer_ports:
     description:
       - For V(probe), the ports of each peer by its address, where they differ.
-      - Give what RV(listening) said on that peer. What runs there already is not disturbed then.
+      - Give RV(listening) of that peer. What runs there already is not disturbed then.
     type: dict
   reserve:
     description:
@@ -67,7 +67,7 @@ options:
     default: []
   own_units:
     description:
-      - Systemd units that are ours. A port that one of them holds, or its container, is fine and
+      - Systemd units of Muster. A port that one of them holds, or its container, is fine and
         is never listened on.
     type: list
     elements: str
@@ -129,7 +129,7 @@ own:
   type: list
   elements: int
 address:
-  description: What O(bind_address) said.
+  description: The value of O(bind_address).
   returned: in the mode listen
   type: str
 listening:

@@ -11,11 +11,11 @@ version_added: "0.1.0"
 author:
   - Muster contributors (@muster)
 description:
-  - Makes one plan of what M(muster.serving.verified_plan) read on each node, for the Ansible role
+  - Makes one plan of what M(muster.serving.verified_plan) kept on each node, for the Ansible role
     C(muster.serving.unit).
   - Leaves out a replica or a gateway of which nothing was verified, whose nodes disagree, or of
     which a node cannot start its units as they were verified, and says why.
-  - Tells in which units the verified plan is not the inventory's.
+  - Warns of units in which the verified plan differs from the inventory's.
   - Runs on the controller.
 extends_documentation_fragment:
   - muster.serving.attributes

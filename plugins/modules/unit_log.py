@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: unit_log
-short_description: Find the lines of a unit's log that tell why it ended
+short_description: Find the lines of a unit's log that show why it ended
 version_added: "0.1.0"
 description:
   - Looks through all that some runs of a systemd service logged, up to O(max_mb) of its end, and

@@ -81,7 +81,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import verifi
 
 
 def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
-    """How the installed units differ from the planned ones."""
+    """Return how the installed units differ from the planned ones."""
     problems = []
     for name, effective in wanted.items():
         state = unit_io.installed(name)
@@ -98,13 +98,13 @@ def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
 def missing(
     files: NodeFiles, unit: unit_files.Unit, engines: Mapping[str, str]
 ) -> list[dict[str, str]]:
-    """Why a unit cannot start as it was verified."""
+    """Return why a unit cannot start as it was verified, None when it can."""
     name = unit["name"]
     try:
         present = verified.engine_ids(unit_io.desired([unit]))[name]
         texts = [verified.engine_problem(engines.get(name), present)]
     except unit_io.UnitError as error:
-        # A secret that has gone, or Docker that does not answer.
+        # A secret is gone, or Docker does not answer.
         texts = [str(error)]
     if not unit_files.in_venv(unit):
         texts += verified.mount_problems(files, unit["mounts"])

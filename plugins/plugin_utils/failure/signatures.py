@@ -1,9 +1,9 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an engine's log says of why it ended. Pure.
+"""The known failures that an engine's log can show.
 
-A line speaks for the first signature of the table that it matches, so a narrow one stands before
+A line counts for the first signature of the table that it matches, so a narrow one stands before
 a wide one. Texts of HCCL are those of its error codes; the others are what the engines, their
 libraries, Docker and the loader print.
 """
@@ -19,14 +19,14 @@ from ansible_collections.muster.serving.plugins.module_utils.units.log_io import
 # How much of a line is shown.
 SHOWN_LIMIT = 300
 
-# How near to the cause a signature is: it, a symptom of several causes, what follows any failure.
+# The ranks of a signature: the cause itself, a symptom of several causes, what follows any failure.
 CAUSE, SYMPTOM, FOLLOW_UP = range(3)
 
 
 class Signature(NamedTuple):
     """A text that engines log, and what it means.
 
-    C(checks) are the ids of the checks that find the cause before a start; none where no check can.
+    checks are the ids of the checks that find the cause before a start; empty where none can.
     """
 
     name: str
@@ -467,7 +467,7 @@ SIGNATURES = (
         "kernel, ENOSPC",
         ("host-disk", "host-shm"),
     ),
-    # The loader goes on without it, so that the engine ends of something else.
+    # The loader goes on without the library, so the engine ends of something else.
     Signature(
         "preload",
         r"from LD_PRELOAD cannot be preloaded",
@@ -485,7 +485,7 @@ SIGNATURES = (
         ("port-reachable",),
         SYMPTOM,
     ),
-    # What any failure looks like from further away.
+    # What follows any failure.
     Signature(
         "peer-ended",
         r"Connection closed by peer|Failed to recv, got 0 bytes|\bEngineDeadError\b",
@@ -518,9 +518,9 @@ _COMPILED = tuple((re.compile(one.pattern), one) for one in SIGNATURES)
 
 
 def explain(lines: Iterable[str]) -> list[Finding]:
-    """What the lines of a log say of a failure, the likeliest cause first.
+    """Return the findings in the lines of a log, the likeliest cause first.
 
-    Among equals the one that was logged first comes first: what failed later often followed it.
+    Of one rank, what was logged first comes first: later failures often follow from it.
     """
     found: dict[str, Finding] = {}
     for line in lines:
@@ -535,7 +535,7 @@ def explain(lines: Iterable[str]) -> list[Finding]:
 
 
 def paragraph(finding: Finding) -> list[str]:
-    """A finding as lines for an operator: likely cause, check, remedy."""
+    """Return a finding as lines for an operator: likely cause, check, remedy."""
     one = finding.signature
     cause = "Likely cause" if one.rank == CAUSE else "It says only"
     lines = [f"{cause}: {one.cause} ({one.source})"]

@@ -23,7 +23,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 
-# Most urgent first. The gate fails on the first alone.
+# Most urgent first. Only the first makes the gate fail.
 _ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
 _WAIVABLE = ("failed", "unknown", "warning")
 
@@ -42,11 +42,12 @@ class VerdictError(ValueError):
 class Comparison(NamedTuple):
     """A fact that nodes report, and what must hold between them.
 
-    C(unique) wants all values of all nodes to differ; otherwise the nodes of one replica must
-    agree. A fact is one value, or a list of the values of a node's devices.
+    A fact is one value, or a list of the values of a node's devices. The nodes of one replica must
+    agree on it, unless one of these is set:
 
-    C(spread) lets the nodes of a replica be so far apart before it is a warning, and before it is a
-    failure. Then a fact is the two bounds of a measured value.
+    unique: All values of all nodes must differ.
+    spread: The fact is the two bounds of a measured value, and the nodes of a replica may be so far
+        apart before it is a warning, and before it is a failure.
     """
 
     fact: str
@@ -58,9 +59,9 @@ class Comparison(NamedTuple):
 
 
 COMPARISONS = (
-    # Time-outs of engines and of HCCL are each node's own and need no common clock. The order of
-    # the nodes' log lines does, and half a minute is more than any node drifts whose clock is kept:
-    # certificates and the tokens of registries and hubs fail on such a node sooner or later.
+    # Time-outs of engines and HCCL need no common clock, but the order of log lines does. A clock
+    # that is kept never drifts by half a minute. On a node whose clock does, certificates and the
+    # tokens of registries and hubs fail sooner or later.
     Comparison(
         "clock_offset",
         "cluster-clock",
@@ -182,12 +183,12 @@ def collect(
     results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
     modules: Mapping[str, str],
 ) -> list[Check]:
-    """The checks of all hosts, each with its C(host).
+    """Return the checks of all hosts, each with its host.
 
     Args:
         hosts: The hosts that must have reported.
-        results: By host and register, what a task returned; None where it has not run.
-        modules: By register, the module whose result it holds.
+        results: By host and registered variable, a task's result; None where it has not run.
+        modules: By registered variable, the module whose result it holds.
     """
     checks: list[Check] = []
     for host in hosts:
@@ -247,7 +248,7 @@ def _first_words(text: str, limit: int = 300) -> str:
 def collect_facts(
     results: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
 ) -> dict[str, dict[str, Any]]:
-    """By host, the facts of all its results."""
+    """Return by host the facts of all its results."""
     facts: dict[str, dict[str, Any]] = {}
     for host, by_register in results.items():
         for result in by_register.values():
@@ -259,7 +260,7 @@ def collect_facts(
 def pick(
     results: Mapping[str, Mapping[str, Mapping[str, Any] | None]], keys: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """By host, the first value that its results have under each key, empty ones left out."""
+    """Return by host the first value under each key in its results, empty ones left out."""
     picked = {}
     for host, mine in results.items():
         last_to_first = [one for one in mine.values() if one][::-1]
@@ -286,7 +287,7 @@ def compare(facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[st
 
 
 def _single(value: Any) -> str:
-    """A fact as text; nothing where a node's devices differ, which is a verdict on the node."""
+    """Return a fact as text; empty where a node's devices differ, which is a check of the node."""
     values = {str(one) for one in (value if isinstance(value, list) else [value])} - {"None"}
     return values.pop() if len(values) == 1 else ""
 
@@ -297,7 +298,7 @@ def _compare_equal(comparison: Comparison, values: Mapping[str, str]) -> list[Ch
         by_value.setdefault(value, []).append(host)
     common = max(by_value.values(), key=len)
     if len(common) * 2 <= len(values):
-        # No majority says which value is the right one, so every node is named.
+        # Without a majority no value is known to be right, so every node is named.
         common = []
     checks = []
     for host, value in values.items():
@@ -335,8 +336,8 @@ def _compare_spread(
     warns, fails = spread
     checks = []
     for host, (low, high) in known.items():
-        # What the bounds prove. Next to the majority the median is small, and of two nodes nothing
-        # says which one is right.
+        # The distances that the bounds prove. A node near the majority has a small median distance;
+        # of two nodes both get the same, since either may be wrong.
         ahead = {
             other: low - top if low > top else min(0.0, high - bottom)
             for other, (bottom, top) in known.items()
@@ -420,24 +421,24 @@ def apply_waivers(
 
 
 def count(checks: Sequence[Check]) -> dict[str, int]:
-    """How many checks have each status."""
+    """Return how many checks have each status."""
     counted = Counter(one["status"] for one in checks)
     return {status: counted[status] for status in STATUSES}
 
 
 def failed_hosts(checks: Sequence[Check]) -> list[str]:
-    """The hosts with a failed check, in the order of the checks."""
+    """Return the hosts with a failed check, in the order of the checks."""
     return list(dict.fromkeys(one["host"] for one in checks if one["status"] == "failed"))
 
 
 def blocked_hosts(failed: Sequence[str], replicas: Sequence[Sequence[str]]) -> list[str]:
-    """The hosts of all replicas with a failed one, and failed hosts that stand in none."""
+    """Return the hosts of replicas with a failed host, and failed hosts outside all replicas."""
     blocked = [host for hosts in replicas if set(hosts) & set(failed) for host in hosts]
     return list(dict.fromkeys([*blocked, *failed]))
 
 
 def sentence(stage: str, checks: Sequence[Check]) -> str:
-    """One line: what was found."""
+    """Return the summary of a stage in one line."""
     counts = count(checks)
     nodes = len({one["host"] for one in checks})
     found = [f"{counts[status]} {status}" for status in _ORDER if counts[status]]
@@ -448,7 +449,7 @@ def sentence(stage: str, checks: Sequence[Check]) -> str:
 
 
 def table(checks: Sequence[Check], width: int) -> str:
-    """All checks that are not ok, by host and then by urgency, each with its remedy."""
+    """Return all checks that are not ok, by host and then by urgency, each with its remedy."""
     hosts = list(dict.fromkeys(one["host"] for one in checks))
     shown = sorted(
         (one for one in checks if one["status"] != "ok"),
@@ -473,7 +474,7 @@ def table(checks: Sequence[Check], width: int) -> str:
 
 
 def listing(values: Mapping[str, Mapping[str, Any]], width: int) -> str:
-    """By host, named values for a reader."""
+    """Return named values by host as lines for a terminal."""
     lines = []
     for host, mine in values.items():
         lines.append(f"  {host}")
