@@ -15,12 +15,14 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
+    registered,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import needs, planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner, stages
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import numbers_text
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
     RecipeBook,
@@ -28,11 +30,15 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     PREFIX,
+    REGISTERED,
     Unreadable,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.verified import is_verified
 
 COLLECTION = Path(__file__).resolve().parents[2]
 RECIPES = COLLECTION / "recipes"
+STAGES = ("plan", "preflight", "prepare", "serve", "verify")
+KNOWN_TAGS = (*STAGES, "all", "always", "never", "tagged", "untagged")
 
 display = Display()
 
@@ -46,51 +52,67 @@ class ActionModule(ControllerAction):
         "show": {"type": "bool", "default": False},
         "plan_file": {"type": "path"},
         "weights_hashes": {"type": "bool"},
+        "one_cluster": {"type": "bool", "default": False},
+        "optional": {"type": "bool", "default": False},
+        "verified": {"type": "str"},
     }
 
     def act(self, options: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         limited = [str(host) for host in variables["ansible_play_hosts_all"]]
+        verb = planner.Verb(options["verb"], options["changes"], options["one_cluster"])
+        view = _inventory(variables)
+        warn_of_tags(variables.get("ansible_run_tags", ()))
         try:
-            plans = planner.plan_clusters(
-                _inventory(variables),
-                limited,
-                options["verb"],
-                options["changes"],
-                _load_recipe,
-                _release(),
-            )
+            plans = planner.plan_clusters(view, limited, verb, _load_recipe, _release())
+            authorities = {name: _registry_ca(view, plan) for name, plan in plans.items()}
         except PlanError as error:
-            raise AnsibleActionFail(_failure(options["verb"], error)) from None
+            failure = _failure(options["verb"], error)
+            if not options["optional"]:
+                raise AnsibleActionFail(failure) from None
+            display.warning(failure)
+            return _without_plan(limited, variables)
         if options["show"]:
             for plan in plans.values():
-                display.display(table(plan) + "\n")
+                show(table(plan) + "\n")
         only = next(iter(plans)) if len(plans) == 1 else None
-        result: dict[str, Any] = {}
-        result.update(
-            cluster=only,
-            plan=plans[only] if only else None,
-            plans=plans,
-            hosts=[
+        runs = {
+            name: stages.run_of(plan, limited, view["hostvars"]) for name, plan in plans.items()
+        }
+        parts = {
+            name: stages.stages_of(plan, limited, options["weights_hashes"], authorities[name])
+            for name, plan in plans.items()
+        }
+        result = {
+            "cluster": only,
+            "plan": plans[only] if only else {},
+            "plans": plans,
+            "hosts": [
                 host
                 for plan in plans.values()
                 for replica in plan["replicas"]
                 for host in replica["hosts"]
                 if host in limited
             ],
-            units=_by_host(map(planner.units_by_host, plans.values()), limited, []),
-            needs=_by_host(map(needs.needs_of, plans.values()), limited, {}),
-            checks=_by_host(
-                (needs.checks_of(plan, options["weights_hashes"]) for plan in plans.values()),
-                limited,
-                {},
-            ),
-        )
+            "run": runs[only] if only else _run_of_none(limited, variables),
+            "runs": runs,
+            "stages": {
+                host: options
+                for by_host in parts.values()
+                for host, options in by_host.items()
+                if host in limited
+            },
+        }
         if options["plan_file"]:
             if not only:
                 raise AnsibleActionFail(
                     f"plan_file holds the plan of one cluster: choose one of {', '.join(plans)} "
                     "with -l"
                 )
+            if options["verified"]:
+                hosts = variables["ansible_play_hosts"]
+                kept = registered(variables, hosts, options["verified"])
+                if not is_verified(plans[only], kept):
+                    return result
             result.update(self._write(options["plan_file"], plans[only]))
         return result
 
@@ -207,7 +229,8 @@ def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         hostvars[host] = {
             str(name): _value(templated, name)
             for name in templated
-            if name.startswith(PREFIX) or name == "ansible_host"
+            # What an earlier play registered is a whole plan in every host's variables.
+            if name not in REGISTERED and (name.startswith(PREFIX) or name == "ansible_host")
         }
     return {"groups": groups, "hostvars": hostvars}
 
@@ -219,9 +242,50 @@ def _value(templated: Mapping[str, Any], name: str) -> Any:
         return Unreadable(" ".join(str(error).split()))
 
 
-def _by_host(
-    parts: Iterable[Mapping[str, Any]], limited: Sequence[str], nothing: Any
-) -> dict[str, Any]:
-    """Return what parts say of each limited host; one outside all clusters has nothing."""
-    merged = {host: value for part in parts for host, value in part.items()}
-    return {host: merged.get(host, nothing) for host in limited}
+def _without_plan(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a verb goes on with that can do without a plan."""
+    return {
+        "cluster": None,
+        "plan": {},
+        "plans": {},
+        "hosts": list(limited),
+        "run": _run_of_none(limited, variables),
+        "runs": {},
+        "stages": {},
+    }
+
+
+def _run_of_none(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the folder for reports of a run that has no plan of one cluster."""
+    first = plain(variables["hostvars"][limited[0]])
+    name = first.get("muster_cluster") or next(iter(first.get("group_names", ())), "all")
+    return {"output_dir": first.get("muster_output_dir") or f"muster-output/{name}"}
+
+
+def _registry_ca(view: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return by registry the text of its CA, a file on the controller.
+
+    Raises:
+        PlanError: A file cannot be read.
+    """
+    first = view["hostvars"].get(plan["units"][0]["host"], {})
+    texts: dict[str, str] = {}
+    errors = []
+    for registry, path in (first.get("muster_registry_ca") or {}).items():
+        try:
+            texts[registry] = Path(path).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            errors.append(f"muster_registry_ca: {path} of {registry} cannot be read: {reason}")
+    if errors:
+        raise PlanError(errors)
+    return texts
+
+
+def warn_of_tags(tags: Iterable[str]) -> None:
+    """Warn of a tag that is nearly that of a stage: Ansible runs nothing for it and says so not."""
+    for tag in tags:
+        if tag not in KNOWN_TAGS:
+            display.warning(
+                f"no task has the tag {tag}: {nearest(tag, STAGES)}; nothing but the plan runs"
+            )

@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
+from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.module_utils.units.names import (
+    gateways_of,
+    group_text,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
@@ -16,6 +21,17 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
     groups_of,
     without_environment,
 )
+
+display = Display()
+
+
+def _left_alone(group: str, cluster: str, restart: str, verdict: dict[str, Any]) -> str:
+    """Return what an operator should know of a group that runs otherwise than planned."""
+    return (
+        f"{group_text(group)} of {cluster} runs on as it is (muster_restart: {restart}), though "
+        f"{'; '.join(verdict['reasons'])}. To take this over: ansible-playbook "
+        f"playbooks/serve.yml -l {cluster} -e muster_restart=now"
+    )
 
 
 class ActionModule(ControllerAction):
@@ -30,25 +46,33 @@ class ActionModule(ControllerAction):
 
         mine = variables["hostvars"][host][args["results"]]
         groups = groups_of(plan["units"], host)
-        starting, wait, reasons = set(), False, []
-        for replica, hosts in groups.items():
-            units = [unit for unit in plan["units"] if unit["replica"] == replica]
+        # What start leaves out stays as it is.
+        known = plan.get("left_out", [])
+        restart = plan.get("restart", "now")
+        starting, staying, wait, reasons = set(), set(), False, []
+        for group, hosts in groups.items():
+            units = [unit for unit in plan["units"] if unit["group"] == group]
             observed = self._observed(variables, hosts, args["results"])
             reports = {report["name"]: report for seen in observed for report in seen["units"]}
-            verdict = decide(units, reports)
+            gone = any(name not in known for seen in observed for name in seen["orphans"])
+            verdict = decide(units, reports, restart, gone)
             reasons += verdict["reasons"]
             wait = wait or verdict["wait"]
+            if verdict["stays"]:
+                staying.add(group)
+                if host == hosts[0]:
+                    display.warning(_left_alone(group, plan["deployment"], restart, verdict))
             if verdict["start"]:
-                starting.add(replica)
+                starting.add(group)
                 missing = without_environment([reports[unit["name"]] for unit in units])
                 if missing and not self._task.check_mode:
                     raise AnsibleActionFail(
                         f"{', '.join(missing)}: the environment to start from is not there or not "
                         "finished, so nothing was stopped. Run playbooks/prepare.yml first"
                     )
-        # What start leaves out stays as it is.
-        known = plan.get("left_out", [])
         orphans = [name for name in mine["orphans"] if name not in known] if own else []
+        if restart != "now" and not starting:
+            orphans = []
         reasons += [f"{name} is no longer planned" for name in orphans]
 
         links = [link for link in plan["links"] if link["host"] == host]
@@ -58,16 +82,23 @@ class ActionModule(ControllerAction):
             "reasons": reasons,
             # Equal on all hosts of this task, and new in every run.
             "start_id": str(self._task._uuid),
-            "hosts": {str(replica): hosts for replica, hosts in groups.items()},
-            "units": own,
+            "stays": sorted(staying),
+            "gateway_gone": bool(gateways_of(orphans)),
+            "hosts": {group: hosts for group, hosts in groups.items() if group not in staying},
+            "units": [unit for unit in own if unit["group"] not in staying],
             "links": links,
-            "start_units": [unit for unit in own if unit["replica"] in starting],
-            "start_links": [link for link in links if link["replica"] in starting],
+            "read_units": [
+                unit
+                for unit in own
+                if unit["group"] in starting or (unit["group"] in staying and restart == "stage")
+            ],
+            "start_units": [unit for unit in own if unit["group"] in starting],
+            "start_links": [link for link in links if link["group"] in starting],
             "orphans": orphans,
             "restarts_before": {
                 report["name"]: report["restarts"]
                 for report in mine["units"]
-                if report["replica"] not in starting
+                if report["group"] not in starting
             },
         }
 

@@ -15,6 +15,7 @@ from ansible import constants as C
 from ansible import context
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.units.names import container
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
@@ -66,16 +67,16 @@ class Board:
 class Group:
     """Units that live and die together, as one of their hosts sees them: a replica, a gateway."""
 
-    def __init__(self, replica: int, hosts: list[str], units: list[dict[str, Any]]) -> None:
-        self.replica = replica
+    def __init__(self, name: str, hosts: list[str], units: list[dict[str, Any]]) -> None:
+        self.name = name
         self.hosts = hosts
-        self.units = [unit for unit in units if unit["replica"] == replica]
+        self.units = [unit for unit in units if unit["group"] == name]
         self.death: tuple[str, Report] | None = None
         self.missing: list[str] = []
         self.once: dict[str, Any] = {}
 
     def see(self, told: dict[str, list[dict[str, Any]]]) -> None:
-        statuses = of_group(told, self.replica, self.hosts)
+        statuses = of_group(told, self.name, self.hosts)
         self.death = first_death(statuses)
         self.missing = waiting_for(statuses, self.hosts)
         self.once = {**first_starts(statuses)}
@@ -111,15 +112,15 @@ class ActionModule(ControllerAction):
             variables["ansible_play_hosts"]
         )
         pending = [
-            Group(int(replica), hosts if together else [host], args["units"])
-            for replica, hosts in args["hosts"].items()
+            Group(name, hosts if together else [host], args["units"])
+            for name, hosts in args["hosts"].items()
         ]
         board = Board(str(self._task._uuid))
         reports: dict[str, dict[str, Any]] = {}
         # The runs of each unit in this start: what systemd restarts by itself gets a new id.
         runs: dict[str, dict[str, None]] = {}
         problems: list[str] = []
-        dead: list[int] = []
+        dead: list[str] = []
         begin = said = time.monotonic()
         explained: set[str] = set()
         while pending:
@@ -137,9 +138,9 @@ class ActionModule(ControllerAction):
             )
             if seen.get("failed") or seen.get("unreachable"):
                 # The others must not wait for a host that cannot be seen any more.
-                lost = [self._lost(host, group.replica, seen) for group in pending]
+                lost = [self._lost(host, group.name, seen) for group in pending]
                 board.tell(host, [*reports.values(), *lost])
-                return {**seen, "failed": True, "dead": dead + [one.replica for one in pending]}
+                return {**seen, "failed": True, "dead": dead + [one.name for one in pending]}
             for report in seen["units"]:
                 # A cache is filled soon after a first start, which stays one.
                 known = reports.get(report["name"], report)
@@ -173,10 +174,8 @@ class ActionModule(ControllerAction):
                     )
                 else:
                     continue
-                dead.append(group.replica)
-            pending = [
-                group for group in pending if group.replica not in dead and not group.settled
-            ]
+                dead.append(group.name)
+            pending = [group for group in pending if group.name not in dead and not group.settled]
             # One host speaks for the replica.
             speaking = [group for group in pending if group.hosts[0] == host]
             for group in speaking:
@@ -211,11 +210,11 @@ class ActionModule(ControllerAction):
                 )
 
     @staticmethod
-    def _lost(host: str, replica: int, seen: dict[str, Any]) -> dict[str, Any]:
+    def _lost(host: str, group: str, seen: dict[str, Any]) -> dict[str, Any]:
         message = str(seen.get("msg", "no message"))
         return {
             "name": f"the units of {host}",
-            "replica": replica,
+            "group": group,
             "ended": True,
             "active_state": "unknown",
             "sub_state": "cannot be seen any more",
@@ -245,5 +244,5 @@ class ActionModule(ControllerAction):
         return (
             f"{report['name']} on {host} ended {waited:.0f} s into start-up ({state})."
             f" Its last lines:\n{lines}\n{cause}"
-            f"All of them: journalctl -u muster-{report['name']} on {host}"
+            f"All of them: journalctl -u {container(report['name'])} on {host}"
         )

@@ -38,4 +38,7 @@ class ActionModule(ControllerAction):
                 )
         else:
             display.warning("there are no checks, since the inventory makes no plan (see above)")
-        return {"plan": plan, "problems": problems}
+        floating = {
+            unit["host"]: unit["floating"] for unit in plan["units"] if unit.get("floating")
+        }
+        return {"plan": plan, "problems": problems, "floating": floating}

@@ -41,6 +41,22 @@ options:
   plan_file:
     description: Where to write the plan of the one cluster as JSON.
     type: path
+  one_cluster:
+    description:
+      - Whether the verb takes the hosts of one cluster alone; one that changes nodes does.
+    type: bool
+    default: false
+  optional:
+    description:
+      - Whether the verb goes on without a plan. Then what is wrong is a warning, RV(plan) is empty,
+        and RV(hosts) are all hosts of the play.
+    type: bool
+    default: false
+  verified:
+    description:
+      - Variable under which each host registered what M(muster.serving.verified_plan) kept. The
+        plan file is written only when all of the plan was kept.
+    type: str
   weights_hashes:
     description:
       - Whether the checks hash all files of the weights, whatever C(muster_weights_hashes) says.
@@ -65,7 +81,7 @@ cluster:
   type: str
   sample: a2-cluster
 plan:
-  description: The plan of that cluster, null for several.
+  description: The plan of that cluster, empty for several.
   returned: success
   type: dict
 plans:
@@ -77,16 +93,36 @@ hosts:
   returned: success
   type: list
   elements: str
-units:
-  description: Each of these hosts' units.
+run:
+  description: What all hosts of a run have in common. Of several clusters, the output_dir alone.
   returned: success
   type: dict
-needs:
-  description: By host, its replica's index and other hosts, and what its containers are given.
+  contains:
+    output_dir:
+      description: The folder on the controller for reports.
+      type: str
+    reports:
+      description: By stage, its file there.
+      type: dict
+    hosts:
+      description: The cluster's hosts in the run.
+      type: list
+      elements: str
+    replicas:
+      description: The hosts of each replica.
+      type: list
+      elements: list
+    waivers:
+      description: By host, its C(muster_waivers).
+      type: dict
+runs:
+  description: The same by cluster.
   returned: success
   type: dict
-checks:
-  description: By host, what M(muster.serving.node_checks) is to make of it before anything starts.
+stages:
+  description:
+    - By host, the options of each role under the role's name, null for a role that has no part
+      there.
   returned: success
   type: dict
 """

@@ -25,7 +25,7 @@ options:
     type: str
   interface:
     description:
-      - The NIC that carries HCCL.
+      - The NIC of the cluster network.
       - Without it the NIC that holds O(address) is looked at.
     type: str
   peers:
@@ -39,6 +39,11 @@ options:
       - The smallest MTU that will do. Without it any MTU does; that all nodes have the same is
         checked by M(muster.serving.cluster_verdict) on RV(facts.mtu).
     type: int
+  prefix_match:
+    description:
+      - Whether HCCL takes the NIC's name for a prefix, so that no other may begin with it.
+    type: bool
+    default: false
   timeout:
     description:
       - Seconds that one call of C(ip) may take.

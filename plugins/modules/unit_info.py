@@ -25,11 +25,11 @@ options:
     description: Units of the plan for this node, as the plan file has them.
     type: list
     elements: dict
-    required: true
+    default: []
   model:
     description: Name under which the model is served; a unit with an API is ready when it lists it.
     type: str
-    required: true
+    default: ""
   wait:
     description:
       - Stay on the node until a unit has ended, all are up and ready, or this many seconds have
@@ -63,8 +63,11 @@ units:
       description: Name of the unit.
       type: str
     replica:
-      description: Index of its replica.
+      description: Index of its replica; of a gateway, its own among the gateways.
       type: int
+    group:
+      description: The units that start and stop with it, as C(replica-0) or C(gateway-0).
+      type: str
     role:
       description: Its role in the plan.
       type: str
@@ -113,8 +116,27 @@ units:
       description: Last lines of its journal; many when it has ended, else the last one.
       type: list
       elements: str
+installed:
+  description: What the node has of the deployment, planned or not.
+  returned: success
+  type: dict
+  contains:
+    units:
+      description: Its units, each with C(name).
+      type: list
+      elements: dict
+    gateways:
+      description: Names of those that are gateways.
+      type: list
+      elements: str
+    links:
+      description:
+        - Name and systemd service of the agents that restart its replicas as one. A replica of one
+          process has none, and nothing of that name runs.
+      type: list
+      elements: dict
 orphans:
-  description: Names of the deployment's units on this node that the plan does not have.
+  description: Names of the installed units that the plan does not have.
   returned: success
   type: list
   elements: str
@@ -124,7 +146,7 @@ import time
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files, unit_io
 
 POLL_S = 1.0
 
@@ -162,8 +184,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "deployment": {"type": "str", "required": True},
-            "units": {"type": "list", "elements": "dict", "required": True},
-            "model": {"type": "str", "required": True},
+            "units": {"type": "list", "elements": "dict", "default": []},
+            "model": {"type": "str", "default": ""},
             "wait": {"type": "float", "default": 0},
             "restarts_before": {"type": "dict", "default": {}},
         },
@@ -190,7 +212,17 @@ def main() -> None:
     planned = {unit["name"] for unit in module.params["units"]}
     present = unit_io.installed_names(module.params["deployment"])
     module.exit_json(
-        changed=False, units=reports, orphans=[name for name in present if name not in planned]
+        changed=False,
+        units=reports,
+        installed={
+            "units": [{"name": name} for name in present],
+            "gateways": names.gateways_of(present),
+            "links": [
+                {"name": link, "systemd_unit": names.link_service(link)}
+                for link in names.links_of(present)
+            ],
+        },
+        orphans=[name for name in present if name not in planned],
     )
 
 

@@ -103,6 +103,7 @@ from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
 from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
+from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 
 # A stop waits for the engine to end by itself, then for Docker to remove its container.
@@ -145,7 +146,7 @@ class Host:
 def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
     """The systemd services of units and agents by name; agents first, so that none of them takes
     a deliberate stop for a fault."""
-    return [link["systemd_unit"] for link in links] + [f"muster-{name}.service" for name in names]
+    return [link["systemd_unit"] for link in links] + [unit_names.service(name) for name in names]
 
 
 def stop(host: Host, services: list[str]) -> list[str]:
@@ -166,7 +167,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
     paths = unused_files(names, [])
     for name in names:
         paths += [
-            unit_files.unit_path(f"muster-{name}.service"),
+            unit_files.unit_path(unit_names.service(name)),
             f"{unit_files.CONFIG_DIR}/{name}.env",
             unit_files.state_path(name),
         ]

@@ -58,7 +58,9 @@ def single(**variables: Any) -> Any:
 
 def plan(inventory: Any, cluster: str = "c") -> Any:
     limited = inventory["groups"][cluster]
-    plans = planner.plan_clusters(inventory, limited, "serve", True, load, "0.1.0")
+    plans = planner.plan_clusters(
+        inventory, limited, planner.Verb("serve", changes=True), load, "0.1.0"
+    )
     return plans[cluster]
 
 
@@ -68,7 +70,7 @@ def problems(
     """What planning refuses; no refusal is an empty list."""
     limited = inventory["groups"]["all"] if limited is None else limited
     try:
-        planner.plan_clusters(inventory, limited, verb, changes, load, "0.1.0")
+        planner.plan_clusters(inventory, limited, planner.Verb(verb, changes), load, "0.1.0")
     except PlanError as error:
         return error.messages
     return []

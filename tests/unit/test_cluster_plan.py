@@ -89,8 +89,8 @@ def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
   gather_facts: false
   tasks:
     - ansible.builtin.debug:
-        msg: "{{{{ muster_plan.units[inventory_hostname] | map(attribute='name') | join }}}} with
-          {{{{ muster_plan.needs[inventory_hostname].peers | join }}}}"
+        msg: "{{{{ muster_plan.stages[inventory_hostname].unit.names | join }}}} with
+          {{{{ muster_plan.stages[inventory_hostname].preflight.peers | join }}}}"
 """
     )
     run = subprocess.run(
@@ -101,5 +101,5 @@ def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "a2-cluster-r0-rank0 with a2-node1" in run.stdout, run.stdout + run.stderr
-    assert "a2-cluster-r0-rank1 with a2-node0" in run.stdout
+    assert "muster-a2-cluster-r0-rank0.service with a2-node1" in run.stdout, run.stdout + run.stderr
+    assert "muster-a2-cluster-r0-rank1.service with a2-node0" in run.stdout

@@ -52,7 +52,7 @@ def config(**changes):
 def test_each_host_runs_a_gateway_that_restarts_alone() -> None:
     first, second = units()
     assert (first["name"], first["host"], first["node"]) == ("a2-gateway0", "npu-0", "machine-0")
-    assert (first["replica"], second["replica"]) == (-1, -2)
+    assert (first["group"], second["group"]) == ("gateway-0", "gateway-1")
     assert first["api_url"] == "http://10.0.0.1:8080/v1"
     assert (first["ranks"], first["devices"], first["device_nodes"]) == ([], [], [])
     assert "bind 10.0.0.1:8080\n" in first["files"]["/etc/muster/a2-gateway0/haproxy.cfg"]

@@ -1,9 +1,12 @@
 """The variables of an inventory: read, converted, refused and documented."""
 
+import ast
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     VARIABLES,
     Unreadable,
@@ -108,3 +111,31 @@ def test_the_playbooks_read_only_what_can_be_set() -> None:
         for name in re.findall(r"\bmuster_[a-z_]+", path.read_text())
     }
     assert {(path, name) for path, name in used if name not in known} == set()
+
+
+def strings_of(value: Any) -> Iterator[str]:
+    """The texts in a loaded YAML document, which has no comments any more."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        for item in value:
+            yield from strings_of(item)
+    elif isinstance(value, str):
+        yield value
+
+
+def test_every_variable_is_read_by_something() -> None:
+    """By code that names it as a key, or by a playbook's template: messages and comments do not
+    count."""
+    read: set[str] = set()
+    for path in (ROOT / "plugins").rglob("*.py"):
+        if path.name != "variables.py":
+            read |= {
+                node.value
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
+    for path in (ROOT / "playbooks").glob("*.yml"):
+        for text in strings_of(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            read.update(re.findall(r"\bmuster_[a-z_]+", text))
+    assert {one.name for one in VARIABLES} - read == set()

@@ -20,12 +20,12 @@ from tests.unit.plan_support import host, pair, plan, single, view
 
 
 def checks(inventory: Any) -> Any:
-    return checks_of(plan(inventory))
+    return checks_of(plan(inventory), needs_of(plan(inventory)))
 
 
 def test_a_host_knows_its_replica_and_what_its_containers_are_given() -> None:
     needs = needs_of(plan(pair()))
-    assert (needs["c-1"]["replica"], needs["c-1"]["peers"]) == (0, ["c-0"])
+    assert needs["c-1"]["peers"] == ["c-0"]
     assert "/dev/davinci7" in needs["c-0"]["device_nodes"]
     assert not needs["c-0"]["container_gpus"]
 
@@ -36,6 +36,7 @@ def test_a_node_is_checked_for_what_its_units_take() -> None:
         "address": "10.0.0.1",
         "interface": "bond0",
         "peers": ["10.0.0.2"],
+        "prefix_match": True,
     }
     units = ["muster-c-r0-rank0.service", "muster-c-r0-link.service"]
     assert head["port_check"] == {
@@ -61,12 +62,14 @@ def test_a_node_by_itself_has_nobody_to_reach() -> None:
 
 def test_the_slower_levels_are_asked_for() -> None:
     slower = plan(pair(weights_hashes=True, npu_ping="full"))
-    node = checks_of(slower)["c-0"]
+    node = checks_of(slower, needs_of(slower))["c-0"]
     assert node["host_check"]["weights_hashes"]
     # The other nodes may hash for long before they try the ports.
     assert node["port_check"]["lifetime"] == 7200
     assert node["npu_topology_check"]["pings"] == "full"
-    assert not checks_of(slower, weights_hashes=False)["c-0"]["host_check"]["weights_hashes"]
+    assert not checks_of(slower, needs_of(slower), weights_hashes=False)["c-0"]["host_check"][
+        "weights_hashes"
+    ]
     node = checks(pair(npu_ping="none"))["c-0"]
     assert node["npu_topology_check"]["pings"] == "sampled"
 
@@ -98,7 +101,7 @@ def test_the_host_has_to_bring_what_its_units_take() -> None:
     # A container with shared memory of its own takes none of the host's.
     apart = plan(single())
     apart["units"][0]["container"]["ipc"] = None
-    assert checks_of(apart)["c-0"]["host_check"]["shm_gb"] == 0
+    assert checks_of(apart, needs_of(apart))["c-0"]["host_check"]["shm_gb"] == 0
 
 
 def test_only_folders_that_are_written_to_have_to_be_writable() -> None:

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import yaml
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
@@ -19,8 +20,11 @@ from ansible_collections.muster.serving.plugins.module_utils.network.nic import 
     parse_route,
     usable,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.plan_support import pair, plan, problems
 
 LO = Nic("lo", 65536, up=True, carrier=True, loopback=True, addresses=("127.0.0.1", "::1"))
 HCCL = Nic("enp67s0f0np0", 9000, up=True, carrier=True, addresses=("10.20.0.11", "fe80::1"))
@@ -126,13 +130,35 @@ def test_of_a_nic_that_cannot_be_used_no_route_is_judged(node, interface, seen):
 
 def test_a_vlan_of_the_nic_is_matched_by_its_prefix_too():
     vlan = Nic("enp67s0f0np0.100", 9000, up=True, carrier=True, kind="vlan", addresses=("1.2.3.4",))
-    one = only(decide([*NODE, vlan], "enp67s0f0np0", None, {}), "nic-prefix")
+    one = only(decide([*NODE, vlan], "enp67s0f0np0", None, {}, prefix_match=True), "nic-prefix")
     assert one["status"] == "warning"
     assert "enp67s0f0np0.100" in one["observed"]
     assert '"=enp67s0f0np0"' in one["remedy"]
     # HCCL has no use for one without an address.
     bare = Nic("enp67s0f0np0.200", 9000, up=True, carrier=True, kind="vlan")
-    assert failures(decide([*NODE, bare], "enp67s0f0np0", None, {})) == []
+    assert failures(decide([*NODE, bare], "enp67s0f0np0", None, {}, prefix_match=True)) == []
+    # Gloo and NCCL are given a name that they do not take for a prefix.
+    assert failures(decide([*NODE, vlan], "enp67s0f0np0", None, {})) == []
+
+
+def test_the_plan_takes_the_remedy_of_a_prefix_that_matches_too_much():
+    vlan = Nic("enp67s0f0np0.100", 9000, up=True, carrier=True, kind="vlan", addresses=("1.2.3.4",))
+    checks = decide([*NODE, vlan], "enp67s0f0np0", None, {}, prefix_match=True)
+    _before, _set, remedy = only(checks, "nic-prefix")["remedy"].partition(
+        "set muster_engine_env to "
+    )
+    mended = plan(pair(engine_env=yaml.safe_load(remedy)))
+    assert [unit["env"]["HCCL_SOCKET_IFNAME"] for unit in mended["units"]] == ["=enp67s0f0np0"] * 2
+    assert [unit["env"]["GLOO_SOCKET_IFNAME"] for unit in mended["units"]] == ["enp67s0f0np0"] * 2
+    assert {
+        one["nic_check"]["prefix_match"] for one in checks_of(mended, needs_of(mended)).values()
+    } == {False}
+
+
+@pytest.mark.parametrize("value", ["eth0", "=eth0", "enp67s0f0np0", "^eth0"])
+def test_the_plan_takes_no_other_interface_than_its_own(value):
+    (problem,) = problems(pair(engine_env={"HCCL_SOCKET_IFNAME": value}))
+    assert 'may only be "=" and muster_interface' in problem
 
 
 def test_parse_what_ip_prints():
@@ -185,7 +211,14 @@ def test_any_text_gives_nics_or_an_error(text):
         assert parse_route(text).device
 
 
-PARAMS = {"address": "10.20.0.11", "interface": None, "peers": [], "min_mtu": None, "timeout": 1}
+PARAMS = {
+    "address": "10.20.0.11",
+    "interface": None,
+    "peers": [],
+    "min_mtu": None,
+    "prefix_match": False,
+    "timeout": 1,
+}
 
 
 def test_the_module_reports_the_mtu_for_comparison(monkeypatch):

@@ -35,6 +35,7 @@ def test_options_are_those_of_the_module_with_its_defaults() -> None:
         "interface": None,
         "peers": [],
         "min_mtu": 9000,
+        "prefix_match": False,
         "timeout": 10,
     }
 

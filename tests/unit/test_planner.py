@@ -44,7 +44,7 @@ def example_cluster() -> Any:
 def test_the_example_cluster_has_the_plan_on_record() -> None:
     """A difference here restarts every running A2 pair: record it only on purpose."""
     inventory = example_cluster()
-    plans = planner.plan_clusters(inventory, ["a2-node0"], "plan", False, load, "0.0.0")
+    plans = planner.plan_clusters(inventory, ["a2-node0"], planner.Verb(), load, "0.0.0")
     assert plans["a2-cluster"] == json.loads(GOLDEN.read_text())
 
 
@@ -475,7 +475,9 @@ NAMES = st.sampled_from(
 def test_any_inventory_gives_a_plan_or_an_error(recipe: str, noise: Any, changes: bool) -> None:
     inventory = view(c=[{**host(n, recipe), **noise} for n in (1, 2)])
     try:
-        plans = planner.plan_clusters(inventory, ["c-0", "c-1"], "serve", changes, load, "0.1.0")
+        plans = planner.plan_clusters(
+            inventory, ["c-0", "c-1"], planner.Verb("serve", changes), load, "0.1.0"
+        )
     except PlanError as error:
         messages = error.messages
     else:

@@ -36,7 +36,12 @@ def reports(**changes: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_a_healthy_replica_is_left_alone() -> None:
-    assert decide(UNITS, reports()) == {"start": False, "wait": False, "reasons": []}
+    assert decide(UNITS, reports()) == {
+        "start": False,
+        "stays": False,
+        "wait": False,
+        "reasons": [],
+    }
 
 
 @pytest.mark.parametrize(
@@ -69,7 +74,7 @@ def test_one_unit_starts_all_of_them(host: str, change: dict[str, Any], reason: 
 
 def test_a_loading_replica_is_waited_for_and_not_restarted() -> None:
     verdict = decide(UNITS, reports(n0={"ready": False}))
-    assert verdict == {"start": False, "wait": True, "reasons": []}
+    assert verdict == {"start": False, "stays": False, "wait": True, "reasons": []}
 
 
 def test_the_unit_with_a_fault_is_named_before_the_one_that_followed_it() -> None:
@@ -95,21 +100,21 @@ def test_a_wait_says_what_is_missing() -> None:
 
 def test_each_gateway_is_a_group_of_its_own() -> None:
     units = [
-        {"replica": 0, "host": "n1"},
-        {"replica": 0, "host": "n0"},
-        {"replica": 0, "host": "n0"},
-        {"replica": -1, "host": "n0"},
-        {"replica": -2, "host": "n1"},
+        {"group": "replica-0", "host": "n1"},
+        {"group": "replica-0", "host": "n0"},
+        {"group": "replica-0", "host": "n0"},
+        {"group": "gateway-0", "host": "n0"},
+        {"group": "gateway-1", "host": "n1"},
     ]
-    assert groups_of(units, "n0") == {-1: ["n0"], 0: ["n0", "n1"]}
-    assert groups_of(units, "n1") == {-2: ["n1"], 0: ["n0", "n1"]}
+    assert groups_of(units, "n0") == {"gateway-0": ["n0"], "replica-0": ["n0", "n1"]}
+    assert groups_of(units, "n1") == {"gateway-1": ["n1"], "replica-0": ["n0", "n1"]}
     assert groups_of(units, "n2") == {}
 
 
 def test_a_group_is_told_of_by_its_own_hosts() -> None:
-    one, other = report("r0-rank0", replica=0), report("gateway0", replica=-1)
-    told = {"n0": [one, other], "n9": [report("r9-rank0", replica=9)]}
-    assert of_group(told, 0, ["n0", "n1"]) == {"n0": [one]}
+    one, other = report("r0-rank0", group="replica-0"), report("gateway0", group="gateway-0")
+    told = {"n0": [one, other], "n9": [report("r9-rank0", group="replica-9")]}
+    assert of_group(told, "replica-0", ["n0", "n1"]) == {"n0": [one]}
 
 
 def test_the_longest_first_start_of_each_host_counts() -> None:
@@ -119,3 +124,35 @@ def test_the_longest_first_start_of_each_host_counts() -> None:
         "n1": [report("c", first_start=None)],
     }
     assert first_starts(told) == {"n0": long}
+
+
+OTHER_IMAGE = {"differences": [{"name": "image", "current": "a", "desired": "b"}]}
+
+
+@pytest.mark.parametrize("restart", ["stage", "never"])
+def test_what_runs_otherwise_than_planned_is_left_running(restart: str) -> None:
+    verdict = decide(UNITS, reports(n0=OTHER_IMAGE), restart)
+    assert (verdict["start"], verdict["stays"], verdict["wait"]) == (False, True, False)
+    assert verdict["reasons"] == ["r0-rank0: image a -> b"]
+    assert decide(UNITS, reports(n0=OTHER_IMAGE), "now")["start"]
+
+
+@pytest.mark.parametrize("restart", ["now", "stage", "never"])
+@pytest.mark.parametrize(
+    "change",
+    [{"active_state": "failed"}, {"active_state": "activating", "sub_state": "auto-restart"}],
+)
+def test_what_does_not_run_starts_in_any_case(restart: str, change: dict[str, Any]) -> None:
+    verdict = decide(UNITS, reports(n0=OTHER_IMAGE, n1=change), restart)
+    assert (verdict["start"], verdict["stays"]) == (True, False)
+
+
+def test_what_is_not_installed_starts_unless_other_units_run_in_its_place() -> None:
+    absent = reports(n0={"installed": False}, n1={"installed": False})
+    assert decide(UNITS, absent, "never")["start"]
+    assert decide(UNITS, absent, "never", orphans=True)["stays"]
+    assert decide(UNITS, absent, "now", orphans=True)["start"]
+
+
+def test_what_runs_as_planned_is_no_matter_of_restarts() -> None:
+    assert not decide(UNITS, reports(), "never")["stays"]

@@ -15,12 +15,13 @@ from ansible_collections.muster.serving.plugins.action import replica_decision, 
 CONNECTION = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
 
 
-def unit(host: str, replica: int = 0, rank: int = 0, **changes: Any) -> dict[str, Any]:
-    name = f"gateway{-1 - replica}" if replica < 0 else f"r{replica}-rank{rank}"
+def unit(host: str, group: str = "replica-0", rank: int = 0, **changes: Any) -> dict[str, Any]:
+    kind, _hyphen, index = group.partition("-")
+    name = f"c-gateway{index}" if kind == "gateway" else f"c-r{index}-rank{rank}"
     return {
         "name": name,
         "host": host,
-        "replica": replica,
+        "group": group,
         "start_timeout_s": 60,
         "api_url": "http://192.0.2.1:8000/v1",
         **changes,
@@ -30,7 +31,7 @@ def unit(host: str, replica: int = 0, rank: int = 0, **changes: Any) -> dict[str
 def report(one: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
         "name": one["name"],
-        "replica": one["replica"],
+        "group": one["group"],
         "installed": True,
         "differences": [],
         "active_state": "active",
@@ -81,12 +82,12 @@ def decide(
         for name in hosts
     }
     links = [
-        {"name": f"link{replica}", "host": name, "replica": replica}
-        for replica, name in {(one["replica"], one["host"]) for one in units}
-        if replica >= 0
+        {"name": f"link-{group}", "host": name, "group": group}
+        for group, name in {(one["group"], one["host"]) for one in units}
+        if group.startswith("replica")
     ]
     action = replica_decision.ActionModule.__new__(replica_decision.ActionModule)
-    plan = {"units": units, "links": links, **more}
+    plan = {"deployment": "c", "units": units, "links": links, **more}
     action._task = task(check_mode, plan=plan, results="seen")
     action._connection = CONNECTION
     return action.run(
@@ -107,51 +108,84 @@ RANKS = [unit("n0", rank=rank) for rank in range(3)]
 
 
 def test_every_unit_of_a_host_starts_when_one_of_its_replica_must() -> None:
-    verdict = decide("n0", RANKS, {"r0-rank2": NOT_INSTALLED})
-    assert names(verdict["start_units"]) == ["r0-rank0", "r0-rank1", "r0-rank2"]
-    assert names(verdict["start_links"]) == ["link0"]
+    verdict = decide("n0", RANKS, {"c-r0-rank2": NOT_INSTALLED})
+    assert names(verdict["start_units"]) == ["c-r0-rank0", "c-r0-rank1", "c-r0-rank2"]
+    assert names(verdict["start_links"]) == ["link-replica-0"]
     assert verdict["wait"]
 
 
 def test_a_gateway_beside_a_rank_starts_alone() -> None:
-    units = [*PAIR, unit("n0", -1)]
-    verdict = decide("n0", units, {"gateway0": NOT_INSTALLED})
-    assert names(verdict["start_units"]) == ["gateway0"]
+    units = [*PAIR, unit("n0", "gateway-0")]
+    verdict = decide("n0", units, {"c-gateway0": NOT_INSTALLED})
+    assert names(verdict["start_units"]) == ["c-gateway0"]
     assert verdict["start_links"] == []
-    assert verdict["hosts"] == {"-1": ["n0"], "0": ["n0", "n1"]}
-    assert not decide("n1", units, {"gateway0": NOT_INSTALLED})["start"]
+    assert verdict["hosts"] == {"gateway-0": ["n0"], "replica-0": ["n0", "n1"]}
+    assert not decide("n1", units, {"c-gateway0": NOT_INSTALLED})["start"]
 
 
 def test_ranks_start_beside_a_gateway_that_stays() -> None:
-    units = [*PAIR, unit("n0", -1)]
-    verdict = decide("n0", units, {"r0-rank1": {"active_state": "failed"}, "gateway0": {}})
-    assert names(verdict["start_units"]) == ["r0-rank0"]
-    assert set(verdict["restarts_before"]) == {"gateway0"}
+    units = [*PAIR, unit("n0", "gateway-0")]
+    verdict = decide("n0", units, {"c-r0-rank1": {"active_state": "failed"}, "c-gateway0": {}})
+    assert names(verdict["start_units"]) == ["c-r0-rank0"]
+    assert set(verdict["restarts_before"]) == {"c-gateway0"}
 
 
 def test_a_gateway_does_not_wait_for_a_host_of_a_replica() -> None:
-    units = [*PAIR, unit("n2", -1)]
+    units = [*PAIR, unit("n2", "gateway-0")]
     assert not decide("n2", units, gone="n1")["start"]
     with pytest.raises(AnsibleActionFail, match="n1 left the play"):
         decide("n0", units, gone="n1")
 
 
+OTHER = {"differences": [{"name": "image", "current": "a", "desired": "b"}]}
+
+
+@pytest.mark.parametrize(("restart", "read"), [("stage", ["c-r0-rank0"]), ("never", [])])
+def test_a_running_replica_stays_and_only_stage_reads_its_command_lines(
+    monkeypatch: pytest.MonkeyPatch, restart: str, read: list[str]
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(replica_decision, "display", SimpleNamespace(warning=said.append))
+    verdict = decide("n0", PAIR, {"c-r0-rank1": OTHER}, restart=restart)
+    assert (verdict["start"], verdict["wait"], verdict["stays"]) == (False, False, ["replica-0"])
+    assert (names(verdict["read_units"]), verdict["start_units"]) == (read, [])
+    assert "c-r0-rank1: image a -> b" in said[0]
+    assert "playbooks/serve.yml -l c -e muster_restart=now" in said[0]
+    decide("n1", PAIR, {"c-r0-rank1": OTHER}, restart=restart)
+    assert len(said) == 1, "one host speaks for the replica"
+
+
+def test_a_gateway_starts_beside_a_replica_that_stays() -> None:
+    units = [*PAIR, unit("n0", "gateway-0")]
+    states = {"c-r0-rank1": OTHER, "c-gateway0": NOT_INSTALLED}
+    verdict = decide("n0", units, states, restart="never")
+    assert names(verdict["start_units"]) == ["c-gateway0"]
+    assert names(verdict["units"]) == ["c-gateway0"], "nobody waits for what stays"
+    assert list(verdict["hosts"]) == ["gateway-0"]
+
+
+def test_units_that_are_no_longer_planned_stay_with_a_replica_that_stays() -> None:
+    verdict = decide("n0", PAIR, {"c-r0-rank1": OTHER}, orphans=["c-gateway7"], restart="never")
+    assert (verdict["start"], verdict["orphans"], verdict["gateway_gone"]) == (False, [], False)
+    assert decide("n0", PAIR, orphans=["c-gateway7"])["gateway_gone"]
+
+
 def test_what_is_no_longer_planned_goes_and_nothing_else_starts() -> None:
-    verdict = decide("n0", PAIR, orphans=["gateway7"])
+    verdict = decide("n0", PAIR, orphans=["c-gateway7"])
     assert (verdict["start"], verdict["wait"], verdict["start_units"]) == (True, False, [])
-    assert verdict["orphans"] == ["gateway7"]
+    assert verdict["orphans"] == ["c-gateway7"]
 
 
 def test_what_start_leaves_out_is_neither_started_nor_removed() -> None:
-    gateway = unit("n0", -1)
-    verdict = decide("n0", [gateway], orphans=["r0-rank0"], left_out=["r0-rank0", "r0-rank1"])
+    gateway = unit("n0", "gateway-0")
+    verdict = decide("n0", [gateway], orphans=["c-r0-rank0"], left_out=["c-r0-rank0", "c-r0-rank1"])
     assert (verdict["start"], verdict["orphans"]) == (False, [])
 
 
 def test_nothing_stops_for_an_environment_that_is_not_there() -> None:
     row = {"name": "environment id", "current": "sha256:1", "desired": "not present"}
-    states = {"r0-rank1": {"differences": [row]}}
-    with pytest.raises(AnsibleActionFail, match=r"r0-rank1: the environment .*prepare"):
+    states = {"c-r0-rank1": {"differences": [row]}}
+    with pytest.raises(AnsibleActionFail, match=r"c-r0-rank1: the environment .*prepare"):
         decide("n0", PAIR, states)
     # Where prepare would have made it.
     assert decide("n0", PAIR, states, check_mode=True)["start"]
@@ -197,8 +231,8 @@ class Play:
     def wait(self, host: str) -> dict[str, Any]:
         own = [one for one in self.units if one["host"] == host]
         hosts = {
-            str(mine["replica"]): sorted(
-                {one["host"] for one in self.units if one["replica"] == mine["replica"]}
+            mine["group"]: sorted(
+                {one["host"] for one in self.units if one["group"] == mine["group"]}
             )
             for mine in own
         }
@@ -210,7 +244,7 @@ class Play:
         return action.run(task_vars={"inventory_hostname": host, "ansible_play_hosts": every})
 
     def run(self, **states: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        self.states = {name.replace("_", "-"): list(rows) for name, rows in states.items()}
+        self.states = {f"c-{name}".replace("_", "-"): list(rows) for name, rows in states.items()}
         hosts = sorted({one["host"] for one in self.units})
         with ThreadPoolExecutor(len(hosts)) as pool:
             return dict(zip(hosts, pool.map(self.wait, hosts), strict=True))
@@ -222,7 +256,7 @@ def play(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Callable[..., Play]:
 
 
 def test_a_dead_replica_fails_its_own_hosts_alone(play: Callable[..., Play]) -> None:
-    results = play(*PAIR, unit("n2", 1), unit("n3", 1, 1)).run(
+    results = play(*PAIR, unit("n2", "replica-1"), unit("n3", "replica-1", 1)).run(
         r0_rank1=[LOADING, ENDED], r1_rank0=[LOADING] * 20 + [{}]
     )
     assert {host: result.get("failed", False) for host, result in results.items()} == {
@@ -231,7 +265,7 @@ def test_a_dead_replica_fails_its_own_hosts_alone(play: Callable[..., Play]) -> 
         "n2": False,
         "n3": False,
     }
-    assert "r0-rank1 on n1 ended" in results["n0"]["msg"]
+    assert "c-r0-rank1 on n1 ended" in results["n0"]["msg"]
 
 
 def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Play]) -> None:
@@ -241,7 +275,7 @@ def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Pla
         r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
         r"It logged: ZMQError.*\nLikely cause: the port .*\nCheck: port-free\n"
         r"Remedy: .*muster_dp_rpc_port.*\n"
-        r"All of them: journalctl -u muster-r0-rank0",
+        r"All of them: journalctl -u muster-c-r0-rank0",
         said,
     )
 
@@ -276,24 +310,26 @@ def test_no_secret_of_the_last_lines_is_printed(play: Callable[..., Play]) -> No
 
 
 def test_a_gateway_comes_up_beside_a_rank_that_dies(play: Callable[..., Play]) -> None:
-    both = play(*PAIR, unit("n0", -1), unit("n1", -2))
+    both = play(*PAIR, unit("n0", "gateway-0"), unit("n1", "gateway-1"))
     results = both.run(r0_rank1=[ENDED], gateway0=[LOADING] * 10 + [{}])
-    assert [results[host]["dead"] for host in ("n0", "n1")] == [[0], [0]]
-    assert both.states["gateway0"] == [{}], "it was waited for to the end"
+    assert [results[host]["dead"] for host in ("n0", "n1")] == [["replica-0"], ["replica-0"]]
+    assert both.states["c-gateway0"] == [{}], "it was waited for to the end"
 
 
 def test_a_rank_comes_up_beside_a_gateway_that_dies(play: Callable[..., Play]) -> None:
-    results = play(*PAIR, unit("n0", -1)).run(r0_rank0=[LOADING] * 10 + [{}], gateway0=[ENDED])
-    assert results["n0"]["dead"] == [-1]
-    assert "gateway0 on n0 ended" in results["n0"]["msg"]
+    results = play(*PAIR, unit("n0", "gateway-0")).run(
+        r0_rank0=[LOADING] * 10 + [{}], gateway0=[ENDED]
+    )
+    assert results["n0"]["dead"] == ["gateway-0"]
+    assert "c-gateway0 on n0 ended" in results["n0"]["msg"]
     assert not results["n1"].get("failed")
 
 
 def test_a_host_out_of_sight_ends_the_wait_of_its_replica(play: Callable[..., Play]) -> None:
-    results = play(*PAIR, unit("n2", 1)).run(
+    results = play(*PAIR, unit("n2", "replica-1")).run(
         r0_rank0=[LOADING], r0_rank1=[{"unreachable": True, "msg": "no route to host"}]
     )
-    assert results["n1"]["dead"] == results["n0"]["dead"] == [0]
+    assert results["n1"]["dead"] == results["n0"]["dead"] == ["replica-0"]
     assert "no route to host" in results["n0"]["msg"]
     assert not results["n2"].get("failed")
 
@@ -328,4 +364,4 @@ def test_a_later_start_has_no_longer(play: Callable[..., Play]) -> None:
     pair = [unit("n0", start_timeout_s=0), unit("n1", rank=1, start_timeout_s=0)]
     results = play(*pair).run(r0_rank1=[LOADING])
     assert "(allowed: 0 s) still waiting" in results["n1"]["msg"]
-    assert "r0-rank1 on n1 to serve: the last line" in results["n1"]["msg"]
+    assert "c-r0-rank1 on n1 to serve: the last line" in results["n1"]["msg"]

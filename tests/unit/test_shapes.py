@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import advice, memory, planner
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,12 +126,15 @@ def test_a_gateway_stands_before_all_replicas() -> None:
     assert made["endpoint"]["url"] == "http://10.0.0.99:8080/v1"
     assert made["gateway"]["floating"] == {"address": "10.0.0.99", "router_id": 51}
     gateways = [unit for unit in made["units"] if unit["role"] == "gateway"]
-    assert [(unit["host"], unit["replica"]) for unit in gateways] == [("c-0", -1), ("c-2", -2)]
+    assert [(unit["host"], unit["replica"], unit["group"]) for unit in gateways] == [
+        ("c-0", 0, "gateway-0"),
+        ("c-2", 1, "gateway-1"),
+    ]
     (config,) = gateways[0]["files"].values()
     for backend in ("10.0.0.1:20004", "10.0.0.3:20004"):
         assert backend in config
     assert "10.0.0.2:20004" not in config
-    checks = checks_of(made)
+    checks = checks_of(made, needs_of(made))
     assert "8080" in checks["c-0"]["port_check"]["ports"]
     assert "8080" not in checks["c-1"]["port_check"]["ports"]
     assert checks["c-0"]["host_check"]["images"] != checks["c-1"]["host_check"]["images"]

@@ -9,7 +9,7 @@ import yaml
 from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, rendering, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import dialect_of
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 
 from tests.conftest import ROOT
@@ -59,7 +59,7 @@ def test_the_check_modules_take_what_they_need(name: str, variant: str) -> None:
     made = plan(served(name, variant))
     vendor = made["platform"]["vendor"]
     devices = "npu_topology_check" if vendor == "ascend" else "gpu_topology_check"
-    for checks in checks_of(made).values():
+    for checks in checks_of(made, needs_of(made)).values():
         assert set(checks) == {"host_check", "nic_check", devices, "port_check"}
         for module, options in checks.items():
             node_look.options_of(module, options)

@@ -14,6 +14,7 @@ def unit(**changes: Any) -> dict[str, Any]:
         "name": "a2-cluster-r0-rank0",
         "host": "a2-node0",
         "replica": 0,
+        "group": "replica-0",
         "role": "head",
         "device_nodes": ["/dev/davinci0", "/dev/davinci_manager"],
         "mounts": ["/usr/local/dcmi:/usr/local/dcmi:ro"],

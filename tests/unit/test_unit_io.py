@@ -23,16 +23,20 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_io impor
 )
 from ansible_collections.muster.serving.plugins.modules import unit_state
 
+from tests.unit.plan_support import host, plan, view
+
 
 @contextmanager
-def answering(body: bytes) -> Iterator[str]:
-    """The URL of a port that gives one caller these bytes."""
+def answering(body: bytes, asked: list[bytes] | None = None) -> Iterator[str]:
+    """The URL of a port that gives one caller these bytes and keeps what it was asked."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
             caller, _address = server.accept()
             with caller:
-                caller.recv(4096)
+                request = caller.recv(4096)
+                if asked is not None:
+                    asked.append(request)
                 caller.sendall(body)
 
         thread = threading.Thread(target=answer, daemon=True)
@@ -98,6 +102,31 @@ def test_a_gateway_that_is_not_up_is_not_ready() -> None:
 def test_an_engine_is_asked_for_its_model_whatever_its_role() -> None:
     with answering(reply({"data": [{"id": "minimax25"}]})) as url:
         assert is_ready({"role": "rank", "api_url": url}, "minimax25")
+
+
+def test_an_engine_is_asked_with_the_key_that_its_unit_names(tmp_path) -> None:
+    """The variable that carries the key is the recipe's: engines call it differently."""
+    key = tmp_path / "key"
+    key.write_text("sk-1\n")
+    asked: list[bytes] = []
+    for name in ("MUSTER_API_KEY", "VLLM_API_KEY"):
+        with answering(reply({"data": [{"id": "minimax25"}]}), asked) as url:
+            unit = {
+                "name": "u",
+                "role": "single",
+                "api_url": url,
+                "secret_files": {"OTHER_SECRET": str(key), name: str(key)},
+                "api_key_env": name,
+            }
+            assert is_ready(unit, "minimax25")
+    assert [b"Authorization: Bearer sk-1" in request for request in asked] == [True, True]
+
+
+def test_the_plan_says_which_secret_is_the_key() -> None:
+    for recipe, name in (("sglang-nvidia", "MUSTER_API_KEY"), ("vllm-nvidia", "VLLM_API_KEY")):
+        inventory = view(c=[host(1, f"minimax-m2/{recipe}", api_key_file="/etc/key")])
+        (unit,) = plan(inventory)["units"]
+        assert (unit["api_key_env"], unit["secret_files"]) == (name, {name: "/etc/key"})
 
 
 def test_a_first_start_is_one_while_the_cache_is_empty(tmp_path) -> None:

@@ -20,19 +20,20 @@ from hypothesis import strategies as st
 PATH = "var/lib/muster/verified/a2-cluster.json"
 
 
-def unit(name: str, host: str, replica: int) -> dict[str, Any]:
-    return {"name": name, "host": host, "replica": replica, "install": "container", "mounts": []}
+def unit(name: str, host: str, group: str) -> dict[str, Any]:
+    return {"name": name, "host": host, "group": group, "install": "container", "mounts": []}
 
 
 def part(index: int = 0, **changes: Any) -> dict[str, Any]:
     """A plan's part of one replica of two nodes, as each of them keeps it."""
     hosts = [f"r{index}n{number}" for number in range(2)]
+    group = f"replica-{index}"
     return {
         "engine": {"name": "vllm"},
         "endpoint": {"model": "m2"},
         "replicas": [{"index": index, "hosts": hosts}],
-        "units": [unit(f"r{index}-{host}", host, index) for host in hosts],
-        "links": [{"name": f"r{index}", "host": host, "replica": index} for host in hosts],
+        "units": [unit(f"r{index}-{host}", host, group) for host in hosts],
+        "links": [{"name": f"r{index}", "host": host, "group": group} for host in hosts],
         **changes,
     }
 
@@ -225,7 +226,7 @@ def test_a_replica_that_cannot_start_leaves_the_others_alone(other: Any, word: s
     result = start(r0n0=seen(part()), r0n1=other, r1n0=seen(part(1)), r1n1=seen(part(1)))
     assert set(result["problems"]) == {"r0n0", "r0n1"}
     assert word in result["problems"]["r0n0"]
-    assert {unit["replica"] for unit in result["plan"]["units"]} == {1}
+    assert {unit["group"] for unit in result["plan"]["units"]} == {"replica-1"}
     assert result["plan"]["left_out"][0] == "r0-r0n0"
 
 
@@ -237,7 +238,7 @@ def test_half_a_replica_does_not_start() -> None:
 def with_gateway(number: int, host: str) -> dict[str, Any]:
     """What a host of the first replica keeps that runs a gateway, too."""
     kept = part()
-    return {**kept, "units": [*kept["units"], unit(f"gateway{number}", host, -1 - number)]}
+    return {**kept, "units": [*kept["units"], unit(f"gateway{number}", host, f"gateway-{number}")]}
 
 
 def names(result: dict[str, Any]) -> list[str]:
@@ -269,7 +270,7 @@ def test_one_start_has_one_engine() -> None:
     other = part(1, endpoint={"model": "m3"})
     result = start(r0n0=seen(part()), r0n1=seen(part()), r1n0=seen(other), r1n1=seen(other))
     assert set(result["problems"]) == {"r1n0", "r1n1"}
-    assert {unit["replica"] for unit in result["plan"]["units"]} == {0}
+    assert {unit["group"] for unit in result["plan"]["units"]} == {"replica-0"}
 
 
 def test_what_is_left_out_does_not_decide_the_engine() -> None:

@@ -112,8 +112,9 @@ def decide(
     address: str | None,
     routes: Mapping[str, Route],
     min_mtu: int | None = None,
+    prefix_match: bool = False,
 ) -> list[Check]:
-    """Judge the NIC that HCCL is to use.
+    """Judge the NIC of the cluster network.
 
     Args:
         nics: All interfaces of the node.
@@ -121,6 +122,7 @@ def decide(
         address: The node's address on the cluster network.
         routes: The route to each peer.
         min_mtu: The smallest MTU that will do.
+        prefix_match: Whether HCCL takes the NIC's name for a prefix.
     """
     by_name = {nic.name: nic for nic in nics}
     holder = _holder(nics, address)
@@ -158,7 +160,8 @@ def decide(
         checks.extend(
             _route(nic, peer, route) for peer, route in sorted(routes.items()) if peer != address
         )
-    checks.extend(_prefix(nic, nics))
+    if prefix_match:
+        checks.extend(_prefix(nic, nics))
     return checks
 
 
@@ -283,6 +286,6 @@ def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
             nic.name,
             f"also matched: {', '.join(others)}",
             "HCCL_SOCKET_IFNAME, a prefix, matches one NIC",
-            f'name it exactly: muster_engine_env: {{HCCL_SOCKET_IFNAME: "={nic.name}"}}',
+            f'name it exactly: set muster_engine_env to {{HCCL_SOCKET_IFNAME: "={nic.name}"}}',
         )
     ]

@@ -27,6 +27,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "interface": {"type": "str"},
     "peers": {"type": "list", "elements": "str", "default": []},
     "min_mtu": {"type": "int"},
+    "prefix_match": {"type": "bool", "default": False},
     "timeout": {"type": "float", "default": 10},
 }
 RULES: dict[str, Any] = {"required_one_of": [["address", "interface"]]}
@@ -77,6 +78,7 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         params["address"],
         {peer: route_to(peer, params["timeout"]) for peer in params["peers"]},
         params["min_mtu"],
+        params["prefix_match"],
     )
     return {
         "checks": checks,

@@ -68,7 +68,7 @@ FILES = (
     "/etc/docker/daemon.json",
 )
 CONFIGURATIONS = (
-    f"{unit_files.STATE_DIR}/*.json",
+    f"{unit_files.UNITS_DIR}/*.json",
     f"{unit_files.CONFIG_DIR}/*.link.json",
     "/var/lib/muster/verified/*.json",
     f"{unit_files.SYSTEMD_DIR}/muster-*.service",

@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.systemd impo
     unit_file,
 )
 from ansible_collections.muster.serving.plugins.module_utils.programs import gateway_probe
+from ansible_collections.muster.serving.plugins.module_utils.units import names
 
 KEEPALIVED = "/usr/sbin/keepalived"
 PROBE_PATH = "/usr/local/lib/muster/gateway_probe.py"
@@ -27,7 +28,7 @@ class File(NamedTuple):
 
 
 def service_name(deployment: str) -> str:
-    return f"muster-{deployment}-address.service"
+    return names.address_service(deployment)
 
 
 def service_path(deployment: str) -> str:

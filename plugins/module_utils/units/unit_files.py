@@ -13,20 +13,22 @@ import json
 import posixpath
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     command,
     environment_line,
     unit_file,
 )
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
+from ansible_collections.muster.serving.plugins.module_utils.units import names
 
 Unit = Mapping[str, Any]
 
 DOCKER = "/usr/bin/docker"
 SYSTEMD_DIR = "/etc/systemd/system"
 CONFIG_DIR = "/etc/muster"
-STATE_DIR = "/var/lib/muster/units"
-LINK_STATE_DIR = "/var/lib/muster/links"
+UNITS_DIR = f"{STATE_DIR}/units"
+LINK_STATE_DIR = f"{STATE_DIR}/links"
 LINK_PROGRAM = "/usr/local/lib/muster/replica_link.py"
 # What an engine without a container keeps between its runs, compiled kernels above all.
 HOME_DIR = "/var/cache/muster"
@@ -39,7 +41,7 @@ STOP_TIMEOUT_S = 30
 
 
 def container_name(unit: Unit) -> str:
-    return f"muster-{unit['name']}"
+    return names.container(unit["name"])
 
 
 def env_path(unit: Unit) -> str:
@@ -47,7 +49,7 @@ def env_path(unit: Unit) -> str:
 
 
 def state_path(name: str) -> str:
-    return f"{STATE_DIR}/{name}.json"
+    return f"{UNITS_DIR}/{name}.json"
 
 
 def unit_path(systemd_unit: str) -> str:

@@ -164,7 +164,7 @@ def is_ready(unit: unit_files.Unit, model: str) -> bool:
     url = str(unit["api_url"])
     if unit["role"] == "gateway":
         return answers(urllib.parse.urljoin(url, "/muster/health"))
-    return serves(url, model, secrets(unit).get("VLLM_API_KEY"))
+    return serves(url, model, secrets(unit).get(unit.get("api_key_env") or ""))
 
 
 def answers(url: str, timeout: float = 3.0) -> bool:
@@ -240,6 +240,7 @@ def describe(
     return {
         "name": unit["name"],
         "replica": unit["replica"],
+        "group": unit["group"],
         "role": unit["role"],
         "systemd_unit": unit["systemd_unit"],
         "installed": state is not None,

@@ -15,7 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.files_io im
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import ended
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def record_path(deployment: str) -> str:

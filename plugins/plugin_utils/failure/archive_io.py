@@ -10,6 +10,8 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from ansible_collections.muster.serving.plugins.module_utils.units import names
+
 
 def logs_of(archive: Path) -> dict[str, list[str]]:
     """Return by systemd service the lines of its journal and log files in an archive."""
@@ -26,7 +28,7 @@ def _service(path: PurePosixPath) -> str | None:
     if path.parts[0] == "journal":
         return path.stem
     if path.parts[:3] == ("var", "log", "muster") and len(path.parts) > 4:
-        return f"muster-{path.parts[3]}.service"
+        return names.service(path.parts[3])
     return None
 
 

@@ -387,10 +387,15 @@ def _env_errors(recipe: Recipe, deployment: Deployment) -> list[str]:
         for name in own
         if not inventory_vars.ENV_NAME.fullmatch(name)
     ]
+    # Some libraries take a name for a prefix, unless it is written as =NIC.
+    interfaces = [host.get("muster_interface") for host in deployment.hosts.values()]
+    exact = recipe["platform"].get("env_exact", [])
     errors += [
         f"{where}: {name} is what the plan computes for each node"
-        for name in own
+        + (', and may only be "=" and muster_interface' if name in exact else "")
+        for name, value in own.items()
         if name in computed
+        and not (name in exact and all(value == f"={one}" for one in interfaces))
     ]
     key_env = recipe["engine"].get("api_key_env")
     if key_env in own:

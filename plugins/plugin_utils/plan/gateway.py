@@ -12,6 +12,7 @@ import json
 from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
+from ansible_collections.muster.serving.plugins.module_utils.units import names
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import PROBE_PATH
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 
@@ -91,7 +92,7 @@ def gateway_units(
         raise PlanError(errors)
     units = []
     for index, host in enumerate(hosts):
-        name = f"{cluster}-gateway{index}"
+        name = names.gateway_name(cluster, index)
         folder = f"/etc/muster/{name}"
         # Whoever holds the floating address changes: HAProxy listens on all of the host's.
         bind = _any_address(floating.address) if floating else host.address
@@ -110,8 +111,9 @@ def gateway_units(
                 "node": host.machine,
                 "address": host.address,
                 "interface": host.interface,
-                # Each gateway is a group of its own and restarts alone.
-                "replica": -1 - index,
+                # Of no replica: its own number among the gateways. It restarts alone.
+                "replica": index,
+                "group": names.gateway_group(index),
                 "role": "gateway",
                 "ranks": [],
                 "devices": [],
@@ -140,7 +142,7 @@ def gateway_units(
                 "first_start": None,
                 "restart": {"count": 10, "window_s": 600},
                 "secret_files": {API_KEY_ENV: api_key_file} if api_key_file else {},
-                "systemd_unit": f"muster-{name}.service",
+                "systemd_unit": names.service(name),
                 "api_url": f"http://{_host_port(host.address, port)}/v1",
                 "floating": _floating(cluster, hosts, index, port, floating) if floating else None,
             }

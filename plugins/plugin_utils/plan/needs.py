@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Dict, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
@@ -23,12 +23,14 @@ LISTEN_S = 300
 LISTEN_WHILE_HASHING_S = 7200
 
 
-def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Return by host its replica's index and other hosts, and what its containers are given."""
+Needs = Dict[str, Any]
+
+
+def needs_of(plan: Plan) -> dict[str, Needs]:
+    """Return by host the other hosts of its replica, and what its containers are given."""
     units = units_by_host(plan)
     return {
         host: {
-            "replica": replica["index"],
             "peers": [other for other in replica["hosts"] if other != host],
             "device_nodes": unique(path for unit in units[host] for path in unit["device_nodes"]),
             "mounts": unique(mount for unit in units[host] for mount in unit["mounts"]),
@@ -40,18 +42,21 @@ def needs_of(plan: Plan) -> dict[str, dict[str, Any]]:
     }
 
 
-def checks_of(plan: Plan, weights_hashes: bool | None = None) -> dict[str, dict[str, Any]]:
+def checks_of(
+    plan: Plan, needs_by_host: Mapping[str, Needs], weights_hashes: bool | None = None
+) -> dict[str, dict[str, Any]]:
     """Return by host what node_checks is to make of it before anything starts.
 
     Args:
         plan: The plan of one cluster.
+        needs_by_host: What needs_of returns of it.
         weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
     """
     hashes = plan["preflight"]["weights_hashes"] if weights_hashes is None else weights_hashes
     units = units_by_host(plan)
     addresses = {unit["host"]: unit["address"] for unit in plan["units"]}
     checks = {}
-    for host, needs in needs_of(plan).items():
+    for host, needs in needs_by_host.items():
         peers = [addresses[other] for other in needs["peers"]]
         own = units[host]
         own_units = [
@@ -71,6 +76,7 @@ def checks_of(plan: Plan, weights_hashes: bool | None = None) -> dict[str, dict[
                 "address": addresses[host],
                 "interface": own[0]["interface"],
                 "peers": peers,
+                "prefix_match": any(_takes_prefix(unit["env"]) for unit in own),
             },
             **_device_options(plan, needs, own, own_units),
             "port_check": {
@@ -84,6 +90,12 @@ def checks_of(plan: Plan, weights_hashes: bool | None = None) -> dict[str, dict[
             },
         }
     return checks
+
+
+def _takes_prefix(env: Mapping[str, str]) -> bool:
+    """Return whether HCCL takes the interface for a prefix; =NIC is that interface alone."""
+    value = env.get("HCCL_SOCKET_IFNAME", "")
+    return bool(value) and not value.startswith("=")
 
 
 def _device_options(

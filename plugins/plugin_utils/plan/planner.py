@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import memory, versions
@@ -69,8 +69,22 @@ _DOCUMENTATION = [
 ]
 
 
+class Verb(NamedTuple):
+    """What the operator asked for.
+
+    Fields:
+        name: As messages name it.
+        changes: Whether it changes nodes; then it takes one cluster, in whole replicas.
+        one_cluster: Whether it takes the hosts of one cluster alone.
+    """
+
+    name: str = "plan"
+    changes: bool = False
+    one_cluster: bool = False
+
+
 def plan_clusters(
-    view: View, limited: Iterable[str], verb: str, changes: bool, load: Load, release: str
+    view: View, limited: Iterable[str], verb: Verb, load: Load, release: str
 ) -> dict[str, Plan]:
     """Return the plans of all clusters that a verb's hosts belong to.
 
@@ -78,7 +92,6 @@ def plan_clusters(
         view: The whole inventory.
         limited: The hosts that the verb is limited to.
         verb: What the operator asked for.
-        changes: Whether the verb changes nodes.
         load: Gives the recipe of a name, a variant and folders of own recipes.
         release: The version of Muster, for the plan's own record.
 
@@ -99,8 +112,11 @@ def plan_clusters(
                 "muster_recipe for the inventory group that is one"
             ]
         )
-    if changes and len(touched) > 1:
-        raise PlanError([f"{verb} takes one cluster: choose one of {', '.join(touched)} with -l"])
+    alone = verb.changes or verb.one_cluster
+    if alone and len(touched) > 1:
+        raise PlanError(
+            [f"{verb.name} takes one cluster: choose one of {', '.join(touched)} with -l"]
+        )
     plans = {}
     errors: list[str] = []
     busy = machines(view, hosts)
@@ -113,15 +129,16 @@ def plan_clusters(
         except PlanError as error:
             errors += error.messages
     errors += machine_conflicts(list(plans.values()))
-    if changes:
-        outside = [host for host in limited if host not in hosts]
-        if outside:
-            errors.append(
-                f"{hosts_text(outside)}: no part of {touched[0]}, and {verb} changes nodes: choose "
-                f"the cluster with -l {touched[0]}"
-            )
+    outside = [host for host in limited if host not in hosts]
+    if alone and outside:
+        why = "changes nodes" if verb.changes else "takes one cluster"
+        errors.append(
+            f"{hosts_text(outside)}: no part of {touched[0]}, and {verb.name} {why}: choose "
+            f"the cluster with -l {touched[0]}"
+        )
+    if verb.changes:
         for name in touched:
-            errors += limit_errors(plans[name], limited, verb) if name in plans else []
+            errors += limit_errors(plans[name], limited, verb.name) if name in plans else []
     if errors:
         raise PlanError(errors)
     return {name: plans[name] for name in touched}
@@ -222,6 +239,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "weights_hashes": deployment.settings.get("muster_weights_hashes", False),
             "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
         },
+        "restart": deployment.settings.get("muster_restart", "now"),
         "warnings": engine.warnings,
         "replicas": [
             {

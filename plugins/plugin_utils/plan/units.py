@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.units import names
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import rendering
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
@@ -49,7 +50,7 @@ def engine_unit(
         role = "single"
     else:
         role = "head" if node is head else "follower"
-    name = f"{deployment.cluster}-r{index}-rank{slot.ranks[0]}"
+    name = names.rank_name(deployment.cluster, index, slot.ranks[0])
     container = dict(recipe["container"])
     container["privileged"] = said.get("muster_privileged", container["privileged"])
     in_container = engine.install == "container"
@@ -69,6 +70,7 @@ def engine_unit(
         "address": node.address,
         "interface": node.interface,
         "replica": index,
+        "group": names.replica_group(index),
         "role": role,
         "ranks": slot.ranks,
         "devices": slot.devices,
@@ -85,7 +87,8 @@ def engine_unit(
         "start_timeout_s": recipe["start_timeout_s"],
         "restart": recipe["restart"],
         "secret_files": secrets,
-        "systemd_unit": f"muster-{name}.service",
+        "api_key_env": next(iter(secrets), None),
+        "systemd_unit": names.service(name),
         "api_url": api_url(node.address, slot.ports["api"]) if serves else None,
     }
 
@@ -102,20 +105,21 @@ def links_of(cluster: str, units: Sequence[Mapping[str, Any]]) -> list[dict[str,
     for replica, hosts in by_replica.items():
         if sum(map(len, hosts.values())) == 1:
             continue
-        name = f"{cluster}-r{replica}"
+        name = names.link_name(cluster, replica)
         for host, own in hosts.items():
             links.append(
                 {
                     "name": name,
                     "host": host,
                     "replica": replica,
+                    "group": names.replica_group(replica),
                     "listen": own[0]["address"],
                     "port": own[0]["ports"]["link"],
                     "peers": [
                         others[0]["address"] for other, others in hosts.items() if other != host
                     ],
                     "units": [unit["systemd_unit"] for unit in own],
-                    "systemd_unit": f"muster-{name}-link.service",
+                    "systemd_unit": names.link_service(name),
                 }
             )
     return links
@@ -206,9 +210,14 @@ def _env(
         values["interface"] = slot.node.interface
     if "hccl" in slot.ports and port_range(slot.ports["hccl"])[0] != HCCL_BASE_PORT:
         values["hccl_base_port"] = str(port_range(slot.ports["hccl"])[0])
-    names = computed_env(recipe)
-    computed = {env: value for kind, value in values.items() for env in names.get(kind, [])}
-    return {**engine.env, **computed}
+    told = computed_env(recipe)
+    computed = {env: value for kind, value in values.items() for env in told.get(kind, [])}
+    exact = {
+        name: engine.env[name]
+        for name, value in computed.items()
+        if engine.env.get(name) == f"={value}"
+    }
+    return {**engine.env, **computed, **exact}
 
 
 def _mounts(recipe: Recipe, deployment: Deployment, engine: Engine, unit: str) -> list[str]:

@@ -13,30 +13,37 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_files im
 Report = Mapping[str, Any]
 
 
-def groups_of(units: Sequence[Mapping[str, Any]], host: str) -> dict[int, list[str]]:
-    """The groups of units that live and die together on a host, each with all its hosts.
-
-    A replica is one; so is each gateway, whose number is negative.
-    """
-    own = sorted({unit["replica"] for unit in units if unit["host"] == host})
+def groups_of(units: Sequence[Mapping[str, Any]], host: str) -> dict[str, list[str]]:
+    """Return the groups of a host, each with all its hosts."""
+    own = sorted({unit["group"] for unit in units if unit["host"] == host})
     return {
-        replica: sorted({unit["host"] for unit in units if unit["replica"] == replica})
-        for replica in own
+        group: sorted({unit["host"] for unit in units if unit["group"] == group}) for group in own
     }
 
 
-def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) -> dict[str, Any]:
-    """Whether the units of one replica must start, all together, or only be waited for.
+def decide(
+    units: Sequence[Mapping[str, Any]],
+    reports: Mapping[str, Report],
+    restart: str = "now",
+    orphans: bool = False,
+) -> dict[str, Any]:
+    """Return whether the units of one group must start, all together, or only be waited for.
 
     Args:
-        units: The replica's units in the plan.
+        units: The group's units in the plan.
         reports: What unit_info said of each, by unit name; all of them must be there.
+        restart: What may be done to a group that runs otherwise than planned: "now" restarts it,
+            "stage" and "never" leave it running.
+        orphans: Whether a node of the group has units that are planned no longer.
 
     Returns:
-        C({start, wait, reasons}): start is true when any unit differs from the plan or does not
-        run; wait is true when all run as planned and one with an API does not serve yet.
+        start: True when any unit differs from the plan or does not run, and the group may start.
+        stays: True when it would start, but runs and must be left alone.
+        wait: True when all run as planned and one with an API does not serve yet.
+        reasons: Why it starts, or would.
     """
     reasons: list[str] = []
+    running = []
     for unit in units:
         report = reports[unit["name"]]
         if not report["installed"]:
@@ -44,15 +51,23 @@ def decide(units: Sequence[Mapping[str, Any]], reports: Mapping[str, Report]) ->
             continue
         reasons += [f"{unit['name']}: {_change(row)}" for row in report["differences"]]
         # "activating" without a start of systemd's own is a unit on its way up.
-        if (
-            report["active_state"] not in ("active", "activating")
-            or report["sub_state"] == "auto-restart"
-        ):
+        running.append(
+            report["active_state"] in ("active", "activating")
+            and report["sub_state"] != "auto-restart"
+        )
+        if not running[-1]:
             reasons.append(
                 f"{unit['name']} does not run on {unit['host']} ({report['active_state']})"
             )
-    wait = not reasons and any(reports[unit["name"]]["ready"] is False for unit in units)
-    return {"start": bool(reasons), "wait": wait, "reasons": reasons}
+    # Units that were planned under other names run on as orphans.
+    serves = all(running) if running else orphans
+    stays = bool(reasons) and serves and restart != "now"
+    return {
+        "start": bool(reasons) and not stays,
+        "stays": stays,
+        "wait": not reasons and any(reports[unit["name"]]["ready"] is False for unit in units),
+        "reasons": reasons,
+    }
 
 
 def without_environment(reports: Sequence[Report]) -> list[str]:
@@ -74,11 +89,11 @@ def _change(row: Mapping[str, Any]) -> str:
 
 
 def of_group(
-    statuses: Mapping[str, Sequence[Report]], replica: int, hosts: Sequence[str]
+    statuses: Mapping[str, Sequence[Report]], group: str, hosts: Sequence[str]
 ) -> dict[str, list[Report]]:
-    """What was told of one group, by host; a host without word is left out."""
+    """Return the reports of one group by host; a host that has not reported is left out."""
     return {
-        host: [report for report in statuses[host] if report["replica"] == replica]
+        host: [report for report in statuses[host] if report["group"] == group]
         for host in hosts
         if host in statuses
     }

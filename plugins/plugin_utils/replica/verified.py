@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.muster.serving.plugins.module_utils.units.names import (
+    group_text,
+    replica_group,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 
 Seen = Mapping[str, Mapping[str, Any]]
@@ -43,8 +47,8 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
         "endpoint": first["endpoint"],
         **{key: [] for key in ("replicas", "units", "links", "left_out")},
     }
-    for number in sorted({unit["replica"] for part in parts.values() for unit in part["units"]}):
-        told = {host: _group(part, number) for host, part in parts.items()}
+    for name in sorted({unit["group"] for part in parts.values() for unit in part["units"]}):
+        told = {host: _group(part, name) for host, part in parts.items()}
         told = {host: group for host, group in told.items() if group["units"]}
         group = next(iter(told.values()))
         hosts = list(dict.fromkeys(unit["host"] for one in told.values() for unit in one["units"]))
@@ -56,7 +60,7 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
             reasons = ["it was verified with another engine or model name: limit start to it (-l)"]
         if reasons:
             plan["left_out"] += [unit["name"] for one in told.values() for unit in one["units"]]
-            text = f"{_name(number)}: {'; '.join(reasons)}"
+            text = f"{group_text(name)}: {'; '.join(reasons)}"
             for host in hosts:
                 if host in seen and not _silence(deployment, seen[host]):
                     problems.setdefault(host, []).append(text)
@@ -75,14 +79,14 @@ def _silence(deployment: str, one: Mapping[str, Any]) -> str:
     return ""
 
 
-def _group(part: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """What a host remembers of one replica, or of one gateway."""
+def _group(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a host has kept of one group."""
     return {
         "engine": part["engine"],
         "endpoint": part["endpoint"],
-        "replicas": [one for one in part["replicas"] if one["index"] == number],
-        "units": [one for one in part["units"] if one["replica"] == number],
-        "links": [one for one in part["links"] if one["replica"] == number],
+        "replicas": [one for one in part["replicas"] if replica_group(one["index"]) == name],
+        "units": [one for one in part["units"] if one["group"] == name],
+        "links": [one for one in part["links"] if one["group"] == name],
     }
 
 
@@ -114,12 +118,18 @@ def _reasons(
     return []
 
 
-def _name(number: int) -> str:
-    """What an operator calls a group of units."""
-    return f"replica {number}" if number >= 0 else f"gateway {-1 - number}"
-
-
 def changes(verified: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
     """The units that start otherwise than the inventory plans them now."""
     wanted = {unit["name"]: unit for unit in planned["units"]}
     return [unit["name"] for unit in verified["units"] if wanted.get(unit["name"]) != unit]
+
+
+def is_verified(plan: Mapping[str, Any], kept: Seen) -> bool:
+    """Return whether all of a plan was verified and runs as planned.
+
+    Args:
+        plan: The plan of one cluster.
+        kept: What verified_plan returned on each host whose replica answered well.
+    """
+    hosts = {unit["host"] for unit in plan["units"]}
+    return hosts <= set(kept) and not any(one.get("problems") for one in kept.values())

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The names of units, links and their services: composed and read here alone.
+
+A unit is DEPLOYMENT-rREPLICA-rankRANK or DEPLOYMENT-gatewayINDEX. Its service and its container
+are of that name behind PREFIX. A group is what starts and stops as one: a replica or a gateway.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterable
+
+PREFIX = "muster-"
+# What systemctl and the file system match all services of Muster by.
+SERVICES = f"{PREFIX}*.service"
+
+_RANK = re.compile(r"(?P<link>.+-r(?P<index>[0-9]+))-rank[0-9]+")
+_GATEWAY = re.compile(r".+-gateway(?P<index>[0-9]+)")
+
+
+def rank_name(deployment: str, replica: int, rank: int) -> str:
+    """Return the name of the unit whose first rank this is."""
+    return f"{link_name(deployment, replica)}-rank{rank}"
+
+
+def gateway_name(deployment: str, index: int) -> str:
+    """Return the name of a gateway's unit."""
+    return f"{deployment}-gateway{index}"
+
+
+def link_name(deployment: str, replica: int) -> str:
+    """Return the name of the agents that restart a replica as one."""
+    return f"{deployment}-r{replica}"
+
+
+def replica_group(index: int) -> str:
+    """Return the group of a replica's units."""
+    return f"replica-{index}"
+
+
+def gateway_group(index: int) -> str:
+    """Return the group of one gateway."""
+    return f"gateway-{index}"
+
+
+def group_text(group: str) -> str:
+    """Return what an operator calls a group: replica 0."""
+    return group.replace("-", " ")
+
+
+def service(name: str) -> str:
+    """Return the systemd service of a unit."""
+    return f"{PREFIX}{name}.service"
+
+
+def container(name: str) -> str:
+    """Return the container of a unit."""
+    return f"{PREFIX}{name}"
+
+
+def link_service(link: str) -> str:
+    """Return the systemd service of a link."""
+    return f"{PREFIX}{link}-link.service"
+
+
+def address_service(deployment: str) -> str:
+    """Return the systemd service that moves the gateways' floating address."""
+    return f"{PREFIX}{deployment}-address.service"
+
+
+def links_of(names: Iterable[str]) -> list[str]:
+    """Return the links that may go with units: one a replica, by the units' names."""
+    found = (_RANK.fullmatch(name) for name in names)
+    return list(dict.fromkeys(match.group("link") for match in found if match))
+
+
+def gateways_of(names: Iterable[str]) -> list[str]:
+    """Return the names that are gateways'."""
+    return [name for name in names if _GATEWAY.fullmatch(name)]

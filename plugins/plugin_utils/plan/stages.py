@@ -1,0 +1,172 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of each stage's roles, from a plan: playbooks hand them on and compute nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.units.names import replica_group
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import (
+    Needs,
+    checks_of,
+    needs_of,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
+
+# The stages and verbs that write a report, each to a file of its name.
+REPORTS = ("preflight", "prepare", "serve", "verify", "status")
+
+
+def run_of(
+    plan: Plan, limited: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return what all hosts of a run have in common.
+
+    Args:
+        plan: The plan of one cluster.
+        limited: The hosts of the run.
+        hostvars: By host, its variables as plain values.
+
+    Returns:
+        output_dir: The folder on the controller for reports.
+        reports: By stage, its file there; under verified_plan, that of the plan.
+        hosts: The cluster's hosts in the run.
+        replicas: The hosts of each replica.
+        waivers: By host, its muster_waivers.
+    """
+    hosts = [host for replica in plan["replicas"] for host in replica["hosts"]]
+    named = (hostvars.get(host, {}).get("muster_output_dir") for host in hosts)
+    folder = next((str(one) for one in named if one), f"muster-output/{plan['deployment']}")
+    return {
+        "output_dir": folder,
+        "reports": {
+            **{stage: f"{folder}/{stage}.json" for stage in REPORTS},
+            "verified_plan": f"{folder}/verified-plan.json",
+        },
+        "hosts": [host for host in hosts if host in limited],
+        "replicas": [replica["hosts"] for replica in plan["replicas"]],
+        "waivers": {host: hostvars.get(host, {}).get("muster_waivers") or [] for host in hosts},
+    }
+
+
+def stages_of(
+    plan: Plan,
+    limited: Sequence[str],
+    weights_hashes: bool | None = None,
+    registry_ca: Mapping[str, str] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return by host the options of each role, under the role's name; null where it has no part.
+
+    Args:
+        plan: The plan of one cluster.
+        limited: The hosts of the run. One of each replica's asks its endpoint.
+        weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
+        registry_ca: By registry, the PEM text of its CA.
+    """
+    needs = needs_of(plan)
+    checks = checks_of(plan, needs, weights_hashes)
+    units = units_by_host(plan)
+    askers = {}
+    for replica in plan["replicas"]:
+        host = next((host for host in replica["hosts"] if host in limited), None)
+        if host is not None:
+            askers[host] = replica
+    stages = {}
+    for host, need in needs.items():
+        own = units[host]
+        stages[host] = {
+            "preflight": {"checks": checks[host], "peers": need["peers"]},
+            **_prepare(plan, need, own, registry_ca or {}),
+            "unit": {
+                "deployment": plan["deployment"],
+                "model": plan["endpoint"]["model"],
+                "names": [unit["systemd_unit"] for unit in own],
+                "units": own,
+            },
+            "gateway": _gateway(own),
+            "verify": _verify(plan, host, own, askers.get(host)),
+            "verified": _verified(plan, own),
+        }
+    return stages
+
+
+def _prepare(
+    plan: Plan, need: Needs, own: Sequence[Mapping[str, Any]], registry_ca: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the options of the roles that make a host ready."""
+    engine, model, gateway = plan["engine"], plan["model"], plan["gateway"]
+    paths = [path for path in (model["path"], model["draft_path"]) if path]
+    preloaded = (unit["env"].get("LD_PRELOAD", "") for unit in own)
+    return {
+        "host_tuning": plan["host_tuning"],
+        "accelerator": {key: need[key] for key in ("device_nodes", "mounts", "container_gpus")},
+        "docker": {"registry_ca": registry_ca} if need["images"] else None,
+        "engine_image": {
+            "image": engine["image"],
+            "digest": engine["digest"],
+            "derived": engine["derived"],
+            "min_cann": plan["platform"]["min_cann"],
+            "preload": unique(
+                library for text in preloaded for library in text.replace(":", " ").split()
+            ),
+        }
+        if engine["image"]
+        else None,
+        "gateway_image": {"image": gateway["image"]} if _gateway(own) else None,
+        "model_weights": {"path": paths[0], "draft_paths": paths[1:]} if model["path"] else None,
+        "engine_venv": {**engine["venv"], "readable": paths} if engine["venv"] else None,
+    }
+
+
+def _gateway(own: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the options of the role gateway on a host that runs one."""
+    unit = next((unit for unit in own if unit["role"] == "gateway"), None)
+    return {"floating": unit["floating"], "url": unit["api_url"]} if unit else None
+
+
+def _verify(
+    plan: Plan,
+    host: str,
+    own: Sequence[Mapping[str, Any]],
+    replica: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Return what a host asks, and which ranks have to produce tokens meanwhile.
+
+    Args:
+        plan: The plan of one cluster.
+        host: The host that asks.
+        own: Its units.
+        replica: The replica whose endpoint it asks; None where another host does.
+    """
+    asked = [
+        unit
+        for unit in plan["units"]
+        if replica is not None and unit["group"] == replica_group(replica["index"])
+    ]
+    gateway = _gateway(own)
+    # The first gateway asks the address that users have, every other one itself.
+    first = bool(gateway) and plan["gateway"]["hosts"][0] == host
+    return {
+        "url": replica["url"] if replica else None,
+        "engines": {str(rank): unit["host"] for unit in asked for rank in unit["ranks"]},
+        # Ranks that have an API of their own are asked one by one.
+        "engine_urls": {
+            str(unit["ranks"][0]): unit["api_url"] for unit in asked if unit["role"] == "rank"
+        },
+        "gateway_url": (plan["endpoint"]["url"] if first else gateway["url"]) if gateway else None,
+    }
+
+
+def _verified(plan: Plan, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the part of a plan that a host keeps once it was verified: all of its groups."""
+    groups = {unit["group"] for unit in own}
+    return {
+        "engine": {"name": plan["engine"]["name"]},
+        "endpoint": {"model": plan["endpoint"]["model"]},
+        "replicas": [one for one in plan["replicas"] if replica_group(one["index"]) in groups],
+        "units": [unit for unit in plan["units"] if unit["group"] in groups],
+        "links": [link for link in plan["links"] if link["group"] in groups],
+    }

@@ -1,0 +1,142 @@
+"""What the plan hands to each stage, and that playbooks compute nothing of it themselves."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.nodes
+import pytest
+import yaml
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.stages import run_of, stages_of
+
+from tests.conftest import ROOT
+from tests.unit.plan_support import host, pair, plan, single, view
+
+EXTERNAL = {"data_parallel": "external", "gateway_hosts": ["c-0"]}
+
+
+def stages(inventory: Any, *limited: str, **more: Any) -> Any:
+    made = plan(inventory)
+    hosts = limited or tuple(inventory["groups"]["c"])
+    return stages_of(made, hosts, **more)
+
+
+def test_prepare_hands_over_what_the_plan_has() -> None:
+    head = stages(pair())["c-0"]
+    assert head["engine_image"]["image"].startswith("quay.io/ascend/vllm-ascend")
+    assert head["engine_image"]["preload"] == ["libjemalloc.so.2"]
+    assert head["model_weights"] == {"path": "/models/m2.5", "draft_paths": []}
+    assert head["docker"] == {"registry_ca": {}}
+    assert "/dev/davinci7" in head["accelerator"]["device_nodes"]
+    assert (head["gateway"], head["gateway_image"], head["engine_venv"]) == (None, None, None)
+    ca = stages(pair(), registry_ca={"r:5000": "PEM"})["c-0"]["docker"]
+    assert ca == {"registry_ca": {"r:5000": "PEM"}}
+
+
+def test_without_a_container_there_is_no_docker() -> None:
+    recipe = "minimax-m2/vllm-nvidia"
+    (node,) = stages(view(c=[host(1, recipe, install="venv")])).values()
+    assert (node["docker"], node["engine_image"]) == (None, None)
+    assert node["engine_venv"]["readable"] == ["/models/m2.5"]
+
+
+def test_one_host_of_a_replica_asks_and_the_head_where_it_can() -> None:
+    both = stages(pair())
+    assert both["c-0"]["verify"]["url"] == "http://10.0.0.1:20004/v1"
+    assert both["c-0"]["verify"]["engines"] == {"0": "c-0", "1": "c-1"}
+    assert both["c-1"]["verify"]["url"] is None
+    alone = stages(pair(), "c-1")
+    assert (alone["c-0"]["verify"]["url"], bool(alone["c-1"]["verify"]["url"])) == (None, True)
+
+
+def test_ranks_with_an_api_of_their_own_are_asked_one_by_one() -> None:
+    inventory = view(c=[host(1, "minimax-m2/vllm-nvidia", **EXTERNAL)])
+    variant = {"muster_variant": "dp8-ep"}
+    inventory["hostvars"]["c-0"].update(variant)
+    (node,) = stages(inventory).values()
+    assert len(node["verify"]["engine_urls"]) == 8
+    assert node["verify"]["gateway_url"] == plan(inventory)["endpoint"]["url"]
+    assert node["gateway_image"]["image"]
+
+
+def test_a_host_keeps_its_own_groups_alone() -> None:
+    replicas = [host(number, "minimax-m2.5-w8a8/vllm-ascend-a2") for number in (1, 2)]
+    inventory = view(c=replicas)
+    for hostvars in inventory["hostvars"].values():
+        hostvars["muster_gateway_hosts"] = ["c-1"]
+    by_host = stages(inventory)
+    assert [unit["group"] for unit in by_host["c-0"]["verified"]["units"]] == ["replica-0"]
+    assert [unit["group"] for unit in by_host["c-1"]["verified"]["units"]] == [
+        "replica-1",
+        "gateway-0",
+    ]
+    assert [one["index"] for one in by_host["c-1"]["verified"]["replicas"]] == [1]
+
+
+def test_reports_and_waivers_of_a_run() -> None:
+    waiver = {"check": "npu-ecc", "reason": "r", "until": "2027-01-31"}
+    inventory = single(waivers=[waiver])
+    run = run_of(plan(inventory), ["c-0"], inventory["hostvars"])
+    assert run["reports"]["preflight"] == "muster-output/c/preflight.json"
+    assert (run["hosts"], run["replicas"]) == (["c-0"], [["c-0"]])
+    assert run["waivers"] == {"c-0": [waiver]}
+    inventory["hostvars"]["c-0"]["muster_output_dir"] = "/srv/out"
+    run = run_of(plan(inventory), [], inventory["hostvars"])
+    assert run["reports"]["verified_plan"] == "/srv/out/verified-plan.json"
+    assert run["hosts"] == []
+
+
+def test_what_a_host_gets_does_not_grow_with_the_cluster() -> None:
+    def size(hosts: int) -> int:
+        nodes = [host(n, "minimax-m2.5-w8a8/vllm-ascend-a2") for n in range(1, hosts + 1)]
+        return len(repr(stages(view(c=nodes))["c-0"]))
+
+    assert size(40) <= size(2) + 200
+
+
+def expressions(path: Path) -> Iterator[str]:
+    """Every Jinja expression of a playbook, those of conditions included."""
+
+    def walk(value: Any, key: str) -> Iterator[str]:
+        if isinstance(value, dict):
+            for name, item in value.items():
+                yield from walk(item, str(name))
+        elif isinstance(value, list):
+            for item in value:
+                yield from walk(item, key)
+        elif isinstance(value, str):
+            if key in ("when", "failed_when", "changed_when", "until"):
+                yield f"{{{{ {value} }}}}"
+            elif "{{" in value:
+                yield from re.findall(r"\{\{.*?\}\}", value, re.DOTALL)
+
+    yield from walk(yaml.safe_load(path.read_text(encoding="utf-8")), "")
+
+
+def work(expression: str) -> int:
+    """How many filters and lookups an expression has."""
+    environment = jinja2.Environment(autoescape=True)
+    found = re.sub(r"\bmuster\.serving\.", "", expression)
+    tree = environment.parse(re.sub(r"\bansible\.builtin\.", "", found))
+    calls = [
+        node
+        for node in tree.find_all(jinja2.nodes.Call)
+        if getattr(node.node, "name", "") in ("lookup", "query", "q")
+    ]
+    return len(list(tree.find_all(jinja2.nodes.Filter))) + len(calls)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem
+)
+def test_a_playbook_computes_nothing(path: Path) -> None:
+    assert [one for one in expressions(path) if work(one) > 1] == []
+
+
+def test_work_counts_filters_and_lookups() -> None:
+    assert work("{{ a.b[c] }}") == 0
+    assert work("{{ a | default([]) }}") == 1
+    assert work("{{ a | select('in', b) | list }}") == 2
+    assert work("{{ query('ansible.builtin.file', a) | first }}") == 2
