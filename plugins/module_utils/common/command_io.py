@@ -30,11 +30,11 @@ class Output:
 
 
 def run(argv: list[str], timeout: float, stdin: str = "") -> Output:
-    """Run a command to its end. Without C(stdin) it finds its input at the end.
+    """Run a command to its end. Without stdin it finds its input at the end.
 
     Raises:
         CommandError: It could not be started, or it was killed with its children after
-            C(timeout) seconds.
+            timeout seconds.
     """
     environment = dict(os.environ, LC_ALL="C", LANG="C")
     try:

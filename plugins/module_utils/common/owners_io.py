@@ -43,13 +43,13 @@ class Owner(NamedTuple):
         """Whether one of these systemd units runs the process, itself or in its container.
 
         Docker starts a container's processes in a control group of its own, outside the unit that
-        ran C(docker run); Muster gives both the same name.
+        ran docker run; Muster gives both the same name.
         """
         return self.unit in units or (bool(self.container) and f"{self.container}.service" in units)
 
 
 def parse_cgroup(text: str, node: str = "") -> tuple[str, str]:
-    """The innermost systemd unit and the container id in the text of C(/proc/PID/cgroup).
+    """The innermost systemd unit and the container id in the text of /proc/PID/cgroup.
 
     Args:
         text: The control groups of the process.

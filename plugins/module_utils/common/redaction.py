@@ -93,7 +93,7 @@ def value(data: Any) -> Any:
 
 
 def _is_secret(name: str) -> bool:
-    """Whether a key names a secret; an effective configuration's C(secret NAME) does, too."""
+    """Whether a key names a secret; an effective configuration's secret NAME does, too."""
     return bool(_SECRET_NAME.search(name)) or name.startswith("secret ")
 
 

@@ -85,7 +85,7 @@ def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
 
 
 def parse_show(text: str) -> dict[str, dict[str, str]]:
-    """The answer of C(systemctl show UNIT ...) by unit name.
+    """The answer of systemctl show UNIT ... by unit name.
 
     Units stand apart by blank lines; each needs its Id among the properties asked for. Anything
     that is not KEY=VALUE is passed over, a block without Id too.

@@ -15,7 +15,7 @@ Device = Dict[str, Any]
 
 
 def devices_text(devices: Iterable[int]) -> str:
-    """C(device 3), or C(devices 0-3, 6)."""
+    """device 3, or devices 0-3, 6."""
     runs: list[list[int]] = []
     for device in sorted(set(devices)):
         if runs and device == runs[-1][1] + 1:

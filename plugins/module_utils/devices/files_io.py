@@ -47,7 +47,7 @@ def mount_checks(files: NodeFiles, mounts: list[str]) -> list[Check]:
 
 
 def expected_kind(source: str) -> str:
-    """C(file) or C(directory) where the path tells, else C(either)."""
+    """file or directory where the path tells, else either."""
     name = posixpath.basename(source.rstrip("/"))
     if source.endswith("/") or name in ("dcmi", "lib64", "driver"):
         return "directory"
@@ -104,7 +104,7 @@ def _refused(devices: list[str]) -> tuple[str, str] | None:
     """What was seen of the first device that cannot be opened, and the remedy.
 
     Opening one could have effects in its driver. The kernel tells without: access(2) knows of the
-    device cgroup, and only of the mount's C(nodev) it does not.
+    device cgroup, and only of the mount's nodev it does not.
     """
     for path in devices:
         name = posixpath.basename(path)
@@ -126,7 +126,7 @@ def _refused(devices: list[str]) -> tuple[str, str] | None:
 def toolkit_check(files: NodeFiles) -> Check:
     """Can Docker hand NVIDIA GPUs to a container?
 
-    Docker runs the toolkit's hook for C(--gpus); newer ones also read a CDI specification.
+    Docker runs the toolkit's hook for --gpus; newer ones also read a CDI specification.
     """
     programs = [
         f"{folder}/{name}"

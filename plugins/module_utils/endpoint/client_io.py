@@ -21,7 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies im
 
 
 class Client:
-    """Requests to one endpoint, C(http[s]://HOST:PORT/v1)."""
+    """Requests to one endpoint, http[s]://HOST:PORT/v1."""
 
     def __init__(self, url: str, key: str | None, timeout: float) -> None:
         parts = urllib.parse.urlsplit(url)

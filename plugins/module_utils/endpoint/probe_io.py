@@ -95,7 +95,7 @@ class Prober:
     ) -> None:
         """Make all checks, as far as those before them allow.
 
-        Who does not serve yet is asked again until I(patience) seconds have passed.
+        Who does not serve yet is asked again until patience seconds have passed.
         """
         asks: dict[str, Callable[[], None]] = {
             "chat": lambda: self._chat(max_repetition),

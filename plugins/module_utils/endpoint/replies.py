@@ -31,7 +31,7 @@ class NobodyListens(EndpointError):
 
 
 def generated_tokens(metrics: str) -> dict[str, float]:
-    """Tokens that each engine has produced so far, by its label, from C(/metrics).
+    """Tokens that each engine has produced so far, by its label, from /metrics.
 
     An engine without a label has an empty one. SGLang's total names no rank; with data parallelism
     its schedulers' own counters do.
@@ -91,7 +91,7 @@ def parse_stream(lines: Iterable[str]) -> dict[str, Any]:
     """Put a streamed chat completion together.
 
     Returns:
-        C(text), C(chunks) with a piece of text, and C(usage).
+        text, chunks with a piece of text, and usage.
 
     Raises:
         EndpointError: An event is no JSON object or an error, or the stream ended early.
@@ -170,7 +170,7 @@ def _longest_run(items: list[str]) -> int:
     for size in range(1, min(_LONGEST_UNIT, len(items) // 2) + 1):
         same = 0
         for at in range(size, len(items)):
-            # Whenever C(size) items in a row equal those before them, the run is one longer.
+            # Whenever size items in a row equal those before them, the run is one longer.
             same = same + 1 if items[at] == items[at - size] else 0
             longest = max(longest, same // size + 1)
     return longest

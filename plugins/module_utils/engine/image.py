@@ -41,7 +41,7 @@ class ImageError(Exception):
 
 @dataclass(frozen=True)
 class Reference:
-    """An image as C(REPOSITORY:TAG), C(REPOSITORY@DIGEST) or both."""
+    """An image as REPOSITORY:TAG, REPOSITORY@DIGEST or both."""
 
     repository: str
     tag: str | None
@@ -90,7 +90,7 @@ def parse_reference(image: str, digest: str | None = None) -> Reference:
 
 
 def parse_inspect(text: str) -> dict[str, Any] | None:
-    """The image of C(docker image inspect), or None where its output holds none."""
+    """The image of docker image inspect, or None where its output holds none."""
     try:
         document = json.loads(text)
         image = document[0]
@@ -180,7 +180,7 @@ PULL_FAILURES = (
 
 
 def explain_pull(reference: Reference, output: str) -> str:
-    """One message for what C(docker pull) said: what it means and what to do."""
+    """One message for what docker pull said: what it means and what to do."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     said = lines[-1] if lines else "nothing"
     unknown = ("it failed", f"Try docker pull {reference.source} on the node.")
@@ -202,7 +202,7 @@ def derived_mark(base_id: str, containerfile: str) -> str:
 
 
 def explain_build(image: str, base: str, output: str) -> str:
-    """One message for what C(docker build) said: what it means and what to do."""
+    """One message for what docker build said: what it means and what to do."""
     problem = f"cannot build {image} from {base}: "
     # Older builders colour what a step says.
     output = re.sub(r"\x1b\[[0-9;]*m", "", output)
@@ -276,7 +276,7 @@ def dump_notes(image_id: str, notes: Notes) -> str:
 
 
 def parse_cann(text: str) -> str:
-    """The version in C(ascend_toolkit_install.info), empty where there is none."""
+    """The version in ascend_toolkit_install.info, empty where there is none."""
     match = re.search(r"^version=([!-~]{1,64})[ \t\r]*$", text, re.MULTILINE)
     return match[1] if match else ""
 

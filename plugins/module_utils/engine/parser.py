@@ -25,7 +25,7 @@ _LONGEST = 600
 class Place(NamedTuple):
     """Where an engine lives: in an image, or in a virtual environment of the node.
 
-    C(entrypoint) is what stands before the engine in its container.
+    entrypoint is what stands before the engine in its container.
     """
 
     image: str | None

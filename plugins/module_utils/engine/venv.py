@@ -141,13 +141,13 @@ def bootstrap_argv(request: Request) -> list[str]:
 
 
 def is_usable(version: str) -> bool:
-    """Is this answer of C(uv --version) of a release that knows what is asked of it?"""
+    """Is this answer of uv --version of a release that knows what is asked of it?"""
     match = re.match(r"uv ([0-9]{1,9})\.([0-9]{1,9})", version, re.ASCII)
     return match is not None and (int(match[1]), int(match[2])) >= UV_OLDEST
 
 
 def parse_freeze(text: str) -> list[str]:
-    """The packages that C(uv pip freeze) lists, sorted."""
+    """The packages that uv pip freeze lists, sorted."""
     lines = (line.strip() for line in text.splitlines())
     return sorted(without_passwords(line) for line in lines if line and not line.startswith("#"))
 

@@ -112,19 +112,19 @@ class KeyFile:
 
 
 def properties(text: str) -> dict[str, str]:
-    """Lines of C(KEY=VALUE), as systemctl, timedatectl and os-release have them."""
+    """Lines of KEY=VALUE, as systemctl, timedatectl and os-release have them."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 
 
 def meminfo(text: str) -> dict[str, int]:
-    """The fields of C(/proc/meminfo), sizes in bytes."""
+    """The fields of /proc/meminfo, sizes in bytes."""
     fields = re.findall(r"^(\w+):[ \t]+([0-9]{1,18})( kB)?$", text, re.MULTILINE | re.ASCII)
     return {name: int(value) * (1024 if unit else 1) for name, value, unit in fields}
 
 
 def free_space(text: str) -> Space | None:
-    """The last line of C(df -Pk PATH), or None where there is none."""
+    """The last line of df -Pk PATH, or None where there is none."""
     for line in reversed(text.splitlines()):
         match = re.fullmatch(r".*\s([0-9]{1,18})\s+[0-9]{1,3}%\s+(/.*)", line.strip(), re.ASCII)
         if match:
@@ -133,7 +133,7 @@ def free_space(text: str) -> Space | None:
 
 
 def mount_points(text: str) -> list[str]:
-    """Where file systems are mounted, as C(/proc/self/mountinfo) lists them."""
+    """Where file systems are mounted, as /proc/self/mountinfo lists them."""
     rows = (line.split(" ") for line in text.splitlines())
     # Blanks and the like stand there as octal numbers.
     return [
@@ -160,7 +160,7 @@ def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str =
 
     Args:
         container: What kind of container the node is, if it is one.
-        timedate: The properties that C(timedatectl show) prints.
+        timedate: The properties that timedatectl show prints.
         problem: Why there are none.
     """
     subject, expected = "clock", "synchronised by NTP"
@@ -297,8 +297,8 @@ def limit_checks(seen: Mapping[str, str], owner: str) -> list[Check]:
     """The kernel's limits, and how many files the engine's processes may open.
 
     Args:
-        seen: The limits by name; C(infinity) is systemd's word for none.
-        owner: Whose C(LimitNOFILE) it is.
+        seen: The limits by name; infinity is systemd's word for none.
+        owner: Whose LimitNOFILE it is.
     """
     checks = []
     for name, least in LIMITS.items():
@@ -464,7 +464,7 @@ def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequen
     Args:
         path: The folder of the weights.
         wanted: The recipe's format.
-        facts: What was read from C(config.json), see C(model_weights.Model).
+        facts: What was read from config.json, see model_weights.Model.
         names: The files of the folder.
     """
     method = str(facts.get("quantization") or "")

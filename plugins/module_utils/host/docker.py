@@ -42,7 +42,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Daemon:
-    """The daemon as it is. C(info) is what C(docker info) says, empty while it does not run."""
+    """The daemon as it is. info is what docker info says, empty while it does not run."""
 
     installed: bool
     active: bool = False
@@ -182,7 +182,7 @@ def mask(text: str) -> str:
 
 
 def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
-    """What the running daemon goes by, from C(docker info)."""
+    """What the running daemon goes by, from docker info."""
     config = info.get("RegistryConfig") or {}
     indexes = config.get("IndexConfigs") or {}
     insecure = {name for name, entry in indexes.items() if entry and not entry.get("Secure")}
@@ -324,7 +324,7 @@ def docker_info(timeout: float) -> dict[str, Any]:
 
 
 def summary(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of C(docker info) that others need."""
+    """The part of docker info that others need."""
     return {
         "version": info.get("ServerVersion"),
         "cgroup_driver": info.get("CgroupDriver"),

@@ -214,7 +214,7 @@ class Host:
             mount = host_checks.mount_of(os.path.realpath(there), points)
         except OSError as error:
             return Folder(path, problem=error.strerror or str(error))
-        # It asks the kernel and writes nothing. C(chattr +i) and a server's refusal show as well.
+        # It asks the kernel and writes nothing. chattr +i and a server's refusal show as well.
         refused = not read_only and not os.access(there, os.W_OK)
         return Folder(path, mount, read_only, "may not be written to" if refused else "")
 
@@ -319,7 +319,7 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
 
 
 def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The checks of a host, their facts, and the node's C(clock) in seconds of the epoch."""
+    """The checks of a host, their facts, and the node's clock in seconds of the epoch."""
     # First, since what passes before it blurs by how much the node's clock is off.
     began = time.time()
     result = observe(params, NodeFiles(), keep_hashes=not check_mode)

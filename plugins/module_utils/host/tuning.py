@@ -38,7 +38,7 @@ class TuningError(ValueError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the operator asked for. Nothing asked for is what C(state=absent) means."""
+    """What the operator asked for. Nothing asked for is what state=absent means."""
 
     cpu_governor: str | None = None
     sysctl: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class State:
-    """C(reserved_ports) are those that Muster added, in C(original) is what the node had itself."""
+    """reserved_ports are those that Muster added, in original is what the node had itself."""
 
     original: dict[str, str] = field(default_factory=dict)
     reserved_ports: set[int] = field(default_factory=set)
@@ -80,7 +80,7 @@ class Changes:
 
 
 def parse_ports(text: str) -> set[int]:
-    """Ports of a kernel list such as C(8080,60000-60031)."""
+    """Ports of a kernel list such as 8080,60000-60031."""
     ports: set[int] = set()
     for item in text.replace(",", " ").split():
         match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", item, re.ASCII)
@@ -323,7 +323,7 @@ def describe(settings: Mapping[str, str]) -> str:
 
 
 def diff(changes: Changes) -> list[dict[str, str]]:
-    """What an operator reads with C(--diff)."""
+    """What an operator reads with --diff."""
     entries = []
     if changes.writes:
         entries.append(

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the NIC that carries HCCL must be: parsing of C(ip -json) and the decisions on it."""
+"""What the NIC that carries HCCL must be: parsing of ip -json and the decisions on it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Route:
 
 
 def parse_addresses(text: str) -> list[Nic]:
-    """Parse the output of C(ip -json -details addr show).
+    """Parse the output of ip -json -details addr show.
 
     Raises:
         NetError: The text is not such an output.
@@ -76,7 +76,7 @@ def parse_addresses(text: str) -> list[Nic]:
 
 
 def parse_route(text: str) -> Route:
-    """The route in the output of C(ip -json route get).
+    """The route in the output of ip -json route get.
 
     Raises:
         NetError: The text is not such an output.

@@ -34,7 +34,7 @@ RULES: dict[str, Any] = {"required_one_of": [["address", "interface"]]}
 
 
 def ip(args: list[str], timeout: float) -> str:
-    """What C(ip -json) prints.
+    """What ip -json prints.
 
     Raises:
         NetError: It cannot be run, failed, or did not end in time.

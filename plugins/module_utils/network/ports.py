@@ -25,7 +25,7 @@ class PortError(ValueError):
 
 
 def parse_ports(values: Iterable[Any]) -> list[int]:
-    """Numbers and C(FIRST-LAST) ranges as a sorted list of ports.
+    """Numbers and FIRST-LAST ranges as a sorted list of ports.
 
     Raises:
         PortError: A value is neither.
@@ -42,7 +42,7 @@ def parse_ports(values: Iterable[Any]) -> list[int]:
 
 
 def format_ports(ports: Iterable[int]) -> str:
-    """Ports as an operator writes them: C(2347, 60000-60031)."""
+    """Ports as an operator writes them: 2347, 60000-60031."""
     ranges: list[list[int]] = []
     for port in sorted(set(ports)):
         if ranges and port == ranges[-1][1] + 1:
@@ -53,7 +53,7 @@ def format_ports(ports: Iterable[int]) -> str:
 
 
 def parse_kernel_ranges(text: str) -> list[int]:
-    """Ports of C(ip_local_reserved_ports); what cannot be read as a port is no port."""
+    """Ports of ip_local_reserved_ports; what cannot be read as a port is no port."""
     ports: set[int] = set()
     for part in text.replace(",", " ").split():
         try:
@@ -64,14 +64,14 @@ def parse_kernel_ranges(text: str) -> list[int]:
 
 
 def parse_ephemeral(text: str) -> tuple[int, int] | None:
-    """First and last port of C(ip_local_port_range)."""
+    """First and last port of ip_local_port_range."""
     numbers = [int(word) for word in text.split() if word.isascii() and word.isdigit()]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
 @dataclass(frozen=True)
 class SocketEntry:
-    """One line of C(/proc/net/tcp) or C(/proc/net/tcp6)."""
+    """One line of /proc/net/tcp or /proc/net/tcp6."""
 
     address: str
     port: int
@@ -81,7 +81,7 @@ class SocketEntry:
 
 
 def parse_socket_table(text: str) -> list[SocketEntry]:
-    """The sockets of C(/proc/net/tcp) or C(/proc/net/tcp6); lines of another shape are left out."""
+    """The sockets of /proc/net/tcp or /proc/net/tcp6; lines of another shape are left out."""
     entries = []
     for line in text.splitlines():
         fields = line.split()
@@ -103,7 +103,7 @@ def parse_socket_table(text: str) -> list[SocketEntry]:
 
 
 def _endpoint(text: str) -> tuple[str, int] | None:
-    """C(0100007F:4E24) as address and port: each 32-bit word is printed in the host's order."""
+    """0100007F:4E24 as address and port: each 32-bit word is printed in the host's order."""
     raw, _colon, port = text.partition(":")
     try:
         words = [bytes.fromhex(raw[at : at + 8])[::-1] for at in range(0, len(raw), 8)]
@@ -250,8 +250,8 @@ def decide_probe(source: str, outcomes: Mapping[str, Mapping[int, str]]) -> list
 
     Args:
         source: The address they were made from.
-        outcomes: For each peer and port C(open), C(refused), C(timeout) or
-            C(unreachable: REASON).
+        outcomes: For each peer and port open, refused, timeout or
+            unreachable: REASON.
     """
     checks = []
     for peer, by_port in sorted(outcomes.items()):

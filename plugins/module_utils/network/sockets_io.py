@@ -170,7 +170,7 @@ def serve(listeners: Sequence[socket.socket], lifetime: float, peers: Iterable[s
 
 
 def detach(work: Callable[[], None], keep: Sequence[socket.socket]) -> None:
-    """Run C(work) in a process of its own that outlives this one, with these sockets only."""
+    """Run work in a process of its own that outlives this one, with these sockets only."""
     child = os.fork()
     if child:
         os.waitpid(child, 0)
@@ -226,7 +226,7 @@ def probe(
     """Connect to all targets, many at a time.
 
     Returns:
-        For each C(open), C(refused), C(timeout) or C(unreachable: REASON).
+        For each open, refused, timeout or unreachable: REASON.
     """
     outcomes: dict[tuple[str, int], str] = {}
     for at in range(0, len(targets), _AT_ONCE):

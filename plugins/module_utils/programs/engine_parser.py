@@ -4,8 +4,8 @@
 """Ask an engine's own argument parser about command lines, where the engine is installed.
 
 Stands alone: engine_parser_check hands this text to the engine's Python, in its image or venv,
-with a request C({engine, argvs}) as JSON. The answer is one marked line of standard output, since
-engines print there, too: C({error, verdicts}), a verdict an argv, or none and why.
+with a request {engine, argvs} as JSON. The answer is one marked line of standard output, since
+engines print there, too: {error, verdicts}, a verdict an argv, or none and why.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 def vllm() -> Parse:
-    """How C(vllm serve) takes its arguments."""
+    """How vllm serve takes its arguments."""
     # The subcommand is where all versions meet: what it is made of moves from module to module.
     serve = importlib.import_module("vllm.entrypoints.cli.serve")
     commands = {command.name: command for command in serve.cmd_init()}
@@ -55,7 +55,7 @@ def vllm() -> Parse:
 
 
 def sglang() -> Parse:
-    """How C(sglang.launch_server) takes its arguments, short of looking for devices."""
+    """How sglang.launch_server takes its arguments, short of looking for devices."""
     arguments = importlib.import_module("sglang.srt.server_args")
     parser = argparse.ArgumentParser(prog="sglang.launch_server")
     arguments.ServerArgs.add_cli_args(parser)
@@ -86,7 +86,7 @@ def stand_in_for_driver() -> None:
 
 
 def attempt(parse: Parse, argv: list[str]) -> dict[str, str]:
-    """Parse one command line: C({status, text}), in the parser's own words."""
+    """Parse one command line: {status, text}, in the parser's own words."""
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):

@@ -36,7 +36,7 @@ def status_of(url: str) -> int | None:
 def should_hold(
     own: str, peers: Sequence[str], ask: Callable[[str], int | None] = status_of
 ) -> bool:
-    """Whether the gateway with the health page I(own) is the one to send clients to."""
+    """Whether the gateway with the health page own is the one to send clients to."""
     status = ask(own)
     if status == 503:
         return not any(ask(peer) == 200 for peer in peers)

@@ -133,7 +133,7 @@ class Memory:
 
 
 class Action(NamedTuple):
-    """A verb of systemctl for some units, or C(note) for none; always with the reason."""
+    """A verb of systemctl for some units, or note for none; always with the reason."""
 
     verb: str
     units: tuple[str, ...]
@@ -401,7 +401,7 @@ def parse_answer(text: str, now: float) -> Peer:
 
 
 def parse_units(text: str, names: Sequence[str]) -> dict[str, Unit]:
-    """The output of C(systemctl show) with the properties of observe().
+    """The output of systemctl show with the properties of observe().
 
     Raises:
         ValueError: A unit or a property is missing.

@@ -44,7 +44,7 @@ def wanted_files(
 ) -> dict[str, File | None]:
     """By path, what a host of the deployment has to have; None for what it must not.
 
-    I(floating) is that of the host's gateway unit in the plan, I(python) the host's interpreter.
+    floating is that of the host's gateway unit in the plan, python the host's interpreter.
     """
     own = [config_path(deployment), service_path(deployment)]
     if floating is None:

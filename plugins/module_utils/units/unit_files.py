@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a unit of the plan to the files that run it, and what tells two of them apart. Pure.
 
-A I(unit) here is one entry of the plan's C(units): see the plan file in docs/plan.md.
+A unit here is one entry of the plan's units: see the plan file in docs/plan.md.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def is_removable(path: str) -> bool:
 
 
 def docker_argv(unit: Unit) -> list[str]:
-    """The foreground C(docker run) of one unit, secrets and environment left to its env file."""
+    """The foreground docker run of one unit, secrets and environment left to its env file."""
     container = unit["container"]
     argv = [DOCKER, "run", "--rm", "--name", container_name(unit), "--network", "host"]
     argv += ["--env-file", env_path(unit)]
@@ -200,7 +200,7 @@ def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
 def link_config(link: Mapping[str, Any], start_id: str) -> str:
     """Configuration of the agent that restarts this node's units with those of its peers.
 
-    I(link) is C({name, listen, port, peers, units}) of the replica on this node, I(units) being
+    link is {name, listen, port, peers, units} of the replica on this node, units being
     the systemd units that the agent may restart.
     """
     return (
@@ -261,8 +261,8 @@ def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> 
     """What decides how a unit runs, as {name: value}; two equal ones need no restart.
 
     Deliberately not the text of the unit's own service: a release that words it anew restarts
-    nothing. Secrets enter as hashes, under names that start with C(secret); files do under
-    C(file) and their path.
+    nothing. Secrets enter as hashes, under names that start with secret; files do under
+    file and their path.
 
     Args:
         unit: The unit.
@@ -350,8 +350,8 @@ def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
     """Whether systemd's word on a started unit means that its engine has ended since.
 
     Args:
-        shown: Properties of the unit, as C(systemctl show) names them.
-        restarts_before: C(NRestarts) when the watch began. What systemd restarted by itself since
+        shown: Properties of the unit, as systemctl show names them.
+        restarts_before: NRestarts when the watch began. What systemd restarted by itself since
             counts as ended, although it may be up again for now.
     """
     if shown.get("ActiveState") in ("failed", "inactive", "deactivating"):
@@ -362,6 +362,6 @@ def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
 
 
 def restarts(shown: Mapping[str, str]) -> int:
-    """C(NRestarts): what systemd restarted by itself since the last deliberate start."""
+    """NRestarts: what systemd restarted by itself since the last deliberate start."""
     text = shown.get("NRestarts", "")
     return int(text) if text.isdecimal() and text.isascii() else 0

@@ -179,7 +179,7 @@ def answers(url: str, timeout: float = 3.0) -> bool:
 
 
 def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) -> bool:
-    """Whether the API at C(.../v1) lists the model. Loading engines do not listen yet."""
+    """Whether the API at .../v1 lists the model. Loading engines do not listen yet."""
     request = urllib.request.Request(f"{api_url}/models")  # noqa: S310 (the plan makes the URL)
     if api_key:
         request.add_header("Authorization", f"Bearer {api_key}")
@@ -214,7 +214,7 @@ def desired(units: Sequence[unit_files.Unit]) -> dict[str, dict[str, str]]:
 
 
 def first_start(unit: unit_files.Unit) -> dict[str, Any] | None:
-    """The unit's C(first_start) of the plan while its cache is absent or empty, else None."""
+    """The unit's first_start of the plan while its cache is absent or empty, else None."""
     once: dict[str, Any] | None = unit.get("first_start")
     if once is None:
         return None

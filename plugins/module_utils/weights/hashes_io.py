@@ -42,8 +42,8 @@ HUB_METADATA = ".cache/huggingface/download"
 
 
 class Bounds(NamedTuple):
-    """When hashing a folder is given up: after C(stall_s) without a byte, or when it has taken both
-    C(least_s) and what its size takes at C(bytes_per_s)."""
+    """When hashing a folder is given up: after stall_s without a byte, or when it has taken both
+    least_s and what its size takes at bytes_per_s."""
 
     stall_s: float = 60
     least_s: float = 120
@@ -76,14 +76,14 @@ class Published(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """A folder as it is: C(stamps) of the files that could be looked at."""
+    """A folder as it is: stamps of the files that could be looked at."""
 
     stamps: dict[str, Stamp]
     published: dict[str, Published]
 
 
 class Hashes(NamedTuple):
-    """By file, its hash, or why it has none (what was seen, what to do). C(given_up) is why the
+    """By file, its hash, or why it has none (what was seen, what to do). given_up is why the
     rest was not read, or empty."""
 
     sums: dict[str, str]

@@ -25,9 +25,9 @@ def heed(
     """Return the advice whose conditions a configuration meets.
 
     Args:
-        advice: C({level, when, reason, remedy}) each; see recipes/schema.json.
-        config: C({args, env}) as the engine will get them.
-        sizes: The parallel sizes, C({tensor, data, prefill_context}).
+        advice: {level, when, reason, remedy} each; see recipes/schema.json.
+        config: {args, env} as the engine will get them.
+        sizes: The parallel sizes, {tensor, data, prefill_context}.
         context: The longest sequence.
     """
     facts = {**config, "sizes": sizes, "context": context}

@@ -11,10 +11,10 @@ from typing import Any, Mapping, NamedTuple
 class Dialect(NamedTuple):
     """One family's flags.
 
-    C(model) is None where the model stands behind the command without a flag. C(sizes) gives the
-    flags of the plan's parallel sizes, C(expert) the one that spreads experts over the ranks,
-    C(computed) the flags that nobody sets and what to do in their place, C(spellings) other names
-    of a flag, C(hub_env) what makes the engine ask another hub than Hugging Face.
+    model is None where the model stands behind the command without a flag. sizes gives the
+    flags of the plan's parallel sizes, expert the one that spreads experts over the ranks,
+    computed the flags that nobody sets and what to do in their place, spellings other names
+    of a flag, hub_env what makes the engine ask another hub than Hugging Face.
     """
 
     model: str | None

@@ -35,9 +35,9 @@ VENVS = "/opt/muster/venvs"
 class Engine(NamedTuple):
     """One deployment's engine, the same on all its nodes.
 
-    C(image) is None without a container, C(derived) is what is built from it, C(venv) what is
-    installed in its place. C(model) is what the engine is told to load, a path or a hub's name.
-    C(changes) says what the engine's version made of the recipe.
+    image is None without a container, derived is what is built from it, venv what is
+    installed in its place. model is what the engine is told to load, a path or a hub's name.
+    changes says what the engine's version made of the recipe.
     """
 
     version: str

@@ -61,7 +61,7 @@ class Backend(NamedTuple):
 
 
 class Floating(NamedTuple):
-    """An address that moves to a gateway that answers; I(router_id) is VRRP's, 1 to 255."""
+    """An address that moves to a gateway that answers; router_id is VRRP's, 1 to 255."""
 
     address: str
     router_id: int
@@ -81,8 +81,8 @@ def gateway_units(
 ) -> list[dict[str, Any]]:
     """Return the gateway units of a plan, one a host.
 
-    Beside the keys of every unit each has C(floating): null, or what the role
-    C(muster.serving.gateway) takes, C({"address", "router_id", "interface", "config"}).
+    Beside the keys of every unit each has floating: null, or what the role
+    muster.serving.gateway takes, {"address", "router_id", "interface", "config"}.
 
     Raises:
         PlanError: The floating address cannot work with these hosts.

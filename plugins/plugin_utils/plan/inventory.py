@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clusters of an inventory: which there are, and what their hosts say alike.
 
-An inventory view is C({"groups": {name: [host]}, "hostvars": {host: {name: plain value}}}).
+An inventory view is {"groups": {name: [host]}, "hostvars": {host: {name: plain value}}}.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Clusters(NamedTuple):
 class Deployment(NamedTuple):
     """What the inventory says of one cluster.
 
-    C(settings) holds what is said for the cluster as a whole, C(hosts) the variables of each host
-    in inventory order, and C(wrong) the names whose values have been reported already.
+    settings holds what is said for the cluster as a whole, hosts the variables of each host
+    in inventory order, and wrong the names whose values have been reported already.
     """
 
     cluster: str

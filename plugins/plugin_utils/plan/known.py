@@ -14,7 +14,7 @@ from typing import Any, Collection, Iterable, Iterator, Mapping
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 
-# Name to type, or to C({type, versions}).
+# Name to type, or to {type, versions}.
 Flags = Mapping[str, Any]
 
 

@@ -9,7 +9,7 @@ from typing import Any, Mapping, NamedTuple
 
 
 class Memory(NamedTuple):
-    """One data parallel rank's memory, in GB; C(tokens) is what its KV cache can hold."""
+    """One data parallel rank's memory, in GB; tokens is what its KV cache can hold."""
 
     available: float
     weights: float
@@ -39,7 +39,7 @@ def fit(
         device_gb: Memory of one device.
         reserve_gb: What neither weights nor cache can have, a device.
         utilization: The share of a device's memory that the engine takes.
-        sizes: The parallel sizes, C({tensor, data, prefill_context}).
+        sizes: The parallel sizes, {tensor, data, prefill_context}.
         expert_parallel: Whether the experts are dealt to all ranks.
     """
     copies = sizes["prefill_context"]
@@ -62,8 +62,8 @@ def misfits(
     """Return what does not fit, and what to change.
 
     Args:
-        memory: What C(fit) returned.
-        context: The longest sequence that the engine is told to take; None for C(max_context).
+        memory: What fit returned.
+        context: The longest sequence that the engine is told to take; None for max_context.
         max_context: The model's own.
         flag: The engine's flag for it.
         engine_needs: What to change when the weights alone do not fit.

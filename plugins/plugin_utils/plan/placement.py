@@ -50,7 +50,7 @@ class Slot(NamedTuple):
 class Shape(NamedTuple):
     """How a replica is laid out.
 
-    C(external) is data parallelism with a process and an API for each rank, C(ports) what one node
+    external is data parallelism with a process and an API for each rank, ports what one node
     takes in all, by kind.
     """
 

@@ -101,7 +101,7 @@ class RecipeBook:
     def load(self, name: str, variant: str | None = None) -> dict[str, Any]:
         """Return a whole recipe with its variant laid over it.
 
-        The result has the added keys C(name) and C(variant).
+        The result has the added keys name and variant.
 
         Raises:
             PlanError: The recipe or variant is unknown, or one of its files is wrong.

@@ -85,7 +85,7 @@ def respelled(args: Mapping[str, Any], spellings: Mapping[str, str], source: str
 def apply_rules(
     config: Mapping[str, Any], rules: Sequence[Mapping[str, Any]], version: str, ranks: int
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Fit a recipe's C(args) and C(env) to an engine version.
+    """Fit a recipe's args and env to an engine version.
 
     Returns:
         The fitted copy, and what was dropped or renamed, with the reason of each.

@@ -23,8 +23,8 @@ REGISTERED = ("muster_plan",)
 class Variable(NamedTuple):
     """One variable of the inventory.
 
-    C(where) is C(cluster) for what must be equal on all nodes of a cluster, C(node) for what may
-    differ, C(play) for what only the controller reads.
+    where is cluster for what must be equal on all nodes of a cluster, node for what may
+    differ, play for what only the controller reads.
     """
 
     name: str
@@ -640,7 +640,7 @@ class Settings(NamedTuple):
 
 
 def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
-    """Check and convert a host's C(muster_*) variables; unset ones and nulls are left out."""
+    """Check and convert a host's muster_* variables; unset ones and nulls are left out."""
     settings = Settings({}, [], [])
     for name in sorted(key for key in hostvars if isinstance(key, str) and key.startswith(PREFIX)):
         value = hostvars[name]

@@ -37,7 +37,7 @@ def parse(version: str) -> Key:
 
 
 def matches(version: str, specifier: str) -> bool:
-    """Tell whether a version lies in a range such as C(>=0.18.0,<0.19).
+    """Tell whether a version lies in a range such as >=0.18.0,<0.19.
 
     Raises:
         ValueError: Version or range cannot be read.

@@ -144,7 +144,7 @@ def status_rows(
 ) -> list[tuple[str, ...]]:
     """A row a planned unit: node, unit, role, state, restarts, API, agreement with the plan.
 
-    I(seen) is what unit_info said, by host; a host without C(units) could not be asked.
+    seen is what unit_info said, by host; a host without units could not be asked.
     """
     rows: list[tuple[str, ...]] = []
     for unit in units:

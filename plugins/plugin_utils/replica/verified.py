@@ -36,7 +36,7 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
 
     Returns:
         The plan, and by host what of it cannot start as it was verified and why. A replica does so
-        as one, and so does each gateway. Units that are left out stand under C(left_out).
+        as one, and so does each gateway. Units that are left out stand under left_out.
     """
     problems = {host: [text] for host, one in seen.items() if (text := _silence(deployment, one))}
     parts = {host: one["plan"] for host, one in seen.items() if one.get("plan")}

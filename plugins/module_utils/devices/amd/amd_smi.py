@@ -265,7 +265,7 @@ def read(said: Mapping[str, str]) -> Observation:
 
 
 def tells_partition(text: str) -> bool:
-    """Whether the output of C(amd-smi static) has the partition of its GPUs."""
+    """Whether the output of amd-smi static has the partition of its GPUs."""
     return any("partition" in row for row in _rows("static", text, Problems()).values())
 
 

@@ -549,7 +549,7 @@ ASKED_BY = {"address": "ip", "gateway": "gateway", "netdetect": "netdetect", "tl
 
 
 def _configuration(fabric: Fabric) -> list[Check]:
-    """Whether C(/etc/hccn.conf), which HCCL's callers read, is what the devices really use."""
+    """Whether /etc/hccn.conf, which HCCL's callers read, is what the devices really use."""
     expected = "/etc/hccn.conf as the devices are set"
     damaged = [
         check("npu-hccn-conf", "warning", subject, problem, expected, "mend the file")
@@ -596,7 +596,7 @@ def ping_checks(check_id: str, pings: Pings) -> list[Check]:
     """Whether the NPUs of other nodes answer to those of this one.
 
     Args:
-        check_id: C(npu-ping), or C(npu-hccs-ping) for what went through HCCS.
+        check_id: npu-ping, or npu-hccs-ping for what went through HCCS.
         pings: What came back.
     """
     seen: dict[tuple[str, str, str], list[tuple[int, str]]] = {}

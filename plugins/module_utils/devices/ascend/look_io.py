@@ -74,7 +74,7 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Check the NPUs of this node, or ping those of others.
 
     Raises:
-        OptionError: C(devices) is not as long as C(device_count), or the facts hold something else
+        OptionError: devices is not as long as device_count, or the facts hold something else
             than the addresses of devices.
     """
     if params["mode"] == "ping":

@@ -53,7 +53,7 @@ class Layout(NamedTuple):
 
 @dataclass
 class Info:
-    """What C(npu-smi info) said."""
+    """What npu-smi info said."""
 
     devices: list[Device] = field(default_factory=list)
     version: str | None = None
@@ -71,7 +71,7 @@ class Info:
 
 
 def parse_info(text: str) -> Info:
-    """Parse the table of C(npu-smi info), of any generation that has been seen."""
+    """Parse the table of npu-smi info, of any generation that has been seen."""
     return _InfoParser().parse(text)
 
 
@@ -285,7 +285,7 @@ def _integer(word: str) -> int | None:
 
 
 def _decimal(word: str) -> float | None:
-    """A number; null for C(NA), and for the C(-) of a card's second chip."""
+    """A number; null for NA, and for the - of a card's second chip."""
     return float(word) if _DECIMAL.fullmatch(word) else None
 
 
@@ -293,7 +293,7 @@ def _decimal(word: str) -> float | None:
 
 
 def parse_error_codes(text: str) -> list[str]:
-    """The error codes in the output of C(npu-smi info -t health -i N -c C)."""
+    """The error codes in the output of npu-smi info -t health -i N -c C."""
     found = re.search(r"^\s*Error Code\s*:[ \t]*(.*)$", text, re.MULTILINE)
     words = found[1].split() if found else []
     return [word for word in words if re.fullmatch(r"[0-9A-Fa-f]{4,16}", word)]
@@ -326,7 +326,7 @@ class SuperPod(NamedTuple):
 
 
 def parse_ecc(text: str) -> Ecc | None:
-    """The counts of C(npu-smi info -t ecc -i N -c C), over all memory that the chip tells of."""
+    """The counts of npu-smi info -t ecc -i N -c C, over all memory that the chip tells of."""
     fields = _fields(text)
     kinds = [kind for kind in ("HBM", "DDR") if f"{kind} Double Bit Error Count" in fields]
     errors = [_integer(fields[f"{kind} Double Bit Error Count"]) for kind in kinds]
@@ -338,7 +338,7 @@ def parse_ecc(text: str) -> Ecc | None:
 
 
 def parse_board(text: str) -> Board:
-    """The versions in C(npu-smi info -t board -i N), and whether they fit each other."""
+    """The versions in npu-smi info -t board -i N, and whether they fit each other."""
     fields = _fields(text)
     return Board(
         fields.get("Software Version"), fields.get("Firmware Version"), fields.get("Compatibility")
@@ -346,7 +346,7 @@ def parse_board(text: str) -> Board:
 
 
 def parse_super_pod(text: str) -> SuperPod | None:
-    """The place that C(npu-smi info -t spod-info -i N -c C) tells."""
+    """The place that npu-smi info -t spod-info -i N -c C tells."""
     fields = _fields(text)
     sdid, pod, server = (
         _integer(fields.get(key, "")) for key in ("SDID", "Super Pod ID", "Server Index")
@@ -357,7 +357,7 @@ def parse_super_pod(text: str) -> SuperPod | None:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The C(key : value) lines of one chip or card. A key with two values is none."""
+    """The key : value lines of one chip or card. A key with two values is none."""
     fields: dict[str, str] = {}
     ambiguous = set()
     for line in text.splitlines():
@@ -410,7 +410,7 @@ class Topology(NamedTuple):
 
 
 def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
-    """Parse the matrix of C(npu-smi info -t topo); null and a problem when it is not whole."""
+    """Parse the matrix of npu-smi info -t topo; null and a problem when it is not whole."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
     start = next((i for i, words in enumerate(lines) if _is_header(words)), None)
     if start is None:

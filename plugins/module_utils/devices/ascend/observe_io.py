@@ -36,7 +36,7 @@ RETRY = 0.2
 class Tool:
     """One of the driver's tools, asked within bounds.
 
-    A call may take C(timeout) seconds, and all calls together twice as long.
+    A call may take timeout seconds, and all calls together twice as long.
     """
 
     def __init__(self, name: str, path: str | None, timeout: float) -> None:
@@ -48,7 +48,7 @@ class Tool:
         self._deadline: float | None = None
 
     def call(self, arguments: Sequence[str], seconds: float) -> Output | str | None:
-        """What the tool answers, or how it hangs; nothing, with C(failure), once it is given up."""
+        """What the tool answers, or how it hangs; nothing, with failure, once it is given up."""
         if self.failure or not self.path:
             return None
         now = time.monotonic()
@@ -96,7 +96,7 @@ class HccnTool(Tool):
     """hccn_tool, which refuses a second caller, such as a metrics exporter beside us.
 
     A device for which it hangs is not asked for again. Whether that is the device or the tool, the
-    next device shows, in C(RETRY) of the timeout; when a second one hangs, the tool is given up.
+    next device shows, in RETRY of the timeout; when a second one hangs, the tool is given up.
     """
 
     def __init__(self, path: str, timeout: float) -> None:
@@ -164,7 +164,7 @@ class Npus:
 
 
 def device_numbers(folder: str = "/dev") -> list[int]:
-    """The N of every C(/dev/davinciN)."""
+    """The N of every /dev/davinciN."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -204,7 +204,7 @@ def observe_npus(tool: NpuSmi, nodes: list[int]) -> Npus:
 
 
 def missing_devices(npus: Npus, used: Collection[int] = ()) -> list[str]:
-    """Which devices npu-smi or C(/dev) does not have, without those that are used."""
+    """Which devices npu-smi or /dev does not have, without those that are used."""
     if not npus.devices:
         return []
     listed = {device["device_id"] for device in npus.devices if device["device_id"] is not None}
@@ -300,7 +300,7 @@ class Fabric:
 
     A value is null where the tool did not tell it, and empty where it is not set. What is not
     there was not asked: a net health that is a success tells link and detect address, and
-    C(/etc/hccn.conf) the rest, where C(confirmed) says so.
+    /etc/hccn.conf the rest, where confirmed says so.
     """
 
     net_health: dict[int, str | None] = field(default_factory=dict)
@@ -348,10 +348,10 @@ def observe_fabric(
 
     Args:
         tool: hccn_tool.
-        configuration: The text of C(/etc/hccn.conf).
+        configuration: The text of /etc/hccn.conf.
         devices: The devices to look at.
         hccs: Those of them whose way to other nodes through HCCS matters, too.
-        full: Each device tells its address itself. Otherwise C(configuration) does, where one
+        full: Each device tells its address itself. Otherwise configuration does, where one
             device confirms it; pings show what it has wrong for others.
     """
     settings, problems = hccn.parse_configuration(configuration)
@@ -413,7 +413,7 @@ def observe_fabric(
 def _confirm(
     fabric: Fabric, key: str, devices: list[int], ask: Callable[[int], str | None]
 ) -> dict[int, str | None]:
-    """A setting of each device, as C(/etc/hccn.conf) has it.
+    """A setting of each device, as /etc/hccn.conf has it.
 
     One device is asked whether the file holds. When it does not, and where the file does not tell
     or has one device's TLS switch unlike most others', the devices are asked themselves.
@@ -490,7 +490,7 @@ def observe_pings(
 
     Args:
         tool: hccn_tool.
-        command: C(ping) goes through the devices' network ports, C(hccs_ping) through HCCS.
+        command: ping goes through the devices' network ports, hccs_ping through HCCS.
         pairs: Which device pings which address.
         own: The addresses of this node, which would answer in another's place.
     """

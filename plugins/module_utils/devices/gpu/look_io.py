@@ -55,7 +55,7 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Check the GPUs of this node.
 
     Raises:
-        OptionError: C(devices) names another number of devices, or C(device_names) no pattern.
+        OptionError: devices names another number of devices, or device_names no pattern.
     """
     for pattern in params["device_names"]:
         try:

@@ -5,7 +5,7 @@
 
 Every function takes text and returns what it understood together with a list of problems; none
 raises, and none fills a gap with a guess. Fields come and go with the driver's version: what is
-absent, or told as C(N/A), is null.
+absent, or told as N/A, is null.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DISABLE_MIG = "turn MIG off while nothing runs: nvidia-smi -i N -mig 0, then nvi
 
 @dataclass
 class Query:
-    """What C(nvidia-smi -q -x) said."""
+    """What nvidia-smi -q -x said."""
 
     devices: list[Device] = field(default_factory=list)
     version: str | None = None
@@ -59,7 +59,7 @@ class Query:
 
 
 def parse_query(text: str) -> Query:
-    """Parse the XML of C(nvidia-smi -q -x); what is not whole is a problem and no device."""
+    """Parse the XML of nvidia-smi -q -x; what is not whole is a problem and no device."""
     query, problems = Query(), Problems()
     root = _document(text, problems)
     if root is not None:
@@ -237,7 +237,7 @@ def _fabric(read: _Reader) -> dict[str, str | None] | None:
 
 
 def _health(read: _Reader, device: Device) -> str:
-    """C(OK), or all that is wrong, worst first."""
+    """OK, or all that is wrong, worst first."""
     if any(text and "GPU is lost" in text for text in read.gpu.itertext()):
         return "GPU is lost"
     wrong = list(dict.fromkeys(read.broken))
@@ -294,7 +294,7 @@ def _modes(device: Device) -> list[dict[str, str]]:
 
 
 def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
-    """Parse the matrix of C(nvidia-smi topo -m); null and a problem when it is not whole.
+    """Parse the matrix of nvidia-smi topo -m; null and a problem when it is not whole.
 
     GPUs stand before NICs in rows and columns; what comes after the GPUs' columns is not read.
     """
