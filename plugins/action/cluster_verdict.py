@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on the controller alone; see plugins/modules/cluster_verdict.py for the documentation."""
+"""Run on the controller; plugins/modules/cluster_verdict.py has the documentation."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ class ActionModule(ControllerAction):
         if shown:
             display.display(verdict.listing(shown, width))
         result["msg"] = summary
-        # Replicas in which all is well go on without the others.
+        # A replica without a failed check goes on, so the task fails only when there is none.
         if args["gate"] and failed and set(hosts) <= set(blocked):
             result["failed"] = True
-            # Callbacks print all of a failed result, and the table has just said it better.
+            # Callbacks print all of a failed result, and the table above has shown the checks.
             del result["checks"]
             result["failures"] = [
                 f"{one['host']}: {one['id']} ({one['subject']})"

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on the controller alone; see plugins/modules/start_plan.py for the documentation."""
+"""Run on the controller; plugins/modules/start_plan.py has the documentation."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nic_check
-short_description: Check the NIC that carries HCCL on a node
+short_description: Check the NIC of a node that joins the cluster
 version_added: "0.1.0"
 author:
   - Muster contributors (@muster)

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: unit_info
-short_description: Tell how the planned units of a node are doing
+short_description: Return the state of a node's planned units
 version_added: "0.1.0"
 description:
   - Compares each unit of the plan with what is installed and running on the node.
-  - Changes nothing and never fails on what it sees, only when it cannot see.
+  - Never fails on the state of a unit, only when it cannot be found out.
 author:
   - Muster contributors (@muster)
 extends_documentation_fragment:
@@ -152,7 +152,7 @@ POLL_S = 1.0
 
 
 class Seen(NamedTuple):
-    """One unit at one look: what systemd shows of it, whether it has ended, whether it serves."""
+    """One unit at one moment: systemd's properties, whether it has ended, whether it serves."""
 
     shown: dict[str, str]
     ended: bool
@@ -168,7 +168,7 @@ def look(params: dict[str, Any]) -> dict[str, Seen]:
         ended = unit_files.has_ended(properties, before)
         ready = None
         if unit.get("api_url"):
-            # A squatter on the port may answer for an engine that is dead.
+            # Another process on the port may answer in place of a dead engine.
             ready = not ended and unit_io.is_ready(unit, params["model"])
         seen[unit["name"]] = Seen(properties, ended, ready)
     return seen

@@ -106,15 +106,15 @@ from ansible_collections.muster.serving.plugins.module_utils.programs import rep
 from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 
-# A stop waits for the engine to end by itself, then for Docker to remove its container.
+# A stop waits for the engine to end, then for Docker to remove its container.
 STOP_TIMEOUT_S = 120
-# Directories on the host that hold what units leave behind; Docker would make them, too, but
-# readable by all.
+# Directories on the host that keep what units write. Docker would make them, too, but readable by
+# all.
 OWN_DIRECTORIES = ("/var/log/muster/", "/var/lib/muster/")
 
 
 class Host:
-    """The effects on the node. In check mode it only tells whether there would be any."""
+    """The effects on the node. In check mode it only records whether there would be any."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -137,20 +137,22 @@ class Host:
         if not self.module.check_mode:
             for path in paths:
                 self.files.remove(path)
-                # A folder that held only this.
+                # A folder that held only this file.
                 if unit_files.is_removable(os.path.dirname(path)):
                     with contextlib.suppress(OSError):
                         os.rmdir(os.path.dirname(path))
 
 
 def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
-    """The systemd services of units and agents by name; agents first, so that none of them takes
-    a deliberate stop for a fault."""
+    """Return the systemd services of units and agents by name.
+
+    Agents come first, so that none of them takes a deliberate stop for a fault.
+    """
     return [link["systemd_unit"] for link in links] + [unit_names.service(name) for name in names]
 
 
 def stop(host: Host, services: list[str]) -> list[str]:
-    """Stop the running ones among the services; returns them."""
+    """Stop those of the services that run, and return them."""
     shown = unit_io.show(services)
     running = [
         service
@@ -163,7 +165,7 @@ def stop(host: Host, services: list[str]) -> list[str]:
 
 
 def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
-    """Remove the files of units and agents; returns whether there were any."""
+    """Remove the files of units and agents, and return whether there were any."""
     paths = unused_files(names, [])
     for name in names:
         paths += [
@@ -190,7 +192,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
 
 
 def unused_files(names: list[str], wanted: list[str]) -> list[str]:
-    """The removable files of installed units that neither another unit has nor is wanted again."""
+    """Return the removable files of these units that no other installed or planned unit has."""
     return [
         path
         for path, owners in sorted(unit_io.owners_of_files().items())
@@ -199,7 +201,7 @@ def unused_files(names: list[str], wanted: list[str]) -> list[str]:
 
 
 def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Write and start the units; returns the differences by unit and the diff."""
+    """Write and start the units, and return the differences by unit and the diff."""
     units, links = params["units"], params["links"]
     wanted = unit_io.desired(units)
     found = {unit["name"]: unit_io.installed(unit["name"]) for unit in units}
@@ -225,8 +227,8 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
         end_listeners(units)
     if services:
         host.systemctl("enable", "--quiet", *services)
-        # A deliberate start has the whole restart budget before it, whatever the last runs used up.
-        # systemctl refuses this for a unit that it has not loaded, which has used up nothing.
+        # A deliberate start gets the whole restart budget, whatever earlier runs used up.
+        # systemctl refuses this for a unit that is not loaded, which has used up nothing.
         if not host.module.check_mode:
             unit_io.ask(["systemctl", "reset-failed", *services])
         # Units before agents: an agent takes the run that it finds for the one it belongs to.
@@ -241,14 +243,14 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def end_listeners(units: list[dict[str, Any]]) -> None:
-    """End what preflight left listening on the units' ports, for peers that never came."""
+    """End the listeners of preflight on the units' ports that no peer has reached."""
     for unit in units:
         ports = net_ports.parse_ports((unit.get("ports") or {}).values())
         net_sockets.end_listeners(net_sockets.find_busy(ports, unit.get("address")))
 
 
 def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write what runs a unit, and what it runs with."""
+    """Write a unit's service, environment and state."""
     for mount in unit["mounts"]:
         source = mount.split(":")[0]
         if source.startswith(OWN_DIRECTORIES) and not host.module.check_mode:
@@ -261,7 +263,7 @@ def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
 
 
 def write_link(host: Host, link: dict[str, Any], start_id: str) -> None:
-    """Write an agent; its program is this collection's own module, shipped with this call."""
+    """Write an agent; its program comes with this module call."""
     service = unit_files.link_service(link, sys.executable)
     host.write(unit_files.LINK_PROGRAM, inspect.getsource(replica_link), 0o644)
     host.write(
@@ -296,7 +298,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    # Whoever an engine runs as reads the files and folders made here, unless their mode says other.
+    # The engine's user reads the files and folders made here, unless their mode says otherwise.
     os.umask(0o022)
     host = Host(module)
     params = module.params
