@@ -63,12 +63,12 @@ options:
 EXAMPLES = r"""
 - name: Is the model whole?
   muster.serving.model_weights:
-    path: /opt/data/verification/models/MiniMax-M2.5
+    path: /data/models/MiniMax-M2.5
     enforce: true
 
 - name: Are its bytes the publisher's?
   muster.serving.model_weights:
-    path: /opt/data/verification/models/MiniMax-M2.5
+    path: /data/models/MiniMax-M2.5
     hashes: true
   register: weights
 """
