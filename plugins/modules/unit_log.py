@@ -52,7 +52,7 @@ lines:
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.units import log_io as unit_log
+from ansible_collections.muster.serving.plugins.module_utils.units import log, log_io
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_io import UnitError
 
 
@@ -66,8 +66,8 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        lines = unit_log.read(module.params["invocations"], module.params["max_mb"] << 20)
-        found = unit_log.telling(lines, module.params["patterns"])
+        lines = log_io.read(module.params["invocations"], module.params["max_mb"] << 20)
+        found = log.matching(lines, module.params["patterns"])
     except (UnitError, re.error) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, lines=found)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.units import log_io as unit_log
+from ansible_collections.muster.serving.plugins.module_utils.units import log
 from ansible_collections.muster.serving.plugins.modules import unit_log as module
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
     PATTERNS,
@@ -81,8 +81,8 @@ def test_no_half_line_is_taken_for_one(journal: Path, capsys: Any) -> None:
 
 
 def test_what_is_repeated_is_kept_a_few_times() -> None:
-    lines = unit_log.telling([CAUSE] * 10_000 + [FOLLOW_UP], PATTERNS)
-    assert lines == [CAUSE] * unit_log.KEPT + [FOLLOW_UP]
+    lines = log.matching([CAUSE] * 10_000 + [FOLLOW_UP], PATTERNS)
+    assert lines == [CAUSE] * log.KEPT + [FOLLOW_UP]
 
 
 def test_a_pattern_that_is_none_is_said(journal: Path, capsys: Any) -> None:
@@ -93,4 +93,4 @@ def test_a_pattern_that_is_none_is_said(journal: Path, capsys: Any) -> None:
 @given(st.lists(st.text() | st.sampled_from([CAUSE, FOLLOW_UP, *TRACE[:2]])))
 def test_the_reduced_log_says_what_the_whole_one_does(lines: list[str]) -> None:
     names = [one.signature.name for one in explain(lines)]
-    assert [one.signature.name for one in explain(unit_log.telling(lines, PATTERNS))] == names
+    assert [one.signature.name for one in explain(log.matching(lines, PATTERNS))] == names

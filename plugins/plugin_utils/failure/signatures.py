@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ansible_collections.muster.serving.plugins.module_utils.units.log_io import LINE_LIMIT
+from ansible_collections.muster.serving.plugins.module_utils.units.log import LINE_LIMIT
 
 # How much of a line is shown.
 SHOWN_LIMIT = 300
