@@ -13,7 +13,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import
 
 from tests.conftest import ROOT
 
-BASE = ROOT / "recipes/_base"
+BASE = ROOT / "recipes/_base/knows"
 FILES = ["nccl-env", "sglang-env", "sglang-flags", "vllm-ascend-keys", "vllm-env", "vllm-flags"]
 FILES.append("vllm-keys")
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(\.\*)?")

@@ -258,6 +258,8 @@ SIZES = {"tensor": 8, "data": 1, "prefill_context": 1}
         ({"env.NAME": "1", "sizes.tensor": {"max": 7}}, False),
         ({"context": {"min": 65536, "max": 200000}}, True),
         ({"args.on": {"min": 1}}, False),
+        ({"model.expert_share": {"min": 0.5}}, True),
+        ({"model.expert_share": {"max": 0}}, False),
         ({"args.word": {"matches": "M2[.]5"}}, True),
         ({"args.word": {"matches": "M2[.]7"}}, False),
         ({"args.flag": {"matches": "."}}, False),
@@ -265,7 +267,7 @@ SIZES = {"tensor": 8, "data": 1, "prefill_context": 1}
 )
 def test_advice_holds_when_all_its_conditions_are_met(when: Any, holds: bool) -> None:
     item = {"level": "error", "when": when, "reason": "why", "remedy": "what"}
-    advised = advice.heed([item], CONFIG, SIZES, 196608)
+    advised = advice.heed([item], CONFIG, SIZES, 196608, M2)
     assert advised.errors == (["why: what"] if holds else [])
     assert advised.warnings == []
 

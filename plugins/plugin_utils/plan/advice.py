@@ -21,6 +21,7 @@ def heed(
     config: Mapping[str, Any],
     sizes: Mapping[str, int],
     context: int | None,
+    model: Mapping[str, Any],
 ) -> Advised:
     """Return the advice whose conditions a configuration meets.
 
@@ -29,8 +30,9 @@ def heed(
         config: {args, env} as the engine will get them.
         sizes: The parallel sizes, {tensor, data, prefill_context}.
         context: The longest sequence.
+        model: The recipe's model.
     """
-    facts = {**config, "sizes": sizes, "context": context}
+    facts = {**config, "sizes": sizes, "context": context, "model": model}
     advised = Advised([], [])
     for item in advice:
         if all(_meets(_look(facts, path), wanted) for path, wanted in item["when"].items()):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import experts
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import dialect_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 
@@ -158,8 +159,13 @@ def _advice(loaded: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
     """Return what recipes advise, each advice once."""
     platforms: dict[tuple[str, str, str], dict[str, None]] = {}
     for recipe in (one for variants in loaded for one in variants):
-        for item in recipe.get("advice", []):
-            key = item["level"], item["reason"], item["remedy"]
+        told = [
+            (item["level"], item["reason"], item["remedy"]) for item in recipe.get("advice", [])
+        ]
+        flag = dialect_of(recipe).expert
+        cuts = (experts.miscut(recipe["model"], tensor, flag) for tensor in (2, 4, 8, 16))
+        told += [("error", *miscut) for miscut in cuts if miscut][:1]
+        for key in told:
             platforms.setdefault(key, {})[recipe["platform"]["name"]] = None
     return [
         "## What the plan refuses or warns of",

@@ -13,6 +13,7 @@ from typing import Any, Mapping, NamedTuple
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     advice,
+    experts,
     known,
     rendering,
     versions,
@@ -67,8 +68,7 @@ class Engine(NamedTuple):
     @property
     def expert_parallel(self) -> bool:
         """Whether the experts are spread over all ranks, not held by each."""
-        value = self.args.get(self.dialect.expert)
-        return value is True or (isinstance(value, int) and value > 1)
+        return experts.dealt(self.args, self.dialect.expert)
 
     @property
     def context(self) -> int | None:
@@ -155,8 +155,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         *known.inert_env(env, spec.get("env_names", {}), *about),
     ]
     context = merged["args"].get(dialect.context, recipe["model"].get("max_context"))
-    advised = advice.heed(recipe.get("advice", []), merged, sizes, context)
+    advised = advice.heed(recipe.get("advice", []), merged, sizes, context, recipe["model"])
     wrong += advised.errors
+    miscut = experts.miscut(recipe["model"], sizes["tensor"], dialect.expert)
+    if miscut and not experts.dealt(merged["args"], dialect.expert):
+        wrong.append(": ".join(miscut))
     warnings += notes + advised.warnings
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]

@@ -75,7 +75,7 @@ class RecipeBook:
         self.folders = list(folders)
         self.schema = schema
         # Bases are shared by many recipes.
-        self._merged_before: dict[str, dict[str, Any]] = {}
+        self._read_before: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all recipes, bases left out."""
@@ -96,7 +96,7 @@ class RecipeBook:
             PlanError: The recipe is unknown, or one of its files is wrong.
         """
         self._known(name)
-        return list(self._merged(name, ()).get("variants") or {"default": {}})
+        return list(self._merged(name).get("variants") or {"default": {}})
 
     def load(self, name: str, variant: str | None = None) -> dict[str, Any]:
         """Return a whole recipe with its variant laid over it.
@@ -107,7 +107,7 @@ class RecipeBook:
             PlanError: The recipe or variant is unknown, or one of its files is wrong.
         """
         self._known(name)
-        merged = self._merged(name, ())
+        merged = self._merged(name)
         variants = merged.pop("variants", None) or {"default": {}}
         chosen = variant or next(iter(variants))
         if chosen not in variants:
@@ -124,24 +124,39 @@ class RecipeBook:
         if name not in self.names():
             raise PlanError([f"recipe {name!r} is unknown: {nearest(name, self.names())}"])
 
-    def _merged(self, name: str, below: tuple[str, ...]) -> dict[str, Any]:
+    def _merged(self, name: str) -> dict[str, Any]:
         """Return one file laid over all that it extends."""
+        result: dict[str, Any] = {}
+        for part in self._lineage(name, ()):
+            _path, document = self._read(part)
+            result = overlay(result, document, ADDING_LISTS)
+        del result["extends"]
+        return result
+
+    def _lineage(self, name: str, below: tuple[str, ...]) -> list[str]:
+        """Return the files that one is made of, itself last.
+
+        One that several extend counts once, where it first comes: laid on a second time, it would
+        undo what those in between have changed.
+        """
         if name in below:
             raise PlanError([f"recipe {below[0]}: extends itself by way of {' -> '.join(below)}"])
-        if name not in self._merged_before:
-            path, document = self._read(name)
-            result: dict[str, Any] = {}
-            for base in document.pop("extends", []):
-                try:
-                    result = overlay(result, self._merged(base, (*below, name)), ADDING_LISTS)
-                except FileNotFoundError:
-                    raise PlanError(
-                        [f"{path}: extends {base!r}, for which there is no file"]
-                    ) from None
-            self._merged_before[name] = overlay(result, document, ADDING_LISTS)
-        return dict(self._merged_before[name])
+        path, document = self._read(name)
+        found: dict[str, None] = {}
+        for base in document["extends"]:
+            try:
+                found |= dict.fromkeys(self._lineage(base, (*below, name)))
+            except FileNotFoundError:
+                raise PlanError([f"{path}: extends {base!r}, for which there is no file"]) from None
+        return [*found, name]
 
     def _read(self, name: str) -> tuple[str, dict[str, Any]]:
+        """Return a file's path and what it says, without what it extends."""
+        if name not in self._read_before:
+            self._read_before[name] = self._read_anew(name)
+        return self._read_before[name]
+
+    def _read_anew(self, name: str) -> tuple[str, dict[str, Any]]:
         for folder in self.folders:
             path = os.path.join(folder, f"{name}.yml")
             if _NAME.fullmatch(name) and os.path.isfile(path):
@@ -160,7 +175,7 @@ class RecipeBook:
 
     def _normalised(self, document: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Spell flags alike in all places of a file that hold some."""
-        result = dict(document)
+        result = {"extends": [], **document}
         if "args" in result:
             result["args"] = normalise_args(result["args"], f"{where}: args")
         if "variants" in result:
