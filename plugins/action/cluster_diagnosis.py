@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
-from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.units.diagnosis_io import configuration
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
     registered,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import archive_io, diagnosis
-
-display = Display()
 
 # Where playbooks/diagnose.yml puts the nodes' archives, below the output folder.
 FETCHED = ".diagnose"
@@ -55,7 +53,7 @@ class ActionModule(ControllerAction):
                 nodes[host] = f"its archive cannot be read: {error}"
                 del archives[host]
         lines = diagnosis.report(nodes)
-        display.display("\n".join(lines))
+        show("\n".join(lines))
         data = {host: diagnosis.as_data(node) for host, node in nodes.items()}
         if self._task.check_mode:
             return {"nodes": data}
@@ -78,5 +76,5 @@ class ActionModule(ControllerAction):
             shutil.rmtree(output / FETCHED, ignore_errors=True)
         except (OSError, UnicodeDecodeError) as error:
             raise AnsibleActionFail(f"{target} cannot be written: {error}") from None
-        display.display(f"\nAll of it, without secrets and prompts: {target}")
+        show(f"\nAll of it, without secrets and prompts: {target}")
         return {"nodes": data, "archive": str(target)}

@@ -8,17 +8,15 @@ from __future__ import annotations
 import datetime
 from typing import Any, ClassVar
 
-from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
     registered,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import status_rows
-
-display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -35,8 +33,8 @@ class ActionModule(ControllerAction):
         units = [unit for unit in plan["units"] if unit["host"] in seen]
         rows = status_rows(units, seen)
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
-        display.display(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
-        display.display("\n".join(columns([heading, *rows])))
+        show(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
+        show("\n".join(columns([heading, *rows])))
         if args["report_file"]:
             write_json(
                 args["report_file"],

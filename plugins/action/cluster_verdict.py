@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
     ControllerAction,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
 
@@ -88,9 +89,9 @@ class ActionModule(ControllerAction):
         width = shutil.get_terminal_size((120, 25)).columns
         text = verdict.table(checks, width)
         if text:
-            display.display(text, color="red" if failed else "yellow")
+            show(text, color="red" if failed else "yellow")
         if shown:
-            display.display(verdict.listing(shown, width))
+            show(verdict.listing(shown, width))
         result["msg"] = summary
         # A replica without a failed check goes on, so the task fails only when there is none.
         if args["gate"] and failed and set(hosts) <= set(blocked):
@@ -103,5 +104,5 @@ class ActionModule(ControllerAction):
                 if one["status"] == "failed"
             ]
         else:
-            display.display(summary)
+            show(summary)
         return result

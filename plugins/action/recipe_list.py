@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.action.cluster_plan import recipe_book
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import catalog
-
-display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -23,5 +21,5 @@ class ActionModule(ControllerAction):
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         found = catalog.entries(recipe_book(args["folders"]))
-        display.display("\n".join(columns(catalog.rows(found))) + "\n")
+        show("\n".join(columns(catalog.rows(found))) + "\n")
         return {"recipes": found}

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs on the controller alone; see plugins/modules/replica_decision.py for the documentation."""
+"""Run on the controller; plugins/modules/replica_decision.py has the documentation."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ActionModule(ControllerAction):
     def _observed(
         self, variables: dict[str, Any], hosts: list[str], register: str
     ) -> list[dict[str, Any]]:
-        """What unit_info said on each of the hosts.
+        """Return the result of unit_info on each of the hosts.
 
         Raises:
             AnsibleActionFail: A host has left the play, so the replica must be left as it is.

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""See plugins/modules/replica_wait.py for the documentation."""
+"""Run on the controller and on nodes; plugins/modules/replica_wait.py has the documentation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 
 from ansible import constants as C
 from ansible import context
-from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.units.names import container
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
     PATTERNS,
     explain,
@@ -32,8 +32,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
     waiting_for,
 )
 
-display = Display()
-
 # How often a node is looked at: a loading engine needs its cores. Where an API is awaited, the look
 # stays on the node for that long and ends as soon as it serves or its engine has died.
 LOOK_S = 10.0
@@ -44,14 +42,17 @@ SAY_EVERY_S = 15.0
 
 
 class Board:
-    """What the workers of one task know of each other's hosts: one file a host, in the temporary
-    directory of this controller run, which Ansible removes at its end."""
+    """The reports that the workers of one task share.
+
+    One file a host, in the temporary directory of this controller run, which Ansible removes at its
+    end.
+    """
 
     def __init__(self, name: str) -> None:
         self.path = Path(C.DEFAULT_LOCAL_TMP) / f"muster-wait-{name}"
         self.path.mkdir(exist_ok=True)
 
-    def tell(self, host: str, reports: list[dict[str, Any]]) -> None:
+    def write(self, host: str, reports: list[dict[str, Any]]) -> None:
         temporary = self.path / f".{host}"
         temporary.write_text(json.dumps(reports), encoding="utf-8")
         os.replace(temporary, self.path / host)
@@ -65,7 +66,7 @@ class Board:
 
 
 class Group:
-    """Units that live and die together, as one of their hosts sees them: a replica, a gateway."""
+    """Units that live and die together: those of a replica, or a gateway."""
 
     def __init__(self, name: str, hosts: list[str], units: list[dict[str, Any]]) -> None:
         self.name = name
@@ -75,8 +76,8 @@ class Group:
         self.missing: list[str] = []
         self.once: dict[str, Any] = {}
 
-    def see(self, told: dict[str, list[dict[str, Any]]]) -> None:
-        statuses = of_group(told, self.name, self.hosts)
+    def update(self, reports: dict[str, list[dict[str, Any]]]) -> None:
+        statuses = of_group(reports, self.name, self.hosts)
         self.death = first_death(statuses)
         self.missing = waiting_for(statuses, self.hosts)
         self.once = {**first_starts(statuses)}
@@ -86,7 +87,7 @@ class Group:
         return bool(self.death) or not self.missing
 
     def allowed_s(self, timeout: int | None) -> int:
-        """Seconds that its start may take; a first start on one host keeps all of them waiting."""
+        """Return how long its start may take; a first start on one host keeps all waiting."""
         limit = max(unit["start_timeout_s"] for unit in self.units) if timeout is None else timeout
         return int(limit + max((once["extra_s"] for once in self.once.values()), default=0))
 
@@ -107,7 +108,7 @@ class ActionModule(ControllerAction):
             return {"skipped": True, "msg": "check mode: nothing was started to wait for"}
 
         host = variables["inventory_hostname"]
-        # With fewer workers than hosts a host may wait for another whose turn never comes.
+        # With fewer workers than hosts, a host would wait for one whose turn comes after it.
         together = context.CLIARGS.get("forks", C.DEFAULT_FORKS) >= len(
             variables["ansible_play_hosts"]
         )
@@ -117,11 +118,11 @@ class ActionModule(ControllerAction):
         ]
         board = Board(str(self._task._uuid))
         reports: dict[str, dict[str, Any]] = {}
-        # The runs of each unit in this start: what systemd restarts by itself gets a new id.
+        # By unit the ids of its runs in this start; one that systemd restarts gets a new id.
         runs: dict[str, dict[str, None]] = {}
         problems: list[str] = []
         dead: list[str] = []
-        begin = said = time.monotonic()
+        begin = shown = time.monotonic()
         explained: set[str] = set()
         while pending:
             look = time.monotonic()
@@ -137,12 +138,12 @@ class ActionModule(ControllerAction):
                 task_vars=variables,
             )
             if seen.get("failed") or seen.get("unreachable"):
-                # The others must not wait for a host that cannot be seen any more.
+                # The others must not wait for a host that does not answer any more.
                 lost = [self._lost(host, group.name, seen) for group in pending]
-                board.tell(host, [*reports.values(), *lost])
+                board.write(host, [*reports.values(), *lost])
                 return {**seen, "failed": True, "dead": dead + [one.name for one in pending]}
             for report in seen["units"]:
-                # A cache is filled soon after a first start, which stays one.
+                # The cache fills during a first start, which counts as one to its end.
                 known = reports.get(report["name"], report)
                 reports[report["name"]] = {**report, "first_start": known["first_start"]}
                 runs.setdefault(report["name"], {})[report["invocation_id"]] = None
@@ -150,15 +151,15 @@ class ActionModule(ControllerAction):
                 own = [reports[unit["name"]] for unit in group.units]
                 death = first_death({host: own})
                 if death:
-                    # Told with the death, so that every host of the replica knows why.
+                    # Shared with the death, so that every host of the replica can name the cause.
                     name = death[1]["name"]
-                    reports[name]["telling"] = self._telling(list(runs[name]), variables)
-            board.tell(host, list(reports.values()))
+                    reports[name]["cause_lines"] = self._cause_lines(list(runs[name]), variables)
+            board.write(host, list(reports.values()))
             hosts = sorted({name for group in pending for name in group.hosts})
             while True:
-                told = board.read(hosts)
+                shared = board.read(hosts)
                 for group in pending:
-                    group.see(told)
+                    group.update(shared)
                 if any(group.settled for group in pending) or time.monotonic() >= look + LOOK_S:
                     break
                 time.sleep(READ_S)
@@ -180,18 +181,18 @@ class ActionModule(ControllerAction):
             speaking = [group for group in pending if group.hosts[0] == host]
             for group in speaking:
                 self._explain(group, explained)
-            if time.monotonic() - said >= SAY_EVERY_S:
-                said = time.monotonic()
+            if time.monotonic() - shown >= SAY_EVERY_S:
+                shown = time.monotonic()
                 for group in speaking:
-                    display.display(f"  {waited:4.0f} s, waiting for {'; '.join(group.missing)}")
+                    show(f"  {waited:4.0f} s, waiting for {'; '.join(group.missing)}")
         result = {"waited_s": round(time.monotonic() - begin, 1), "dead": dead}
         if problems:
             # Callbacks print all of a failed result, and the message has the lines that matter.
             return {**result, "failed": True, "msg": "\n".join(problems)}
         return {**result, "units": list(reports.values())}
 
-    def _telling(self, invocations: list[str], variables: dict[str, Any]) -> list[str]:
-        """The lines of all that a unit logged in this start that can say why it ended."""
+    def _cause_lines(self, invocations: list[str], variables: dict[str, Any]) -> list[str]:
+        """Return what a unit logged in this start that can show why it ended."""
         found = self._execute_module(
             module_name="muster.serving.unit_log",
             module_args={"invocations": invocations, "patterns": PATTERNS},
@@ -204,7 +205,7 @@ class ActionModule(ControllerAction):
         for name, once in group.once.items():
             if name not in explained:
                 explained.add(name)
-                display.display(
+                show(
                     f"  first start on {name}: {once['reason']} into {once['cache']}, up to"
                     f" {once['extra_s']} s more"
                 )
@@ -229,7 +230,7 @@ class ActionModule(ControllerAction):
         lines = "\n".join(f"    {redaction.line(line)}" for line in report["log"])
         cause = "".join(
             f"{line}\n"
-            for finding in explain([*report.get("telling", []), *report["log"]])[:1]
+            for finding in explain([*report.get("cause_lines", []), *report["log"]])[:1]
             for line in (f"It logged: {redaction.line(finding.line)}", *paragraph(finding))
         )
         state = ", ".join(

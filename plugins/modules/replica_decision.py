@@ -50,17 +50,31 @@ start_id:
   description: Names this start; equal on all hosts.
   returned: success
   type: str
+stays:
+  description: Groups that differ from the plan and run on, since C(muster_restart) says so.
+  returned: success
+  type: list
+  elements: str
+gateway_gone:
+  description: Whether RV(orphans) has a gateway.
+  returned: success
+  type: bool
 hosts:
-  description: All hosts of each of this host's replicas, by the replica's number.
+  description: By group that is waited for, all its hosts. A group is a replica or a gateway.
   returned: success
   type: dict
 units:
-  description: The plan's units of this host.
+  description: The plan's units of this host, but for those of RV(stays).
   returned: success
   type: list
   elements: dict
 links:
   description: The plan's links of this host.
+  returned: success
+  type: list
+  elements: dict
+read_units:
+  description: Units of this host whose command line the engine's parser is to read.
   returned: success
   type: list
   elements: dict

@@ -9,8 +9,8 @@ module: replica_wait
 short_description: Wait until a replica's units run and serve
 version_added: "0.1.0"
 description:
-  - Looks at each host's own units again and again and says what it waits for.
-  - The hosts of a replica share what they see, so that all of them end as soon as one unit has
+  - Looks at each host's own units again and again and prints what it waits for.
+  - The hosts of a replica share what they find, so that all of them end as soon as one unit has
     died, with that unit's last log lines and the likely cause, which M(muster.serving.unit_log)
     finds in all that it logged in this start.
   - A replica that does not come up keeps no other from doing so; neither does it keep a gateway on
@@ -39,7 +39,7 @@ options:
     elements: dict
     required: true
   hosts:
-    description: All hosts of each of this host's replicas, by the replica's number.
+    description: By group of units on this host (a replica or a gateway), all its hosts.
     type: dict
     required: true
   restarts_before:
@@ -47,7 +47,7 @@ options:
     type: dict
     default: {}
   timeout:
-    description: Seconds after which the wait gives up, instead of what the units say.
+    description: Seconds after which the wait gives up, in place of the units' C(start_timeout_s).
     type: int
 """
 
@@ -66,10 +66,10 @@ waited_s:
   returned: always
   type: float
 dead:
-  description: Numbers of this host's replicas that did not come up.
+  description: Groups of units on this host that did not come up.
   returned: when not skipped
   type: list
-  elements: int
+  elements: str
 units:
   description: This host's units as last seen; see M(muster.serving.unit_info).
   returned: success

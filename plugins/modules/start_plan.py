@@ -54,4 +54,9 @@ problems:
   description: By host, what of it cannot start as it was verified, and why.
   returned: success
   type: dict
+floating:
+  description: By host that runs a gateway, what M(muster.serving.gateway_address) takes as
+    O(muster.serving.gateway_address#module:floating).
+  returned: success
+  type: dict
 """

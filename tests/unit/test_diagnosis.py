@@ -149,7 +149,7 @@ def diagnose(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     kept = {"argv": ["vllm", "--api-key", SECRET], "env": {"HF_TOKEN": SECRET}}
     (output / "verified-plan.json").write_text(json.dumps(kept, indent=2))
     said: list[str] = []
-    monkeypatch.setattr(cluster_diagnosis, "display", SimpleNamespace(display=said.append))
+    monkeypatch.setattr(cluster_diagnosis, "show", said.append)
 
     def run(check_mode: bool = False, **changes: Any) -> tuple[dict[str, Any], str, Path]:
         seen: dict[str, Any] = {"units": node.observe([UNIT])}

@@ -95,6 +95,35 @@ def fragments() -> dict[str, dict[str, Any]]:
     return found
 
 
+def returned(name: str) -> set[str]:
+    """Return the keys of what an action's `act` returns, read from its code.
+
+    These are the keys of the dictionaries that it returns or names result, and those that are set
+    in it.
+    """
+    tree = ast.parse((PLUGINS / "action" / f"{name}.py").read_text())
+    (act,) = (
+        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "act"
+    )
+    keys: set[str] = set()
+    for node in ast.walk(act):
+        targets = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        names = {ast.unparse(target).partition("[")[0] for target in targets}
+        if isinstance(node, ast.Return) or names == {"result"}:
+            if isinstance(node.value, ast.Dict):
+                keys |= {key.value for key in node.value.keys if isinstance(key, ast.Constant)}
+            keys |= {
+                target.slice.value
+                for target in targets
+                if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant)
+            }
+    return keys
+
+
 def checks_of(name: str) -> set[str]:
     """Return the ids of the checks that a module documents."""
     checks = (DOCUMENTED[name]["return"] or {}).get("checks", {})
@@ -183,3 +212,21 @@ def test_every_check_is_documented_by_a_module_that_makes_it() -> None:
     # One of a module's own name stands for its checks when it ends without them.
     broken = {name.replace("_", "-") for name in MODULES} & set(CHECKS)
     assert named == set(CHECKS) - broken
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_an_action_documents_all_that_it_returns(name: str) -> None:
+    documented = set(DOCUMENTED[name]["return"] or {})
+    # What Ansible itself knows.
+    common = {"changed", "failed", "skipped", "msg"}
+    assert documented - common == returned(name) - common
+
+
+def test_actions_print_by_show_alone() -> None:
+    """A callback that makes JSON of standard output must find nothing else there."""
+    printing = [
+        path.name
+        for path in sorted((PLUGINS / "action").glob("*.py"))
+        if re.search(r"\bprint\(|[dD]isplay(?:\(\))?\.display\(", path.read_text())
+    ]
+    assert printing == []

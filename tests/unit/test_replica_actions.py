@@ -201,7 +201,7 @@ class Play:
         monkeypatch.setattr(replica_wait, "LOOK_S", 0.05)
         monkeypatch.setattr(replica_wait, "READ_S", 0.01)
         self.said: list[str] = []
-        monkeypatch.setattr(replica_wait, "display", SimpleNamespace(display=self.said.append))
+        monkeypatch.setattr(replica_wait, "show", self.said.append)
         self.units = units
         self.states: dict[str, list[dict[str, Any]]] = {}
         self.asked: list[list[str]] = []
