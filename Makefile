@@ -38,6 +38,10 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 docs: setup ## Write the generated parts of docs/ anew
 	$(BIN)/python scripts/docs
 
+.PHONY: engine-data
+engine-data: setup ## Read a release into recipes/_base/knows: ENGINE=vllm VERSION=0.33.0
+	$(BIN)/python scripts/engine-data add "$(ENGINE)" "$(VERSION)"
+
 # At a release. Until then each change adds a fragment (CONTRIBUTING.md).
 .PHONY: changelog
 changelog: setup ## Turn changelogs/fragments into CHANGELOG.rst for the version of galaxy.yml

@@ -1,8 +1,11 @@
 """The tables of what engine versions know can be read, and say what is known otherwise."""
 
 import re
+import shutil
 import subprocess
 import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,16 @@ import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import SGLANG, VLLM
+from hypothesis import given
+from hypothesis import strategies as st
 
+from scripts import engine_tables
 from tests.conftest import ROOT
 
 BASE = ROOT / "recipes/_base/knows"
-FILES = ["nccl-env", "sglang-env", "sglang-flags", "vllm-ascend-keys", "vllm-env", "vllm-flags"]
-FILES.append("vllm-keys")
+FILES = sorted(path.stem for path in BASE.glob("*.yml"))
+# Those that say which versions they cover.
+COVERING = [name for name in FILES if name not in ("hccl-env", "nccl-env")]
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(\.\*)?")
 
 
@@ -31,8 +38,11 @@ def tables(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 FLAGS = {name: engine(f"{name}-flags")["flags"] for name in ("vllm", "sglang")}
 KEYS = engine("vllm-keys")["keys"]
-ASCEND = engine("vllm-ascend-keys")
-ENV = {name: engine(f"{name}-env")["env_names"]["names"] for name in ("vllm", "sglang", "nccl")}
+ASCEND_KEYS = engine("vllm-ascend-keys")["keys"]
+ENV = {
+    name: engine(f"{name}-env")["env_names"]["names"]
+    for name in ("hccl", "nccl", "sglang", "vllm", "vllm-ascend")
+}
 
 
 def has_flag(name: str, flag: str, version: str) -> bool:
@@ -62,14 +72,13 @@ def test_names_are_sorted_and_ranges_can_be_read(name: str) -> None:
                 versions.matches("1.0", spec)
 
 
-@pytest.mark.parametrize("name", ["vllm-ascend-keys", "vllm-env", "sglang-env"])
+@pytest.mark.parametrize("name", ["vllm-ascend", "vllm", "sglang"])
 def test_each_prefix_has_names_and_each_name_a_prefix(name: str) -> None:
-    names = engine(name)["env_names"]
-    listed = set(names["names"]) | (
-        set(ENV["nccl"]) | set(ENV["vllm"]) if "NCCL_" in names["prefixes"] else set()
-    )
-    assert all(any(one.startswith(prefix) for one in listed) for prefix in names["prefixes"])
-    assert all(one.startswith(tuple(names["prefixes"])) for one in names["names"])
+    prefixes = engine(f"{name}-env")["env_names"]["prefixes"]
+    others = {"vllm-ascend": ("hccl", "vllm", "nccl")}.get(name, ("nccl",))
+    listed = set(ENV[name]).union(*(ENV[other] for other in others))
+    assert all(any(one.startswith(prefix) for one in listed) for prefix in prefixes)
+    assert all(one.startswith(tuple(prefixes)) for one in ENV[name])
 
 
 def test_what_the_plan_computes_is_no_flag_to_set() -> None:
@@ -139,7 +148,7 @@ def test_what_the_guides_set_acts(flag: str, value: dict[str, Any], version: str
     ],
 )
 def test_keys_of_vllm_ascend_come_and_go(value: dict[str, Any], version: str, acting: bool) -> None:
-    assert acts(ASCEND["keys"], "additional-config", value, version) is acting
+    assert acts(ASCEND_KEYS, "additional-config", value, version) is acting
 
 
 @pytest.mark.parametrize(
@@ -152,10 +161,10 @@ def test_keys_of_vllm_ascend_come_and_go(value: dict[str, Any], version: str, ac
         (ENV["vllm"], "VLLM_ENGINE_READY_TIMEOUT_S", "0.12.0", False),
         (ENV["sglang"], "SGLANG_USE_AITER", "0.5.7", True),
         (ENV["nccl"], "NCCL_IB_HCA", "0.32.0", True),
-        (ASCEND["env_names"]["names"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.26.0rc1", True),
-        (ASCEND["env_names"]["names"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.27.1rc1", False),
-        (ASCEND["env_names"]["names"], "VLLM_ASCEND_ENABLE_FLASHCOMM1", "0.30.0rc2", True),
-        (ASCEND["env_names"]["names"], "HCCL_BUFFSIZE", "0.18.0", True),
+        (ENV["vllm-ascend"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.26.0rc1", True),
+        (ENV["vllm-ascend"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.27.1rc1", False),
+        (ENV["vllm-ascend"], "VLLM_ASCEND_ENABLE_FLASHCOMM1", "0.30.0rc2", True),
+        (ENV["hccl"], "HCCL_BUFFSIZE", "0.18.0", True),
     ],
 )
 def test_variables_come_and_go(names: dict[str, str], name: str, version: str, read: bool) -> None:
@@ -219,3 +228,150 @@ def test_the_reader_finds_types_and_bounds_without_running_code(tmp_path: Path) 
         "overrides": "map",
     }
     assert run("env", "vllm", old, new) == {"VLLM_A": "*"}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """scripts/engine-data as a module."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    loader = SourceFileLoader("engine_data", str(ROOT / "scripts/engine-data"))
+    module = module_from_spec(spec_from_loader("engine_data", loader))  # type: ignore[arg-type]
+    loader.exec_module(module)
+    return module
+
+
+def test_a_release_is_merged_into_its_engines_files(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for name in ("vllm-env", "vllm-ascend-env"):
+        shutil.copy(BASE / f"{name}.yml", tmp_path)
+    envs = tmp_path / "vllm_ascend-9.0.0" / "vllm_ascend" / "envs.py"
+    envs.parent.mkdir(parents=True)
+    read = ["VLLM_ASCEND_NEW", "VLLM_ASCEND_ENABLE_FLASHCOMM1", "VLLM_BATCH_INVARIANT"]
+    envs.write_text("\n".join(f'A = os.getenv("{name}")' for name in read))
+    monkeypatch.setattr(script, "KNOWS", tmp_path)
+    monkeypatch.setattr(script, "fetch", lambda *_: envs.parents[1])
+    script.add("vllm-ascend", "9.0.0")
+    names = yaml.safe_load((tmp_path / "vllm-ascend-env.yml").read_text())["engine"]["env_names"]
+    assert names["names"]["VLLM_ASCEND_NEW"] == ">=9.0"
+    assert names["names"]["VLLM_ASCEND_ENABLE_FLASHCOMM1"] == "*"
+    assert names["names"]["VLLM_VERSION"] == "<9.0"
+    # vLLM's own stands in vLLM's table.
+    assert "VLLM_BATCH_INVARIANT" not in names["names"]
+    assert '+      VLLM_ASCEND_NEW: ">=9.0"' in capsys.readouterr().out
+
+
+def test_pip_gets_the_metadata_of_a_release_and_builds_nothing(
+    script: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: vllm-ascend\nVersion: 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    backend: dict[str, Any] = {}
+    exec(script.BUILD_NOTHING, backend)  # noqa: S102 (as pip does)
+    about = backend["prepare_metadata_for_build_wheel"](str(tmp_path))
+    assert about == "vllm_ascend-1.0.dist-info"
+    assert (tmp_path / about / "METADATA").read_text().endswith("Version: 1.0\n")
+
+
+# --- a version added to a table -------------------------------------------------------------------
+
+VERSIONS = ["0.17.0rc1", "0.18.0rc1", "0.18.0", "0.23.0", "0.23.0.post1", "0.24.0rc1", "0.24.0"]
+EMPTY = "# What there is.\n# Covers: 0.1.0\nextends: [other]\nengine:\n  flags:\n  more: {}\n"
+KINDS = st.sampled_from(["bool", "int", "str"])
+KNOWN = st.dictionaries(st.sampled_from(VERSIONS), st.dictionaries(st.sampled_from("abc"), KINDS))
+
+
+def all_at_once(known_by: dict[str, dict[str, str]]) -> str:
+    """The text of a table that covers some versions, made from what each of them knows."""
+    order = engine_tables.ordered(known_by)
+    names = sorted({name for names in known_by.values() for name in names})
+    table = {}
+    for name in names:
+        having = [version for version in order if name in known_by[version]]
+        table[name] = engine_tables.Entry(frozenset(having), known_by[having[-1]][name])
+    lines = "".join(f"    {line}\n" for line in engine_tables.lines(table, order))
+    text = EMPTY.replace("  flags:\n", f"  flags:\n{lines}")
+    return text.replace("Covers: 0.1.0", f"Covers: {' '.join(order)}")
+
+
+@given(KNOWN.filter(bool), st.randoms())
+def test_versions_one_by_one_give_the_same_as_all_at_once(known_by: Any, random: Any) -> None:
+    order = sorted(known_by)
+    random.shuffle(order)
+    text = all_at_once({order[0]: known_by[order[0]]})
+    for version in order[1:]:
+        text = engine_tables.added(text, {"engine/flags": known_by[version]}, version)
+    assert text == all_at_once(known_by)
+    again = engine_tables.added(text, {"engine/flags": known_by[order[0]]}, order[0])
+    assert again == text
+
+
+@given(KNOWN.filter(bool))
+def test_a_range_holds_for_the_versions_that_know_a_name_and_no_other(known_by: Any) -> None:
+    for name in "abc":
+        having = {version for version, names in known_by.items() if name in names}
+        if having:
+            spec = engine_tables.ranges(having, known_by)
+            found = {one for one in known_by if spec == "*" or versions.matches(one, spec)}
+            assert found == having
+
+
+def test_a_new_version_opens_and_closes_ranges() -> None:
+    text = all_at_once({"0.18.0": {"gone": "int", "stays": "bool"}, "0.23.0": {"stays": "bool"}})
+    found = {"stays": "bool", "new": "str", "gone": "str"}
+    assert engine_tables.added(text, {"engine/flags": found}, "0.24.0") == (
+        "# What there is.\n# Covers: 0.18.0 0.23.0 0.24.0\nextends: [other]\nengine:\n  flags:\n"
+        '    gone: {type: str, versions: "!=0.23.0"}\n'
+        '    new: {type: str, versions: ">=0.24"}\n'
+        "    stays: bool\n  more: {}\n"
+    )
+
+
+@pytest.mark.parametrize("name", COVERING)
+def test_a_table_is_as_the_script_writes_it(name: str) -> None:
+    """A version that is added again from what the table says of it changes nothing."""
+    text = (BASE / f"{name}.yml").read_text()
+    covered = engine_tables.covered_by(text)
+    data = engine(name)
+    places = {"engine/flags": data.get("flags", {})}
+    places["engine/env_names/names"] = data.get("env_names", {}).get("names", {})
+    places.update({f"engine/keys/{flag}": keys for flag, keys in data.get("keys", {}).items()})
+    for version in covered:
+        found = {
+            place: {
+                key: (entry if place == "engine/flags" else "")
+                for key, entry in flat(table).items()
+                if knows(table[key], version)
+            }
+            for place, table in places.items()
+            if table
+        }
+        assert engine_tables.added(text, found, version) == text
+
+
+def flat(table: dict[str, Any]) -> dict[str, str]:
+    return {key: e["type"] if isinstance(e, dict) else e for key, e in table.items()}
+
+
+def knows(entry: Any, version: str) -> bool:
+    spec = entry["versions"] if isinstance(entry, dict) else entry
+    return not re.search("[<>=]", spec) or versions.matches(version, spec)
+
+
+def test_the_tables_of_an_engine_cover_the_same_versions() -> None:
+    covered = {
+        name: engine_tables.covered_by((BASE / f"{name}.yml").read_text()) for name in COVERING
+    }
+    for engine_name in ("vllm-ascend", "vllm", "sglang"):
+        own = [covered[name] for name in COVERING if name.rsplit("-", 1)[0] == engine_name]
+        assert all(one == own[0] for one in own)
+        assert own[0] == engine_tables.ordered(own[0])
+
+
+def test_a_text_that_is_no_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="Covers"):
+        engine_tables.covered_by("engine: {}\n")
+    with pytest.raises(ValueError, match="is no line of a table"):
+        engine_tables.parsed(["a: [1, 2]"], ["1.0.0"])
+    with pytest.raises(ValueError, match="has no engine/keys"):
+        engine_tables.added(EMPTY, {"engine/keys": {}}, "1.0.0")

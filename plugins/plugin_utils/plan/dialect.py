@@ -37,6 +37,7 @@ _PLACED = "the plan joins nodes by data parallelism"
 _NUMBERED = "the plan numbers the ranks"
 _ADDRESS = "set muster_address"
 _KEY = "set muster_api_key_file"
+_HIDDEN = "a secret does not belong into a command line"
 
 VLLM = Dialect(
     model=None,
@@ -65,9 +66,10 @@ VLLM = Dialect(
         "data-parallel-start-rank": _NUMBERED,
         "grpc": "the plan makes endpoints of HTTP",
         "headless": "the plan makes the followers headless",
-        "hf-token": "a secret does not belong into a command line",
+        "hf-token": _HIDDEN,
         "host": _ADDRESS,
         "master-addr": _PLACED,
+        "master-port": _PLACED,
         "model": "set muster_model_path",
         "nnodes": _PLACED,
         "node-rank": _PLACED,
@@ -92,18 +94,20 @@ SGLANG = Dialect(
     negates=False,
     head_only=(),
     computed={
-        "admin-api-key": "a secret does not belong into a command line",
+        "admin-api-key": _HIDDEN,
         "api-key": _KEY,
         "config": "set muster_engine_args",
         "dist-init-addr": _PLACED,
         "host": _ADDRESS,
         "model-path": "set muster_model_path",
+        "nccl-init-addr": _PLACED,
         "nnodes": _PLACED,
         "node-rank": _PLACED,
         "pp-size": "the plan places tensor and data parallel ranks alone",
         "port": "set muster_port",
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
+        "ssl-keyfile-password": _HIDDEN,
     },
     # SGLang knows these as further names or takes them as abbreviations: one flag has one name.
     spellings={
