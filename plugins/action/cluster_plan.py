@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
     registered,
@@ -23,7 +24,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io im
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner, stages
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import numbers_text
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
     RecipeBook,
     read_schema,
@@ -148,8 +148,8 @@ def table(plan: planner.Plan) -> str:
             unit["name"],
             unit["host"],
             unit["role"],
-            numbers_text(unit["ranks"]),
-            numbers_text(unit["devices"]),
+            ranges_text(unit["ranks"]),
+            ranges_text(unit["devices"]),
             f"{unit['address']} {unit['interface']}".strip(),
             " ".join(f"{name}={port}" for name, port in unit["ports"].items()),
         )

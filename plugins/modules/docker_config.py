@@ -122,7 +122,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     UNIT,
     Daemon,
     DockerError,
+)
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import (
     docker_info,
+    write,
 )
 
 
@@ -209,7 +212,7 @@ def main() -> None:
         changes = docker.decide(files, wanted, daemon, module.params["deployment"])
         info = daemon.info
         if not module.check_mode:
-            docker.write(files, changes)
+            write(files, changes)
             act(changes, wanted, timeout)
             if changes.action != "none":
                 info = docker_info(timeout)

@@ -83,16 +83,16 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
-from ansible_collections.muster.serving.plugins.module_utils.engine.parser import (
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
     Place,
     Question,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.module_utils.programs import (
-    engine_parser as engine_parser_program,
-)
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 
 
 def identity(place: Place) -> str | None:

@@ -98,6 +98,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.host.tuning_io import apply
 
 
 def main() -> None:
@@ -123,7 +124,7 @@ def main() -> None:
     refused = []
     if not module.check_mode:
         try:
-            refused = host_tuning.apply(files, changes)
+            refused = apply(files, changes)
             if host_tuning.UNIT_PATH in changes.files and files.exists("/run/systemd/system"):
                 run(["systemctl", "daemon-reload"], timeout=60)
         except (OSError, CommandError) as error:

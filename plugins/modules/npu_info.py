@@ -138,10 +138,12 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
+    missing_devices,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
     device_numbers,
     find_npu_smi,
-    missing_devices,
     observe_condition,
     observe_npus,
     topology_result,

@@ -76,8 +76,12 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
-from ansible_collections.muster.serving.plugins.module_utils.units import verified_io as verified
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    unit_files,
+    unit_io,
+    verified,
+    verified_io,
+)
 
 
 def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
@@ -107,7 +111,7 @@ def missing(
         # A secret is gone, or Docker does not answer.
         texts = [str(error)]
     if not unit_files.in_venv(unit):
-        texts += verified.mount_problems(files, unit["mounts"])
+        texts += verified_io.mount_problems(files, unit["mounts"])
     return [{"unit": name, "text": text} for text in texts if text]
 
 

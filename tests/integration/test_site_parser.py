@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
-from ansible_collections.muster.serving.plugins.module_utils.engine.parser import (
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
+from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
     Place,
     Question,
     Verdict,
-)
-from ansible_collections.muster.serving.plugins.module_utils.programs import (
-    engine_parser as engine_parser_program,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 

@@ -22,8 +22,8 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     merge,
     render_environment,
     wanted_from,
-    write,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import write
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.engine import parser as engine_parser
-from ansible_collections.muster.serving.plugins.module_utils.engine.parser import Place, Verdict
 from ansible_collections.muster.serving.plugins.module_utils.programs import (
     engine_parser as engine_parser_program,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.module_utils.units.parser import Place, Verdict
 from ansible_collections.muster.serving.plugins.modules import engine_parser_check
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 from hypothesis import given

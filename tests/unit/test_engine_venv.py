@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
     UV_VERSION,
     Marker,
@@ -19,7 +20,6 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     parse_marker,
     request_problem,
     venv_argv,
-    without_passwords,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -127,7 +127,7 @@ def test_no_diff_shows_a_password() -> None:
 
 @given(st.text())
 def test_any_text_can_be_shown(text: str) -> None:
-    without_passwords(text)
+    without_users(text)
     explain("install it", text)
     parse_freeze(text)
     is_usable(text)

@@ -9,7 +9,7 @@ import time
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import checks as gpu_checks
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check

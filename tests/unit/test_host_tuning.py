@@ -3,6 +3,7 @@ import json
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
 from ansible_collections.muster.serving.plugins.module_utils.host.tuning import (
     RESERVED_PORTS,
@@ -13,14 +14,13 @@ from ansible_collections.muster.serving.plugins.module_utils.host.tuning import 
     UNIT_PATH,
     TuningError,
     Wanted,
-    apply,
-    format_ports,
     load_state,
     parse_ports,
     sysctl_name,
     sysctl_path,
     wanted_from,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.tuning_io import apply
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -291,13 +291,13 @@ def test_sysctl_names_with_dots_in_them(name, path) -> None:
 
 @given(st.sets(st.integers(0, 65535)))
 def test_port_lists_survive_a_round_trip(ports) -> None:
-    assert parse_ports(format_ports(ports)) == ports
+    assert parse_ports(ranges_text(ports)) == ports
 
 
 @given(st.text())
 def test_any_text_as_ports_is_parsed_or_refused(text) -> None:
     with contextlib.suppress(TuningError):
-        assert parse_ports(format_ports(parse_ports(text))) == parse_ports(text)
+        assert parse_ports(ranges_text(parse_ports(text))) == parse_ports(text)
 
 
 JSON = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)

@@ -11,12 +11,14 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     observe_io as npu_observe,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
     Npus,
+    missing_devices,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
     NpuSmi,
     device_numbers,
     find_npu_smi,
-    missing_devices,
     observe_condition,
     observe_npus,
 )

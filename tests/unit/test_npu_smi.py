@@ -8,13 +8,13 @@ import re
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
+from ansible_collections.muster.serving.plugins.module_utils.common.versions import is_older
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import (
     HEALTH_WORDS,
     Board,
     Ecc,
     SuperPod,
     Topology,
-    is_older,
     parse_board,
     parse_ecc,
     parse_error_codes,

@@ -14,7 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     CommandError,
     Output,
 )
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     look_io as npu_look,
 )

@@ -6,10 +6,12 @@ import os
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common import owners_io as owners
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
-    container_name,
     parse_cgroup,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
+    container_name,
     read_owner,
 )
 from hypothesis import given

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.module_utils.network import ports_io as port_look
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
@@ -22,7 +23,6 @@ from ansible_collections.muster.serving.plugins.module_utils.network.ports impor
     decide_local,
     decide_probe,
     decide_reserved,
-    format_ports,
     parse_ephemeral,
     parse_kernel_ranges,
     parse_ports,
@@ -55,7 +55,7 @@ def test_what_is_no_port_is_refused(value):
 
 @given(st.sets(st.integers(1, 65535)))
 def test_written_ports_are_read_back(ports):
-    text = format_ports(ports)
+    text = ranges_text(ports, ", ")
     assert parse_ports(text.split(",") if text else []) == sorted(ports)
 
 

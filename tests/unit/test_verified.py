@@ -11,8 +11,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.action import start_plan
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_io
-from ansible_collections.muster.serving.plugins.module_utils.units import verified_io as verified
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    unit_io,
+    verified,
+    verified_io,
+)
 from ansible_collections.muster.serving.plugins.modules import verified_plan
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,9 +157,9 @@ def test_a_mount_that_does_not_answer_is_not_waited_for(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = threading.Event()
-    monkeypatch.setattr(verified.os.path, "exists", lambda _path: gone.wait(30))
+    monkeypatch.setattr(verified_io.os.path, "exists", lambda _path: gone.wait(30))
     try:
-        [said] = verified.mount_problems(NodeFiles(str(node.root)), ["/nfs:/w:ro"], timeout=0.2)
+        [said] = verified_io.mount_problems(NodeFiles(str(node.root)), ["/nfs:/w:ro"], timeout=0.2)
     finally:
         gone.set()
     assert said.startswith("no answer within 0.2 s from a file system of /nfs")

@@ -7,3 +7,6 @@ from __future__ import annotations
 
 MANAGED_HEADER = "# Managed by Muster (muster.serving). Local changes will be overwritten."
 STATE_DIR = "/var/lib/muster"
+
+# Made by Muster itself before an engine starts.
+OWN_SOURCES = ("/var/log/muster/", "/var/lib/muster/", "/etc/muster/")

@@ -57,6 +57,11 @@ _HINTS = (
 )
 
 
+def without_users(text: str) -> str:
+    """Return a text without the user and password of its URLs."""
+    return re.sub(r"(?<=://)[^\s/\"]*@", "***@", text)
+
+
 def line(text: str) -> str:
     """One line of a log."""
     cut = text[:LINE_LIMIT]

@@ -9,20 +9,15 @@ from collections import Counter
 from typing import Any, Callable, Collection, Dict, Hashable, Iterable, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 
 Device = Dict[str, Any]
 
 
 def devices_text(devices: Iterable[int]) -> str:
     """device 3, or devices 0-3, 6."""
-    runs: list[list[int]] = []
-    for device in sorted(set(devices)):
-        if runs and device == runs[-1][1] + 1:
-            runs[-1][1] = device
-        else:
-            runs.append([device, device])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+    text = ranges_text(devices, ", ")
     return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
 
 

@@ -11,9 +11,8 @@ import stat
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import OWN_SOURCES
 
-# Made by Muster itself before an engine starts.
-OWN_SOURCES = ("/var/log/muster/", "/var/lib/muster/", "/etc/muster/")
 DRIVER_SOURCES = (
     "/usr/local/Ascend",
     "/usr/local/dcmi",

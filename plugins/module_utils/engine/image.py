@@ -13,7 +13,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
-from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import is_older
+from ansible_collections.muster.serving.plugins.module_utils.common.versions import is_older
 
 DIGEST = r"sha256:[0-9a-f]{64}"
 # As Docker names architectures, by what the kernel calls the machine.

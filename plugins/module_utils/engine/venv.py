@@ -13,6 +13,8 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
+
 # The release that is installed where the node has no uv, and the oldest one that is used.
 UV_VERSION = "0.13.8"
 UV_OLDEST = (0, 8)
@@ -51,7 +53,7 @@ class Request:
         lines += [f"index {url}" for url in self.index_urls]
         lines += [f"torch backend {self.torch_backend}"] if self.torch_backend else []
         lines += [f"wheels of {self.find_links} alone"] if self.find_links else []
-        return without_passwords("\n".join(lines) + "\n")
+        return without_users("\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def request_problem(path: str, request: Request) -> str | None:
             return f"requirements: {line!r} is not a requirement such as vllm==0.23.0"
     for url in request.index_urls:
         if not re.fullmatch(r"https?://[^\s\"']+", url, re.ASCII):
-            return f"index_urls: {without_passwords(url)!r} is not the address of an index"
+            return f"index_urls: {without_users(url)!r} is not the address of an index"
     if request.torch_backend is not None and not re.fullmatch(
         r"[a-z0-9.]+", request.torch_backend, re.ASCII
     ):
@@ -149,12 +151,7 @@ def is_usable(version: str) -> bool:
 def parse_freeze(text: str) -> list[str]:
     """The packages that uv pip freeze lists, sorted."""
     lines = (line.strip() for line in text.splitlines())
-    return sorted(without_passwords(line) for line in lines if line and not line.startswith("#"))
-
-
-def without_passwords(text: str) -> str:
-    """Addresses as they may be shown."""
-    return re.sub(r"(?<=://)[^/\s@]*@", "***@", text)
+    return sorted(without_users(line) for line in lines if line and not line.startswith("#"))
 
 
 FAILURES = (
@@ -210,7 +207,7 @@ def explain(what: str, output: str) -> str:
         if re.search(pattern, " ".join(lines), re.IGNORECASE)
     )
     meaning, remedy = next(known, unknown)
-    return f"cannot {what}: {meaning}. {remedy} The last words: {without_passwords(said)}"
+    return f"cannot {what}: {meaning}. {remedy} The last words: {without_users(said)}"
 
 
 def unreadable_problem(path: str, said: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 
 GB = 1_000_000_000
 
@@ -147,12 +148,6 @@ def mount_of(path: str, points: Sequence[str]) -> str:
     """The mount point that a path lies on."""
     holders = [point for point in points if f"{path}/".startswith(f"{point.rstrip('/')}/")]
     return max(holders, key=len, default="/")
-
-
-def version(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version."""
-    match = re.match(r"[0-9]{1,9}(?:\.[0-9]{1,9})*", text, re.ASCII)
-    return tuple(map(int, match[0].split("."))) if match else ()
 
 
 def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str = "") -> Check:
@@ -343,7 +338,7 @@ def system_checks(
             )
         ]
     oldest = ".".join(map(str, OLDEST_KERNEL))
-    if version(kernel) >= OLDEST_KERNEL:
+    if leading_numbers(kernel) >= OLDEST_KERNEL:
         checks.append(check("host-kernel", "ok", "kernel", kernel))
     else:
         checks.append(
@@ -410,7 +405,7 @@ def docker_checks(docker: Docker) -> list[Check]:
         return [one("", "pending", "not running", expected, "prepare starts it")]
     checks = [one("", "ok", "answers", expected)]
     least = ".".join(map(str, OLDEST_DOCKER))
-    if version(docker.version) >= OLDEST_DOCKER:
+    if leading_numbers(docker.version) >= OLDEST_DOCKER:
         checks.append(one("-version", "ok", docker.version, f"{least} or later"))
     else:
         remedy = f"install Docker {least} or later"

@@ -10,12 +10,13 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.command_io import run
-from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.files import FilesView
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     MANAGED_HEADER,
     STATE_DIR,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import environment_line
 
 UNIT = "docker.service"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -84,7 +85,7 @@ def ca_path(registry: str) -> str:
     return f"/etc/docker/certs.d/{registry}/ca.crt"
 
 
-def wanted_from(params: Mapping[str, Any], files: NodeFiles) -> Wanted:
+def wanted_from(params: Mapping[str, Any], files: FilesView) -> Wanted:
     """Check the options before Docker would refuse to start with them."""
     for registry in params["insecure_registries"]:
         if not re.fullmatch(REGISTRY + r"|[0-9a-fA-F.:]+/[0-9]{1,3}", registry):
@@ -171,14 +172,8 @@ def render_environment(proxy: Mapping[str, str]) -> str:
     """A file for systemd's EnvironmentFile, which expands nothing inside quotes but escapes."""
     lines = [MANAGED_HEADER]
     for name, value in sorted(proxy.items()):
-        quoted = re.sub(r'(["\\$`])', r"\\\1", value)
-        lines.append(f'{name}="{quoted}"')
+        lines.append(environment_line(name, value))
     return "\n".join([*lines, ""])
-
-
-def mask(text: str) -> str:
-    """Without the user and password of URLs."""
-    return re.sub(r"//[^\s/\"]*@", "//***@", text)
 
 
 def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
@@ -200,7 +195,7 @@ def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
     ]
 
 
-def decide(files: NodeFiles, wanted: Wanted, daemon: Daemon, deployment: str) -> Changes:
+def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) -> Changes:
     """Compare, and refuse what would take down running containers before anything is touched."""
     changes = Changes()
     state = load_state(files.read(STATE_PATH))
@@ -263,8 +258,8 @@ def diff(changes: Changes) -> list[dict[str, str]]:
         {
             "before_header": path,
             "after_header": path,
-            "before": mask(change.before or ""),
-            "after": mask(change.after or ""),
+            "before": without_users(change.before or ""),
+            "after": without_users(change.after or ""),
         }
         for path, change in changes.files.items()
     ]
@@ -291,38 +286,6 @@ def diff(changes: Changes) -> list[dict[str, str]]:
     return entries
 
 
-def write(files: NodeFiles, changes: Changes) -> None:
-    """Put the files in place. What is ours is noted first, so an interruption loses nothing."""
-    if changes.state is not None and files.read(STATE_PATH) != changes.state:
-        files.write(STATE_PATH, changes.state)
-    for path, change in changes.files.items():
-        if change.after is None:
-            files.remove(path)
-        else:
-            files.write(path, change.after, change.mode)
-    if changes.state is None:
-        files.remove(STATE_PATH)
-
-
-def docker_info(timeout: float) -> dict[str, Any]:
-    """What the running daemon says about itself.
-
-    Raises:
-        DockerError: It does not answer.
-        CommandError: It does not answer in time.
-    """
-    output = run(["docker", "info", "--format", "{{json .}}"], timeout)
-    try:
-        info = json.loads(output.stdout)
-    except ValueError:
-        info = {}
-    if output.rc or not isinstance(info, dict) or not info.get("ServerVersion"):
-        raise DockerError(
-            f"the Docker daemon does not answer: {output.text}. Look at journalctl -u {UNIT}."
-        )
-    return info
-
-
 def summary(info: Mapping[str, Any]) -> dict[str, Any]:
     """The part of docker info that others need."""
     return {
@@ -340,7 +303,7 @@ def _lists(document: Any) -> dict[str, list[str]]:
 
 
 def _compare(
-    changes: Changes, files: NodeFiles, path: str, after: str | None, mode: int | None = None
+    changes: Changes, files: FilesView, path: str, after: str | None, mode: int | None = None
 ) -> None:
     before = files.read(path)
     if before != after:

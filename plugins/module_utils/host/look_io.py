@@ -33,10 +33,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     DAEMON_JSON,
     UNIT,
     DockerError,
-    docker_info,
     load_daemon_json,
     summary,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import docker_info
 from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 

@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.files import FilesView
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     MANAGED_HEADER,
     STATE_DIR,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import (
+    port_range,
+    ranges_text,
 )
 
 STATE_PATH = STATE_DIR + "/host_tuning.json"
@@ -80,28 +84,16 @@ class Changes:
 
 
 def parse_ports(text: str) -> set[int]:
-    """Ports of a kernel list such as 8080,60000-60031."""
+    """Return the ports of a kernel list such as 8080,60000-60031."""
     ports: set[int] = set()
     for item in text.replace(",", " ").split():
-        match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", item, re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not 0 <= first <= last <= 65535:
+        found = port_range(item, least=0)
+        if found is None:
             raise TuningError(
                 f"reserved_ports: {item!r} is not a port or a range such as 60000-60031"
             )
-        ports.update(range(first, last + 1))
+        ports.update(found)
     return ports
-
-
-def format_ports(ports: set[int]) -> str:
-    """The kernel's own form: sorted, neighbours as ranges."""
-    ranges: list[list[int]] = []
-    for port in sorted(ports):
-        if ranges and port == ranges[-1][1] + 1:
-            ranges[-1][1] = port
-        else:
-            ranges.append([port, port])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
 def sysctl_path(name: str) -> str:
@@ -177,13 +169,13 @@ def dump_state(state: State) -> str | None:
         return None
     document = {
         "original": state.original,
-        "reserved_ports": format_ports(state.reserved_ports),
+        "reserved_ports": ranges_text(state.reserved_ports),
         "wants": {name: asdict(wanted) for name, wanted in state.wants.items()},
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 
-def decide(files: NodeFiles, own_wish: Wanted, deployment: str) -> Changes:
+def decide(files: FilesView, own_wish: Wanted, deployment: str) -> Changes:
     """Compare what the node has with what is wanted, live and after a reboot."""
     changes = Changes()
     state = load_state(files.read(STATE_PATH))
@@ -196,7 +188,7 @@ def decide(files: NodeFiles, own_wish: Wanted, deployment: str) -> Changes:
     names: dict[str, str] = {}
 
     def want(setting: str, path: str, value: str) -> None:
-        live = _live(files, path)
+        live = live_value(files, path)
         if live is None:
             closed = f"the kernel keeps {path} closed (lockdown, or a container)"
             reason = closed if files.exists(path) else f"no {path}"
@@ -222,34 +214,34 @@ def decide(files: NodeFiles, own_wish: Wanted, deployment: str) -> Changes:
     ports_path = sysctl_path(RESERVED_PORTS)
     ports_now = parse_ports(",".join(wanted.reserved_ports))
     ports_before = state.reserved_ports
-    live_ports = parse_ports(_live(files, ports_path) or "")
+    live_ports = parse_ports(live_value(files, ports_path) or "")
     own = parse_ports(original[ports_path]) if ports_path in original else live_ports
     if ports_now:
         want(
             RESERVED_PORTS,
             ports_path,
-            format_ports((live_ports - (ports_before - own)) | ports_now),
+            ranges_text((live_ports - (ports_before - own)) | ports_now),
         )
 
     kept = {path: value for path, value in original.items() if path in targets}
     persisted = {path: targets[path] for path in kept}
     if ports_path in kept:
-        persisted[ports_path] = format_ports(own | ports_now)
+        persisted[ports_path] = ranges_text(own | ports_now)
     for path, value in original.items():
         if path in targets:
             continue
-        if _live(files, path) is None:
+        if live_value(files, path) is None:
             # Gone for now, an offline CPU for instance: its way back is kept until all is undone.
             if wanted != Wanted():
                 kept[path] = value
             continue
         if path == ports_path:
-            value = format_ports(live_ports - (ports_before - own))
+            value = ranges_text(live_ports - (ports_before - own))
         targets[path] = value
         names[path] = _setting_name(path)
 
     for path, value in targets.items():
-        before = _live(files, path) or ""
+        before = live_value(files, path) or ""
         if before != value:
             changes.writes.append(Write(names[path], path, before, value))
     _report_targets(changes, files, targets, names)
@@ -346,38 +338,7 @@ def diff(changes: Changes) -> list[dict[str, str]]:
     return entries
 
 
-def apply(files: NodeFiles, changes: Changes) -> list[str]:
-    """Carry the changes out. What the kernel refuses is returned, one clear line a setting."""
-    refused: dict[str, str] = {}
-    failed_paths = []
-    _write_or_remove(files, STATE_PATH, dump_state(changes.state_during))
-    for write in changes.writes:
-        try:
-            files.write_kernel(write.path, write.after)
-            now = _live(files, write.path)
-            reason = "" if now == write.after else f"it is {now!r} after the write"
-        except OSError as error:
-            reason = str(error.strerror)
-        if reason:
-            failed_paths.append(write.path)
-            refused[write.setting] = (
-                f"{write.setting}: the kernel refused {write.after!r} (was {write.before!r}) in "
-                f"{write.path}: {reason}. Make it writable (a container's /proc/sys is often "
-                "read-only), choose a value that it takes, or opt out with null."
-            )
-    for path, (_before, after) in changes.files.items():
-        if path == UNIT_LINK:
-            continue
-        _write_or_remove(files, path, after)
-    _link_unit(files, files.exists(UNIT_PATH))
-    # What could not be put back is remembered for the next try.
-    failed = {path: changes.state_during.original[path] for path in failed_paths}
-    final = replace(changes.state_after, original={**changes.state_after.original, **failed})
-    _write_or_remove(files, STATE_PATH, dump_state(final))
-    return list(refused.values())
-
-
-def _live(files: NodeFiles, path: str) -> str | None:
+def live_value(files: FilesView, path: str) -> str | None:
     """The value that the kernel has now, None where it has none or shows none."""
     try:
         text = files.read(path)
@@ -407,16 +368,16 @@ def _report(
 
 
 def _report_targets(
-    changes: Changes, files: NodeFiles, targets: Mapping[str, str], names: Mapping[str, str]
+    changes: Changes, files: FilesView, targets: Mapping[str, str], names: Mapping[str, str]
 ) -> None:
     for setting in dict.fromkeys(names.values()):
         paths = [path for path in targets if names[path] == setting]
-        seen = ", ".join(sorted({_live(files, path) or "" for path in paths}))
+        seen = ", ".join(sorted({live_value(files, path) or "" for path in paths}))
         value = ", ".join(sorted({targets[path] for path in paths}))
         _report(changes, setting, "ok" if seen == value else "changed", seen, value)
 
 
-def _governor_paths(files: NodeFiles, governor: str, changes: Changes) -> list[str]:
+def _governor_paths(files: FilesView, governor: str, changes: Changes) -> list[str]:
     paths = files.glob(GOVERNORS)
     if not paths:
         detail = "no cpufreq, as in a virtual machine"
@@ -435,7 +396,7 @@ def _governor_paths(files: NodeFiles, governor: str, changes: Changes) -> list[s
     return paths
 
 
-def _compare_files(changes: Changes, files: NodeFiles, persisted: Mapping[str, str]) -> None:
+def _compare_files(changes: Changes, files: FilesView, persisted: Mapping[str, str]) -> None:
     unit = render_unit(persisted)
     for path, text in ((SYSCTL_PATH, render_sysctl(persisted)), (UNIT_PATH, unit)):
         before = files.read(path)
@@ -448,7 +409,7 @@ def _compare_files(changes: Changes, files: NodeFiles, persisted: Mapping[str, s
         changes.files[UNIT_LINK] = (link_before, link_after)
 
 
-def _overridden(files: NodeFiles, persisted: Mapping[str, str]) -> list[str]:
+def _overridden(files: FilesView, persisted: Mapping[str, str]) -> list[str]:
     """Later files of sysctl.d that would undo ours at the next boot."""
     warnings = []
     ours = posixpath.basename(SYSCTL_PATH)
@@ -473,17 +434,3 @@ def _parse_sysctl_file(text: str) -> list[tuple[str, str]]:
         if match:
             entries.append((match[1], _normal(match[2])))
     return entries
-
-
-def _write_or_remove(files: NodeFiles, path: str, text: str | None) -> None:
-    if text is None:
-        files.remove(path)
-    elif files.read(path) != text:
-        files.write(path, text)
-
-
-def _link_unit(files: NodeFiles, wanted: bool) -> None:
-    if wanted:
-        files.link(UNIT_LINK, UNIT_PATH)
-    else:
-        files.remove(UNIT_LINK)

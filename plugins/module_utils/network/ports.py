@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import (
+    port_range,
+    ranges_text,
+)
 
-_RANGE = re.compile(r"\s*(\d{1,5})\s*(?:-\s*(\d{1,5})\s*)?", re.ASCII)
 _LISTEN = 0x0A
 
 # How a listener of this check is known in the process table.
@@ -32,24 +34,11 @@ def parse_ports(values: Iterable[Any]) -> list[int]:
     """
     ports: set[int] = set()
     for value in values:
-        found = None if isinstance(value, bool) else _RANGE.fullmatch(str(value))
-        first = int(found.group(1)) if found else 0
-        last = int(found.group(2) or first) if found else 0
-        if not 0 < first <= last <= 65535:
+        found = None if isinstance(value, bool) else port_range("".join(str(value).split()))
+        if found is None:
             raise PortError(f"{value!r} is neither a port (1 to 65535) nor a range FIRST-LAST")
-        ports.update(range(first, last + 1))
+        ports.update(found)
     return sorted(ports)
-
-
-def format_ports(ports: Iterable[int]) -> str:
-    """Ports as an operator writes them: 2347, 60000-60031."""
-    ranges: list[list[int]] = []
-    for port in sorted(set(ports)):
-        if ranges and port == ranges[-1][1] + 1:
-            ranges[-1][1] = port
-        else:
-            ranges.append([port, port])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def parse_kernel_ranges(text: str) -> list[int]:
@@ -158,7 +147,7 @@ def decide_local(
 
 
 def _subject(ports: Sequence[int]) -> str:
-    return f"port{'s' if len(ports) > 1 else ''} {format_ports(ports)}"
+    return f"port{'s' if len(ports) > 1 else ''} {ranges_text(ports, ', ')}"
 
 
 def _seen(one: Busy) -> str:

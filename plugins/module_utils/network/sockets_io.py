@@ -15,10 +15,8 @@ import time
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
-    Owner,
-    read_owner,
-)
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import read_owner
 from ansible_collections.muster.serving.plugins.module_utils.network.ports import (
     LISTENER,
     Busy,

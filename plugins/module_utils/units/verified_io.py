@@ -5,62 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from typing import Any, Mapping, Sequence
+from typing import Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import OWN_SOURCES
-from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
-from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import ended
-
-SCHEMA = 2
-
-
-def record_path(deployment: str) -> str:
-    return f"/var/lib/muster/verified/{deployment}.json"
-
-
-def digest(part: Mapping[str, Any]) -> str:
-    """What tells two parts of plans apart; equal on all nodes of a replica."""
-    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
-
-
-def record_text(part: Mapping[str, Any], engines: Mapping[str, str]) -> str:
-    """The file: a part of a plan and the id of the engine that each unit of the node ran."""
-    record = {"schema": SCHEMA, "digest": digest(part), "engines": dict(engines), "plan": part}
-    return json.dumps(record, indent=2, sort_keys=True) + "\n"
-
-
-def read_record(text: str | None) -> dict[str, Any] | None:
-    """The file's content; None where there is none, or none that is whole."""
-    try:
-        record = json.loads(text or "")
-        whole = record["schema"] == SCHEMA and record["digest"] == digest(record["plan"])
-    except (ValueError, KeyError, TypeError):
-        return None
-    return record if whole else None
-
-
-def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """By unit, the id of the image or environment that it would run from."""
-    return {
-        name: effective.get("image id") or effective.get("environment id") or NOT_PRESENT
-        for name, effective in wanted.items()
-    }
-
-
-def engine_problem(recorded: str | None, present: str) -> str:
-    """Why a unit cannot start from the engine that it was verified with; empty where it can."""
-    if present == NOT_PRESENT:
-        return "its image or environment is not on this node any more: run playbooks/prepare.yml"
-    if recorded != present:
-        return (
-            "its image or environment is another than the verified one: run playbooks/serve.yml,"
-            " then playbooks/verify.yml"
-        )
-    return ""
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import OWN_SOURCES
+from ansible_collections.muster.serving.plugins.module_utils.common.threads_io import ended
 
 
 def mount_problems(files: NodeFiles, mounts: Sequence[str], timeout: float = 30) -> list[str]:
@@ -83,7 +33,3 @@ def _mount_problems(files: NodeFiles, mounts: Sequence[str]) -> list[str]:
         elif mode == ["ro"] and os.path.isdir(path) and not os.listdir(path):
             problems.append(f"{source} is empty: mount it, or put its files back")
     return problems
-
-
-def own_units(part: Mapping[str, Any], host: str) -> Sequence[Any]:
-    return [unit for unit in part["units"] if unit["host"] == host]

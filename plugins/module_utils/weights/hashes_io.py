@@ -21,10 +21,10 @@ from typing import Iterable, Mapping, NamedTuple, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.common.threads_io import ended
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import (
     Model,
     cure,
-    ended,
     reason,
 )
 

@@ -10,10 +10,10 @@ import json
 import operator
 import os
 import struct
-from threading import Thread
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.threads_io import ended
 
 INDEX_SUFFIX = ".safetensors.index.json"
 # The format's own bound for a header.
@@ -280,28 +280,6 @@ def cure(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "Let root read it: on NFS, export with no_root_squash or make it world-readable."
     return "Look at the file system it is on (dmesg, mount)."
-
-
-def ended(work: Callable[[], None], timeout: float) -> bool:
-    """Whether some work came to its end within so many seconds. What it raises is raised here.
-
-    A shared file system that has gone away blocks its reader for ever, and is not waited for: the
-    thread is left behind.
-    """
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    worker = Thread(target=run, daemon=True)
-    worker.start()
-    worker.join(timeout)
-    if failures:
-        raise failures[0]
-    return not worker.is_alive()
 
 
 def inspect(models: Sequence[Model], timeout: float) -> tuple[list[Model], list[Check]]:

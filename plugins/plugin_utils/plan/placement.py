@@ -181,7 +181,7 @@ def slots_of(recipe: Recipe, engine: Engine, shape: Shape, replica: Sequence[Nod
             slots.append(Slot(node, ranks, node.devices, ports))
             continue
         for index, rank in enumerate(ranks):
-            ports = {"api": port_range(shape.ports["api"])[index]}
+            ports = {"api": ports_of(shape.ports["api"])[index]}
             if rank == 0:
                 ports["dp_rpc"] = shape.ports["dp_rpc"]
             # One agent a node watches all its processes.
@@ -189,32 +189,21 @@ def slots_of(recipe: Recipe, engine: Engine, shape: Shape, replica: Sequence[Nod
                 ports["link"] = shape.ports["link"]
             if "hccl" in shape.ports:
                 count = recipe["platform"]["hccl_ports"]
-                ports["hccl"] = span(port_range(shape.ports["hccl"])[index * count], count)
+                ports["hccl"] = span(ports_of(shape.ports["hccl"])[index * count], count)
             devices = node.devices[index * engine.group : (index + 1) * engine.group]
             slots.append(Slot(node, [rank], devices, ports))
     return slots
 
 
-def port_range(port: int | str) -> range:
-    """Return the ports that a number or a FIRST-LAST stands for."""
-    first, _dash, last = str(port).partition("-")
+def ports_of(value: int | str) -> range:
+    """Return the ports that a number or FIRST-LAST of the plan stands for."""
+    first, _dash, last = str(value).partition("-")
     return range(int(first), int(last or first) + 1)
 
 
 def span(first: int, count: int) -> int | str:
-    """Write so many ports as the plan does: a number, or FIRST-LAST."""
+    """Return so many ports as the plan writes them: a number, or FIRST-LAST."""
     return first if count == 1 else f"{first}-{first + count - 1}"
-
-
-def numbers_text(numbers: Sequence[int]) -> str:
-    """Write 0, 1, 2, 5 as 0-2,5."""
-    spans: list[list[int]] = []
-    for number in numbers:
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
-            spans.append([number])
-    return ",".join("-".join(map(str, span)) for span in spans)
 
 
 def unique(items: Iterable[str]) -> list[str]:
@@ -234,13 +223,13 @@ def _port_errors(ports: Mapping[str, Any], cluster: str) -> list[str]:
     errors = []
     taken: dict[int, str] = {}
     for name, value in ports.items():
-        if port_range(value)[-1] > 65535:
+        if ports_of(value)[-1] > 65535:
             errors.append(f"{cluster}: {PORT_SETTINGS[name]}: {value} ends beyond port 65535")
-        clash = next((taken[port] for port in port_range(value) if port in taken), None)
+        clash = next((taken[port] for port in ports_of(value) if port in taken), None)
         if clash:
             errors.append(
                 f"{cluster}: the ports {name} ({value}) and {clash} ({ports[clash]}) overlap: "
                 f"change {PORT_SETTINGS[name]} or {PORT_SETTINGS[clash]}"
             )
-        taken.update(dict.fromkeys(port_range(value), name))
+        taken.update(dict.fromkeys(ports_of(value), name))
     return errors

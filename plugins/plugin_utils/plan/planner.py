@@ -9,6 +9,7 @@ import ipaddress
 import re
 from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import memory, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
@@ -40,8 +41,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement impo
     Shape,
     device_errors,
     nodes_of,
-    numbers_text,
-    port_range,
+    ports_of,
     shape_of,
     slots_of,
 )
@@ -389,7 +389,7 @@ def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
                 devices = sorted(set(one["devices"]) & set(other["devices"]))
                 if devices:
                     errors.append(
-                        f"{both} and both claim device {numbers_text(devices)}: give each its own "
+                        f"{both} and both claim device {ranges_text(devices)}: give each its own "
                         "muster_devices"
                     )
                 errors += [
@@ -397,7 +397,7 @@ def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
                     f"change {PORT_SETTINGS[name]} of one"
                     for name, port in one["ports"].items()
                     for other_name, other_port in other["ports"].items()
-                    if set(port_range(port)) & set(port_range(other_port))
+                    if set(ports_of(port)) & set(ports_of(other_port))
                 ]
     return errors
 

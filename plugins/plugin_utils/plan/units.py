@@ -21,7 +21,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement impo
     Node,
     Shape,
     Slot,
-    port_range,
+    ports_of,
     unique,
 )
 
@@ -208,8 +208,8 @@ def _env(
     if shape.nodes > 1:
         values["address"] = slot.node.address
         values["interface"] = slot.node.interface
-    if "hccl" in slot.ports and port_range(slot.ports["hccl"])[0] != HCCL_BASE_PORT:
-        values["hccl_base_port"] = str(port_range(slot.ports["hccl"])[0])
+    if "hccl" in slot.ports and ports_of(slot.ports["hccl"])[0] != HCCL_BASE_PORT:
+        values["hccl_base_port"] = str(ports_of(slot.ports["hccl"])[0])
     told = computed_env(recipe)
     computed = {env: value for kind, value in values.items() for env in told.get(kind, [])}
     exact = {

@@ -12,6 +12,7 @@ import re
 from typing import Any, Callable, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import port_range
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 
 PREFIX = "muster_"
@@ -429,7 +430,6 @@ _MOUNT = re.compile(r"/[^:\x00-\x1f\x7f]*:/[^:\x00-\x1f\x7f]*(:ro)?")
 _INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
 
 
 def _need(right: bool, what: str) -> None:
@@ -554,8 +554,7 @@ def _port_ranges(value: Any) -> None:
     what = "a map; reserved_ports is a list of FIRST-LAST"
     _need(isinstance(value, list), what)
     for item in value:
-        match = _PORT_RANGE.fullmatch(item) if isinstance(item, str) else None
-        _need(match is not None and 1 <= int(match[1]) <= int(match[2]) <= 65535, what)
+        _need(isinstance(item, str) and "-" in item and port_range(item) is not None, what)
 
 
 _TUNING: dict[str, Callable[[Any], None]] = {

@@ -9,16 +9,16 @@ from itertools import combinations
 from typing import Any, Callable, Collection
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
+from ansible_collections.muster.serving.plugins.module_utils.common.versions import is_older
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.hccn import Ping
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import (
     INCOMPLETE_DRIVER,
     Device,
-    is_older,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
     Fabric,
     Npus,
     Pings,

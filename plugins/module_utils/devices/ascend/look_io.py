@@ -25,11 +25,13 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.chec
     ping_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.hccn import is_address
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
+    Fabric,
+    Npus,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observe_io import (
     HCCN_CONF,
-    Fabric,
     HccnTool,
-    Npus,
     device_numbers,
     find_npu_smi,
     observe_condition,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from typing import Any, Dict, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
@@ -37,7 +36,6 @@ _INTEGER = re.compile(r"\d{1,15}", re.ASCII)
 _VERSIONS = re.compile(r"npu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _IDLE = re.compile(r"No running processes found in NPU (\d{1,9})", re.ASCII)
 _LABEL = re.compile(r"(?:NPU|Phy-ID)(\d{1,9})", re.ASCII)
-_VERSION_PART = re.compile(r"(rc|b|)(\d{1,9})", re.ASCII)
 _NIC_LABEL = re.compile(r"NIC\d{1,9}", re.ASCII)
 
 
@@ -365,32 +363,6 @@ def _fields(text: str) -> dict[str, str]:
         if value and fields.setdefault(key, value) != value:
             ambiguous.add(key)
     return {key: value for key, value in fields.items() if key not in ambiguous}
-
-
-def is_older(version: str, floor: str) -> bool | None:
-    """Whether one driver version comes before another; null when either is no such version.
-
-    A release candidate comes before its release (24.1.rc3 before 24.1.0), and a build of it
-    (25.0.rc1.b033) before the candidate.
-    """
-    one, other = _version_key(version), _version_key(floor)
-    if one is None or other is None:
-        return None
-    for mine, its in zip_longest(one, other, fillvalue=(0, 0)):
-        if mine != its:
-            return mine < its
-    return False
-
-
-def _version_key(version: str) -> list[tuple[int, int]] | None:
-    ranks = {"": 0, "rc": -1, "b": -2}
-    key = []
-    for part in version.lower().split("."):
-        found = _VERSION_PART.fullmatch(part)
-        if not found:
-            return None
-        key.append((ranks[found[1]], int(found[2])))
-    return key
 
 
 # --- npu-smi info -t topo ---------------------------------------------------------------------

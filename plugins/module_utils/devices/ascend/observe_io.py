@@ -10,7 +10,6 @@ import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, Callable, Collection, Mapping, Optional, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
@@ -20,8 +19,12 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn, npu_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
+    Fabric,
+    Npus,
+    Pings,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
-    devices_text,
     odd_ones,
 )
 
@@ -141,28 +144,6 @@ def find_npu_smi(path: str | None, timeout: float) -> NpuSmi:
 # --- npu-smi ----------------------------------------------------------------------------------
 
 
-@dataclass
-class Npus:
-    """What a node's NPUs are like, as far as npu-smi tells."""
-
-    devices: list[npu_smi.Device] = field(default_factory=list)
-    version: str | None = None
-    tool_version: str | None = None
-    layout: str | None = None
-    topology: npu_smi.Topology | None = None
-    problems: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)  # those that no value of a device shows
-    whole: bool = False  # a device that is not listed is not there
-    nodes: list[int] = field(default_factory=list)  # the N of every /dev/davinciN
-    # By device, of those that were asked for; null, or without a value, where it is not told.
-    ecc: dict[int, npu_smi.Ecc | None] = field(default_factory=dict)
-    boards: dict[int, npu_smi.Board] = field(default_factory=dict)
-    super_pods: dict[int, npu_smi.SuperPod | None] = field(default_factory=dict)
-    said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and query
-    failure: str | None = None  # the tool gave up, so that the rest is unknown
-    silent: set[int] = field(default_factory=set)  # the devices for which it did not answer
-
-
 def device_numbers(folder: str = "/dev") -> list[int]:
     """The N of every /dev/davinciN."""
     try:
@@ -201,25 +182,6 @@ def observe_npus(tool: NpuSmi, nodes: list[int]) -> Npus:
         npus.problems.append(said)
         npus.doubts.append(said)
     return npus
-
-
-def missing_devices(npus: Npus, used: Collection[int] = ()) -> list[str]:
-    """Which devices npu-smi or /dev does not have, without those that are used."""
-    if not npus.devices:
-        return []
-    listed = {device["device_id"] for device in npus.devices if device["device_id"] is not None}
-    nodes = set(npus.nodes)
-    lost, hidden = nodes - listed - set(used), listed - nodes - set(used)
-    problems = []
-    if lost:
-        problems.append(f"npu-smi does not list {devices_text(lost)}, which /dev has")
-    if hidden:
-        problems.append(f"/dev has no davinci node for {devices_text(hidden)}")
-    # These servers count their devices through; other cards' numbers have gaps of their own.
-    missing = set(range(max(listed | nodes, default=0))) - listed - nodes - set(used)
-    if missing and npus.layout in ("a2", "a3"):
-        problems.append(f"neither npu-smi nor /dev has {devices_text(missing)}")
-    return problems
 
 
 def observe_condition(
@@ -292,39 +254,6 @@ def topology_result(topology: npu_smi.Topology | None) -> dict[str, Any] | None:
 
 
 # --- hccn_tool --------------------------------------------------------------------------------
-
-
-@dataclass
-class Fabric:
-    """What the devices' own network ports are like.
-
-    A value is null where the tool did not tell it, and empty where it is not set. What is not
-    there was not asked: a net health that is a success tells link and detect address, and
-    /etc/hccn.conf the rest, where confirmed says so.
-    """
-
-    net_health: dict[int, str | None] = field(default_factory=dict)
-    link: dict[int, str | None] = field(default_factory=dict)
-    address: dict[int, str | None] = field(default_factory=dict)
-    gateway: dict[int, str | None] = field(default_factory=dict)
-    detect_address: dict[int, str | None] = field(default_factory=dict)
-    tls: dict[int, str | None] = field(default_factory=dict)
-    vnic: dict[int, hccn.Vnic | None] = field(default_factory=dict)
-    neighbour: tuple[int, str | None] | None = None  # of one device that has a link
-    configuration: hccn.Configuration = field(default_factory=dict)
-    # By key of hccn.conf, the devices whose value is the file's, as one of them has confirmed.
-    confirmed: dict[str, set[int]] = field(default_factory=dict)
-    said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and command
-    stuck: dict[int, str] = field(default_factory=dict)  # the devices for which the tool hung
-    absent: bool = False
-    failure: str | None = None  # the tool gave up, so that the rest is unknown
-    problems: list[str] = field(default_factory=list)  # of hccn.conf
-
-    def is_up(self, device: int) -> bool | None:
-        if self.net_health.get(device) == hccn.HEALTHY:
-            return True
-        link = self.link.get(device)
-        return None if link is None else link == "UP"
 
 
 def read_text(path: str) -> str:
@@ -436,18 +365,6 @@ def _confirm(
             fabric.confirmed[key] = set(rest)
         values.update((device, written[device] if holds else ask(device)) for device in others)
     return values
-
-
-@dataclass
-class Pings:
-    """What came back from the NPUs of other nodes, by device and address."""
-
-    answers: dict[tuple[int, str], hccn.Ping | None] = field(default_factory=dict)
-    said: dict[tuple[int, str], str] = field(default_factory=dict)
-    own: list[tuple[int, str]] = field(default_factory=list)  # addresses of this node itself
-    untried: list[tuple[int, str]] = field(default_factory=list)
-    stuck: dict[int, str] = field(default_factory=dict)  # the devices for which the tool hung
-    failure: str | None = None  # why the rest was not tried
 
 
 # By the device's number as text, its address; null where it is not to be pinged.

@@ -34,7 +34,8 @@ from itertools import combinations
 from typing import Any, Callable, Collection, Dict, NamedTuple, Sequence, TypedDict
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
     Finding,
     devices_text,
@@ -43,7 +44,6 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.checks impo
     memory_free,
     used_by_others,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.checks import version
 
 Device = Dict[str, Any]
 
@@ -207,11 +207,11 @@ def driver_check(vendor: Vendor, seen: str | None, floor: str) -> Check:
         floor: The oldest that will do, numbers joined by dots.
     """
     expected = f"{floor} or later"
-    if not version(seen or ""):
+    if not leading_numbers(seen or ""):
         remedy = f"look at what {vendor.tool} prints as the driver's version"
         observed = seen or "no version told"
         return check("gpu-driver", "unknown", "driver", observed, expected, remedy)
-    if version(seen or "") < version(floor):
+    if leading_numbers(seen or "") < leading_numbers(floor):
         remedy = f"install driver {floor} or later, and reboot"
         return check("gpu-driver", "failed", "driver", seen or "", expected, remedy)
     return check("gpu-driver", "ok", "driver", seen or "", expected)

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of a plan that was verified on a node, as its file has it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Mapping, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
+
+SCHEMA = 2
+
+
+def record_path(deployment: str) -> str:
+    return f"/var/lib/muster/verified/{deployment}.json"
+
+
+def digest(part: Mapping[str, Any]) -> str:
+    """What tells two parts of plans apart; equal on all nodes of a replica."""
+    return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
+
+
+def record_text(part: Mapping[str, Any], engines: Mapping[str, str]) -> str:
+    """The file: a part of a plan and the id of the engine that each unit of the node ran."""
+    record = {"schema": SCHEMA, "digest": digest(part), "engines": dict(engines), "plan": part}
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def read_record(text: str | None) -> dict[str, Any] | None:
+    """The file's content; None where there is none, or none that is whole."""
+    try:
+        record = json.loads(text or "")
+        whole = record["schema"] == SCHEMA and record["digest"] == digest(record["plan"])
+    except (ValueError, KeyError, TypeError):
+        return None
+    return record if whole else None
+
+
+def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """By unit, the id of the image or environment that it would run from."""
+    return {
+        name: effective.get("image id") or effective.get("environment id") or NOT_PRESENT
+        for name, effective in wanted.items()
+    }
+
+
+def engine_problem(recorded: str | None, present: str) -> str:
+    """Why a unit cannot start from the engine that it was verified with; empty where it can."""
+    if present == NOT_PRESENT:
+        return "its image or environment is not on this node any more: run playbooks/prepare.yml"
+    if recorded != present:
+        return (
+            "its image or environment is another than the verified one: run playbooks/serve.yml,"
+            " then playbooks/verify.yml"
+        )
+    return ""
+
+
+def own_units(part: Mapping[str, Any], host: str) -> Sequence[Any]:
+    return [unit for unit in part["units"] if unit["host"] == host]
