@@ -3,6 +3,7 @@ import json
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
 from ansible_collections.muster.serving.plugins.module_utils.host import docker
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     DAEMON_JSON,
@@ -18,7 +19,6 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     live_registries,
     load_daemon_json,
     load_state,
-    mask,
     merge,
     render_environment,
     wanted_from,
@@ -226,8 +226,8 @@ def test_live_registries_of_docker_info() -> None:
     assert live_registries({}) == {INSECURE: set(), MIRRORS: set()}
 
 
-def test_mask() -> None:
-    assert mask('A="http://u:p@h:1/x" https://h2/@') == 'A="http://***@h:1/x" https://h2/@'
+def test_users_of_addresses_are_not_shown() -> None:
+    assert without_users('A="http://u:p@h:1/x" https://h2/@') == 'A="http://***@h:1/x" https://h2/@'
 
 
 ITEMS = st.lists(st.sampled_from("abcdef"), unique=True)

@@ -444,7 +444,7 @@ def look(tmp_path, monkeypatch):
 
     monkeypatch.setattr(host_look, "run", run)
     monkeypatch.setattr(
-        "ansible_collections.muster.serving.plugins.module_utils.host.docker.run", run
+        "ansible_collections.muster.serving.plugins.module_utils.host.docker_io.run", run
     )
 
     def look(**options):
