@@ -24,10 +24,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io im
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner, stages
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
-    RecipeBook,
-    read_schema,
-)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     PREFIX,
     REGISTERED,
@@ -36,7 +33,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables impo
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.verified import is_verified
 
 COLLECTION = Path(__file__).resolve().parents[2]
-RECIPES = COLLECTION / "recipes"
 STAGES = ("plan", "preflight", "prepare", "serve", "verify")
 KNOWN_TAGS = (*STAGES, "all", "always", "never", "tagged", "untagged")
 
@@ -191,19 +187,6 @@ def _failure(verb: str, error: PlanError) -> str:
     problems = "1 problem" if count == 1 else f"{count} problems"
     lines = "\n".join(f"- {message}" for message in error.messages)
     return f"{verb} stops before it touches any node: {problems}\n{lines}"
-
-
-def recipe_book(folders: Sequence[str]) -> RecipeBook:
-    """Return the recipes of some folders and of the collection.
-
-    Raises:
-        PlanError: One of them is no folder.
-    """
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise PlanError([f"muster_recipes_path: {folder} is not a folder on the controller"])
-    schema = read_schema(str(RECIPES / "schema.json"))
-    return RecipeBook([*folders, str(RECIPES)], schema)
 
 
 def _load_recipe(name: str, variant: str | None, folders: Sequence[str]) -> Mapping[str, Any]:

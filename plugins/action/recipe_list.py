@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible_collections.muster.serving.plugins.action.cluster_plan import recipe_book
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import catalog
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 
 
 class ActionModule(ControllerAction):

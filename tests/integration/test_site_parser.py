@@ -18,17 +18,20 @@ from ansible_collections.muster.serving.plugins.module_utils.units.parser import
     Question,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    engine_parser as engine_parser_program,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 
 from lab.engine import build
 from tests.unit import plan_support
 
-from .conftest import ROOT, Outcome, lab, on_node
+from .conftest import Outcome, lab, on_node
 from .test_site import NODES, UNITS, containers, lab_variables
 
 Play = Callable[..., Outcome]
 
-BOOK = RecipeBook([str(ROOT / "recipes")], plan_support.SCHEMA)
+BOOK = recipe_book()
 
 # What the planner refuses for the engine of the lab, by what it says; planned for its own engine.
 NOT_FOR_THIS_VERSION = {

@@ -6,21 +6,19 @@ from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
-    RecipeBook,
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import (
     read_schema,
+    recipe_book,
 )
-
-from tests.conftest import ROOT
 
 PAIR = "minimax-m2.5/vllm-ascend-a2"
 SINGLE = "minimax-m2.5-w8a8/vllm-ascend-a2"
-SCHEMA = read_schema(str(ROOT / "recipes" / "schema.json"))
+SCHEMA = read_schema()
 
 
 @cache
 def load(name: str, variant: str | None, folders: Any = ()) -> Any:
-    return RecipeBook([*folders, str(ROOT / "recipes")], SCHEMA).load(name, variant)
+    return recipe_book(folders).load(name, variant)
 
 
 def host(number: int, recipe: str = PAIR, **variables: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import parser
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.parser import Place, Verdict
 from ansible_collections.muster.serving.plugins.modules import engine_parser_check
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -370,7 +370,7 @@ def test_a_venv_that_is_not_whole_is_not_asked(node: Node) -> None:
     assert verdict == Verdict("absent", "/opt/muster/venvs/vllm is not on this node yet")
 
 
-BOOK = RecipeBook([str(plan_support.ROOT / "recipes")], plan_support.SCHEMA)
+BOOK = recipe_book()
 SGLANG = [
     (name, variant)
     for name in BOOK.names()

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ def own(tmp_path: Path) -> Any:
         path = tmp_path / f"{name}.yml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-        return RecipeBook([str(tmp_path), str(ROOT / "recipes")], SCHEMA).load(name, variant)
+        return recipe_book([str(tmp_path)]).load(name, variant)
 
     return write
 
@@ -143,7 +143,7 @@ def examples(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", [name for name, _text in EXAMPLES])
 def test_the_recipes_of_the_docs_can_be_planned(examples: str, name: str) -> None:
-    for variant in RecipeBook([examples, str(ROOT / "recipes")], SCHEMA).variants(name):
+    for variant in recipe_book([examples]).variants(name):
         made = plan(view(c=[host(1, name, recipes_path=[examples], variant=variant)]))
         assert (made["recipe"], made["variant"]) == (name, variant)
 

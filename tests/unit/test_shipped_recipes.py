@@ -10,12 +10,12 @@ from ansible_collections.muster.serving.plugins.module_utils.node import look_io
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, rendering, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import dialect_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 
 from tests.conftest import ROOT
-from tests.unit.plan_support import SCHEMA, flags, host, load, plan, problems, view
+from tests.unit.plan_support import flags, host, load, plan, problems, view
 
-SHIPPED = RecipeBook([str(ROOT / "recipes")], SCHEMA)
+SHIPPED = recipe_book()
 CASES = [(name, variant) for name in SHIPPED.names() for variant in SHIPPED.variants(name)]
 A3 = ["short-context", "long-context", "low-latency"]
 # Inventories name these: more may come, and none may go.

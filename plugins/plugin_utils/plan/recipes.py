@@ -1,16 +1,13 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Recipes: read, merged with what they extend, checked against recipes/schema.json."""
+"""Recipes: merged with what they extend, and checked against recipes/schema.json."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Protocol, Sequence
 
-import yaml
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 
 try:
@@ -23,11 +20,6 @@ else:
 # Lists of independent things add up from base to recipe. All other lists are one value each, and
 # the last one given wins.
 ADDING_LISTS = ("advice", "features", "figures", "mounts", "rules", "warnings")
-
-# The same as safe_load, ten times as fast where PyYAML was built with libyaml.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 
 def normalise_args(args: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -68,26 +60,32 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
-class RecipeBook:
-    """The recipes under some folders; a folder that comes earlier hides names of later ones."""
+class Source(Protocol):
+    """Where recipe files come from."""
 
-    def __init__(self, folders: Sequence[str], schema: Mapping[str, Any]) -> None:
-        self.folders = list(folders)
+    def names(self) -> list[str]:
+        """Return the names of all files, bases among them."""
+
+    def read(self, name: str) -> tuple[str, Any] | None:
+        """Return where a file is and what it holds, None where there is none.
+
+        Raises:
+            PlanError: The file cannot be read.
+        """
+
+
+class RecipeBook:
+    """The recipes of a source, each merged with what it extends."""
+
+    def __init__(self, source: Source, schema: Mapping[str, Any]) -> None:
+        self.source = source
         self.schema = schema
         # Bases are shared by many recipes.
         self._read_before: dict[str, tuple[str, dict[str, Any]]] = {}
 
     def names(self) -> list[str]:
         """Return the names of all recipes, bases left out."""
-        found = set()
-        for folder in self.folders:
-            for parent, _dirs, files in os.walk(folder):
-                for file in files:
-                    stem, extension = os.path.splitext(file)
-                    name = os.path.relpath(os.path.join(parent, stem), folder).replace(os.sep, "/")
-                    if extension == ".yml" and "/" in name and not name.startswith("_"):
-                        found.add(name)
-        return sorted(found)
+        return [name for name in self.source.names() if "/" in name and not name.startswith("_")]
 
     def variants(self, name: str) -> list[str]:
         """Return the variants of a recipe, its default first.
@@ -133,45 +131,37 @@ class RecipeBook:
         del result["extends"]
         return result
 
-    def _lineage(self, name: str, below: tuple[str, ...]) -> list[str]:
+    def _lineage(self, name: str, below: tuple[str, ...], extends: str = "") -> list[str]:
         """Return the files that one is made of, itself last.
 
         One that several extend counts once, where it first comes: laid on a second time, it would
         undo what those in between have changed.
+
+        Args:
+            name: The file's name.
+            below: The files that extend it, one by way of the other.
+            extends: The path of the last of these.
         """
         if name in below:
             raise PlanError([f"recipe {below[0]}: extends itself by way of {' -> '.join(below)}"])
-        path, document = self._read(name)
+        path, document = self._read(name, extends)
         found: dict[str, None] = {}
         for base in document["extends"]:
-            try:
-                found |= dict.fromkeys(self._lineage(base, (*below, name)))
-            except FileNotFoundError:
-                raise PlanError([f"{path}: extends {base!r}, for which there is no file"]) from None
+            found |= dict.fromkeys(self._lineage(base, (*below, name), path))
         return [*found, name]
 
-    def _read(self, name: str) -> tuple[str, dict[str, Any]]:
-        """Return a file's path and what it says, without what it extends."""
+    def _read(self, name: str, extends: str = "") -> tuple[str, dict[str, Any]]:
+        """Return a file's path and content, without that of the files which it extends."""
         if name not in self._read_before:
-            self._read_before[name] = self._read_anew(name)
+            found = self.source.read(name)
+            if found is None:
+                raise PlanError([f"{extends}: extends {name!r}, for which there is no file"])
+            path, document = found
+            if not isinstance(document, dict):
+                raise PlanError([f"{path}: is not a map of recipe keys"])
+            self._validate(document, self.schema, path)
+            self._read_before[name] = path, self._normalised(document, path)
         return self._read_before[name]
-
-    def _read_anew(self, name: str) -> tuple[str, dict[str, Any]]:
-        for folder in self.folders:
-            path = os.path.join(folder, f"{name}.yml")
-            if _NAME.fullmatch(name) and os.path.isfile(path):
-                break
-        else:
-            raise FileNotFoundError(name)
-        try:
-            with open(path, encoding="utf-8") as stream:
-                document = yaml.load(stream, Loader=_LOADER)  # noqa: S506 (a safe one)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise PlanError([f"{path}: cannot be read: {' '.join(str(error).split())}"]) from None
-        if not isinstance(document, dict):
-            raise PlanError([f"{path}: is not a map of recipe keys"])
-        self._validate(document, self.schema, path)
-        return path, self._normalised(document, path)
 
     def _normalised(self, document: Mapping[str, Any], where: str) -> dict[str, Any]:
         """Spell flags alike in all places of a file that hold some."""
@@ -220,10 +210,3 @@ def _explain(error: Any) -> Iterable[str]:
         yield f"{at}has no place here"
     else:
         yield f"{at}{error.message}"
-
-
-def read_schema(path: str) -> dict[str, Any]:
-    """Return the schema that recipe files are checked against."""
-    with open(path, encoding="utf-8") as stream:
-        schema: dict[str, Any] = json.load(stream)
-    return schema
