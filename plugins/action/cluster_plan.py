@@ -53,21 +53,21 @@ class ActionModule(ControllerAction):
         "verified": {"type": "str"},
     }
 
-    def act(self, options: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         limited = [str(host) for host in variables["ansible_play_hosts_all"]]
-        verb = planner.Verb(options["verb"], options["changes"], options["one_cluster"])
+        verb = planner.Verb(args["verb"], args["changes"], args["one_cluster"])
         view = _inventory(variables)
         warn_of_tags(variables.get("ansible_run_tags", ()))
         try:
             plans = planner.plan_clusters(view, limited, verb, _load_recipe, _release())
             authorities = {name: _registry_ca(view, plan) for name, plan in plans.items()}
         except PlanError as error:
-            failure = _failure(options["verb"], error)
-            if not options["optional"]:
+            failure = _failure(args["verb"], error)
+            if not args["optional"]:
                 raise AnsibleActionFail(failure) from None
             display.warning(failure)
             return _without_plan(limited, variables)
-        if options["show"]:
+        if args["show"]:
             for plan in plans.values():
                 show(table(plan) + "\n")
         only = next(iter(plans)) if len(plans) == 1 else None
@@ -75,7 +75,7 @@ class ActionModule(ControllerAction):
             name: stages.run_of(plan, limited, view["hostvars"]) for name, plan in plans.items()
         }
         parts = {
-            name: stages.stages_of(plan, limited, options["weights_hashes"], authorities[name])
+            name: stages.stages_of(plan, limited, args["weights_hashes"], authorities[name])
             for name, plan in plans.items()
         }
         result = {
@@ -98,18 +98,18 @@ class ActionModule(ControllerAction):
                 if host in limited
             },
         }
-        if options["plan_file"]:
+        if args["plan_file"]:
             if not only:
                 raise AnsibleActionFail(
                     f"plan_file holds the plan of one cluster: choose one of {', '.join(plans)} "
                     "with -l"
                 )
-            if options["verified"]:
+            if args["verified"]:
                 hosts = variables["ansible_play_hosts"]
-                kept = registered(variables, hosts, options["verified"])
+                kept = registered(variables, hosts, args["verified"])
                 if not is_verified(plans[only], kept):
                     return result
-            result.update(self._write(options["plan_file"], plans[only]))
+            result.update(self._write(args["plan_file"], plans[only]))
         return result
 
     def _write(self, path: str, plan: planner.Plan) -> dict[str, Any]:

@@ -18,9 +18,6 @@ from ansible_collections.muster.serving.plugins.module_utils.units.parser import
     Question,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.module_utils.programs import (
-    engine_parser as engine_parser_program,
-)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 
 from lab.engine import build
