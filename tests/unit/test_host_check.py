@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.versions imp
 from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
     ARCHITECTURES,
+    FORMATS,
     GB,
     SYSTEMS,
     Docker,
@@ -296,6 +297,11 @@ def test_every_vendor_of_the_recipes_has_systems_and_architectures():
     schema = json.loads((ROOT / "recipes" / "schema.json").read_text())
     vendors = set(schema["properties"]["platform"]["properties"]["vendor"]["enum"])
     assert vendors == set(SYSTEMS) == set(ARCHITECTURES)
+
+
+def test_the_formats_of_the_recipes_are_those_that_the_host_check_can_tell():
+    schema = json.loads((ROOT / "recipes" / "schema.json").read_text())
+    assert schema["properties"]["model"]["properties"]["format"]["enum"] == list(FORMATS)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
@@ -453,27 +453,35 @@ def architecture_check(path: str, wanted: str, seen: str) -> Check:
     )
 
 
+def _described(names: Sequence[str]) -> bool:
+    """Return whether ModelSlim described the weights in a file of its own."""
+    return any(name.startswith("quant_model_description") for name in names)
+
+
+# The formats of weights that a recipe can name, and how each shows: by the method that config.json
+# has, and the names of the files beside it.
+FORMATS: dict[str, Callable[[str, Sequence[str]], bool]] = {
+    "fp8": lambda method, names: method in ("fp8", "fbgemm_fp8"),
+    "w8a8": lambda method, names: method == "compressed-tensors" or _described(names),
+    "nvfp4": lambda method, names: (
+        method.startswith(("modelopt", "compressed-tensors")) or "hf_quant_config.json" in names
+    ),
+    "bf16": lambda method, names: not method,
+}
+
+
 def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequence[str]) -> Check:
     """Whether the weights are of the recipe's format.
 
     Args:
         path: The folder of the weights.
-        wanted: The recipe's format.
+        wanted: The recipe's format, one of FORMATS.
         facts: What was read from config.json, see model_weights.Model.
         names: The files of the folder.
     """
     method = str(facts.get("quantization") or "")
-    described = any(name.startswith("quant_model_description") for name in names)
     seen = f"{method or 'no'} quantisation"
-    # ModelSlim describes its weights in a file of its own; for others config.json names the method.
-    matches = {
-        "fp8": method in ("fp8", "fbgemm_fp8"),
-        "w8a8": described or method == "compressed-tensors",
-        "nvfp4": method.startswith(("modelopt", "compressed-tensors"))
-        or "hf_quant_config.json" in names,
-        "bf16": not method,
-    }.get(wanted)
-    if matches is None or matches:
+    if FORMATS[wanted](method, names):
         return check("weights-format", "ok", path, seen, wanted)
     # Every engine that takes fp8 weights takes the same ones unquantised, given the memory.
     status = "warning" if wanted == "fp8" and not method else "failed"

@@ -64,7 +64,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "model_path": {"type": "path"},
     "draft_path": {"type": "path"},
     "model_architecture": {"type": "str"},
-    "model_format": {"type": "str", "choices": ["fp8", "w8a8", "nvfp4", "bf16"]},
+    "model_format": {"type": "str", "choices": list(host_checks.FORMATS)},
     "weights_hashes": {"type": "bool", "default": False},
     "timeout": {"type": "float", "default": 30},
 }
