@@ -9,7 +9,7 @@ module: accelerator_files
 short_description: Check the device nodes and mount sources that containers will be given
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Checks that device nodes are character devices that may be opened, without opening them, and
     that the sources of mounts exist and are of the right kind. Docker makes an empty directory for

@@ -9,7 +9,7 @@ module: amd_info
 short_description: Return the state and topology of a node's AMD GPUs
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Asks C(amd-smi) for the GPUs of a node, their memory, processes, partitions and topology. Where
     it is missing, C(rocm-smi) is asked, which knows less.

@@ -9,7 +9,7 @@ module: cluster_diagnosis
 short_description: Report the known failures in the nodes' logs, and make one archive of them
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Reads the archives that M(muster.serving.diagnose_info) made and that were fetched, prints by
     node how each unit does and which known failures stand in its logs, with their cause, the check

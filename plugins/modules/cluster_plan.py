@@ -62,7 +62,7 @@ options:
       - Whether the checks hash all files of the weights, whatever C(muster_weights_hashes) says.
     type: bool
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -12,7 +12,7 @@ description:
   - Prints one table of the units that M(muster.serving.unit_info) looked at and writes it as JSON.
   - Runs on the controller; a host that could not be reached is shown as such.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

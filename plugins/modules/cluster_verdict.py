@@ -9,7 +9,7 @@ module: cluster_verdict
 short_description: Judge the checks of all nodes together
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Collects the checks that tasks registered on all nodes, compares the nodes with each other,
     applies waivers, prints one table of everything that is not fine with its remedy, writes a

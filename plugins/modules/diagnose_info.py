@@ -9,7 +9,7 @@ module: diagnose_info
 short_description: Collect a node's logs, states and configuration after a failure
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Puts into one archive of bounded size the states and journals of the units, the logs below
     C(/var/log/muster), what units run with, the output of Docker, kernel and devices' tools, and

@@ -9,7 +9,7 @@ module: docker_config
 short_description: Configure Docker without disturbing what runs
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Merges registry settings into C(/etc/docker/daemon.json), sets the daemon's proxy and the CAs of
     registries, and enables and starts the daemon. Keys and entries of others stay.

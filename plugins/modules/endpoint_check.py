@@ -9,7 +9,7 @@ module: endpoint_check
 short_description: Ask an endpoint what its users will ask
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Sends real requests to an OpenAI endpoint and checks that every engine behind it produces
     tokens.

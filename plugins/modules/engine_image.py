@@ -9,7 +9,7 @@ module: engine_image
 short_description: Bring an engine's image to a node and prove that it can run there
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Pulls an image unless it is there, by digest where one is given. An image that is there is
     used without asking the registry.

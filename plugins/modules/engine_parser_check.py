@@ -9,7 +9,7 @@ module: engine_parser_check
 short_description: Ask the engine itself whether it takes the planned command lines
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Runs the argument parser of the engine that is installed, in its image or its venv, over the
     argv of each unit. No recipe knows an engine's version as well as the engine does.

@@ -9,7 +9,7 @@ module: engine_venv
 short_description: Make the virtual environment that an engine runs from without a container
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Makes a Python environment with uv and installs what is asked for. Where the node has no uv, it
     is installed below C(/opt/muster/uv) with the node's own python3, venv and pip.

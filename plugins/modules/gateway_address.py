@@ -13,7 +13,7 @@ description:
     takes the address while this host's gateway serves, and leaves it to the other one otherwise.
   - The distribution's C(keepalived.service) and its configuration are left alone.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.deployment

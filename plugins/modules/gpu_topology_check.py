@@ -9,7 +9,7 @@ module: gpu_topology_check
 short_description: Check that a node's NVIDIA or AMD GPUs can take a deployment
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Observes the GPUs that a deployment uses on a node - number, name, health, memory errors,
     processes, free memory, modes, links, device nodes and driver files - and, for NVIDIA, the

@@ -9,7 +9,7 @@ module: host_check
 short_description: Check what a host itself must bring for a deployment
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Observes a node without looking at its devices - clock, memory, shared memory, disks, limits,
     operating system, name, Docker, the file of the API's key and the weights - and returns one

@@ -9,7 +9,7 @@ module: host_tuning
 short_description: Tune a node's kernel for serving, and undo it
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Sets the CPU governor, sysctls, the scheduler's migration cost and reserved ports, at once and
     for the next boot.

@@ -9,7 +9,7 @@ module: model_weights
 short_description: Check that a model on disk is whole and readable
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Checks a model's configuration and tokenizer, and that every shard of its index is there with
     the size and the tensors that its safetensors header implies. A cut-off download is found

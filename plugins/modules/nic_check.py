@@ -9,7 +9,7 @@ module: nic_check
 short_description: Check the NIC of a node that joins the cluster
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Observes the network interface that HCCL, Gloo and the engine's own sockets are to use, and
     returns one check for each thing that must hold.

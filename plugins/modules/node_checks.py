@@ -9,7 +9,7 @@ module: node_checks
 short_description: Make several of a node's checks in one round trip
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Does what several check modules do, side by side and in one call, so that a node takes as long
     as the slowest of them. To listen on ports is the last of it.

@@ -9,7 +9,7 @@ module: npu_info
 short_description: Return the state and topology of a node's Ascend NPUs
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Asks C(npu-smi) for the devices of a node, their health, memory, processes and topology.
   - Bad output never makes it fail. What is missing or not understood is null in the result and

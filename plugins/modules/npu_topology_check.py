@@ -9,7 +9,7 @@ module: npu_topology_check
 short_description: Check that a node's Ascend NPUs can take a deployment
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Observes the devices that a deployment uses on a node - number, health, memory errors, driver
     and firmware, processes, free memory, topology, device nodes and driver files - and, where ranks

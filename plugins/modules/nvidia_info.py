@@ -9,7 +9,7 @@ module: nvidia_info
 short_description: Return the state and topology of a node's NVIDIA GPUs
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Asks C(nvidia-smi) for the GPUs of a node, their health, memory, processes, modes and topology.
   - Bad output never makes it fail. What is missing or not understood is null in the result and

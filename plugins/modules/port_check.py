@@ -9,7 +9,7 @@ module: port_check
 short_description: Check that the ports of a node's units are free and reachable
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Checks all TCP ports that a node's units will listen on in one call, names what holds them,
     and tries whether peers can be reached on theirs while no engine runs yet.

@@ -13,7 +13,7 @@ description:
     longest context, the best published output throughput and how far it is proven.
   - An action plugin does it on the controller; no node is connected to.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

@@ -15,7 +15,7 @@ description:
   - Reads what M(muster.serving.unit_info) returned on each host. Runs on the controller, once a
     host, and sends nothing to the node.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

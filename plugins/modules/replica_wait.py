@@ -19,7 +19,7 @@ description:
     engine's cache may take C(first_start.extra_s) longer.
   - With fewer forks than hosts in the play, each host watches its own units alone.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

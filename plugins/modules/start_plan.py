@@ -9,7 +9,7 @@ module: start_plan
 short_description: Put the verified parts of a plan together again
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Makes one plan of what M(muster.serving.verified_plan) kept on each node, for the Ansible role
     C(muster.serving.unit).

@@ -12,7 +12,7 @@ description:
   - Compares each unit of the plan with what is installed and running on the node.
   - Never fails on the state of a unit, only when it cannot be found out.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

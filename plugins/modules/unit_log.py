@@ -13,7 +13,7 @@ description:
     returns the lines that match one of O(patterns). The reason for an end often stands far above
     the last lines.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only

@@ -14,7 +14,7 @@ description:
   - Does what it is told; M(muster.serving.replica_decision) decides for all nodes of a replica
     together whether it has to start.
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
 attributes:

@@ -9,7 +9,7 @@ module: verified_plan
 short_description: Keep on a node what was verified there, or read it
 version_added: "0.1.0"
 author:
-  - Muster contributors (@muster)
+  - Muster contributors (!UNKNOWN)
 description:
   - Keeps the units of a node's replicas as the plan has them, in
     C(/var/lib/muster/verified/DEPLOYMENT.json), so that they can start again without a registry, a
