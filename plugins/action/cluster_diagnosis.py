@@ -21,6 +21,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
     ControllerAction,
     registered,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import statistics
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import archive_io, diagnosis
@@ -55,8 +56,9 @@ class ActionModule(ControllerAction):
         lines = diagnosis.report(nodes)
         show("\n".join(lines))
         data = {host: diagnosis.as_data(node) for host, node in nodes.items()}
+        result = {"nodes": data, "ansible_stats": statistics("muster_diagnose", data)}
         if self._task.check_mode:
-            return {"nodes": data}
+            return result
 
         now = datetime.datetime.now(datetime.UTC)
         target = output / f"diagnose-{now:%Y%m%dT%H%M%SZ}.tar.gz"
@@ -77,4 +79,4 @@ class ActionModule(ControllerAction):
         except (OSError, UnicodeDecodeError) as error:
             raise AnsibleActionFail(f"{target} cannot be written: {error}") from None
         show(f"\nAll of it, without secrets and prompts: {target}")
-        return {"nodes": data, "archive": str(target)}
+        return {**result, "archive": str(target)}

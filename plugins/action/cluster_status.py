@@ -12,7 +12,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
     ControllerAction,
     registered,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
+    statistics,
+    write_json,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
@@ -35,20 +38,16 @@ class ActionModule(ControllerAction):
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
         show(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
         show("\n".join(columns([heading, *rows])))
+        report = {
+            "schema": 1,
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "deployment": plan["deployment"],
+            "endpoint": plan["endpoint"],
+            "units": [
+                {"host": host, **unit} for host in hosts for unit in seen[host].get("units", [])
+            ],
+            "unreachable": [host for host in hosts if "units" not in seen[host]],
+        }
         if args["report_file"]:
-            write_json(
-                args["report_file"],
-                {
-                    "schema": 1,
-                    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                    "deployment": plan["deployment"],
-                    "endpoint": plan["endpoint"],
-                    "units": [
-                        {"host": host, **report}
-                        for host in hosts
-                        for report in seen[host].get("units", [])
-                    ],
-                    "unreachable": [host for host in hosts if "units" not in seen[host]],
-                },
-            )
-        return {}
+            write_json(args["report_file"], report)
+        return {"ansible_stats": statistics("muster_status", {plan["deployment"]: report})}

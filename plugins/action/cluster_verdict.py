@@ -14,7 +14,10 @@ from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
+    statistics,
+    write_json,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
@@ -32,6 +35,7 @@ class ActionModule(ControllerAction):
         "report_file": {"type": "path"},
         "show": {"type": "list", "elements": "str", "default": []},
         "gate": {"type": "bool", "default": True},
+        "required": {"type": "bool", "default": False},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -45,7 +49,10 @@ class ActionModule(ControllerAction):
         }
         every = [result for mine in results.values() for result in mine.values()]
         if all(result and result.get("skipped") for result in every):
-            return {"skipped": True, "blocked_hosts": [], "msg": "no host has made these checks"}
+            nothing = f"{args['stage']}: no host of this run had anything to check"
+            if args["required"]:
+                raise AnsibleActionFail(f"{nothing}; widen -l to hosts of a replica or gateway")
+            return {"skipped": True, "blocked_hosts": [], "msg": nothing}
         today = datetime.datetime.now(datetime.UTC).date()
         try:
             waivers = verdict.parse_waivers(plain(args["waivers"]))
@@ -67,21 +74,26 @@ class ActionModule(ControllerAction):
             "checks": checks,
             "counts": verdict.count(checks),
             "failed_hosts": failed,
+            "failures": [
+                f"{one['host']}: {one['id']} ({one['subject']})"
+                for one in checks
+                if one["status"] == "failed"
+            ],
             "blocked_hosts": blocked if args["gate"] else [],
             "expired_waivers": expired,
         }
         summary = verdict.sentence(args["stage"], checks)
+        report = {
+            "schema": 1,
+            "stage": args["stage"],
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "passed": not failed,
+            **{key: result[key] for key in ("counts", "failed_hosts", "expired_waivers")},
+        }
+        told = [one for one in checks if one["status"] != "ok"]
+        result["ansible_stats"] = statistics(f"muster_{args['stage']}", {**report, "checks": told})
         if args["report_file"]:
-            report = {
-                "schema": 1,
-                "stage": args["stage"],
-                "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "passed": not failed,
-                **{key: result[key] for key in ("counts", "failed_hosts", "expired_waivers")},
-                "checks": checks,
-                "facts": facts,
-                "results": shown,
-            }
+            report.update(checks=checks, facts=facts, results=shown)
             write_json(args["report_file"], report)
             result["report_file"] = args["report_file"]
             summary += f" (report: {args['report_file']})"
@@ -93,16 +105,5 @@ class ActionModule(ControllerAction):
         if shown:
             show(verdict.listing(shown, width))
         result["msg"] = summary
-        # A replica without a failed check goes on, so the task fails only when there is none.
-        if args["gate"] and failed and set(hosts) <= set(blocked):
-            result["failed"] = True
-            # Callbacks print all of a failed result, and the table above has shown the checks.
-            del result["checks"]
-            result["failures"] = [
-                f"{one['host']}: {one['id']} ({one['subject']})"
-                for one in checks
-                if one["status"] == "failed"
-            ]
-        else:
-            show(summary)
+        show(summary)
         return result

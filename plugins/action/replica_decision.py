@@ -19,6 +19,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     decide,
     groups_of,
+    of_kind,
+    removable,
     without_environment,
 )
 
@@ -29,9 +31,12 @@ def _left_alone(group: str, cluster: str, restart: str, verdict: dict[str, Any])
     """Return what an operator should know of a group that runs otherwise than planned."""
     return (
         f"{group_text(group)} of {cluster} runs on as it is (muster_restart: {restart}), though "
-        f"{'; '.join(verdict['reasons'])}. To take this over: ansible-playbook "
-        f"playbooks/serve.yml -l {cluster} -e muster_restart=now"
+        f"{'; '.join(verdict['reasons'])}. To take this over: {_take_over(cluster)}"
     )
+
+
+def _take_over(cluster: str) -> str:
+    return f"ansible-playbook playbooks/serve.yml -l {cluster} -e muster_restart=now"
 
 
 class ActionModule(ControllerAction):
@@ -54,7 +59,8 @@ class ActionModule(ControllerAction):
             units = [unit for unit in plan["units"] if unit["group"] == group]
             observed = self._observed(variables, hosts, args["results"])
             reports = {report["name"]: report for seen in observed for report in seen["units"]}
-            gone = any(name not in known for seen in observed for name in seen["orphans"])
+            former = [name for seen in observed for name in seen["orphans"] if name not in known]
+            gone = bool(of_kind(former, group))
             verdict = decide(units, reports, restart, gone)
             reasons += verdict["reasons"]
             wait = wait or verdict["wait"]
@@ -70,9 +76,14 @@ class ActionModule(ControllerAction):
                         f"{', '.join(missing)}: the environment to start from is not there or not "
                         "finished, so nothing was stopped. Run playbooks/prepare.yml first"
                     )
-        orphans = [name for name in mine["orphans"] if name not in known] if own else []
-        if restart != "now" and not starting:
-            orphans = []
+        present = [name for name in mine["orphans"] if name not in known] if own else []
+        orphans = removable(present, starting, staying, restart)
+        kept = [name for name in present if name not in orphans]
+        if kept:
+            display.warning(
+                f"{', '.join(kept)} on {host} stays as it is (muster_restart: {restart}), though "
+                f"no longer planned. To remove it: {_take_over(plan['deployment'])}"
+            )
         reasons += [f"{name} is no longer planned" for name in orphans]
 
         links = [link for link in plan["links"] if link["host"] == host]

@@ -60,4 +60,8 @@ nodes:
   description: By host, its units with C(findings), or C(problem) when it could not be asked.
   returned: success
   type: dict
+ansible_stats:
+  description: RV(nodes) for the run's statistics, under C(muster_diagnose).
+  returned: success
+  type: dict
 """

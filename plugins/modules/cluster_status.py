@@ -39,4 +39,9 @@ EXAMPLES = r"""
   run_once: true
 """
 
-RETURN = r""" # """
+RETURN = r"""
+ansible_stats:
+  description: The same for the run's statistics, by deployment under C(muster_status).
+  returned: success
+  type: dict
+"""

@@ -12,8 +12,10 @@ author:
   - Muster contributors (!UNKNOWN)
 description:
   - Collects the checks that tasks registered on all nodes, compares the nodes with each other,
-    applies waivers, prints one table of everything that is not fine with its remedy, writes a
-    report, and fails when a check failed.
+    applies waivers, prints one table of everything that is not fine with its remedy, and writes a
+    report.
+  - Returns the hosts that must not go on and fails none of them. What is not fine is kept in the
+    run's statistics, which a failed task cannot set, as C(muster_STAGE).
   - Runs on the controller and connects to no node. Use it with C(run_once).
   - A node that could not be reached is a failed check V(node-reachable); a module that ended
     without checks is a failed check with the module's name.
@@ -67,10 +69,14 @@ options:
     default: []
   gate:
     description:
-      - Whether failed checks make the task fail, for all hosts, when no replica is without one;
-        else the hosts of those that have one are returned as RV(blocked_hosts).
+      - Whether RV(blocked_hosts) has the hosts of the replicas that have a failed check.
     type: bool
     default: true
+  required:
+    description:
+      - Whether the task fails when no host has made any of these checks. Else it is skipped.
+    type: bool
+    default: false
 notes:
   - Only V(failed) fails. V(pending) is what prepare will repair; V(unknown) and V(warning) are
     shown.
@@ -114,12 +120,12 @@ checks:
       V(cluster-driver-version), V(cluster-npu-tls), V(cluster-npu-address),
       V(cluster-firmware-version), V(cluster-cann-version), V(cluster-super-pod),
       V(cluster-super-pod-server) and V(cluster-super-pod-sdid).
-  returned: when the task does not fail; the report always holds them
+  returned: always
   type: list
   elements: dict
 failures:
   description: A line for each failed check.
-  returned: when the task fails
+  returned: always
   type: list
   elements: str
   sample: ["a2-node1: nic-up (enp67s0f0np0)"]
@@ -143,6 +149,12 @@ expired_waivers:
   returned: always
   type: list
   elements: str
+ansible_stats:
+  description:
+    - The report for the run's statistics, with those of its checks that are not V(ok), under
+      C(muster_STAGE).
+  returned: always
+  type: dict
 report_file:
   description: Where the report stands.
   returned: when a report was asked for

@@ -80,6 +80,15 @@ def test_a_refusal_is_a_message_without_a_traceback(
     assert "Traceback" not in shown
 
 
+def test_a_missing_ca_stops_only_what_would_install_it() -> None:
+    nothing = json.dumps({"muster_registry_ca": {"r:5000": "/nothing.pem"}})
+    arguments = ("-i", "inventories/lab", "-l", "a2-cluster", "-e", nothing)
+    assert playbook(*arguments).returncode == 0
+    run = playbook(*arguments, "-e", "plan_changes=true")
+    assert run.returncode == 2, run.stdout
+    assert "/nothing.pem of r:5000 cannot be read: No such file or directory" in run.stdout
+
+
 def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
     book = tmp_path / "book.yml"
     book.write_text(

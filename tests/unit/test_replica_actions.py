@@ -170,6 +170,25 @@ def test_units_that_are_no_longer_planned_stay_with_a_replica_that_stays() -> No
     assert decide("n0", PAIR, orphans=["c-gateway7"])["gateway_gone"]
 
 
+def test_units_that_are_no_longer_planned_leave_only_for_one_of_their_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(replica_decision, "display", SimpleNamespace(warning=said.append))
+    units, orphans = [*PAIR, unit("n0", "gateway-0")], ["c-r1-rank0", "c-gateway7"]
+    gateway = {"c-gateway0": {"active_state": "failed"}}
+    verdict = decide("n0", units, gateway, orphans=orphans, restart="never")
+    assert verdict["orphans"] == ["c-gateway7"], "the gateway needs its port"
+    assert said == [
+        "c-r1-rank0 on n0 stays as it is (muster_restart: never), though no longer planned. To "
+        "remove it: ansible-playbook playbooks/serve.yml -l c -e muster_restart=now"
+    ]
+    ranks = {"c-r0-rank0": NOT_INSTALLED, "c-r0-rank1": NOT_INSTALLED}
+    assert decide("n0", PAIR, ranks, orphans=["c-r9-rank0"], restart="never")["stays"]
+    assert decide("n0", PAIR, ranks, orphans=["c-gateway7"], restart="never")["start"]
+    assert decide("n0", units, gateway, orphans=orphans)["orphans"] == orphans
+
+
 def test_what_is_no_longer_planned_goes_and_nothing_else_starts() -> None:
     verdict = decide("n0", PAIR, orphans=["c-gateway7"])
     assert (verdict["start"], verdict["wait"], verdict["start_units"]) == (True, False, [])

@@ -22,7 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import restarts
 
 LOG_DIR = "/var/log/muster"
@@ -42,7 +42,7 @@ COMMANDS = {
     "system/addresses.txt": ["ip", "-brief", "address"],
     "system/routes.txt": ["ip", "route"],
     "system/ports.txt": ["ss", "-Htulnp"],
-    "system/services.txt": ["systemctl", "list-units", "--no-pager", "--all", "muster-*"],
+    "system/services.txt": ["systemctl", "list-units", "--no-pager", "--all", names.SERVICES],
     "system/kernel.log": ["journalctl", "--dmesg", "--lines=1000", "--no-pager", "--quiet"],
     "system/docker.log": ["journalctl", "--unit=docker", "--lines=300", "--no-pager", "--quiet"],
     "device/npu-smi.txt": ["npu-smi", "info"],
@@ -50,8 +50,8 @@ COMMANDS = {
     "device/nvidia-topology.txt": ["nvidia-smi", "topo", "-m"],
     "device/amd-smi.txt": ["amd-smi", "static"],
     "device/rocm-smi.txt": ["rocm-smi"],
-    "docker/ps.txt": ["docker", "ps", "--all", "--filter", "name=muster-", "--format", "table "
-                      "{{.Names}}\t{{.Image}}\t{{.Status}}"],
+    "docker/ps.txt": ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}",
+                      "--format", "table {{.Names}}\t{{.Image}}\t{{.Status}}"],
 }  # fmt: skip
 
 # The same for files. None of them holds a secret; the units' own env files are never read.
@@ -71,7 +71,7 @@ CONFIGURATIONS = (
     f"{unit_files.UNITS_DIR}/*.json",
     f"{unit_files.CONFIG_DIR}/*.link.json",
     "/var/lib/muster/verified/*.json",
-    f"{unit_files.SYSTEMD_DIR}/muster-*.service",
+    f"{unit_files.SYSTEMD_DIR}/{names.SERVICES}",
 )
 
 
@@ -124,7 +124,7 @@ def observe(systemd_units: list[str]) -> list[dict[str, Any]]:
 
 def installed_units(files: NodeFiles) -> list[str]:
     """The services that Muster made here, its agents included."""
-    paths = files.glob(f"{unit_files.SYSTEMD_DIR}/muster-*.service")
+    paths = files.glob(f"{unit_files.SYSTEMD_DIR}/{names.SERVICES}")
     return [os.path.basename(path) for path in paths if MANAGED_HEADER in read(files, path)]
 
 
@@ -177,8 +177,9 @@ def configuration(text: str) -> str:
 
 def containers() -> str:
     """What Docker says of Muster's containers, without the values of their environments."""
-    names = ask(["docker", "ps", "--all", "--filter", "name=muster-", "--format", "{{.Names}}"])
-    own = [name for name in names.split() if name.startswith("muster-")]
+    filtered = ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}"]
+    present = ask([*filtered, "--format", "{{.Names}}"]).split()
+    own = [name for name in present if name.startswith(names.PREFIX)]
     if not own:
         return ""
     try:
@@ -194,9 +195,9 @@ def containers() -> str:
 def log_files(files: NodeFiles) -> list[str]:
     """The newest files below the folder of the engines' logs; no link is followed."""
     found = []
-    for folder, folders, names in os.walk(files.path(LOG_DIR)):
+    for folder, folders, plain in os.walk(files.path(LOG_DIR)):
         folders.sort()
-        for name in names:
+        for name in plain:
             path = os.path.join(folder, name)
             with contextlib.suppress(OSError):
                 status = os.lstat(path)

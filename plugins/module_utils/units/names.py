@@ -45,6 +45,11 @@ def gateway_group(index: int) -> str:
     return f"gateway-{index}"
 
 
+def is_gateway(group: str) -> bool:
+    """Return whether a group is a gateway, not a replica."""
+    return group.startswith("gateway-")
+
+
 def group_text(group: str) -> str:
     """Return what an operator calls a group: replica 0."""
     return group.replace("-", " ")

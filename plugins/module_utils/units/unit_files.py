@@ -40,10 +40,6 @@ NOT_PRESENT = "not present"
 STOP_TIMEOUT_S = 30
 
 
-def container_name(unit: Unit) -> str:
-    return names.container(unit["name"])
-
-
 def env_path(unit: Unit) -> str:
     return f"{CONFIG_DIR}/{unit['name']}.env"
 
@@ -69,7 +65,7 @@ def is_removable(path: str) -> bool:
 def docker_argv(unit: Unit) -> list[str]:
     """The foreground docker run of one unit, secrets and environment left to its env file."""
     container = unit["container"]
-    argv = [DOCKER, "run", "--rm", "--name", container_name(unit), "--network", "host"]
+    argv = [DOCKER, "run", "--rm", "--name", names.container(unit["name"]), "--network", "host"]
     argv += ["--env-file", env_path(unit)]
     if container.get("ipc"):
         argv += ["--ipc", container["ipc"]]
@@ -130,7 +126,7 @@ def service(unit: Unit) -> str:
                     ("TimeoutStartSec", "120"),
                     ("TimeoutStopSec", str(STOP_TIMEOUT_S + 30)),
                     ("KillMode", "mixed"),
-                    ("SyslogIdentifier", container_name(unit)),
+                    ("SyslogIdentifier", names.container(unit["name"])),
                     # Engine logs come in bursts at start-up: none of it is to be dropped.
                     ("LogRateLimitIntervalSec", "0"),
                 ],
@@ -141,7 +137,7 @@ def service(unit: Unit) -> str:
 
 
 def _container_lines(unit: Unit) -> list[tuple[str, str]]:
-    name = container_name(unit)
+    name = names.container(unit["name"])
     return [
         # A container that a killed engine daemon or client left behind.
         ("ExecStartPre", f"-{DOCKER} rm --force {name}"),

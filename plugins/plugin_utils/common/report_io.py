@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reports as files for scripts."""
+"""Reports for scripts: as files, and as statistics of the run."""
 
 from __future__ import annotations
 
@@ -31,3 +31,12 @@ def write_json(path: str, value: Any) -> None:
         os.replace(name, target)
     except OSError as error:
         raise AnsibleActionFail(f"{target} cannot be written: {error}") from None
+
+
+def statistics(name: str, value: Any) -> dict[str, Any]:
+    """Return what a task's result has as ansible_stats to keep a report beyond the run.
+
+    Runners that throw the working folder away keep a run's statistics: AWX as artifacts, others
+    through their callback. The reports of one name are merged, key by key.
+    """
+    return {"data": {name: value}, "per_host": False, "aggregate": True}

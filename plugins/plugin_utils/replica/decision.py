@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from typing import Any, Collection, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.units.names import (
+    gateways_of,
+    is_gateway,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
 
 # One unit's report as unit_info returns it.
@@ -34,7 +38,7 @@ def decide(
         reports: What unit_info said of each, by unit name; all of them must be there.
         restart: What may be done to a group that runs otherwise than planned: "now" restarts it,
             "stage" and "never" leave it running.
-        orphans: Whether a node of the group has units that are planned no longer.
+        orphans: Whether a node of the group has units of its kind that are planned no longer.
 
     Returns:
         start: True when any unit differs from the plan or does not run, and the group may start.
@@ -68,6 +72,32 @@ def decide(
         "wait": not reasons and any(reports[unit["name"]]["ready"] is False for unit in units),
         "reasons": reasons,
     }
+
+
+def removable(
+    orphans: Sequence[str], starting: Collection[str], staying: Collection[str], restart: str
+) -> list[str]:
+    """Return which units that are planned no longer may be removed from a host.
+
+    One that runs is left alone as a replica is, unless a group of its kind starts in its place.
+
+    Args:
+        orphans: The names of such units on the host.
+        starting: The host's groups that start.
+        staying: The host's groups that differ from the plan and run on.
+        restart: As for decide.
+    """
+    if restart == "now":
+        return list(orphans)
+    going = {name for group in starting for name in of_kind(orphans, group)}
+    going -= {name for group in staying for name in of_kind(orphans, group)}
+    return [name for name in orphans if name in going]
+
+
+def of_kind(names: Sequence[str], group: str) -> list[str]:
+    """Return the units that are what a group's are: gateways for a gateway, else ranks."""
+    gateways = gateways_of(names)
+    return [name for name in names if (name in gateways) == is_gateway(group)]
 
 
 def without_environment(reports: Sequence[Report]) -> list[str]:
