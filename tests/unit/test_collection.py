@@ -213,8 +213,8 @@ def test_site_names_a_node_that_cannot_be_reached(
     command = ("ansible-playbook", name, "-i", str(unreachable), "-l", "a2")
     shown = ansible(*command, cwd=cwd, rc=2, ANSIBLE_SHOW_CUSTOM_STATS="1", **where)
     kept = shown.split("CUSTOM STATS:")[1]
-    assert "muster_preflight:" in kept, kept
-    assert "id: node-reachable" in kept, kept
+    assert "muster_preflight" in kept, kept
+    assert "node-reachable" in kept, kept
     assert re.search(r"npu-a +failed +node-reachable", shown), shown
 
 
