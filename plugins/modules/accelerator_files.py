@@ -61,9 +61,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import failure_message
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
-    device_checks,
     mount_checks,
+    node_checks,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
     toolkit_check,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+    observe_toolkit,
 )
 
 
@@ -78,10 +83,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     files = NodeFiles()
-    checks = device_checks(files, module.params["device_nodes"])
+    checks = node_checks(files, module.params["device_nodes"])
     checks += mount_checks(files, module.params["mounts"])
     if module.params["container_gpus"]:
-        checks.append(toolkit_check(files))
+        checks.append(toolkit_check(observe_toolkit(files)))
     message = failure_message(checks)
     if message and module.params["enforce"]:
         module.fail_json(msg=message, checks=checks)

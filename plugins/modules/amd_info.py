@@ -120,15 +120,19 @@ topology:
   returned: always
   type: dict
   contains:
-    ids:
+    devices:
       description: The devices, in the order of rows and columns.
       type: list
       elements: int
-    matrix:
+    links:
       description: The kind of link between each two; V(X) is the device itself.
       type: list
       elements: list
       sample: [[X, XGMI], [XGMI, X]]
+    cpu_affinity:
+      description: The CPUs near each device. It is not read of this tool, and null.
+      type: list
+      elements: str
 problems:
   description: What could not be had or understood.
   returned: always
@@ -138,9 +142,8 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe_io import (
-    observe_amd,
-)
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.checks import health
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe_io import observe
 
 
 def main() -> None:
@@ -151,17 +154,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    seen = observe_amd(module.params["amd_smi_path"], module.params["timeout"])
-    judged = ("modes", "fabric")  # gpu_topology_check judges these
+    gpus = observe(module.params["amd_smi_path"], module.params["timeout"])
     module.exit_json(
         changed=False,
-        devices=[
-            {name: value for name, value in device.items() if name not in judged}
-            for device in seen["devices"]
-        ],
-        version=seen["version"],
-        topology=seen["topology"],
-        problems=[*filter(None, [seen["failure"]]), *seen["problems"]],
+        devices=[{**device, "health": health(device)} for device in gpus.devices],
+        version=gpus.version,
+        topology=gpus.topology,
+        problems=[*filter(None, [gpus.failure]), *gpus.problems],
     )
 
 

@@ -113,9 +113,9 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import DEVICE_GROUPS
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
     CACHE_DIR,
-    DEVICE_GROUPS,
     PYTHON_DIR,
     USER,
     UV_HOME,

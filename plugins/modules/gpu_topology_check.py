@@ -24,9 +24,8 @@ extends_documentation_fragment:
 options:
   vendor:
     description:
-      - Whose GPUs they are.
+      - Whose GPUs they are, as C(platform.vendor) of a recipe.
     type: str
-    choices: [nvidia, amd]
     required: true
   device_count:
     description:

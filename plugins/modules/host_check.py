@@ -28,9 +28,9 @@ attributes:
 options:
   vendor:
     description:
-      - Whose devices the node has. It decides which operating systems and architectures will do.
+      - Whose devices the node has, as C(platform.vendor) of a recipe. It decides which operating
+        systems and architectures will do.
     type: str
-    choices: [ascend, nvidia, amd]
   own_units:
     description:
       - Names of the systemd units of Muster on this node. While one of them runs, memory and shared

@@ -121,7 +121,7 @@ topology:
       type: list
       elements: int
     links:
-      description: The kind of link between each two.
+      description: The kind of link between each two; V(X) is the device itself.
       type: list
       elements: list
       sample: [[X, HCCS], [HCCS, X]]
@@ -146,7 +146,6 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     find_npu_smi,
     observe_condition,
     observe_npus,
-    topology_result,
 )
 
 
@@ -163,10 +162,10 @@ def main() -> None:
     observe_condition(tool, npus)
     module.exit_json(
         changed=False,
-        devices=npus.devices,
+        devices=[{**one, "error_codes": npus.error_codes(one)} for one in npus.devices],
         version=npus.version,
         tool_version=npus.tool_version,
-        topology=topology_result(npus.topology),
+        topology=npus.topology,
         problems=npus.problems + missing_devices(npus),
     )
 

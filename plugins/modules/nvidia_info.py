@@ -121,6 +121,24 @@ devices:
     aggregate_uncorrectable_errors:
       description: The same over the GPU's life.
       type: int
+    lost:
+      description: Whether the driver says that the GPU is lost.
+      type: bool
+    unreadable:
+      description: The words that stand in place of values that the driver could not read.
+      type: list
+      elements: str
+      sample: [ERR!]
+    recovery_action:
+      description: What the driver wants done, or null.
+      type: str
+      sample: Drain and Reset
+    conditions:
+      description:
+        - Which of V(remapped_row_failure), V(remapped_row_pending), V(pending_retirement),
+          V(pending_blacklist) and V(sram_threshold_exceeded) the driver answers with Yes.
+      type: list
+      elements: str
     fabric:
       description: State and status of the NVLink fabric; null where there is none.
       type: dict
@@ -140,15 +158,19 @@ topology:
   returned: always
   type: dict
   contains:
-    ids:
-      description: The GPUs, in the order of rows and columns.
+    devices:
+      description: The devices, in the order of rows and columns.
       type: list
       elements: int
-    matrix:
-      description: The kind of link between each two.
+    links:
+      description: The kind of link between each two; V(X) is the device itself.
       type: list
       elements: list
       sample: [[X, NV18], [NV18, X]]
+    cpu_affinity:
+      description: The CPUs near each device. It is not read of this tool, and null.
+      type: list
+      elements: str
 problems:
   description: What could not be had or understood.
   returned: always
@@ -158,8 +180,9 @@ problems:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import health
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
-    observe_nvidia,
+    observe,
 )
 
 
@@ -171,18 +194,14 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    seen, cuda_version = observe_nvidia(module.params["nvidia_smi_path"], module.params["timeout"])
+    gpus = observe(module.params["nvidia_smi_path"], module.params["timeout"])
     module.exit_json(
         changed=False,
-        devices=[
-            # gpu_topology_check judges the modes.
-            {name: value for name, value in device.items() if name != "modes"}
-            for device in seen["devices"]
-        ],
-        version=seen["version"],
-        cuda_version=cuda_version,
-        topology=seen["topology"],
-        problems=[*filter(None, [seen["failure"]]), *seen["problems"]],
+        devices=[{**device, "health": health(device)} for device in gpus.devices],
+        version=gpus.version,
+        cuda_version=gpus.cuda_version,
+        topology=gpus.topology,
+        problems=[*filter(None, [gpus.failure]), *gpus.problems],
     )
 
 

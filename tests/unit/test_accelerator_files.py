@@ -6,8 +6,8 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import failure_message
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
-    device_checks,
     mount_checks,
+    node_checks,
 )
 from ansible_collections.muster.serving.plugins.modules import accelerator_files
 
@@ -35,7 +35,7 @@ def test_a_complete_driver_is_ok(node) -> None:
         "/etc/ascend_install.info:/etc/ascend_install.info",
         "/data/model:/data/model:ro",
     ]
-    checks = device_checks(node, ["/dev/davinci0"]) + mount_checks(node, mounts)
+    checks = node_checks(node, ["/dev/davinci0"]) + mount_checks(node, mounts)
     assert [entry["status"] for entry in checks] == ["ok"] * 6
     assert failure_message(checks) == ""
 
@@ -43,7 +43,7 @@ def test_a_complete_driver_is_ok(node) -> None:
 def test_device_nodes_that_are_missing_or_no_device_fail(node) -> None:
     node.write("/dev/davinci1", "")
     os.mkdir(node.path("/dev/davinci2"))
-    plain, folder, missing = device_checks(
+    plain, folder, missing = node_checks(
         node, ["/dev/davinci1", "/dev/davinci2", "/dev/davinci3", "/dev/davinci3"]
     )
     assert plain["observed"] == "a plain file"
@@ -78,9 +78,9 @@ def test_a_bad_mount_source_says_what_to_do(node, source, make, observed, remedy
 
 def test_a_directory_of_devices_is_as_good_as_a_device(node) -> None:
     os.makedirs(node.path("/dev/dri/by-path"))
-    (empty,) = device_checks(node, ["/dev/dri"])
+    (empty,) = node_checks(node, ["/dev/dri"])
     os.symlink("/dev/null", node.path("/dev/dri/renderD128"))
-    (filled,) = device_checks(node, ["/dev/dri"])
+    (filled,) = node_checks(node, ["/dev/dri"])
     assert (empty["status"], filled["status"]) == ("failed", "ok")
 
 
@@ -91,7 +91,7 @@ def test_a_device_that_may_not_be_opened_fails_without_being_opened(node, monkey
     denied = {node.path("/dev/davinci1"), node.path("/dev/dri/renderD128")}
     monkeypatch.setattr(os, "access", lambda path, mode: path not in denied)
     nodes = ["/dev/davinci0", "/dev/davinci1", "/dev/dri"]
-    fine, device, folder = device_checks(node, nodes)
+    fine, device, folder = node_checks(node, nodes)
     assert [one["status"] for one in (fine, device, folder)] == ["ok", "failed", "failed"]
     assert device["observed"].startswith("davinci1 may not be opened")
     assert "device cgroup" in device["remedy"]
@@ -102,7 +102,7 @@ def test_a_device_on_a_file_system_without_devices_fails(node, monkeypatch) -> N
     seen = os.statvfs(node.path("/dev"))
     nodev = type(seen)((*seen[:8], seen.f_flag | os.ST_NODEV, *seen[9:]))
     monkeypatch.setattr(os, "statvfs", lambda path: nodev)
-    (one,) = device_checks(node, ["/dev/davinci0"])
+    (one,) = node_checks(node, ["/dev/davinci0"])
     assert (one["status"], "nodev" in one["observed"]) == ("failed", True)
     assert "remount,dev" in one["remedy"]
 

@@ -13,9 +13,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd import (
     observe_io as amd_observe,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.checks import nodes_check
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe_io import (
-    node_checks,
-    observe_amd,
+    observe,
+    observe_nodes,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.modules import amd_info
@@ -78,7 +79,7 @@ def test_the_module_returns_what_it_documents(node, capsys):
     assert [device["device_id"] for device in result["devices"]] == list(range(8))
     documented = yaml.safe_load(amd_info.RETURN)["devices"]["contains"]
     assert set(result["devices"][0]) == set(documented)
-    assert result["topology"]["matrix"][0] == ["X", *["XGMI"] * 7]
+    assert result["topology"]["links"][0] == ["X", *["XGMI"] * 7]
 
 
 def test_the_module_succeeds_where_there_is_no_driver(monkeypatch, tmp_path, capsys):
@@ -102,9 +103,9 @@ def test_no_more_is_asked_than_a_release_needs(node, release, asked):
     node.run_in_process()
     node.set("rocm_version", release)
 
-    seen = observe_amd("amd-smi", 5)
+    seen = observe("amd-smi", 5)
 
-    assert (seen["failure"], seen["problems"]) == (None, [])
+    assert (seen.failure, seen.problems) == (None, [])
     assert node.asked == [f"amd-smi {words} --json" for words in asked]
 
 
@@ -112,10 +113,10 @@ def test_rocm_smi_is_asked_where_there_is_no_amd_smi(node, monkeypatch, tmp_path
     only(monkeypatch, tmp_path, "rocm-smi")
     node.run_in_process()
 
-    seen = observe_amd(None, 5)
+    seen = observe(None, 5)
 
-    assert len(seen["devices"]) == 8
-    assert seen["problems"] == ["not told for devices 0-7: uncorrectable_errors"]
+    assert len(seen.devices) == 8
+    assert seen.problems == ["not told for devices 0-7: uncorrectable_errors"]
     assert {asked.split()[0] for asked in node.asked} == {"rocm-smi"}
 
 
@@ -123,21 +124,21 @@ def test_a_lost_gpu_leaves_the_list(node):
     node.run_in_process()
     node.set("devices.3.present", False)
 
-    seen = observe_amd("amd-smi", 5)
+    seen = observe("amd-smi", 5)
 
     # HIP closes the gap as well.
-    assert [device["device_id"] for device in seen["devices"]] == list(range(7))
-    assert "0000:5c:00.0" not in [device["bus_id"] for device in seen["devices"]]
+    assert [device["device_id"] for device in seen.devices] == list(range(7))
+    assert "0000:5c:00.0" not in [device["bus_id"] for device in seen.devices]
 
 
 def test_a_driver_without_gpus_is_a_failure(node):
     node.run_in_process()
     node.set("devices.*.present", False)
 
-    seen = observe_amd("amd-smi", 5)
+    seen = observe("amd-smi", 5)
 
-    assert seen["devices"] == []
-    assert seen["failure"].startswith(
+    assert seen.devices == []
+    assert seen.failure.startswith(
         "amd-smi list --json ended with exit code 1: ERROR:root:Unable to detect any GPU devices"
     )
 
@@ -147,24 +148,22 @@ def test_bad_output_is_a_failure(node, output):
     node.run_in_process()
     node.set("faults.amd-smi", {"output": output})
 
-    seen = observe_amd("amd-smi", 5)
+    seen = observe("amd-smi", 5)
 
-    assert seen["devices"] == []
-    assert seen["failure"].startswith("amd-smi list")
+    assert seen.devices == []
+    assert seen.failure.startswith("amd-smi list")
 
 
 def test_one_query_that_fails_costs_what_it_would_have_told(node):
     node.run_in_process()
     node.set("faults.amd-smi metric", {"output": "KeyError: 'hotspot'\n", "rc": 1})
 
-    seen = observe_amd("amd-smi", 5)
+    seen = observe("amd-smi", 5)
 
-    assert [device["memory_total_mb"] for device in seen["devices"]] == [196592] * 8
-    assert seen["failure"] is None
-    assert seen["problems"][0] == (
-        "amd-smi metric --json ended with exit code 1: KeyError: 'hotspot'"
-    )
-    assert seen["problems"][-1] == (
+    assert [device["memory_total_mb"] for device in seen.devices] == [196592] * 8
+    assert seen.failure is None
+    assert seen.problems[0] == ("amd-smi metric --json ended with exit code 1: KeyError: 'hotspot'")
+    assert seen.problems[-1] == (
         "not told for devices 0-7: power_w, temperature_c, utilisation_percent, memory_used_mb, "
         "uncorrectable_errors"
     )
@@ -174,22 +173,22 @@ def test_a_hanging_tool_costs_one_timeout(node):
     node.set("faults.amd-smi", {"hang": True})
     begin = time.monotonic()
 
-    seen = observe_amd(str(EMULATORS / "amd-smi"), 0.5)
+    seen = observe(str(EMULATORS / "amd-smi"), 0.5)
 
     assert time.monotonic() - begin < 4
-    assert seen["devices"] == []
-    assert "did not end within 0.5 s" in seen["failure"]
+    assert seen.devices == []
+    assert "did not end within 0.5 s" in seen.failure
 
 
 def test_one_hanging_query_leaves_the_others(node):
     node.set("faults.amd-smi process", {"hang": True})
 
-    seen = observe_amd(str(EMULATORS / "amd-smi"), 2)
+    seen = observe(str(EMULATORS / "amd-smi"), 2)
 
-    assert [device["memory_used_mb"] for device in seen["devices"]] == [285] * 8
-    assert [device["processes"] for device in seen["devices"]] == [None] * 8
-    assert seen["topology"] is None
-    assert "process --json did not end within 2 s" in seen["problems"][0]
+    assert [device["memory_used_mb"] for device in seen.devices] == [285] * 8
+    assert [device["processes"] for device in seen.devices] == [None] * 8
+    assert seen.topology is None
+    assert "process --json did not end within 2 s" in seen.problems[0]
 
 
 # --- device nodes -------------------------------------------------------------------------------
@@ -217,7 +216,7 @@ def test_containers_need_kfd_and_a_render_node_a_gpu(tmp_path, kfd, render, gpus
     elif kfd:
         (tmp_path / "dev" / "kfd").touch()
 
-    (verdict,) = node_checks(NodeFiles(str(tmp_path)), gpus)
+    verdict = nodes_check(observe_nodes(NodeFiles(str(tmp_path))), gpus)
 
     assert (verdict["status"], verdict["observed"]) == (status, observed)
     assert bool(verdict["remedy"]) == (status != "ok")

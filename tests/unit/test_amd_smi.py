@@ -7,6 +7,7 @@ import json
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd import amd_smi, rocm_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.checks import health, modes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,12 +66,11 @@ def test_both_generations_of_amd_smi_tell_the_same(node, release):
 
     seen = amd_smi.read(said_by_amd_smi())
 
-    assert seen["problems"] == []
-    assert seen["version"] == "6.16.6"
-    assert seen["devices"][0] == {
+    assert seen.problems == []
+    assert seen.version == "6.16.6"
+    assert seen.devices[0] == {
         "device_id": 0,
         "name": "AMD Instinct MI300X",
-        "health": "OK",
         "bus_id": "0000:0c:00.0",
         "uuid": "00ff74a1-0000-1000-8000-6d7573746572",
         "power_w": 133.0,
@@ -82,21 +82,12 @@ def test_both_generations_of_amd_smi_tell_the_same(node, release):
         "compute_partition": "SPX",
         "memory_partition": "NPS1",
         "processes": [],
-        "modes": [
-            {
-                "check": "gpu-partition",
-                "status": "ok",
-                "observed": "SPX, NPS1",
-                "expected": "SPX, NPS1: one device a GPU, with all of its memory",
-                "remedy": "",
-            }
-        ],
-        "fabric": None,
     }
-    assert seen["devices"][1]["processes"] == [{"pid": 4711, "name": "python3", "memory_mb": 900}]
-    assert seen["devices"][2]["uncorrectable_errors"] == 3
-    assert seen["topology"]["ids"] == list(range(8))
-    assert seen["topology"]["matrix"][1] == ["XGMI", "X", *["XGMI"] * 6]
+    assert health(seen.devices[0]) == "OK"
+    assert seen.devices[1]["processes"] == [{"pid": 4711, "name": "python3", "memory_mb": 900}]
+    assert seen.devices[2]["uncorrectable_errors"] == 3
+    assert seen.topology["devices"] == list(range(8))
+    assert seen.topology["links"][1] == ["XGMI", "X", *["XGMI"] * 6]
 
 
 def test_rocm_smi_tells_the_same_but_for_memory_errors(node):
@@ -104,11 +95,12 @@ def test_rocm_smi_tells_the_same_but_for_memory_errors(node):
 
     by_rocm_smi, by_amd_smi = rocm_smi.read(said_by_rocm_smi()), amd_smi.read(said_by_amd_smi())
 
-    assert by_rocm_smi["problems"] == ["not told for devices 0-7: uncorrectable_errors"]
-    for device in by_rocm_smi["devices"]:
+    assert by_rocm_smi.problems == ["not told for devices 0-7: uncorrectable_errors"]
+    for device in by_rocm_smi.devices:
         device.update(uncorrectable_errors=0, bus_id=device["bus_id"].lower())
-    for what in ("devices", "version", "topology"):
-        assert by_rocm_smi[what] == by_amd_smi[what]
+    assert by_rocm_smi.devices == by_amd_smi.devices
+    assert by_rocm_smi.version == by_amd_smi.version
+    assert by_rocm_smi.topology == by_amd_smi.topology
 
 
 @pytest.mark.parametrize(
@@ -122,12 +114,12 @@ def test_devices_are_counted_as_the_engine_counts(node, read, said):
     seen = read(said())
 
     # HIP's order on a real MI355X server; its first GPU is amd-smi's fourth.
-    bus_ids = [device["bus_id"].lower()[5:7] for device in seen["devices"]]
+    bus_ids = [device["bus_id"].lower()[5:7] for device in seen.devices]
     assert bus_ids == ["75", "05", "65", "15", "f5", "85", "e5", "95"]
-    assert [device["device_id"] for device in seen["devices"]] == list(range(8))
-    assert [len(device["processes"]) for device in seen["devices"]] == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert seen["topology"]["matrix"][0].count("PCIE") == 1
-    assert seen["topology"]["matrix"][6] == [*["PCIE"] * 6, "X", "PCIE"]
+    assert [device["device_id"] for device in seen.devices] == list(range(8))
+    assert [len(device["processes"]) for device in seen.devices] == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert seen.topology["links"][0].count("PCIE") == 1
+    assert seen.topology["links"][6] == [*["PCIE"] * 6, "X", "PCIE"]
 
 
 def test_without_node_ids_the_order_is_doubted(node):
@@ -135,8 +127,8 @@ def test_without_node_ids_the_order_is_doubted(node):
 
     seen = amd_smi.read(said_by_amd_smi())
 
-    assert [device["device_id"] for device in seen["devices"]] == list(range(8))
-    assert seen["problems"] == [
+    assert [device["device_id"] for device in seen.devices] == list(range(8))
+    assert seen.problems == [
         "node ids not told: devices are counted as the tool counts, not the engine"
     ]
 
@@ -145,7 +137,7 @@ def test_an_exporter_that_holds_no_memory_uses_no_gpu(node):
     node.set("devices.*.processes", [{"pid": 326601, "name": "gpuagent", "memory_mb": 0}])
 
     for seen in (amd_smi.read(said_by_amd_smi()), rocm_smi.read(said_by_rocm_smi())):
-        assert [device["processes"] for device in seen["devices"]] == [[]] * 8
+        assert [device["processes"] for device in seen.devices] == [[]] * 8
 
 
 @pytest.mark.parametrize(
@@ -164,23 +156,23 @@ def test_a_gpu_that_is_cut_in_several_is_seen(node, release, compute, memory, st
     node.set("devices.5.compute_partition", compute)
     node.set("devices.5.memory_partition", memory)
 
-    (mode,) = amd_smi.read(said_by_amd_smi())["devices"][5]["modes"]
+    (mode,) = modes(amd_smi.read(said_by_amd_smi()).devices[5])
 
-    assert (mode["status"], mode["observed"]) == (status, observed)
-    assert bool(mode["remedy"]) == (status != "ok")
+    assert (mode.check_id, mode.status, mode.observed) == ("gpu-partition", status, observed)
+    assert bool(mode.remedy) == (status != "ok")
 
 
 def test_a_real_metric_is_read():
-    (device,) = amd_smi.read({"metric": METRIC_MI300X_ROCM_7_0})["devices"]
+    (device,) = amd_smi.read({"metric": METRIC_MI300X_ROCM_7_0}).devices
 
     assert (device["power_w"], device["temperature_c"]) == (158.0, 45)
     assert device["utilisation_percent"] == 0
     assert device["memory_used_mb"] is None
-    assert device["health"] == "its driver tells nothing of its memory"
+    assert health(device) == "its driver tells nothing of its memory"
 
 
 def test_a_real_card_of_rocm_smi_is_read():
-    (device,) = rocm_smi.read({"cards": ROCM_SMI_MI300X})["devices"]
+    (device,) = rocm_smi.read({"cards": ROCM_SMI_MI300X}).devices
 
     assert (device["power_w"], device["temperature_c"]) == (159.0, 45)
     assert (device["memory_used_mb"], device["memory_total_mb"]) == (285, 196288)
@@ -193,8 +185,8 @@ def test_real_users_of_two_cards_are_read():
     seen = rocm_smi.read({"cards": cards, "users": PROCESS_USERS, "names": names})
 
     everywhere = {"pid": 1949829, "name": "", "memory_mb": None}
-    assert seen["devices"][0]["processes"] == [everywhere]
-    assert seen["devices"][1]["processes"] == [
+    assert seen.devices[0]["processes"] == [everywhere]
+    assert seen.devices[1]["processes"] == [
         {"pid": 79301, "name": "python3.11", "memory_mb": 23419},
         everywhere,
     ]
@@ -213,7 +205,7 @@ def test_real_users_of_two_cards_are_read():
 def test_users_that_are_not_understood_are_not_nobody(users):
     seen = rocm_smi.read({"cards": '{"card0": {}, "card1": {}}', "users": users})
 
-    assert [device["processes"] for device in seen["devices"]] == [None, None]
+    assert [device["processes"] for device in seen.devices] == [None, None]
 
 
 def test_links_of_older_releases_are_read():
@@ -221,7 +213,11 @@ def test_links_of_older_releases_are_read():
 
     seen = amd_smi.read({"metric": metric, "topology": LINKS_UP_TO_ROCM_6_2})
 
-    assert seen["topology"] == {"ids": [0, 1], "matrix": [["X", "PCIE"], ["PCIE", "X"]]}
+    assert seen.topology == {
+        "devices": [0, 1],
+        "links": [["X", "PCIE"], ["PCIE", "X"]],
+        "cpu_affinity": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -236,8 +232,8 @@ def test_half_a_matrix_is_none(old, new, problem):
 
     seen = amd_smi.read({"metric": '[{"gpu": 0}, {"gpu": 1}]', "topology": topology})
 
-    assert seen["topology"] is None
-    assert problem in seen["problems"]
+    assert seen.topology is None
+    assert problem in seen.problems
 
 
 def test_warnings_before_the_json_are_skipped(node):
@@ -250,8 +246,8 @@ def test_warnings_before_the_json_are_skipped(node):
 
     seen = amd_smi.read(said)
 
-    assert len(seen["devices"]) == 8
-    assert seen["problems"] == []
+    assert len(seen.devices) == 8
+    assert seen.problems == []
 
 
 @pytest.mark.parametrize("query", ["list", "static", "metric", "process"])
@@ -261,8 +257,8 @@ def test_a_document_that_is_cut_off_is_not_understood(node, query):
 
     seen = amd_smi.read(said)
 
-    assert len(seen["devices"]) == 8
-    assert any(problem.startswith(f"amd-smi {query} says: ") for problem in seen["problems"])
+    assert len(seen.devices) == 8
+    assert any(problem.startswith(f"amd-smi {query} says: ") for problem in seen.problems)
 
 
 @pytest.mark.parametrize(
@@ -298,13 +294,13 @@ def test_processes_come_with_and_without_a_name(node):
     seen = amd_smi.read({**said, "process": json.dumps([{"gpu": 0, "process_list": entries}])})
     strange = amd_smi.read({**said, "process": '[{"gpu": 0, "process_list": ["?"]}]'})
 
-    assert seen["devices"][0]["processes"] == [
+    assert seen.devices[0]["processes"] == [
         {"pid": 7, "name": "", "memory_mb": None},
         {"pid": 8, "name": "vllm", "memory_mb": 3072},
         {"pid": 9, "name": "python3", "memory_mb": 2048},
     ]
-    assert strange["devices"][0]["processes"] is None
-    assert "process on GPU 0 not understood: ?" in strange["problems"]
+    assert strange.devices[0]["processes"] is None
+    assert "process on GPU 0 not understood: ?" in strange.problems
 
 
 # --- whatever they print ------------------------------------------------------------------------
@@ -330,14 +326,14 @@ GARBAGE = st.text() | JSON.map(json.dumps) | st.integers(0, 4000).map(lambda dee
 
 
 def check_sane(seen):
-    ids = [device["device_id"] for device in seen["devices"]]
+    ids = [device["device_id"] for device in seen.devices]
     assert ids == sorted(set(ids))
-    assert len(seen["problems"]) <= MAX_PROBLEMS + 1
-    assert all(problem.isprintable() for problem in seen["problems"])
-    for device in seen["devices"]:
+    assert len(seen.problems) <= MAX_PROBLEMS + 1
+    assert all(problem.isprintable() for problem in seen.problems)
+    for device in seen.devices:
         for fact in ("power_w", "temperature_c", "memory_used_mb", "memory_total_mb"):
             assert device[fact] is None or device[fact] >= 0
-    json.dumps(seen, allow_nan=False)
+    json.dumps(vars(seen), allow_nan=False)
 
 
 @given(
@@ -375,7 +371,7 @@ def test_any_value_may_be_anything(printed, data, release):
     seen = amd_smi.read(said)
 
     check_sane(seen)
-    assert len(seen["devices"]) >= 8
+    assert len(seen.devices) >= 8
 
 
 @given(data=st.data(), query=st.sampled_from(["cards", "links"]))

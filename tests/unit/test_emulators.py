@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_
     parse_info,
     parse_topology,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import link_between
 
 from lab.emulators import device_tools
 from tests.unit.npu_node import EMULATORS, NpuNode, call, capture
@@ -76,7 +77,7 @@ def test_topology_of_a3_joins_the_chips_of_a_card(node):
     topology, problems = parse_topology(npu_smi("info", "-t", "topo"))
 
     assert problems == []
-    assert (topology.link(4, 5), topology.link(5, 6)) == ("SIO", "HCCS_SW")
+    assert (link_between(topology, 4, 5), link_between(topology, 5, 6)) == ("SIO", "HCCS_SW")
 
 
 def keys(text: str) -> list[str]:

@@ -12,6 +12,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import checks as gpu_checks
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import RULES
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
+    NvidiaGpus,
+)
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,7 +150,7 @@ def test_a_healthy_amd_node_passes_every_check(amd_node, files):
     ],
 )
 def test_a_driver_older_than_the_recipes_is_found(seen, floor, status):
-    one = gpu_checks.driver_check(gpu_checks.VENDORS["nvidia"], seen, floor)
+    one = gpu_checks.driver_check("nvidia-smi", seen, floor)
     assert (one["id"], one["status"]) == ("gpu-driver", status)
     assert bool(one["remedy"]) == (status != "ok")
 
@@ -372,9 +376,13 @@ DEVICE = st.fixed_dictionaries(
         "memory_used_mb": st.none() | st.integers(0, 200000),
         "memory_total_mb": st.none() | st.integers(1, 200000),
         "uncorrectable_errors": st.none() | st.integers(0, 3),
-        "health": st.sampled_from(["OK", "", "ERR!"]),
+        "lost": st.booleans(),
+        "unreadable": st.lists(st.just("ERR!"), max_size=1),
+        "recovery_action": st.none() | st.just("Reset"),
+        "conditions": st.lists(st.just("remapped_row_pending"), max_size=1),
+        "persistence_mode": st.none() | st.just("Enabled"),
+        "mig_mode": st.none() | st.just("Enabled"),
         "processes": st.none() | st.just([{"pid": 1, "name": "", "memory_mb": None}]),
-        "modes": st.just([]),
         "fabric": st.none() | st.just({"state": "Completed", "status": None}),
     }
 )
@@ -386,15 +394,15 @@ DEVICE = st.fixed_dictionaries(
     st.none() | st.text(max_size=9),
 )
 def test_whatever_was_observed_has_a_verdict(devices, matrix, version):
+    gpus = NvidiaGpus(
+        [{"device_id": n, **device} for n, device in enumerate(devices)],
+        version,
+        {"devices": [0, 1, 2], "links": matrix} if len(matrix) == 3 else None,
+        [] if devices else ["none"],
+    )
     checks = gpu_checks.gpu_checks(
-        gpu_checks.VENDORS["nvidia"],
-        {
-            "devices": [{"device_id": n, **device} for n, device in enumerate(devices)],
-            "version": version,
-            "topology": {"ids": [0, 1, 2], "matrix": matrix} if len(matrix) == 3 else None,
-            "problems": [] if devices else ["none"],
-            "failure": None,
-        },
+        RULES,
+        gpus,
         [0, 1, 2],
         ["a"],
         [],

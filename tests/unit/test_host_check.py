@@ -15,10 +15,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
-    ARCHITECTURES,
     FORMATS,
     GB,
-    SYSTEMS,
     Docker,
     Folder,
     KeyFile,
@@ -291,12 +289,6 @@ def test_an_old_kernel_and_a_foreign_architecture():
     assert statuses(old)[1:] == [("host-kernel", "warning"), ("host-arch", "failed")]
     assert statuses(system_checks(release, "6.1", "aarch64", "amd"))[-1] == ("host-arch", "failed")
     assert len(system_checks(release, "6.1", "ppc64le", None)) == 2
-
-
-def test_every_vendor_of_the_recipes_has_systems_and_architectures():
-    schema = json.loads((ROOT / "recipes" / "schema.json").read_text())
-    vendors = set(schema["properties"]["platform"]["properties"]["vendor"]["enum"])
-    assert vendors == set(SYSTEMS) == set(ARCHITECTURES)
 
 
 def test_the_formats_of_the_recipes_are_those_that_the_host_check_can_tell():

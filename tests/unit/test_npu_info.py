@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     observe_condition,
     observe_npus,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import link_between
 from ansible_collections.muster.serving.plugins.modules import npu_info
 
 from tests.unit.npu_node import EMULATORS, NpuNode, capture
@@ -103,7 +104,7 @@ def test_both_chips_of_a_card_are_devices(node):
     assert npus.problems == []
     assert [(d["npu_id"], d["chip_id"]) for d in npus.devices[4:6]] == [(2, 0), (2, 1)]
     assert npus.devices[5]["processes"] == [{"pid": 7, "name": "python3", "memory_mb": 900}]
-    assert npus.topology.link(4, 5) == "SIO"
+    assert link_between(npus.topology, 4, 5) == "SIO"
 
 
 def test_a_sick_chip_tells_its_error_codes(node):
@@ -114,7 +115,7 @@ def test_a_sick_chip_tells_its_error_codes(node):
     npus = observe()
 
     assert npus.devices[3]["health"] == "Alarm"
-    assert npus.devices[3]["error_codes"] == ["A4025021", "8C03A000"]
+    assert npus.error_codes(npus.devices[3]) == ["A4025021", "8C03A000"]
     assert node.asked.count("npu-smi info -t health -i 3 -c 0") == 1
     assert len(node.asked) == 3
 
@@ -207,7 +208,7 @@ def test_several_things_are_asked_at_a_time_and_no_more(monkeypatch):
         return Output(0, argv[-1], "")
 
     monkeypatch.setattr(npu_observe, "run", run)
-    answers = NpuSmi("npu-smi", timeout=5).ask_all([[str(n)] for n in range(12)])
+    answers = NpuSmi("npu-smi", timeout=5).ask_several([[str(n)] for n in range(12)])
 
     assert [answer.stdout for answer in answers] == [str(n) for n in range(12)]
     assert 1 < max(most) <= npu_observe.CONCURRENT_CALLS
@@ -221,6 +222,6 @@ def test_a_slow_tool_is_left_after_two_timeouts(node):
     npus = observe(timeout=0.3)
 
     assert len(npus.devices) == 8
-    assert npus.devices[0]["error_codes"] == []
-    assert npus.devices[7]["error_codes"] is None
+    assert npus.error_codes(npus.devices[0]) == []
+    assert npus.error_codes(npus.devices[7]) is None
     assert npus.problems == ["npu-smi took over 0.6 s in all"]

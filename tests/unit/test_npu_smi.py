@@ -14,7 +14,6 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_
     Board,
     Ecc,
     SuperPod,
-    Topology,
     parse_board,
     parse_ecc,
     parse_error_codes,
@@ -22,6 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_
     parse_super_pod,
     parse_topology,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import link_between
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -367,19 +367,19 @@ def test_topology(name, links):
     topology, problems = parse_topology(capture(name))
 
     assert problems == []
-    assert topology.devices == list(range(8))
-    seen = {topology.link(a, b) for a in range(8) for b in range(8) if a != b}
+    assert topology["devices"] == list(range(8))
+    seen = {link_between(topology, a, b) for a in range(8) for b in range(8) if a != b}
     assert seen == links
-    assert len(topology.cpu_affinity) == 8
+    assert len(topology["cpu_affinity"]) == 8
 
 
 def test_topology_of_pairs():
     topology, _ = parse_topology(capture("npu_smi_topo_8card_UB_pairs"))
 
-    assert topology.link(2, 3) == "UB"
-    assert topology.link(3, 4) == "SYS"
-    assert topology.link(3, 8) is None
-    assert topology.cpu_affinity[7] == "64-127,192-255"
+    assert link_between(topology, 2, 3) == "UB"
+    assert link_between(topology, 3, 4) == "SYS"
+    assert link_between(topology, 3, 8) is None
+    assert topology["cpu_affinity"][7] == "64-127,192-255"
 
 
 def test_topology_with_network_cards_and_without_affinity():
@@ -390,7 +390,10 @@ def test_topology_with_network_cards_and_without_affinity():
         "NIC0       PHB        SYS        X\n"
         "NIC0: enp67s0f0np0\n"
     )
-    assert parse_topology(text) == (Topology([2, 3], [["X", "SIO"], ["SIO", "X"]], None), [])
+    assert parse_topology(text) == (
+        {"devices": [2, 3], "links": [["X", "SIO"], ["SIO", "X"]], "cpu_affinity": None},
+        [],
+    )
 
 
 @pytest.mark.parametrize(

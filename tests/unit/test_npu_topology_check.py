@@ -21,7 +21,9 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend impo
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     observe_io as npu_observe,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.checks import devices_text
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    devices_text,
+)
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,14 +10,15 @@ import time
 import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import health
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     parse_query,
     parse_topology,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
-    find_tool,
-    observe_nvidia,
+    observe as observe_nvidia,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io import find_tool
 from ansible_collections.muster.serving.plugins.modules import nvidia_info
 
 from lab.emulators import nvidia_tools
@@ -32,7 +33,7 @@ def node(tmp_path, monkeypatch):
 
 
 def observe():
-    return observe_nvidia("nvidia-smi", 5)[0]
+    return observe_nvidia("nvidia-smi", 5)
 
 
 def run_module(capsys, **arguments):
@@ -52,8 +53,8 @@ def test_the_module_returns_what_it_documents(node, capsys):
     assert (result["version"], result["cuda_version"]) == ("580.105.08", "13.0")
     assert [device["device_id"] for device in result["devices"]] == list(range(8))
     assert {device["health"] for device in result["devices"]} == {"OK"}
-    assert result["topology"]["ids"] == list(range(8))
-    assert result["topology"]["matrix"][0] == ["X", *["NV18"] * 7]
+    assert result["topology"]["devices"] == list(range(8))
+    assert result["topology"]["links"][0] == ["X", *["NV18"] * 7]
 
 
 def test_the_module_succeeds_where_there_is_no_driver(monkeypatch, capsys):
@@ -81,15 +82,15 @@ def test_a_lost_gpu_keeps_its_place(node):
 
     gpus = observe()
 
-    assert [gpu["health"] for gpu in gpus["devices"]] == [*["OK"] * 3, "GPU is lost", *["OK"] * 4]
-    assert gpus["devices"][3]["memory_total_mb"] is None
+    assert [health(gpu) for gpu in gpus.devices] == [*["OK"] * 3, "GPU is lost", *["OK"] * 4]
+    assert gpus.devices[3]["memory_total_mb"] is None
 
 
 def test_index_and_minor_number_may_differ(node):
     node.run_in_process()
     node.set("devices.0.present", False)
 
-    assert [(gpu["device_id"], gpu["minor_number"]) for gpu in observe()["devices"]][:2] == [
+    assert [(gpu["device_id"], gpu["minor_number"]) for gpu in observe().devices][:2] == [
         (0, 1),
         (1, 2),
     ]
@@ -102,7 +103,7 @@ def test_a_single_gpu_needs_no_topology(node):
 
     gpus = observe()
 
-    assert (gpus["topology"], gpus["problems"]) == (None, [])
+    assert (gpus.topology, gpus.problems) == (None, [])
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,8 @@ def test_bad_output_is_a_problem(node, fault, problem):
 
     gpus = observe()
 
-    assert gpus["devices"] == []
-    assert problem in gpus["problems"][0]
+    assert gpus.devices == []
+    assert problem in gpus.problems[0]
 
 
 def test_an_answer_with_an_error_exit_code_is_shown_and_doubted(node):
@@ -129,28 +130,28 @@ def test_an_answer_with_an_error_exit_code_is_shown_and_doubted(node):
 
     gpus = observe()
 
-    assert len(gpus["devices"]) == 8
-    assert gpus["problems"] == ["nvidia-smi -q ended with exit code 14"]
+    assert len(gpus.devices) == 8
+    assert gpus.problems == ["nvidia-smi -q ended with exit code 14"]
 
 
 def test_a_hanging_tool_costs_one_timeout(node):
     node.set("faults.nvidia-smi", {"hang": True})
     begin = time.monotonic()
 
-    gpus, _cuda = observe_nvidia(SMI, 0.5)
+    gpus = observe_nvidia(SMI, 0.5)
 
     assert time.monotonic() - begin < 3
-    assert gpus["devices"] == []
-    assert "did not end within 0.5 s" in gpus["failure"]
+    assert gpus.devices == []
+    assert "did not end within 0.5 s" in gpus.failure
 
 
 def test_a_hanging_topology_leaves_the_devices(node):
     node.set("faults.nvidia-smi topo", {"hang": True})
 
-    gpus, cuda = observe_nvidia(SMI, 2)
+    gpus = observe_nvidia(SMI, 2)
 
-    assert (len(gpus["devices"]), gpus["topology"], cuda) == (8, None, "13.0")
-    assert "topo -m did not end within 2 s" in gpus["problems"][0]
+    assert (len(gpus.devices), gpus.topology, gpus.cuda_version) == (8, None, "13.0")
+    assert "topo -m did not end within 2 s" in gpus.problems[0]
 
 
 # --- the emulator -------------------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_what_the_lab_prints_is_understood_in_full(node, family):
 
     assert query.problems == []
     untold = {key for gpu in query.devices for key, value in gpu.items() if value is None}
-    assert untold == set()
+    assert untold == {"recovery_action"}, "null says that nothing is to be done"
     assert parse_topology(say("nvidia-smi", "topo", "-m").stdout)[1] == []
 
 

@@ -11,6 +11,10 @@ import re
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import MAX_PROBLEMS
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import nvidia_smi
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
+    health,
+    modes,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     parse_query,
     parse_topology,
@@ -79,14 +83,18 @@ def test_an_older_driver_is_read_as_well():
     assert (query.version, query.cuda_version) == ("535.129.03", "12.2")
     assert query.problems == ["GPU 0: no utilisation told"]
     [device] = query.devices
-    modes = {mode["check"]: mode["status"] for mode in device.pop("modes")}
-    assert modes == {"gpu-persistence": "warning", "gpu-mig": "failed"}
+    said = {mode.check_id: mode.status for mode in modes(device)}
+    assert said == {"gpu-persistence": "warning", "gpu-mig": "failed"}
+    assert health(device) == "3 uncorrectable memory errors, row remapping pending"
     assert device == {
         "device_id": 0,
         "minor_number": 3,
         "name": "NVIDIA A100-SXM4-80GB",
         "uuid": "GPU-3f0e8e3a-9d7a-1d4b-6a5e-2c1f9ac0d3b1",
-        "health": "3 uncorrectable memory errors, row remapping pending",
+        "lost": False,
+        "unreadable": [],
+        "recovery_action": None,
+        "conditions": ["remapped_row_pending"],
         "bus_id": "00000000:07:00.0",
         "power_w": 61.5,
         "temperature_c": 31,
@@ -131,11 +139,11 @@ HEALTH = [
 ]
 
 
-@pytest.mark.parametrize(("change", "health"), HEALTH)
-def test_what_is_wrong_is_the_health(change, health):
+@pytest.mark.parametrize(("change", "wrong"), HEALTH)
+def test_what_is_wrong_is_the_health(change, wrong):
     query = parse_query(h100(change))
 
-    assert query.devices[0]["health"] == health
+    assert health(query.devices[0]) == wrong
     assert query.problems == []
 
 
@@ -145,7 +153,7 @@ def test_a_sound_gpu_is_ok_whatever_its_past():
     )
     [device] = parse_query(text).devices
 
-    assert device["health"] == "OK"
+    assert health(device) == "OK"
     assert (device["uncorrectable_errors"], device["aggregate_uncorrectable_errors"]) == (0, 12)
 
 
@@ -269,7 +277,7 @@ NIC Legend:
 
 def test_the_matrix_holds_the_gpus_alone():
     assert parse_topology(MATRIX) == (
-        {"ids": [0, 1], "matrix": [["X", "NV18"], ["NV18", "X"]]},
+        {"devices": [0, 1], "links": [["X", "NV18"], ["NV18", "X"]], "cpu_affinity": None},
         [],
     )
 
@@ -277,7 +285,11 @@ def test_the_matrix_holds_the_gpus_alone():
 def test_one_gpu_has_a_matrix_too():
     text = "\tGPU0\tCPU Affinity\tNUMA Affinity\nGPU0\t X \t0-11\tN/A\n"
 
-    assert parse_topology(text)[0] == {"ids": [0], "matrix": [["X"]]}
+    assert parse_topology(text)[0] == {
+        "devices": [0],
+        "links": [["X"]],
+        "cpu_affinity": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -307,4 +319,4 @@ def test_a_matrix_is_whole_or_none(words):
 
     assert (topology is None) == bool(problems)
     if topology:
-        assert {len(row) for row in topology["matrix"]} == {len(topology["ids"])}
+        assert {len(row) for row in topology["links"]} == {len(topology["devices"])}

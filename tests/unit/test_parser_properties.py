@@ -329,8 +329,8 @@ def check_nvidia_smi(text: str) -> None:
     topology, problems = nvidia_smi.parse_topology(text)
     assert (topology is None) == bool(problems)
     if topology:
-        assert {len(row) for row in topology["matrix"]} == {len(topology["ids"])}
-        for number in topology["ids"]:
+        assert {len(row) for row in topology["links"]} == {len(topology["devices"])}
+        for number in topology["devices"]:
             check_told(f"GPU{number}", text)
 
 
@@ -374,20 +374,20 @@ def check_amd(tool: str, texts: dict[str, str]) -> int:
     given_to(tool, *texts.values())
     read = {"amd-smi": amd_smi.read, "rocm-smi": rocm_smi.read}[tool]
     seen = read(texts)
-    check_problems(seen["problems"])
-    assert seen["devices"] or seen["problems"]
+    check_problems(seen.problems)
+    assert seen.devices or seen.problems
     text = "".join(texts.values())
-    ids = [device["device_id"] for device in seen["devices"]]
+    ids = [device["device_id"] for device in seen.devices]
     assert ids == sorted(set(ids))
-    for device in seen["devices"]:
+    for device in seen.devices:
         check_numbers(device, "temperature_c", "memory_used_mb", "memory_total_mb")
         for key in ("name", "uuid", "bus_id", "temperature_c"):
             if device[key] is not None and "\\" not in text:
                 check_told(device[key], text)
         for process in device["processes"] or []:
             check_told(process["pid"], text)
-    if seen["topology"]:
-        assert {len(row) for row in seen["topology"]["matrix"]} == {len(ids)}
+    if seen.topology:
+        assert {len(row) for row in seen.topology["links"]} == {len(ids)}
     return len(ids)
 
 

@@ -6,19 +6,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Callable, Collection, Dict, Hashable, Iterable, Mapping, NamedTuple
+from typing import Callable, Collection, Hashable, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
-from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
-
-Device = Dict[str, Any]
-
-
-def devices_text(devices: Iterable[int]) -> str:
-    """device 3, or devices 0-3, 6."""
-    text = ranges_text(devices, ", ")
-    return f"device {text}" if text.isdecimal() else f"devices {text or 'none'}"
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    Device,
+    devices_text,
+    number_of,
+)
 
 
 def odd_ones(values: Mapping[int, Hashable]) -> set[int]:
@@ -74,7 +70,7 @@ def used_by_others(
         own_units: The systemd units of Muster; what they hold is no obstacle.
         listing: The command that lists the device's processes.
     """
-    number = device["device_id"]
+    number = number_of(device)
     if holders is None:
         return Finding(
             number,
@@ -101,7 +97,7 @@ def memory_free(
     listing: str,
 ) -> Finding:
     """Whether this share of the memory is free, or Muster's own already."""
-    number, used, total = device["device_id"], device["memory_used_mb"], device["memory_total_mb"]
+    number, used, total = number_of(device), device["memory_used_mb"], device["memory_total_mb"]
     if used is None or total is None:
         return Finding(
             number, "unknown", "memory not told", f"look at what {listing} prints for the device"

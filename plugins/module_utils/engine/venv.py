@@ -24,8 +24,6 @@ PYTHON_DIR = "/opt/muster/python"
 CACHE_DIR = "/var/cache/muster/uv"
 # As whom engines without a container run.
 USER = "muster"
-# Groups that own device nodes of GPUs.
-DEVICE_GROUPS = ("video", "render")
 
 
 class VenvError(Exception):

@@ -11,45 +11,14 @@ from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 
 GB = 1_000_000_000
 
-# By os-release's ID, the versions that upstream names for hosts of its devices. A version stands
-# for its minor ones, too.
-_ENTERPRISE = dict.fromkeys(("rhel", "rocky", "almalinux", "ol"), ("8", "9", "10"))
-SYSTEMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "ascend": {
-        "ubuntu": ("20.04", "22.04", "24.04"),
-        "openEuler": ("20.03", "22.03", "24.03"),
-        "kylin": ("V10",),
-    },
-    "nvidia": {
-        **_ENTERPRISE,
-        "ubuntu": ("20.04", "22.04", "24.04", "26.04"),
-        "debian": ("12", "13"),
-        "sles": ("15", "16"),
-        "kylin": ("V10", "V11"),
-        "amzn": ("2023",),
-        "azurelinux": ("3.0",),
-    },
-    "amd": {
-        **_ENTERPRISE,
-        "ubuntu": ("22.04", "24.04"),
-        "debian": ("12", "13"),
-        "sles": ("15",),
-        "azurelinux": ("3.0",),
-    },
-}
-# Those of the lab, in which everything but the devices' drivers is tried.
-LAB_SYSTEMS = {"debian": ("12",)}
+# The systems of the lab, in which everything but the devices' drivers is tried.
+LAB_SYSTEMS: Mapping[str, Sequence[str]] = {"debian": ("12",)}
 # The kernel of the oldest of these systems.
 OLDEST_KERNEL = (4, 18)
-# Engines for AMD are published for one architecture.
-ARCHITECTURES: dict[str, tuple[str, ...]] = {
-    "ascend": ("aarch64", "x86_64"),
-    "nvidia": ("aarch64", "x86_64"),
-    "amd": ("x86_64",),
-}
 OLDEST_DOCKER = (20, 10)
 # Engines raise their own soft limit of open files to this. A node of 16 devices runs tens of
 # thousands of threads.
@@ -322,7 +291,8 @@ def system_checks(
     """Operating system, kernel and architecture, as far as somebody vouches for them."""
     name, number = release.get("ID", ""), release.get("VERSION_ID", "")
     shown = release.get("PRETTY_NAME") or f"{name} {number}".strip() or "unknown"
-    tables = [LAB_SYSTEMS, *([SYSTEMS[vendor]] if vendor else SYSTEMS.values())]
+    vendors = [VENDORS[vendor]] if vendor else VENDORS.values()
+    tables = [LAB_SYSTEMS, *(one.systems for one in vendors)]
     if any(_among(number, table.get(name, ())) for table in tables):
         checks = [check("host-os", "ok", "operating system", shown)]
     else:
@@ -352,14 +322,15 @@ def system_checks(
             )
         )
     if vendor:
-        fine = machine in ARCHITECTURES[vendor]
+        architectures = VENDORS[vendor].architectures
+        fine = machine in architectures
         checks.append(
             check(
                 "host-arch",
                 "ok" if fine else "failed",
                 "architecture",
                 machine,
-                " or ".join(ARCHITECTURES[vendor]),
+                " or ".join(architectures),
                 "" if fine else "the engine is not published for it: use another machine",
             )
         )

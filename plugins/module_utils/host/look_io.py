@@ -14,12 +14,17 @@ import time
 from threading import Thread
 from typing import Any
 
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
+    Check,
+    OptionError,
+    check,
+)
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.host import checks as host_checks
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
     GB,
@@ -41,7 +46,7 @@ from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io i
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "vendor": {"type": "str", "choices": ["ascend", "nvidia", "amd"]},
+    "vendor": {"type": "str"},
     "own_units": {"type": "list", "elements": "str", "default": []},
     "address": {"type": "str"},
     "multi_node": {"type": "bool", "default": False},
@@ -319,7 +324,13 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
 
 
 def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    """The checks of a host, their facts, and the node's clock in seconds of the epoch."""
+    """Return the checks of a host, their facts, and the node's clock in seconds of the epoch.
+
+    Raises:
+        OptionError: There is no such vendor.
+    """
+    if params["vendor"] not in (None, *VENDORS):
+        raise OptionError(f"vendor: {params['vendor']} is none of {', '.join(VENDORS)}")
     # First, since what passes before it blurs by how much the node's clock is off.
     began = time.time()
     result = observe(params, NodeFiles(), keep_hashes=not check_mode)

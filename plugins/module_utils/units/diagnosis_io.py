@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import restarts
 
@@ -45,11 +46,11 @@ COMMANDS = {
     "system/services.txt": ["systemctl", "list-units", "--no-pager", "--all", names.SERVICES],
     "system/kernel.log": ["journalctl", "--dmesg", "--lines=1000", "--no-pager", "--quiet"],
     "system/docker.log": ["journalctl", "--unit=docker", "--lines=300", "--no-pager", "--quiet"],
-    "device/npu-smi.txt": ["npu-smi", "info"],
-    "device/nvidia-smi.txt": ["nvidia-smi"],
-    "device/nvidia-topology.txt": ["nvidia-smi", "topo", "-m"],
-    "device/amd-smi.txt": ["amd-smi", "static"],
-    "device/rocm-smi.txt": ["rocm-smi"],
+    **{
+        f"device/{name}": list(argv)
+        for vendor in VENDORS.values()
+        for name, argv in vendor.commands.items()
+    },
     "docker/ps.txt": ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}",
                       "--format", "table {{.Names}}\t{{.Image}}\t{{.Status}}"],
 }  # fmt: skip
@@ -59,13 +60,8 @@ FILES = (
     "/etc/os-release",
     "/proc/version",
     "/proc/cmdline",
-    "/proc/driver/nvidia/version",
-    "/sys/module/amdgpu/version",
-    "/etc/ascend_install.info",
-    "/etc/hccn.conf",
-    "/usr/local/Ascend/driver/version.info",
-    "/usr/local/Ascend/firmware/version.info",
     "/etc/docker/daemon.json",
+    *(path for vendor in VENDORS.values() for path in vendor.files),
 )
 CONFIGURATIONS = (
     f"{unit_files.UNITS_DIR}/*.json",

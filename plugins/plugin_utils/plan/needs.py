@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import hub_folder
@@ -107,7 +108,7 @@ def _device_options(
     """Return the options of the module that looks at a host's devices, by its name."""
     platform = plan["platform"]
     devices = sorted({device for unit in own for device in unit["devices"]})
-    common = {
+    given = {
         "device_count": len(devices),
         "devices": devices,
         "min_driver": platform["min_driver"],
@@ -116,21 +117,18 @@ def _device_options(
         "device_nodes": needs["device_nodes"],
         "mounts": needs["mounts"],
     }
-    if platform["vendor"] == "ascend":
+    # What only some vendors' modules take.
+    more = {
+        "vendor": platform["vendor"],
+        "device_names": platform["device_names"],
+        "fabric_manager": platform["fabric_manager"],
+        "container_gpus": needs["container_gpus"],
+        "multi_node": bool(needs["peers"]),
         # More is asked of a device for a full ping.
-        pings = "full" if plan["preflight"]["npu_ping"] == "full" else "sampled"
-        return {
-            "npu_topology_check": {**common, "multi_node": bool(needs["peers"]), "pings": pings}
-        }
-    return {
-        "gpu_topology_check": {
-            **common,
-            "vendor": platform["vendor"],
-            "device_names": platform["device_names"],
-            "fabric_manager": platform["fabric_manager"],
-            "container_gpus": needs["container_gpus"],
-        }
+        "pings": "full" if plan["preflight"]["npu_ping"] == "full" else "sampled",
     }
+    vendor = VENDORS[platform["vendor"]]
+    return {vendor.check_module: {**given, **{name: more[name] for name in vendor.options}}}
 
 
 def _host_options(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Sequence
 
 import yaml
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 
@@ -73,4 +74,5 @@ def recipe_book(folders: Sequence[str] = ()) -> RecipeBook:
 def read_schema() -> dict[str, Any]:
     """Return the schema that recipe files are checked against."""
     schema: dict[str, Any] = json.loads((RECIPES / "schema.json").read_text(encoding="utf-8"))
+    schema["properties"]["platform"]["properties"]["vendor"]["enum"] = list(VENDORS)
     return schema

@@ -13,17 +13,19 @@ from __future__ import annotations
 import json
 import re
 from itertools import islice
-from typing import Any, Dict, Iterable, Mapping
+from typing import Any, Dict, Iterable, Mapping, cast
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
     Problems,
     excerpt,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.checks import devices_text
-from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import (
-    Device,
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    Gpu,
     Observation,
+    Process,
     Topology,
+    devices_text,
+    number_of,
 )
 
 ARGUMENTS = {
@@ -127,37 +129,20 @@ def inner(row: Row, *names: str) -> Any:
 # --- what amd-smi and rocm-smi share ----------------------------------------------------------
 
 
-def make_device(**facts: Any) -> Device:
-    """A device of the observation; what is not given is null."""
-    device: Device = {"device_id": None, "uuid": None, **dict.fromkeys(FACTS), **facts}
-    told = device["memory_total_mb"] is not None
-    compute, memory = device["compute_partition"], device["memory_partition"]
-    # The driver has no word for a GPU's health: one that is lost leaves the list, one that is sick
-    # tells no more of itself.
-    device["health"] = "OK" if told else "its driver tells nothing of its memory"
-    device["modes"] = [_partition_mode(compute, memory)]
-    device["fabric"] = None
-    return device
+class AmdGpu(Gpu):
+    """What amd-smi or rocm-smi tells of a GPU; null where it does not.
+
+    The partitions are SPX and NPS1 where the GPU is one device with all of its memory.
+    """
+
+    compute_partition: str | None
+    memory_partition: str | None
 
 
-def _partition_mode(compute: str | None, memory: str | None) -> dict[str, str]:
-    mode = {
-        "check": "gpu-partition",
-        "status": "ok",
-        "observed": f"{compute or 'not told'}, {memory or 'not told'}",
-        "expected": "SPX, NPS1: one device a GPU, with all of its memory",
-        "remedy": "",
-    }
-    if compute is None or memory is None:
-        mode["status"] = "unknown"
-        mode["remedy"] = "look at what amd-smi partition prints"
-    elif (compute, memory) != ("SPX", "NPS1"):
-        mode["status"] = "failed"
-        mode["remedy"] = (
-            "while nothing uses the GPUs: amd-smi set --gpu all --memory-partition NPS1, then "
-            "amd-smi set --gpu all --compute-partition SPX"
-        )
-    return mode
+def make_device(device_id: int, **facts: Any) -> AmdGpu:
+    """Return a device; what is not given is null."""
+    device: Any = {"device_id": device_id, "uuid": None, **dict.fromkeys(FACTS), **facts}
+    return cast(AmdGpu, device)
 
 
 def engine_order(node_ids: Mapping[int, int | None], problems: Problems) -> dict[int, int]:
@@ -174,12 +159,12 @@ def engine_order(node_ids: Mapping[int, int | None], problems: Problems) -> dict
     return {gpu: gpu for gpu in node_ids}
 
 
-def finish(devices: list[Device], problems: Problems) -> None:
+def finish(devices: list[AmdGpu], problems: Problems) -> None:
     """Sort the devices, and name what is not known of them."""
-    devices.sort(key=lambda device: device["device_id"])
+    devices.sort(key=number_of)
     missing: dict[str, list[str]] = {}
     for fact in FACTS:
-        silent = [device["device_id"] for device in devices if device[fact] is None]
+        silent = [number_of(device) for device in devices if cast(Row, device)[fact] is None]
         if silent:
             missing.setdefault(devices_text(silent), []).append(fact)
     for subject, facts in missing.items():
@@ -199,13 +184,13 @@ def make_topology(
             said = "nothing" if said is None else repr(excerpt(said))
             problems.add(f"no topology: {said} is told of the link from GPU {gpu} to GPU {other}")
             return None
-    return {"ids": [order[gpu] for gpu in gpus], "matrix": matrix}
+    return {"devices": [order[gpu] for gpu in gpus], "links": matrix, "cpu_affinity": None}
 
 
 # --- amd-smi ----------------------------------------------------------------------------------
 
 
-def read(said: Mapping[str, str]) -> Observation:
+def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
     """What amd-smi told of the GPUs.
 
     Args:
@@ -255,13 +240,8 @@ def read(said: Mapping[str, str]) -> Observation:
         rows = _rows("topology", said["topology"], problems)
         topology = make_topology(_links(rows), order, problems) if rows and gpus else None
     versions = (_driver_version(row) for row in static.values())
-    return {
-        "devices": devices,
-        "version": next((version for version in versions if version), None),
-        "topology": topology,
-        "problems": problems.result(),
-        "failure": None,
-    }
+    version = next((version for version in versions if version), None)
+    return Observation(devices, version, topology, problems.result())
 
 
 def tells_partition(text: str) -> bool:
@@ -299,14 +279,14 @@ def _driver_version(row: Row) -> str | None:
     return word(inner(row, "driver", "version")) or word(inner(row, "driver", "driver_version"))
 
 
-def _processes(gpu: int, entries: Any, problems: Problems) -> list[Row] | None:
+def _processes(gpu: int, entries: Any, problems: Problems) -> list[Process] | None:
     """The processes that hold memory of a GPU.
 
     A metrics exporter attaches to every GPU and holds nothing of it; it is nobody's obstacle.
     """
     if not isinstance(entries, list):
         return None
-    found: list[Row] = []
+    found: list[Process] = []
     for entry in entries:
         info = entry.get("process_info", entry) if isinstance(entry, dict) else entry
         if info in ("No running processes detected", "N/A"):

@@ -9,13 +9,14 @@ import os
 import stat
 from typing import Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd import amd_smi, rocm_smi
-from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import Observation
-from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.amd_smi import AmdGpu
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd.checks import DeviceNodes
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import Observation
+from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io import (
     ask_all,
     find_tool,
 )
@@ -23,7 +24,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.obse
 FOLDERS = ("/opt/rocm/bin",)
 
 
-def observe_amd(path: str | None, timeout: float) -> Observation:
+def observe(path: str | None, timeout: float) -> Observation[AmdGpu]:
     """Ask for all that is known of the GPUs.
 
     Args:
@@ -38,16 +39,10 @@ def observe_amd(path: str | None, timeout: float) -> Observation:
     if tool:
         said, problems = _ask(tool, rocm_smi.ARGUMENTS, timeout)
         return _with(problems, rocm_smi.read(said))
-    return {
-        "devices": [],
-        "version": None,
-        "topology": None,
-        "problems": [],
-        "failure": "neither amd-smi nor rocm-smi is on this node",
-    }
+    return Observation(failure="neither amd-smi nor rocm-smi is on this node")
 
 
-def _by_amd_smi(tool: str, timeout: float) -> Observation:
+def _by_amd_smi(tool: str, timeout: float) -> Observation[AmdGpu]:
     arguments: dict[str, Sequence[str]] = dict(amd_smi.ARGUMENTS)
     later = {"topology": arguments.pop("topology")}
     said, problems = _ask(tool, arguments, timeout)
@@ -81,35 +76,18 @@ def _ask(
     return said, problems
 
 
-def _with(problems: list[str], observation: Observation) -> Observation:
+def _with(problems: list[str], gpus: Observation[AmdGpu]) -> Observation[AmdGpu]:
     """Put what went wrong with the calls before what went wrong with their answers."""
-    problems = problems + observation["problems"]
-    if not observation["devices"]:
-        observation["failure"] = problems.pop(0) if problems else "no GPU is told of"
-    observation["problems"] = problems
-    return observation
+    gpus.problems = problems + gpus.problems
+    if not gpus.devices:
+        gpus.failure = gpus.problems.pop(0) if gpus.problems else "no GPU is told of"
+    return gpus
 
 
-def node_checks(files: NodeFiles, gpus: int) -> list[Check]:
-    """Whether the device nodes are there, which every container with GPUs is given.
-
-    Args:
-        files: The node's files.
-        gpus: How many GPUs the node has; each has its own render node.
-    """
+def observe_nodes(files: NodeFiles) -> DeviceNodes:
+    """Look for the device nodes, which every container with GPUs is given."""
     render = [path for path in files.glob("/dev/dri/renderD*") if _is_device(files, path)]
-    kfd = _is_device(files, "/dev/kfd")
-    well = kfd and len(render) >= max(gpus, 1)
-    return [
-        check(
-            "gpu-device-nodes",
-            "ok" if well else "failed",
-            "/dev/kfd, /dev/dri",
-            f"{'/dev/kfd' if kfd else 'no /dev/kfd'}, {len(render)} render nodes",
-            f"/dev/kfd, {max(gpus, 1)} render nodes or more",
-            "" if well else "modprobe amdgpu, and look at dmesg; /dev/kfd needs the ROCm driver",
-        )
-    ]
+    return DeviceNodes(_is_device(files, "/dev/kfd"), len(render))
 
 
 def _is_device(files: NodeFiles, path: str) -> bool:

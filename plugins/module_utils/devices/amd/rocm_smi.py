@@ -18,6 +18,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.tool_text im
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd.amd_smi import (
     COMPUTE_PARTITIONS,
     MEMORY_PARTITIONS,
+    AmdGpu,
     Row,
     Rows,
     engine_order,
@@ -32,7 +33,10 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.amd.amd_smi
     size,
     word,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import Observation
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    Observation,
+    Process,
+)
 
 ARGUMENTS = {
     "cards": (
@@ -53,7 +57,7 @@ _LINK = re.compile(
 )
 
 
-def read(said: Mapping[str, str]) -> Observation:
+def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
     """What rocm-smi told of the GPUs.
 
     Args:
@@ -91,13 +95,8 @@ def read(said: Mapping[str, str]) -> Observation:
     finish(devices, problems)
     links = _links(said.get("links"))
     links.update(((card, card), "SELF") for card in cards)
-    return {
-        "devices": devices,
-        "version": word(system.get("Driver version")),
-        "topology": make_topology(links, order, problems) if cards else None,
-        "problems": problems.result(),
-        "failure": None,
-    }
+    topology = make_topology(links, order, problems) if cards else None
+    return Observation(devices, word(system.get("Driver version")), topology, problems.result())
 
 
 def _first(row: Row, *names: str) -> str | None:
@@ -124,12 +123,12 @@ def _cards(text: str | None, problems: Problems) -> tuple[Rows, Row]:
 
 def _processes(
     said: Mapping[str, str], cards: list[int], problems: Problems
-) -> dict[int, list[Row]] | None:
+) -> dict[int, list[Process]] | None:
     """By card the processes that hold memory; null when that is not understood."""
     text = said.get("users")
     if text is None:
         return None
-    by_card: dict[int, list[Row]] = {card: [] for card in cards}
+    by_card: dict[int, list[Process]] = {card: [] for card in cards}
     names = _names(said.get("names"))
     users = _USER.findall(text)
     told = text.count("is using") + text.count("No KFD PIDs currently running")

@@ -16,7 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend impo
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.hccn import Ping
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_smi import (
     INCOMPLETE_DRIVER,
-    Device,
+    Npu,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.observation import (
     Fabric,
@@ -26,12 +26,16 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
     Finding,
-    devices_text,
     grouped,
     holders_of,
     memory_free,
     odd_ones,
     used_by_others,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    devices_text,
+    link_between,
+    number_of,
 )
 
 # How devices of one node are joined where the fabric is whole. On A3 SIO joins the two chips of a
@@ -77,7 +81,7 @@ def npu_checks(
     checks = [tool, *_driver(npus, min_driver)]
     if npus.whole or len(there) == len(wanted):
         checks += _count(npus, by_id, wanted, device_nodes)
-    checks += grouped("npu-health", [_health(device) for device in there], "OK")
+    checks += grouped("npu-health", [_health(npus, device) for device in there], "OK")
     checks += grouped("npu-ecc", [_ecc(npus, number) for number in npus.ecc], "no double-bit error")
     checks += grouped("npu-firmware", _firmware(npus), "one on all cards, made for the driver")
     checks += grouped(
@@ -99,7 +103,7 @@ def npu_checks(
         ],
         f"{memory_utilization:.0%} of the memory free, as the engine claims it",
     )
-    checks += _topology(npus, [device["device_id"] for device in there])
+    checks += _topology(npus, [number_of(device) for device in there])
     return _without_unknowns(checks) if tool["status"] == "failed" else checks
 
 
@@ -165,7 +169,7 @@ def _driver(npus: Npus, min_driver: str | None) -> list[Check]:
 
 
 def _count(
-    npus: Npus, by_id: dict[Any, Device], wanted: list[int], device_nodes: Collection[str]
+    npus: Npus, by_id: dict[Any, Npu], wanted: list[int], device_nodes: Collection[str]
 ) -> list[Check]:
     def of(number: int) -> Finding:
         node = f"/dev/davinci{number}"
@@ -183,11 +187,11 @@ def _count(
     return grouped("npu-count", [of(number) for number in wanted], expected)
 
 
-def _health(device: Device) -> Finding:
-    number, health = device["device_id"], device["health"]
+def _health(npus: Npus, device: Npu) -> Finding:
+    number, health = number_of(device), device["health"]
     if health == "OK":
         return Finding(number, "ok", "OK")
-    codes = device.get("error_codes")
+    codes = npus.error_codes(device)
     observed = (health or "no health told") + (f", error codes {' '.join(codes)}" if codes else "")
     remedy = (
         "see npu-smi info -t health -i NPU -c CHIP; reset the idle chip "
@@ -290,7 +294,7 @@ def _topology(npus: Npus, devices: list[int]) -> list[Check]:
         ]
     pairs: dict[str, list[str]] = {}
     for one, other in combinations(devices, 2):
-        link = topology.link(one, other) or "no entry"
+        link = link_between(topology, one, other) or "no entry"
         if link not in links:
             pairs.setdefault(link, []).append(f"{one}-{other}")
     if not pairs:

@@ -42,9 +42,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     read_text,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
-    device_checks,
-    is_driver,
-    mount_checks,
+    driver_mount_checks,
+    node_checks,
 )
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -133,8 +132,8 @@ def files_checks(params: dict[str, Any], lost: list[int], absent: list[str]) -> 
         absent: The tools that could not be started.
     """
     files = NodeFiles()
-    checks = device_checks(files, params["device_nodes"])
-    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
+    checks = node_checks(files, params["device_nodes"])
+    checks += driver_mount_checks(files, params["mounts"])
     said = {f"/dev/davinci{number}" for number in lost}
     return [
         one

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, NamedTuple
+from typing import NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
     Problems,
     excerpt,
 )
-
-Device = Dict[str, Any]
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    Device,
+    Observation,
+    Process,
+    Topology,
+)
 
 # The words of the driver's own source. Whatever is not OK is unfit to serve.
 HEALTH_WORDS = ("OK", "Warning", "Alarm", "Critical", "UNKNOWN")
@@ -49,15 +53,24 @@ class Layout(NamedTuple):
     hbm: bool
 
 
+class Npu(Device):
+    """What npu-smi tells of an NPU: one chip, which is a device of its own on every generation.
+
+    npu_id is the card and chip_id the chip on it, as npu-smi counts; health is its word for it.
+    device_id is null where the table does not tell it.
+    """
+
+    npu_id: int
+    chip_id: int | None
+    health: str
+
+
 @dataclass
-class Info:
+class Info(Observation[Npu]):
     """What npu-smi info said."""
 
-    devices: list[Device] = field(default_factory=list)
-    version: str | None = None
     tool_version: str | None = None
     layout: str | None = None
-    problems: list[str] = field(default_factory=list)
     # The problems that no null or unknown word in a device shows.
     doubts: list[str] = field(default_factory=list)
     # Whether the table of devices came to its end and each row of it was understood. Only then is a
@@ -82,7 +95,7 @@ class _InfoParser:
         self.layout: Layout | None = None
         self.section = "head"
         self.pending: list[str] | None = None  # a chip's first row, waiting for its second
-        self.chips: dict[tuple[int | None, int | None], Device] = {}
+        self.chips: dict[tuple[int | None, int | None], Npu] = {}
         self.npus_told: set[int] = set()  # whose processes the second table tells
         self.process_unit = 1
 
@@ -180,7 +193,7 @@ class _InfoParser:
             return
         device_id = self.device_id(layout, npu_id, chip_id, ids)
         label = f"NPU {npu_id}" + (f" chip {chip_id}" if chip_id is not None else "")
-        device: Device = {
+        device: Npu = {
             "device_id": device_id,
             "npu_id": npu_id,
             "chip_id": chip_id,
@@ -220,7 +233,7 @@ class _InfoParser:
         # Where the table has no device column, an NPU is one chip.
         return npu_id if layout.device_id == "npu" and chip_id == 0 else None
 
-    def figures(self, device: Device, label: str, top: str, bottom: str, *, hbm: bool) -> None:
+    def figures(self, device: Npu, label: str, top: str, bottom: str, *, hbm: bool) -> None:
         power = _POWER_ROW.fullmatch(top)
         if power:
             device["power_w"] = _decimal(power[1])
@@ -254,13 +267,12 @@ class _InfoParser:
             self.doubt(f"process {pid} on a chip that is not listed: {excerpt(cells[0])}")
             return
         self.npus_told.add(npu_id)
-        if device["processes"] is None:
-            device["processes"] = []
         if memory is None:
             self.doubt(f"memory of process {pid} not understood: {excerpt(cells[3])}")
         memory_mb = None if memory is None else memory // self.process_unit
         # The name stays empty for processes of another user or another container.
-        device["processes"].append({"pid": pid, "name": cells[2], "memory_mb": memory_mb})
+        process: Process = {"pid": pid, "name": cells[2], "memory_mb": memory_mb}
+        device["processes"] = [*(device["processes"] or []), process]
 
     def finish(self) -> None:
         info = self.info
@@ -368,19 +380,6 @@ def _fields(text: str) -> dict[str, str]:
 # --- npu-smi info -t topo ---------------------------------------------------------------------
 
 
-class Topology(NamedTuple):
-    """How the devices of a node reach each other."""
-
-    devices: list[int]
-    links: list[list[str]]
-    cpu_affinity: list[str] | None
-
-    def link(self, one: int, other: int) -> str | None:
-        if one not in self.devices or other not in self.devices:
-            return None
-        return self.links[self.devices.index(one)][self.devices.index(other)]
-
-
 def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
     """Parse the matrix of npu-smi info -t topo; null and a problem when it is not whole."""
     lines = [line.split() for line in text.splitlines() if line.strip()]
@@ -407,7 +406,8 @@ def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
     columns = [header.index(label) for label in labels]
     links = [[rows[label][column] for column in columns] for label in labels]
     cpus = [rows[label][width] for label in labels if len(rows[label]) > width]
-    return Topology(numbers, links, cpus if len(cpus) == len(labels) else None), []
+    affinity_of = cpus if len(cpus) == len(labels) else None
+    return {"devices": numbers, "links": links, "cpu_affinity": affinity_of}, []
 
 
 def _is_header(words: list[str]) -> bool:

@@ -9,31 +9,31 @@ from dataclasses import dataclass, field
 from typing import Collection
 
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn, npu_smi
-from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
     devices_text,
 )
 
 
 @dataclass
-class Npus:
-    """What a node's NPUs are like, as far as npu-smi tells."""
+class Npus(npu_smi.Info):
+    """What a node's NPUs are like, as far as npu-smi tells: its table, and what was asked after it.
 
-    devices: list[npu_smi.Device] = field(default_factory=list)
-    version: str | None = None
-    tool_version: str | None = None
-    layout: str | None = None
-    topology: npu_smi.Topology | None = None
-    problems: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)  # those that no value of a device shows
-    whole: bool = False  # a device that is not listed is not there
+    failure says that the tool gave up, so that the rest is unknown.
+    """
+
     nodes: list[int] = field(default_factory=list)  # the N of every /dev/davinciN
     # By device, of those that were asked for; null, or without a value, where it is not told.
     ecc: dict[int, npu_smi.Ecc | None] = field(default_factory=dict)
     boards: dict[int, npu_smi.Board] = field(default_factory=dict)
     super_pods: dict[int, npu_smi.SuperPod | None] = field(default_factory=dict)
     said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and query
-    failure: str | None = None  # the tool gave up, so that the rest is unknown
+    # By card and chip, the driver's codes of what is not well; null where they were not told.
+    codes: dict[tuple[int, int | None], list[str] | None] = field(default_factory=dict)
     silent: set[int] = field(default_factory=set)  # the devices for which it did not answer
+
+    def error_codes(self, device: npu_smi.Npu) -> list[str] | None:
+        """Return the driver's codes of what is wrong with a device."""
+        return self.codes.get((device["npu_id"], device["chip_id"]), [])
 
 
 def missing_devices(npus: Npus, used: Collection[int] = ()) -> list[str]:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Collection, Mapping, Optional, Sequence
+from typing import Callable, Collection, Mapping, Optional, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
@@ -24,9 +23,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     Npus,
     Pings,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
-    odd_ones,
-)
+from ansible_collections.muster.serving.plugins.module_utils.devices.checks import odd_ones
+from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io import find_tool
 
 NPU_SMI_FOLDERS = ("/usr/local/bin", "/usr/local/sbin")
 HCCN_CONF = "/etc/hccn.conf"
@@ -89,7 +87,7 @@ class NpuSmi(Tool):
             return None
         return answer
 
-    def ask_all(self, questions: Sequence[Sequence[str]]) -> list[Output | None]:
+    def ask_several(self, questions: Sequence[Sequence[str]]) -> list[Output | None]:
         """Ask several things, a few at a time. The answers come in the order of the questions."""
         with ThreadPoolExecutor(CONCURRENT_CALLS) as pool:
             return list(pool.map(lambda arguments: self.ask(*arguments), questions))
@@ -137,8 +135,7 @@ class HccnTool(Tool):
 
 def find_npu_smi(path: str | None, timeout: float) -> NpuSmi:
     """npu-smi as the caller names it, or where the driver's installer puts it."""
-    folders = os.pathsep.join([*NPU_SMI_FOLDERS, os.environ.get("PATH", "")])
-    return NpuSmi(path or shutil.which("npu-smi", path=folders), timeout)
+    return NpuSmi(find_tool("npu-smi", path, NPU_SMI_FOLDERS), timeout)
 
 
 # --- npu-smi ----------------------------------------------------------------------------------
@@ -167,18 +164,10 @@ def observe_npus(tool: NpuSmi, nodes: list[int]) -> Npus:
         said = str(tool.failure)
         return Npus(problems=[said], doubts=[said], nodes=nodes, failure=said)
     info = npu_smi.parse_info(answer.stdout + answer.stderr)
-    npus = Npus(
-        devices=info.devices,
-        version=info.version,
-        tool_version=info.tool_version,
-        layout=info.layout,
-        problems=info.problems,
-        doubts=info.doubts,
-        whole=info.whole and answer.rc == 0,
-        nodes=nodes,
-    )
+    npus = Npus(**vars(info), nodes=nodes)
     if answer.rc != 0:
         said = f"npu-smi info ended with exit code {answer.rc}"
+        npus.whole = False
         npus.problems.append(said)
         npus.doubts.append(said)
     return npus
@@ -201,13 +190,13 @@ def observe_condition(
     """
     if not npus.devices:
         return
-    asked: list[tuple[str, list[npu_smi.Device], list[str]]] = []
-    for device in npus.devices:
-        device["error_codes"] = []
-        if device["health"] != "OK" and (wanted is None or device["device_id"] in wanted):
-            asked.append(("health", [device], _query("health", device)))
+    asked: list[tuple[str, list[npu_smi.Npu], list[str]]] = [
+        ("health", [device], _query("health", device))
+        for device in npus.devices
+        if device["health"] != "OK" and (wanted is None or device["device_id"] in wanted)
+    ]
     devices = [device for device in npus.devices if device["device_id"] in (wanted or ())]
-    cards: dict[int, list[npu_smi.Device]] = {}
+    cards: dict[int, list[npu_smi.Npu]] = {}
     for device in devices:
         cards.setdefault(device["npu_id"], []).append(device)
     for npu_id, chips in cards.items():
@@ -215,25 +204,29 @@ def observe_condition(
     for kind in ["ecc", *(["spod-info"] if super_pod else [])]:
         asked += [(kind, [device], _query(kind, device)) for device in devices]
     asked.append(("topo", [], ["info", "-t", "topo"]))
-    for (kind, of, _query_of), answer in zip(asked, tool.ask_all([query for *_of, query in asked])):
+    for (kind, of, _query_of), answer in zip(
+        asked, tool.ask_several([query for *_of, query in asked])
+    ):
+        numbers = [device["device_id"] for device in of if device["device_id"] is not None]
         if answer is None:
-            npus.silent.update(device["device_id"] for device in of)
+            npus.silent.update(numbers)
             if kind == "health":
-                of[0]["error_codes"] = None
+                npus.codes[of[0]["npu_id"], of[0]["chip_id"]] = None
         elif kind == "topo":
             npus.topology, problems = npu_smi.parse_topology(answer.stdout + answer.stderr)
             npus.problems += problems
         elif kind == "health":
-            of[0]["error_codes"] = npu_smi.parse_error_codes(answer.stdout)
+            codes = npu_smi.parse_error_codes(answer.stdout)
+            npus.codes[of[0]["npu_id"], of[0]["chip_id"]] = codes
         else:
-            for number in [device["device_id"] for device in of]:
+            for number in numbers:
                 _read_condition(npus, kind, number, answer)
     if tool.failure:
         npus.failure = tool.failure
         npus.problems.append(tool.failure)
 
 
-def _query(kind: str, device: npu_smi.Device) -> list[str]:
+def _query(kind: str, device: npu_smi.Npu) -> list[str]:
     query = ["info", "-t", kind, "-i", str(device["npu_id"])]
     return query if device["chip_id"] is None else [*query, "-c", str(device["chip_id"])]
 
@@ -246,11 +239,6 @@ def _read_condition(npus: Npus, kind: str, number: int, answer: Output) -> None:
         npus.boards[number] = npu_smi.parse_board(answer.stdout)
     else:
         npus.super_pods[number] = npu_smi.parse_super_pod(answer.stdout)
-
-
-def topology_result(topology: npu_smi.Topology | None) -> dict[str, Any] | None:
-    """The topology as modules return it."""
-    return None if topology is None else topology._asdict()
 
 
 # --- hccn_tool --------------------------------------------------------------------------------

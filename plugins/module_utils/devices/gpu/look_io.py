@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
     OptionError,
@@ -14,28 +14,35 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import read_owner
-from ansible_collections.muster.serving.plugins.module_utils.devices.amd import (
-    observe_io as amd_observe,
-)
 from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
-    device_checks,
-    is_driver,
-    mount_checks,
-    toolkit_check,
+    driver_mount_checks,
+    node_checks,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import (
-    VENDORS,
     driver_check,
-    fabric_manager_checks,
     gpu_checks,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
-    observe_fabric_manager,
-    observe_nvidia,
-)
+
+# By vendor what looks at its GPUs. Code comes to the node without its compiled form: what is not
+# asked for is not loaded.
+
+
+def _nvidia() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import look_io
+
+    return look_io
+
+
+def _amd() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.devices.amd import look_io
+
+    return look_io
+
+
+LOOKS: dict[str, Callable[[], Any]] = {"nvidia": _nvidia, "amd": _amd}
 
 ARGUMENT_SPEC: dict[str, Any] = {
-    "vendor": {"type": "str", "choices": ["nvidia", "amd"], "required": True},
+    "vendor": {"type": "str", "required": True},
     "device_count": {"type": "int", "required": True},
     "devices": {"type": "list", "elements": "int"},
     "device_names": {"type": "list", "elements": "str", "default": []},
@@ -55,8 +62,11 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     """Check the GPUs of this node.
 
     Raises:
-        OptionError: devices names another number of devices, or device_names no pattern.
+        OptionError: There is no such vendor, devices names another number of devices, or
+            device_names no pattern.
     """
+    if params["vendor"] not in LOOKS:
+        raise OptionError(f"vendor: {params['vendor']} is none of {', '.join(LOOKS)}")
     for pattern in params["device_names"]:
         try:
             re.compile(pattern)
@@ -69,13 +79,10 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
     wanted = chosen_devices(params["devices"], params["device_count"])
-    nvidia, timeout = params["vendor"] == "nvidia", params["timeout"]
-    if nvidia:
-        gpus, _cuda = observe_nvidia(params["tool_path"], timeout)
-    else:
-        gpus = amd_observe.observe_amd(params["tool_path"], timeout)
+    vendor = LOOKS[params["vendor"]]()
+    gpus = vendor.observe(params["tool_path"], params["timeout"])
     checks = gpu_checks(
-        VENDORS[params["vendor"]],
+        vendor.RULES,
         gpus,
         wanted,
         params["device_names"],
@@ -84,15 +91,9 @@ def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
         whole_fabric=params["fabric_manager"],
         owner_of=read_owner,
     )
-    if gpus["devices"] and params["min_driver"]:
-        vendor = VENDORS[params["vendor"]]
-        checks.append(driver_check(vendor, gpus["version"], params["min_driver"]))
-    if nvidia and params["fabric_manager"]:
-        checks += fabric_manager_checks(observe_fabric_manager(timeout), gpus, wanted)
-    if nvidia and params["container_gpus"]:
-        checks.append(toolkit_check(files))
-    if not nvidia:
-        checks += amd_observe.node_checks(files, len(gpus["devices"]))
-    checks += device_checks(files, params["device_nodes"])
-    checks += mount_checks(files, [m for m in params["mounts"] if is_driver(m.split(":")[0])])
-    return {"checks": checks, "facts": {"driver_version": gpus["version"]}}
+    if gpus.devices and params["min_driver"]:
+        checks.append(driver_check(vendor.RULES.tool, gpus.version, params["min_driver"]))
+    checks += vendor.more_checks(params, gpus, wanted, files)
+    checks += node_checks(files, params["device_nodes"])
+    checks += driver_mount_checks(files, params["mounts"])
+    return {"checks": checks, "facts": {"driver_version": gpus.version}}

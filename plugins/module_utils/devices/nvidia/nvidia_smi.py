@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
     Problems,
     excerpt,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import (
-    Device,
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
+    Gpu,
+    Observation,
+    Process,
     Topology,
 )
 
@@ -39,28 +41,57 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _GPU_LABEL = re.compile(r"GPU(\d{1,4})", re.ASCII)
 _LINK = re.compile(r"X|SYS|NODE|PHB|PXB|PIX|PSB|NV\d{1,3}", re.ASCII)
 
-ENABLE_PERSISTENCE = (
-    "keep the driver loaded: systemctl enable --now nvidia-persistenced, or nvidia-smi -pm 1"
-)
-DISABLE_MIG = "turn MIG off while nothing runs: nvidia-smi -i N -mig 0, then nvidia-smi -r -i N"
+# Questions that a sound GPU answers with No.
+_CONDITIONS = {
+    "remapped_row_failure": "remapped_rows/remapped_row_failure",
+    "remapped_row_pending": "remapped_rows/remapped_row_pending",
+    "pending_retirement": "retired_pages/pending_retirement",
+    "pending_blacklist": "retired_pages/pending_blacklist",
+    "sram_threshold_exceeded": "ecc_errors/aggregate/sram_threshold_exceeded",
+}
+
+
+class Fabric(TypedDict):
+    """How far the GPU has joined the NVLink fabric, in the driver's words."""
+
+    state: str
+    status: str | None
+
+
+class NvidiaGpu(Gpu):
+    """What nvidia-smi -q tells of a GPU; null where it does not.
+
+    unreadable are the words that stand in place of values that the driver could not read, and
+    conditions are those of remapped_row_failure, remapped_row_pending, pending_retirement,
+    pending_blacklist and sram_threshold_exceeded that it answers with Yes.
+    """
+
+    minor_number: int | None
+    lost: bool
+    unreadable: list[str]
+    recovery_action: str | None
+    conditions: list[str]
+    persistence_mode: str | None
+    compute_mode: str | None
+    mig_mode: str | None
+    ecc_mode: str | None
+    aggregate_uncorrectable_errors: int | None
+    fabric: Fabric | None
 
 
 @dataclass
-class Query:
-    """What nvidia-smi -q -x said."""
+class NvidiaGpus(Observation[NvidiaGpu]):
+    """A node's NVIDIA GPUs. cuda_version is the newest CUDA that the driver runs."""
 
-    devices: list[Device] = field(default_factory=list)
-    version: str | None = None
     cuda_version: str | None = None
-    problems: list[str] = field(default_factory=list)
 
 
 # --- nvidia-smi -q -x -------------------------------------------------------------------------
 
 
-def parse_query(text: str) -> Query:
+def parse_query(text: str) -> NvidiaGpus:
     """Parse the XML of nvidia-smi -q -x; what is not whole is a problem and no device."""
-    query, problems = Query(), Problems()
+    query, problems = NvidiaGpus(), Problems()
     root = _document(text, problems)
     if root is not None:
         query.version = _told(root, "driver_version")
@@ -162,14 +193,14 @@ class _Reader:
         return None if number is None else int(number)
 
 
-def _device(index: int, gpu: ET.Element, problems: Problems) -> Device:
+def _device(index: int, gpu: ET.Element, problems: Problems) -> NvidiaGpu:
     read = _Reader(f"GPU {index}", gpu, problems)
-    device: Device = {
+    action = read.word("gpu_recovery_action")
+    return {
         "device_id": index,
         "minor_number": read.count("minor number", "", "minor_number", required=False),
         "name": read.word("product_name"),
         "uuid": read.word("uuid"),
-        "health": "OK",
         "bus_id": _told(gpu, "pci/pci_bus_id") or excerpt(gpu.get("id", "")) or None,
         "power_w": read.quantity(
             "power draw",
@@ -191,18 +222,20 @@ def _device(index: int, gpu: ET.Element, problems: Problems) -> Device:
         "uncorrectable_errors": _uncorrectable(read, "volatile"),
         "aggregate_uncorrectable_errors": _uncorrectable(read, "aggregate"),
         "fabric": _fabric(read),
+        "lost": any("GPU is lost" in text for text in gpu.itertext()),
+        "recovery_action": None if action == "None" else action,
+        "conditions": [name for name, path in _CONDITIONS.items() if read.word(path) == "Yes"],
+        # Last, when all has been read.
+        "unreadable": list(dict.fromkeys(read.broken)),
     }
-    device["health"] = _health(read, device)
-    device["modes"] = _modes(device)
-    return device
 
 
-def _processes(read: _Reader) -> list[dict[str, Any]] | None:
+def _processes(read: _Reader) -> list[Process] | None:
     listed = read.gpu.find("processes")
     if listed is None or (len(listed) == 0 and (listed.text or "").strip() not in ("", "None")):
         read.problem("processes not told")
         return None
-    processes = []
+    processes: list[Process] = []
     for entry in listed.findall("process_info"):
         pid = _text(entry, "pid") or ""
         if not re.fullmatch(r"[0-9]{1,10}", pid):
@@ -231,63 +264,9 @@ def _uncorrectable(read: _Reader, since: str) -> int | None:
     return sum(numbers) if numbers else None
 
 
-def _fabric(read: _Reader) -> dict[str, str | None] | None:
+def _fabric(read: _Reader) -> Fabric | None:
     state = read.word("fabric/state")
     return None if state is None else {"state": state, "status": read.word("fabric/status")}
-
-
-def _health(read: _Reader, device: Device) -> str:
-    """OK, or all that is wrong, worst first."""
-    if any(text and "GPU is lost" in text for text in read.gpu.itertext()):
-        return "GPU is lost"
-    wrong = list(dict.fromkeys(read.broken))
-    action = read.word("gpu_recovery_action")
-    if action not in (None, "None"):
-        wrong.append(f"the driver wants: {action}")
-    if device["uncorrectable_errors"]:
-        wrong.append(f"{device['uncorrectable_errors']} uncorrectable memory errors")
-    told = {
-        "remapped_rows/remapped_row_failure": "row remapping failed",
-        "remapped_rows/remapped_row_pending": "row remapping pending",
-        "retired_pages/pending_retirement": "page retirement pending",
-        "retired_pages/pending_blacklist": "page retirement pending",
-        "ecc_errors/aggregate/sram_threshold_exceeded": "too many SRAM errors in its life",
-    }
-    wrong += [text for path, text in told.items() if read.word(path) == "Yes"]
-    fabric = device["fabric"]
-    if fabric and (fabric["state"], fabric["status"]) != ("Completed", "Success"):
-        wrong.append(f"fabric {fabric['state']}, status {fabric['status'] or 'not told'}")
-    return ", ".join(dict.fromkeys(wrong)) or "OK"
-
-
-def _modes(device: Device) -> list[dict[str, str]]:
-    def mode(check: str, status: str, observed: str, expected: str, remedy: str) -> dict[str, str]:
-        return {
-            "check": check,
-            "status": status,
-            "observed": observed,
-            "expected": expected,
-            "remedy": "" if status == "ok" else remedy,
-        }
-
-    persistence, mig = device["persistence_mode"], device["mig_mode"]
-    return [
-        mode(
-            "gpu-persistence",
-            "ok" if persistence == "Enabled" else "warning",
-            f"persistence mode {persistence or 'not told'}",
-            "persistence mode Enabled, so that the driver stays loaded between processes",
-            ENABLE_PERSISTENCE,
-        ),
-        # A GPU that cannot be cut in instances tells no MIG mode.
-        mode(
-            "gpu-mig",
-            "ok" if mig in (None, "Disabled") else "failed",
-            f"MIG {mig or 'not there'}",
-            "MIG Disabled: a rank takes a whole GPU",
-            DISABLE_MIG,
-        ),
-    ]
 
 
 # --- nvidia-smi topo -m -----------------------------------------------------------------------
@@ -317,7 +296,8 @@ def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
             # Cells have moved: none of them can be believed.
             return None, [f"no topology: row {label} is not at X with itself alone"]
     ids = [int(label[len("GPU") :]) for label in labels]
-    return {"ids": ids, "matrix": [rows[label] for label in labels]}, []
+    links = [rows[label] for label in labels]
+    return {"devices": ids, "links": links, "cpu_affinity": None}, []
 
 
 def _is_header(words: list[str]) -> bool:

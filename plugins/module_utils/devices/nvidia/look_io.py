@@ -1,0 +1,38 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What gpu_topology_check does on a node with NVIDIA GPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
+    RULES,
+    fabric_manager_checks,
+    toolkit_check,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
+    NvidiaGpus,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
+    observe,
+    observe_fabric_manager,
+    observe_toolkit,
+)
+
+__all__ = ["RULES", "more_checks", "observe"]
+
+
+def more_checks(
+    params: dict[str, Any], gpus: NvidiaGpus, wanted: list[int], files: NodeFiles
+) -> list[Check]:
+    """Return what is checked of NVIDIA's alone: the fabric manager and the container toolkit."""
+    checks = []
+    if params["fabric_manager"]:
+        checks += fabric_manager_checks(observe_fabric_manager(params["timeout"]), gpus, wanted)
+    if params["container_gpus"]:
+        checks.append(toolkit_check(observe_toolkit(files)))
+    return checks
