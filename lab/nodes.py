@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from lab import machine, network, podman
-from lab.emulators import device_tools
+from lab.emulators import amd_tools, ascend_tools, device_tools, nvidia_tools
 from lab.model import build as model
 from lab.network import INTERFACE, NETWORK, PREFIX
 from lab.paths import LAB, ROOT, digest, give_to_caller, key_file
@@ -63,15 +63,14 @@ AMD = Family(
     nodes={"kfd": 200, "dri/card{}": 0, "dri/renderD{}": 128},
     tools=("usr/bin/amd-smi", "usr/bin/rocm-smi"),
 )
+# The families of each emulator, and a row for one that differs from its vendor's others.
 FAMILIES = {
-    "a2": ASCEND,
-    "a3": ASCEND,
-    "nvidia": NVIDIA,
+    **dict.fromkeys(ascend_tools.FAMILIES, ASCEND),
+    **dict.fromkeys(nvidia_tools.FAMILIES, NVIDIA),
+    **dict.fromkeys(amd_tools.FAMILIES, AMD),
     "nvidia-hgx-b200": replace(
         NVIDIA, tools=(*NVIDIA.tools, "usr/bin/nv-fabricmanager"), unit=FABRIC_MANAGER
     ),
-    "amd": AMD,
-    "amd-mi355x": AMD,
 }
 
 
@@ -79,7 +78,7 @@ FAMILIES = {
 class Node:
     name: str
     address: str
-    devices: int = device_tools.DEFAULT_DEVICES["a2"]
+    devices: int = device_tools.device_count("a2")
     family: str = "a2"
 
     @property
@@ -161,14 +160,14 @@ def seed_files(node: Node) -> dict[str, File]:
     major = free_major(Path("/proc/devices").read_text())
     number = int(node.address.rsplit(".", 1)[1]) - FIRST_NODE
     family = FAMILIES[node.family]
-    state = device_tools.make_state(node.family, number, node.devices)
+    state = device_tools.make_state(node.family, node.devices, number)
     files = {
         "root/.ssh/authorized_keys": File(key_file().with_suffix(".pub").read_bytes(), 0o600),
         "etc/tmpfiles.d/muster-lab.conf": File(device_nodes(family, node.devices, major).encode()),
         "var/lib/muster-lab/state.json": File(json.dumps(state, indent=1).encode()),
     }
-    if family is ASCEND:
-        files["etc/hccn.conf"] = File(device_tools.hccn_conf(state).encode())
+    if node.family in ascend_tools.FAMILIES:
+        files["etc/hccn.conf"] = File(ascend_tools.hccn_conf(state).encode())
     if family.unit:
         files[f"etc/systemd/system/{family.unit}"] = File(STANDS_STILL.encode())
     if daemon:
@@ -348,7 +347,7 @@ def inventory_node(name: str) -> Node | None:
         host = group["hosts"].get(name)
         if host:
             family = host.get("lab_family", "a2")
-            return Node(name, host["ansible_host"], device_tools.DEFAULT_DEVICES[family], family)
+            return Node(name, host["ansible_host"], device_tools.device_count(family), family)
     return None
 
 
@@ -362,7 +361,7 @@ def new_node(name: str, family: str | None, devices: int | None) -> Node:
     for host in range(FIRST_EXTRA, 255):
         address = f"{PREFIX}.{host}"
         if address not in taken:
-            return Node(name, address, devices or device_tools.DEFAULT_DEVICES[family], family)
+            return Node(name, address, devices or device_tools.device_count(family), family)
     raise LabError("the lab's network has no free address; remove extra nodes")
 
 

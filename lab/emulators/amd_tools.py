@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 try:
     from lab.emulators.state import Device, Refused, State, present, run_tool
@@ -25,19 +25,44 @@ except ImportError:  # on a node the files stand side by side, without the packa
         run_tool,
     )
 
-# What each server is like: name, device id, memory in MiB, used when idle, idle watts, limit in
-# watts, bus ids, and the order in which HIP counts the GPUs. On one real MI355X server that is not
-# the order of the bus.
-FAMILIES: dict[str, tuple[str, str, int, int, int, int, tuple[str, ...], tuple[int, ...]]] = {
-    "amd": (
-        *("AMD Instinct MI300X", "0x74a1", 196592, 285, 133, 750),
-        ("0c", "22", "38", "5c", "9f", "af", "bf", "df"),
-        (0, 1, 2, 3, 4, 5, 6, 7),
+
+class Server(NamedTuple):
+    """What a server with AMD GPUs is like."""
+
+    devices: int
+    name: str
+    model: str
+    memory_mb: int
+    used_mb: int  # when idle
+    power_w: int  # when idle
+    power_limit_w: int
+    buses: tuple[str, ...]
+    # In which HIP counts the GPUs. On one real MI355X server that is not the order of the bus.
+    order: tuple[int, ...]
+
+
+FAMILIES = {
+    "amd": Server(
+        devices=8,
+        name="AMD Instinct MI300X",
+        model="0x74a1",
+        memory_mb=196592,
+        used_mb=285,
+        power_w=133,
+        power_limit_w=750,
+        buses=("0c", "22", "38", "5c", "9f", "af", "bf", "df"),
+        order=(0, 1, 2, 3, 4, 5, 6, 7),
     ),
-    "amd-mi355x": (
-        *("AMD Instinct MI355X", "0x75a3", 294896, 283, 240, 1400),
-        ("05", "15", "65", "75", "85", "95", "e5", "f5"),
-        (1, 3, 2, 0, 5, 7, 6, 4),
+    "amd-mi355x": Server(
+        devices=8,
+        name="AMD Instinct MI355X",
+        model="0x75a3",
+        memory_mb=294896,
+        used_mb=283,
+        power_w=240,
+        power_limit_w=1400,
+        buses=("05", "15", "65", "75", "85", "95", "e5", "f5"),
+        order=(1, 3, 2, 0, 5, 7, 6, 4),
     ),
 }
 FIRST_NODE = 2  # of the driver's nodes; the CPUs come before
@@ -45,8 +70,15 @@ NO_PROCESS = "No running processes detected"
 MB = 1024 * 1024
 
 
-def make_state(family: str, devices: int) -> State:
-    """The state of a healthy, idle node."""
+def make_state(family: str, devices: int | None = None, node: int = 0) -> State:
+    """Return the state of a healthy, idle node.
+
+    Args:
+        family: What GPUs it has.
+        devices: How many; without it as many as such a server has.
+        node: The node's number, on which nothing of a node with GPUs depends.
+    """
+    server = FAMILIES[family]
     return {
         "family": family,
         "rocm_version": "7.1.1",
@@ -54,28 +86,26 @@ def make_state(family: str, devices: int) -> State:
         "driver_version": "6.16.6",
         "vbios_version": "00143754",
         "faults": {},
-        "devices": [_make_device(family, index) for index in range(devices)],
+        "devices": [_make_device(server, index) for index in range(devices or server.devices)],
     }
 
 
-def _make_device(family: str, index: int) -> Device:
-    name, model, total, used, power, limit, buses, order = FAMILIES[family]
-    node = FIRST_NODE + order[index]
+def _make_device(server: Server, index: int) -> Device:
     return {
         "id": index,  # as amd-smi counts
-        "name": name,
-        "model": model,
+        "name": server.name,
+        "model": server.model,
         "present": True,
-        "bus_id": f"0000:{buses[index]}:00.0",
-        "uuid": f"{index:02x}ff{model[2:]}-0000-1000-8000-6d7573746572",
-        "node_id": node,  # the engine counts along these
+        "bus_id": f"0000:{server.buses[index]}:00.0",
+        "uuid": f"{index:02x}ff{server.model[2:]}-0000-1000-8000-6d7573746572",
+        "node_id": FIRST_NODE + server.order[index],  # the engine counts along these
         "oam_id": index,
-        "power_w": power,
-        "power_limit_w": limit,
+        "power_w": server.power_w,
+        "power_limit_w": server.power_limit_w,
         "temperature_c": 38,
         "gpu_percent": 0,
-        "memory_used_mb": used,
-        "memory_total_mb": total,
+        "memory_used_mb": server.used_mb,
+        "memory_total_mb": server.memory_mb,
         "uncorrectable_errors": 0,
         "compute_partition": "SPX",
         "memory_partition": "NPS1",
@@ -487,3 +517,6 @@ def _log(title: str, text: str) -> str:
             "",
         ]
     )
+
+
+TOOLS: dict[str, Callable[[list[str]], int]] = {"amd-smi": amd_smi, "rocm-smi": rocm_smi}

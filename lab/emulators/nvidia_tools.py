@@ -13,8 +13,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 try:
@@ -40,10 +41,38 @@ except ImportError:  # on a node the files stand side by side, without the packa
         state_path,
     )
 
-# What each server is like: name, memory in MiB, reserved MiB, idle watts, limit in watts, links.
+
+class Server(NamedTuple):
+    """What a server with NVIDIA GPUs is like."""
+
+    devices: int
+    name: str
+    memory_mb: int
+    reserved_mb: int
+    power_w: float  # when idle
+    power_limit_w: int
+    link: str  # between any two GPUs
+
+
 FAMILIES = {
-    "nvidia": ("NVIDIA H100 80GB HBM3", 81559, 551, 72.3, 700, "NV18"),
-    "nvidia-hgx-b200": ("NVIDIA B200", 183359, 735, 141.6, 1000, "NV18"),
+    "nvidia": Server(
+        devices=8,
+        name="NVIDIA H100 80GB HBM3",
+        memory_mb=81559,
+        reserved_mb=551,
+        power_w=72.3,
+        power_limit_w=700,
+        link="NV18",
+    ),
+    "nvidia-hgx-b200": Server(
+        devices=8,
+        name="NVIDIA B200",
+        memory_mb=183359,
+        reserved_mb=735,
+        power_w=141.6,
+        power_limit_w=1000,
+        link="NV18",
+    ),
 }
 # Bus ids and CPU affinity of a server with eight SXM modules.
 BUSES = ("1B", "43", "52", "61", "9D", "C3", "D1", "DF")
@@ -51,35 +80,41 @@ CPUS = ("0-55,112-167", "56-111,168-223")
 NICS = 2
 
 
-def make_state(family: str, devices: int) -> State:
-    """The state of a healthy, idle node."""
+def make_state(family: str, devices: int | None = None, node: int = 0) -> State:
+    """Return the state of a healthy, idle node.
+
+    Args:
+        family: What GPUs it has.
+        devices: How many; without it as many as such a server has.
+        node: The node's number, on which nothing of a node with GPUs depends.
+    """
+    server = FAMILIES[family]
     return {
         "family": family,
         "driver_version": "580.105.08",
         "cuda_version": "13.0",
         "fabric_manager_version": "580.105.08",
         "faults": {},
-        "devices": [_make_device(family, index) for index in range(devices)],
+        "devices": [_make_device(server, index) for index in range(devices or server.devices)],
     }
 
 
-def _make_device(family: str, index: int) -> Device:
-    name, total, reserved, power, limit, link = FAMILIES[family]
+def _make_device(server: Server, index: int) -> Device:
     return {
         "id": index,
-        "name": name,
+        "name": server.name,
         "present": True,
         "lost": False,
         "uuid": f"GPU-6d757374-6572-6c61-6200-{index:012x}",
         "minor": index,
         "bus_id": f"{'00000000'}:{BUSES[index % len(BUSES)]}:00.0",
-        "power_w": power,
-        "power_limit_w": limit,
+        "power_w": server.power_w,
+        "power_limit_w": server.power_limit_w,
         "temperature_c": 29,
         "gpu_percent": 0,
         "memory_used_mb": 1,
-        "memory_total_mb": total,
-        "memory_reserved_mb": reserved,
+        "memory_total_mb": server.memory_mb,
+        "memory_reserved_mb": server.reserved_mb,
         "persistence_mode": "Enabled",
         "compute_mode": "Default",
         "mig_mode": "Disabled",
@@ -92,7 +127,7 @@ def _make_device(family: str, index: int) -> Device:
         "recovery_action": "None",
         "fabric_state": "Completed",
         "fabric_status": "Success",
-        "link": link,
+        "link": server.link,
         "processes": [],
     }
 
@@ -498,3 +533,10 @@ def _make_nodes(pid: int, root: Path, gpus: list[Device]) -> None:
             numbers = [str(os.major(number)), str(os.minor(number))]
             target = str(root / "dev" / name)
             subprocess.run([*inside, "mknod", "-m", "666", target, "c", *numbers], check=True)
+
+
+TOOLS: dict[str, Callable[[list[str]], int]] = {
+    "nvidia-smi": nvidia_smi,
+    "nv-fabricmanager": fabric_manager,
+    "nvidia-container-runtime-hook": container_hook,
+}

@@ -94,12 +94,12 @@ def lab(*arguments: str) -> str:
 RECORDER = """
 import contextlib, io, json, pathlib, sys
 sys.path.insert(0, "/usr/local/lib/muster-lab")
-import device_tools
+import ascend_tools
 folder = pathlib.Path("/var/lib/scale")
 folder.mkdir()
 for tool, *arguments in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}[tool](arguments)
+        ascend_tools.TOOLS[tool](arguments)
     # The address has no part in the name.
     (folder / " ".join([tool, *arguments]).split(" address")[0]).write_text(said.getvalue())
 """

@@ -17,14 +17,13 @@ from lab.emulators import amd_tools
 from lab.emulators import state as lab_state
 
 EMULATORS = Path(amd_tools.__file__).parent
-TOOLS = {"amd-smi": amd_tools.amd_smi, "rocm-smi": amd_tools.rocm_smi}
 
 
 def say(tool: str, *arguments: str) -> Output:
     """What an emulated tool answers, without a process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        rc = TOOLS[tool](list(arguments))
+        rc = amd_tools.TOOLS[tool](list(arguments))
     return Output(rc, out.getvalue(), err.getvalue())
 
 

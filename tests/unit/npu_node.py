@@ -14,9 +14,10 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend impo
     observe_io as npu_observe,
 )
 
-from lab.emulators import device_tools
+from lab.emulators import ascend_tools
+from lab.emulators import state as lab_state
 
-EMULATORS = Path(device_tools.__file__).parent
+EMULATORS = Path(ascend_tools.__file__).parent
 CAPTURES = Path(__file__).parent / "captures"
 
 
@@ -42,14 +43,14 @@ class NpuNode:
         self.make()
 
     def make(self, family: str = "a2", node: int = 0) -> None:
-        self.write(device_tools.make_state(family, node))
+        self.write(ascend_tools.make_state(family, node=node))
 
     def write(self, state: dict[str, Any]) -> None:
-        device_tools.save_state(state)
+        lab_state.save_state(state)
 
     def set(self, path: str, value: Any) -> None:
-        state = device_tools.load_state()
-        device_tools.set_value(state, path, json.dumps(value))
+        state = lab_state.load_state()
+        lab_state.set_value(state, path, json.dumps(value))
         self.write(state)
 
     def run_in_process(self) -> None:
@@ -59,8 +60,7 @@ class NpuNode:
 
         def run(argv: list[str], timeout: float) -> Output:
             self.asked.append(" ".join([Path(argv[0]).name, *argv[1:]]))
-            tools = {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}
             with one_at_a_time:
-                return call(tools[Path(argv[0]).name], *argv[1:])
+                return call(ascend_tools.TOOLS[Path(argv[0]).name], *argv[1:])
 
         self._patch.setattr(npu_observe, "run", run)

@@ -17,14 +17,13 @@ from lab.emulators import nvidia_tools
 from lab.emulators import state as lab_state
 
 EMULATORS = Path(nvidia_tools.__file__).parent
-TOOLS = {"nvidia-smi": nvidia_tools.nvidia_smi, "nv-fabricmanager": nvidia_tools.fabric_manager}
 
 
 def say(tool: str, *arguments: str) -> Output:
     """What an emulated tool answers, without a process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        rc = TOOLS[tool](list(arguments))
+        rc = nvidia_tools.TOOLS[tool](list(arguments))
     return Output(rc, out.getvalue(), err.getvalue())
 
 

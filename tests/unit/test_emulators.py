@@ -1,4 +1,4 @@
-"""The lab's npu-smi and hccn_tool print what the real ones print."""
+"""The lab's npu-smi and hccn_tool print what the real ones print; its command makes any state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.npu_
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import link_between
 
-from lab.emulators import device_tools
+from lab.emulators import ascend_tools, device_tools
+from lab.emulators.state import load_state
 from tests.unit.npu_node import EMULATORS, NpuNode, call, capture
 
 
@@ -26,12 +27,12 @@ def node(tmp_path, monkeypatch):
 
 
 def npu_smi(*arguments) -> str:
-    output = call(device_tools.npu_smi, *arguments)
+    output = call(ascend_tools.npu_smi, *arguments)
     return output.stdout + output.stderr
 
 
 def hccn_tool(*arguments) -> str:
-    output = call(device_tools.hccn_tool, *arguments)
+    output = call(ascend_tools.hccn_tool, *arguments)
     return output.stdout + output.stderr
 
 
@@ -39,7 +40,7 @@ def state_of(text: str) -> dict:
     """A state with the values that a captured table shows."""
     info = parse_info(text)
     assert info.problems == []
-    state = device_tools.make_state(info.layout, devices=len(info.devices))
+    state = ascend_tools.make_state(info.layout, len(info.devices))
     state.update(tool_version=info.tool_version, driver_version=info.version)
     for device, seen in zip(state["devices"], info.devices, strict=True):
         device.update(id=seen["device_id"], npu=seen["npu_id"], chip=seen["chip_id"])
@@ -104,10 +105,10 @@ def test_ecc_has_the_real_lines(node):
 
 
 def test_a_node_that_was_made_earlier_is_well(node):
-    state = device_tools.load_state()
-    for key in device_tools.WELL_NODE:
+    state = load_state()
+    for key in ascend_tools.WELL_NODE:
         del state[key]
-    for device, key in itertools.product(state["devices"], device_tools.WELL_DEVICE):
+    for device, key in itertools.product(state["devices"], ascend_tools.WELL_DEVICE):
         del device[key]
     queries = [["info"], *(["info", "-t", kind, "-i", "0", "-c", "0"] for kind in ("ecc", "board"))]
     queries.append(["info", "-t", "board", "-i", "0"])
@@ -197,7 +198,7 @@ def test_hccn_answers_follow_the_state(node):
 
 
 def test_the_configuration_file_fits_the_tool(node):
-    settings, problems = hccn.parse_configuration(device_tools.hccn_conf(device_tools.load_state()))
+    settings, problems = hccn.parse_configuration(ascend_tools.hccn_conf(load_state()))
 
     assert problems == []
     for device in range(8):
@@ -206,7 +207,7 @@ def test_the_configuration_file_fits_the_tool(node):
 
 
 def test_no_two_nodes_share_an_address():
-    nodes = [device_tools.make_state(family, node=n) for n, family in enumerate(["a2", "a2", "a3"])]
+    nodes = [ascend_tools.make_state(family, node=n) for n, family in enumerate(["a2", "a2", "a3"])]
     addresses = [device["address"] for node in nodes for device in node["devices"]]
 
     assert len(set(addresses)) == 8 + 8 + 16
@@ -218,7 +219,7 @@ def test_the_nearest_fault_holds(node):
     node.set("faults.hccn_tool link", {"output": "Command execute failed!\n"})
 
     assert npu_smi("info") == "garbage\n"
-    assert device_tools.npu_smi(["info"]) == 3
+    assert ascend_tools.npu_smi(["info"]) == 3
     assert parse_topology(npu_smi("info", "-t", "topo"))[1] == []
     assert hccn_tool("-i", "0", "-link", "-g") == "Command execute failed!\n"
     assert hccn_tool("-i", "0", "-net_health", "-g") == "net health status: Success\n"
@@ -226,6 +227,39 @@ def test_the_nearest_fault_holds(node):
 
 def run(*argv: str) -> subprocess.CompletedProcess:
     return subprocess.run(argv, capture_output=True, text=True, timeout=20, check=False)
+
+
+TOOLS = {tool: module for module in device_tools.MODULES for tool in module.TOOLS}
+
+
+def test_every_emulated_tool_is_a_command():
+    commands = {file.name for file in EMULATORS.iterdir() if file.is_file() and not file.suffix}
+
+    assert commands == set(TOOLS)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_command_answers_as_its_emulator_does(node, tool):
+    module = TOOLS[tool]
+    node.write(module.make_state(next(iter(module.FAMILIES))))
+    expected = call(module.TOOLS[tool], "--version")
+
+    said = run(str(EMULATORS / tool), "--version")
+    assert (said.returncode, said.stdout, said.stderr) == (
+        expected.rc,
+        expected.stdout,
+        expected.stderr,
+    )
+
+
+@pytest.mark.parametrize("family", device_tools.VENDORS)
+def test_a_state_has_as_many_devices_as_such_a_server_or_as_asked(family):
+    state = device_tools.make_state(family)
+
+    assert state["family"] == family
+    assert len(state["devices"]) == device_tools.device_count(family)
+    assert device_tools.make_state(family, 3, 1)["devices"][2]["id"] == 2
+    assert len(device_tools.make_state(family, 3, 1)["devices"]) == 3
 
 
 def test_the_commands_work_from_a_link_elsewhere(node, tmp_path):
@@ -237,7 +271,7 @@ def test_the_commands_work_from_a_link_elsewhere(node, tmp_path):
 def test_a_second_hccn_tool_at_the_same_time_is_refused(node):
     ask = (str(EMULATORS / "hccn_tool"), "-i", "1", "-net_health", "-g")
 
-    with device_tools.only_one() as alone:
+    with ascend_tools.only_one() as alone:
         assert alone
         refused = run(*ask)
 
@@ -272,6 +306,15 @@ def test_the_state_is_made_and_changed_by_command(tmp_path):
     assert refused.returncode == 2
     assert "the state has no devices.3.helth" in refused.stderr
     assert run(*tools, "hccn-conf").stdout.startswith("address_0=10.20.2.10\n")
+
+
+def test_a_node_without_npus_has_no_configuration_of_them(node):
+    node.write(device_tools.make_state("amd"))
+
+    refused = run("python3", str(EMULATORS / "device_tools.py"), "hccn-conf")
+
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "a node of the family amd has no hccn.conf; expected one of a2, a3" in refused.stderr
 
 
 def test_without_a_state_the_tools_say_so(monkeypatch, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import tomllib
 from pathlib import Path
@@ -115,16 +116,37 @@ def test_each_device_node_has_its_own_number(family, count, node):
     assert node in lines
 
 
+def test_the_families_of_nodes_are_those_that_the_emulators_can_make():
+    made = [family for module in device_tools.MODULES for family in module.FAMILIES]
+    assert sorted(nodes.FAMILIES) == sorted(made)
+
+
+def tools_of(family):
+    return {Path(place).name for place in nodes.FAMILIES[family].tools}
+
+
 @pytest.mark.parametrize("family", nodes.FAMILIES)
-def test_a_nodes_tools_are_those_of_its_family(family):
+def test_a_nodes_tools_are_those_of_its_vendor(family):
     links = nodes.links(nodes.Node("n", "198.19.67.9", family=family))
-    tools = {Path(path).name for path in links if "/bin/" in path or "/tools/" in path}
-    assert tools <= {file.name for file in (LAB / "emulators").iterdir()}
-    vendor = {"a2": "npu-smi", "a3": "npu-smi", "amd": "amd-smi", "amd-mi355x": "amd-smi"}
-    smi = {tool for tool in tools if tool.endswith("-smi")} - {"rocm-smi"}
-    assert smi == {vendor.get(family, "nvidia-smi")}
-    assert device_tools.make_state(family)["family"] == family
+    linked = {Path(target).name for target in links.values() if nodes.TOOLS_HOME in target}
+    assert linked == tools_of(family)
+    assert linked <= set(device_tools.VENDORS[family].TOOLS)
     assert any("nvidia-fabricmanager" in path for path in links) == (family == "nvidia-hgx-b200")
+
+
+@pytest.mark.parametrize("module", device_tools.MODULES, ids=lambda module: module.__name__)
+def test_every_emulated_tool_is_on_a_node_of_its_vendor(module):
+    assert set().union(*map(tools_of, module.FAMILIES)) == set(module.TOOLS)
+
+
+@pytest.mark.parametrize("family", nodes.FAMILIES)
+def test_the_emulators_readme_has_a_familys_count_and_tools(family):
+    lines = (LAB / "emulators" / "README.md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if line[:1] == "|"]
+    [(devices, tools)] = [row[2:4] for row in rows if row[1] == f"`{family}`"]
+    vendor = device_tools.VENDORS[family]
+    assert devices.split()[0] == str(device_tools.device_count(family))
+    assert set(re.findall("`([^`]+)`", tools)) & set(vendor.TOOLS) == tools_of(family)
 
 
 def test_a_new_node_has_as_many_devices_as_its_family(monkeypatch):

@@ -28,7 +28,8 @@ from ansible_collections.muster.serving.plugins.modules import npu_topology_chec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.emulators import device_tools
+from lab.emulators import ascend_tools
+from lab.emulators.state import load_state
 from tests.unit.npu_node import CAPTURES, EMULATORS, NpuNode, call, capture
 
 OWN_UNIT = "muster-a2-cluster-r0-rank0.service"
@@ -334,7 +335,7 @@ def test_a_device_without_a_node_is_told_once(node, monkeypatch):
 
 @pytest.mark.parametrize("lines", range(5, 41))
 def test_what_a_table_that_was_cut_off_does_not_list_is_not_taken_for_lost(node, lines):
-    table = "".join(device_tools._info(device_tools.load_state()).splitlines(True)[:lines])
+    table = "".join(ascend_tools._info(load_state()).splitlines(True)[:lines])
     node.set("faults.npu-smi info", {"output": table})
 
     said = not_ok()
@@ -347,7 +348,7 @@ def test_what_a_table_that_was_cut_off_does_not_list_is_not_taken_for_lost(node,
 
 
 def test_a_row_that_is_no_row_hides_a_device(node):
-    table = device_tools._info(device_tools.load_state()).splitlines(True)
+    table = ascend_tools._info(load_state()).splitlines(True)
     table[12] = "dcmi module initialize failed. ret is -8005\n"
     node.set("faults.npu-smi info", {"output": "".join(table)})
 
@@ -357,9 +358,9 @@ def test_a_row_that_is_no_row_hides_a_device(node):
 
 
 def test_a_table_without_the_processes_of_a_lost_card_is_no_evidence(node):
-    state = device_tools.load_state()
+    state = load_state()
     node.set("devices.7.present", False)
-    table = device_tools._info(device_tools.load_state())
+    table = ascend_tools._info(load_state())
     node.write(state)
     node.set("faults.npu-smi info", {"output": table[: table.index("| NPU     Chip")]})
 
@@ -503,7 +504,7 @@ def test_a_single_node_replica_needs_no_fabric(node):
 
 
 def test_a_configuration_that_agrees_with_the_devices(node, tmp_path):
-    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+    (tmp_path / "hccn.conf").write_text(ascend_tools.hccn_conf(load_state()))
 
     checks = {c["id"]: (c["status"], c["subject"]) for c in inspect()["checks"]}
     # The one that was asked.
@@ -511,7 +512,7 @@ def test_a_configuration_that_agrees_with_the_devices(node, tmp_path):
 
 
 def test_a_stale_configuration_is_a_warning(node, tmp_path):
-    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+    (tmp_path / "hccn.conf").write_text(ascend_tools.hccn_conf(load_state()))
     node.set("devices.3.address", "10.20.0.99")
     node.set("devices.*.tls", 1)
 
@@ -521,7 +522,7 @@ def test_a_stale_configuration_is_a_warning(node, tmp_path):
 
 
 def test_what_the_configuration_does_not_tell_is_no_difference(node, tmp_path):
-    conf = device_tools.hccn_conf(device_tools.load_state())
+    conf = ascend_tools.hccn_conf(load_state())
     (tmp_path / "hccn.conf").write_text(conf.replace("address_5=10.20.0.15", "address_5="))
 
     assert not_ok() == []
@@ -601,7 +602,7 @@ def test_a_port_that_has_not_been_probed_yet_is_a_warning(node):
 
 
 def configure(tmp_path):
-    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+    (tmp_path / "hccn.conf").write_text(ascend_tools.hccn_conf(load_state()))
 
 
 def hccn_calls(node, device=None):
@@ -707,7 +708,7 @@ def test_addresses_are_read_from_a_file_that_one_device_confirms(node, tmp_path)
 
 
 def test_a_busy_tool_is_asked_again(node, monkeypatch):
-    answer, refusals = device_tools.hccn_tool, []
+    answer, refusals = ascend_tools.hccn_tool, []
 
     def sometimes_busy(argv):
         if len(refusals) < 3:
@@ -716,14 +717,14 @@ def test_a_busy_tool_is_asked_again(node, monkeypatch):
             return 1
         return answer(argv)
 
-    monkeypatch.setattr(device_tools, "hccn_tool", sometimes_busy)
+    monkeypatch.setitem(ascend_tools.TOOLS, "hccn_tool", sometimes_busy)
 
     assert not_ok() == []
     assert len(refusals) == 3
 
 
 def test_a_tool_that_stays_busy_is_given_up(node):
-    with device_tools.only_one():
+    with ascend_tools.only_one():
         assert not_ok(timeout=0.4) == [
             (
                 "npu-fabric-tool",
@@ -853,7 +854,7 @@ def test_a_ping_that_is_not_understood_is_unknown(node):
 
 
 def test_pings_that_were_not_tried_are_unknown(node):
-    with device_tools.only_one():
+    with ascend_tools.only_one():
         said = "hccn_tool was busy with other calls for 0.4 s, from 10.20.1.10"
         assert ping(timeout=0.4) == [("unknown", "device 0", said)]
 
@@ -955,9 +956,8 @@ def slow_tools(monkeypatch, slow):
         time.sleep(min(seconds, timeout))
         if seconds > timeout:
             raise CommandError(f"{argv[0]} hangs") from subprocess.TimeoutExpired(argv, timeout)
-        tools = {"npu-smi": device_tools.npu_smi, "hccn_tool": device_tools.hccn_tool}
         with one_at_a_time:
-            return call(tools[argv[0]], *argv[1:])
+            return call(ascend_tools.TOOLS[argv[0]], *argv[1:])
 
     one_at_a_time = threading.Lock()
     monkeypatch.setattr(npu_observe, "run", run)
@@ -1081,7 +1081,7 @@ def real_node(tmp_path, monkeypatch):
     monkeypatch.setattr(npu_look, "device_numbers", lambda: list(range(8)))
     monkeypatch.setattr(npu_look, "HCCN_CONF", str(tmp_path / "hccn.conf"))
     node = NpuNode(tmp_path, monkeypatch)
-    (tmp_path / "hccn.conf").write_text(device_tools.hccn_conf(device_tools.load_state()))
+    (tmp_path / "hccn.conf").write_text(ascend_tools.hccn_conf(load_state()))
     return node
 
 
