@@ -195,9 +195,9 @@ def check_npu_smi(text: str) -> None:
     topology, problems = npu_smi.parse_topology(text)
     assert (topology is None) == bool(problems)
     if topology:
-        assert {len(row) for row in topology.links} == {len(topology.devices)}
-        assert {link for row in topology.links for link in row} <= set(npu_smi.LINK_WORDS)
-        for number in topology.devices:
+        assert {len(row) for row in topology["links"]} == {len(topology["devices"])}
+        assert {link for row in topology["links"] for link in row} <= set(npu_smi.LINK_WORDS)
+        for number in topology["devices"]:
             check_told(number, text)
 
     for code in npu_smi.parse_error_codes(text):
