@@ -171,6 +171,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import check
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.checks import place
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import (
     ASPECTS,
@@ -183,7 +184,8 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies im
 def ask(
     client: Client, engines: dict[str, Client], params: dict[str, Any], spend: bool
 ) -> dict[str, Any]:
-    prober = Prober(client, params["model"], params["engine_hosts"], engines, params["subject"])
+    hosts = params["engine_hosts"] or {}
+    prober = Prober(client, params["model"], hosts, engines, params["subject"])
     prober.run(
         features=params["features"],
         engines=params["engines"],
@@ -197,7 +199,7 @@ def ask(
         "checks": prober.checks,
         "answer": shorten(prober.answer, 400),
         "tokens": prober.tokens,
-        "produced": {prober.place(engine): count for engine, count in prober.tokens.items()},
+        "produced": {place(engine, hosts): count for engine, count in prober.tokens.items()},
         "usage": prober.usage,
         "requests": prober.requests,
         "skipped_features": prober.skipped,

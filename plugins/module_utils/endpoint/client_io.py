@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""HTTP to an OpenAI endpoint: straight to it, each request bounded in time as a whole."""
+"""Talk HTTP to an OpenAI endpoint: straight to it, each request bounded in time as a whole."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ class Client:
         self._timeout = timeout
 
     def get(self, path: str) -> str:
-        """The body of a page.
+        """Return the body of a page.
 
         Raises:
-            EndpointError: There is no such answer.
+            EndpointError: There is none, or none with status 200; with its status where it has one.
         """
         return b"".join(self._exchange("GET", path, None)).decode(errors="replace")
 
     def post(self, path: str, payload: dict[str, Any]) -> str:
-        """The body of the answer to a request below the base.
+        """Return the body of the answer to a request below the base.
 
         Raises:
-            EndpointError: There is no such answer.
+            EndpointError: There is none, or none with status 200; with its status where it has one.
         """
         pieces = self._exchange("POST", self.base + path, payload)
         return b"".join(pieces).decode(errors="replace")
 
     def stream(self, path: str, payload: dict[str, Any]) -> Iterator[str]:
-        """The lines of a streamed answer, as they come.
+        """Yield the lines of a streamed answer, as they come.
 
         Raises:
-            EndpointError: There is no such answer, or it stops.
+            EndpointError: As for get(), or it stops before its end.
         """
         rest = b""
         for piece in self._exchange("POST", self.base + path, payload):
@@ -83,14 +83,14 @@ class Client:
             pieces = _pieces(wire, response, deadline)
             if response.status != 200:
                 said = error_text(b"".join(pieces).decode(errors="replace"))
-                raise EndpointError(f"HTTP {response.status}: {said}")
+                raise EndpointError(f"HTTP {response.status}: {said}", response.status)
             yield from pieces
         except socket.timeout as error:
             raise EndpointError(f"no answer within {self._timeout:g} s") from error
         except http.client.HTTPException as error:
             raise EndpointError(f"not HTTP, or cut off: {error!r}") from error
         except ConnectionRefusedError as error:
-            raise NobodyListens(error.strerror) from error
+            raise NobodyListens(error.strerror or str(error)) from error
         except OSError as error:
             raise EndpointError(error.strerror or str(error)) from error
         finally:

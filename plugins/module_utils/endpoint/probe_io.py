@@ -1,33 +1,32 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ask an endpoint what its users will ask, and see that every engine behind it works."""
+"""Ask an endpoint what its users will ask, and every engine behind it for tokens."""
 
 from __future__ import annotations
 
-import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.endpoint import replies as endpoint
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
+from ansible_collections.muster.serving.plugins.module_utils.endpoint import checks, replies
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.checks import Reply
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import (
-    EndpointError,
-    NobodyListens,
-)
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
 
 FEATURES = ("chat", "streaming", "tools", "completions", "responses")
 # All that a pass looks at, in its order.
 ASPECTS = (*FEATURES, "engines", "answers")
 
+_CHAT = "/chat/completions"
 GREETING = "Hello, who are you?"
 _TOOL_QUESTION = "What is the weather in Shanghai? Use the tool."
+_TOOL_NAME = "get_current_weather"
 _TOOL = {
     "type": "function",
     "function": {
-        "name": "get_current_weather",
+        "name": _TOOL_NAME,
         "description": "Get the weather of a city",
         "parameters": {
             "type": "object",
@@ -48,14 +47,6 @@ _FEW_TOKENS = 16
 _RETRY_S = 1.0
 # Counters follow the tokens after a moment.
 _SETTLE_S = 3.0
-
-_METRICS_REMEDY = (
-    "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
-)
-_LOG_REMEDY = "read the engine's log on every node: journalctl -u 'muster-*' -n 100"
-_RESTART_REMEDY = (
-    f"restart the whole replica, since its ranks work together or not at all; {_LOG_REMEDY}"
-)
 
 
 class Prober:
@@ -126,9 +117,9 @@ class Prober:
                 self._skip(rest, "the endpoint does not answer a chat")
                 return
         if counted:
-            self._engines(counted, before, max_requests)
+            self._counted_engines(counted, before, max_requests)
         if self._engine_clients:
-            self._engines_with_an_api()
+            self._asked_engines()
         if not engines:
             self._skip(["engines"], "no engines were named")
         if known_answers:
@@ -140,62 +131,29 @@ class Prober:
     def _skip(self, features: Sequence[str], reason: str) -> None:
         self.skipped.update(dict.fromkeys(features, reason))
 
-    def _add(
-        self, name: str, status: str, observed: str, expected: str, remedy: str, subject: str = ""
-    ) -> None:
-        remedy = "" if status == "ok" else remedy
-        self.checks.append(
-            check(
-                f"endpoint-{name}",
-                status,
-                subject or self._subject,
-                observed,
-                expected,
-                remedy,
-            )
-        )
-
-    def _length(self, until: float) -> int | None:
-        """The model's longest context, as the endpoint says when it serves."""
-        while True:
-            try:
-                reply = endpoint.parse_json(self._client.get(f"{self._client.base}/models"))
-                return endpoint.max_model_len(reply, self._model)
-            except EndpointError as error:
-                settled = str(error).startswith(("HTTP 4", "serves "))
-                if settled or time.monotonic() >= until:
-                    raise
-            time.sleep(_RETRY_S)
-
     def _models(self, started: bool, until: float) -> bool:
-        expected = f"serves {self._model}"
+        """Return whether the model is served, which is asked again as long as that may help."""
+        error = self._unserved()
+        while error and checks.time_may_mend(error) and time.monotonic() < until:
+            time.sleep(_RETRY_S)
+            error = self._unserved()
+        self.checks.append(checks.models_check(self._subject, self._model, error, started))
+        return error is None
+
+    def _unserved(self) -> EndpointError | None:
+        """Return why the model is not served now, None where it is."""
         try:
-            length = self._length(until)
+            listed = replies.parse_json(self._client.get(f"{self._client.base}/models"))
+            length = replies.max_model_len(listed, self._model)
         except EndpointError as error:
-            text = str(error)
-            if isinstance(error, NobodyListens) and not started:
-                # In check mode nothing has been started that could answer.
-                self._add("models", "pending", text, expected, "serve starts the engines")
-                return False
-            if text.startswith(("HTTP 401", "HTTP 403")):
-                remedy = (
-                    "set muster_api_key_file to the file with the key that the engine was given"
-                )
-            elif text.startswith("serves "):
-                remedy = "another server holds the port, or muster_served_model_name differs"
-            else:
-                remedy = _LOG_REMEDY
-            self._add("models", "failed", text, expected, remedy)
-            return False
+            return error
         if length:
             self._most_tokens = max(1, length // 16)
-        self._add("models", "ok", expected, expected, "")
-        return True
+        return None
 
     def _message(
         self, prompt: str, max_tokens: int = _ANSWER_TOKENS, **more: Any
     ) -> dict[str, Any]:
-        self.requests += 1
         return {
             "model": self._model,
             "messages": [{"role": "user", "content": prompt}],
@@ -203,120 +161,65 @@ class Prober:
             **more,
         }
 
-    def _ask(self, path: str, payload: Mapping[str, Any]) -> dict[str, Any]:
-        reply = endpoint.parse_json(self._client.post(path, dict(payload)))
-        endpoint.add_usage(self.usage, reply.get("usage"))
+    def _ask(self, path: str, payload: dict[str, Any]) -> Reply:
+        self.requests += 1
+        reply = _reply(self._client, path, payload)
+        self._count_usage(reply)
         return reply
 
+    def _count_usage(self, reply: Reply) -> None:
+        if not isinstance(reply, EndpointError):
+            replies.add_usage(self.usage, reply.get("usage"))
+
     def _chat(self, max_repetition: int | None) -> None:
-        try:
-            payload = self._message(GREETING, temperature=0.8, top_p=0.8)
-            reply = self._ask("/chat/completions", payload)
-            text = endpoint.chat_text(reply)
-            # A short reply may be all thought.
-            self.answer = endpoint.without_thinking(text) or text.strip()
-        except EndpointError as error:
-            self._add("chat", "failed", str(error), "an answer", _LOG_REMEDY)
-            return
-        if not self.answer:
-            self._add("chat", "failed", "an answer without text", "an answer", _LOG_REMEDY)
-            return
-        self._add("chat", "ok", "answers", "an answer", "")
-        if max_repetition is not None:
-            found = endpoint.longest_repetition(self.answer)
-            self._add(
-                "repetition",
-                "failed" if found > max_repetition else "ok",
-                f"something {found} times in a row: {endpoint.shorten(self.answer)!r}"
-                if found > max_repetition
-                else f"nothing more than {found} times in a row",
-                f"nothing more than {max_repetition} times in a row",
-                "the weights or the engine's flags are wrong for this model: compare both with "
-                "the recipe",
-            )
+        payload = self._message(GREETING, temperature=0.8, top_p=0.8)
+        reply = self._ask(_CHAT, payload)
+        self.answer = checks.chat_answer(reply)
+        self.checks += checks.chat_checks(self._subject, reply, max_repetition)
 
     def _streaming(self) -> None:
         payload = self._message(
             GREETING, _FEW_TOKENS, stream=True, stream_options={"include_usage": True}
         )
-        expected = "text in pieces, then [DONE]"
+        self.requests += 1
+        streamed: Reply
         try:
-            reply = endpoint.parse_stream(self._client.stream("/chat/completions", payload))
+            streamed = replies.parse_stream(self._client.stream(_CHAT, payload))
         except EndpointError as error:
-            self._add("streaming", "failed", str(error), expected, _LOG_REMEDY)
-            return
-        endpoint.add_usage(self.usage, reply["usage"])
-        status = "ok" if reply["text"] else "failed"
-        self._add("streaming", status, f"{reply['chunks']} pieces", expected, _LOG_REMEDY)
+            streamed = error
+        self._count_usage(streamed)
+        self.checks.append(checks.streaming_check(self._subject, streamed))
 
     def _tools(self) -> None:
         payload = self._message(
             _TOOL_QUESTION, _CALL_TOKENS, tools=[_TOOL], tool_choice="auto", temperature=0
         )
-        expected = "a call of get_current_weather"
-        try:
-            reply = self._ask("/chat/completions", payload)
-        except EndpointError as error:
-            self._add("tools", "failed", str(error), expected, _LOG_REMEDY)
-            return
-        status, observed = endpoint.judge_tool_reply(reply, ["get_current_weather"])
-        self._add(
-            "tools",
-            status,
-            observed,
-            expected,
-            "see that the plan's argv has the model's --tool-call-parser, and with vLLM"
-            " --enable-auto-tool-choice",
-        )
+        reply = self._ask(_CHAT, payload)
+        self.checks.append(checks.tools_check(self._subject, reply, _TOOL_NAME))
 
     def _completions(self) -> None:
         payload = {"model": self._model, "prompt": GREETING, "max_tokens": _FEW_TOKENS}
-        self._text("completions", payload, endpoint.completion_text)
+        reply = self._ask("/completions", payload)
+        self.checks.append(checks.text_check("completions", self._subject, reply))
 
     def _responses(self) -> None:
         most = min(_ANSWER_TOKENS, self._most_tokens)
         payload = {"model": self._model, "input": GREETING, "max_output_tokens": most}
-        self._text("responses", payload, endpoint.response_text)
-
-    def _text(
-        self, name: str, payload: dict[str, Any], text_of: Callable[[Mapping[str, Any]], str]
-    ) -> None:
-        self.requests += 1
-        try:
-            found = text_of(self._ask(f"/{name}", payload))
-        except EndpointError as error:
-            self._add(name, "failed", str(error), "text", _LOG_REMEDY)
-            return
-        observed = "text" if found else "a reply without text"
-        self._add(name, "ok" if found else "failed", observed, "text", _LOG_REMEDY)
+        reply = self._ask("/responses", payload)
+        self.checks.append(checks.text_check("responses", self._subject, reply))
 
     def _known_answer(self, prompt: str, expect: str) -> None:
-        try:
-            payload = self._message(prompt, _THOUGHT_TOKENS, temperature=0)
-            reply = self._ask("/chat/completions", payload)
-            text = endpoint.without_thinking(endpoint.chat_text(reply))
-            status = "ok" if re.search(expect, text) else "failed"
-            observed = repr(endpoint.shorten(text))
-        except EndpointError as error:
-            status, observed = "failed", str(error)
-        self._add(
-            "answers",
-            status,
-            observed,
-            f"something that matches {expect}",
-            "the weights or the engine's flags are wrong for this model: compare both with the "
-            "recipe",
-            subject=endpoint.shorten(prompt, 60),
-        )
+        reply = self._ask(_CHAT, self._message(prompt, _THOUGHT_TOKENS, temperature=0))
+        self.checks.append(checks.known_answer_check(prompt, expect, reply))
 
     def _metrics(self) -> dict[str, float]:
         try:
-            return endpoint.generated_tokens(self._client.get(f"{self._client.root}/metrics"))
+            return replies.generated_tokens(self._client.get(f"{self._client.root}/metrics"))
         except EndpointError as error:
             self._metrics_problem = f"/metrics: {error}"
             return {}
 
-    def _engines(
+    def _counted_engines(
         self, engines: Sequence[str], before: Mapping[str, float], max_requests: int
     ) -> None:
         """Send small requests, several at a time, until every engine has produced tokens.
@@ -334,9 +237,11 @@ class Prober:
                 payloads = [
                     self._message(f"Count from {number}.", _FEW_TOKENS) for number in range(batch)
                 ]
-                for outcome in pool.map(self._small_request, payloads):
-                    problem = problem or outcome
+                for reply in pool.map(lambda one: _reply(self._client, _CHAT, one), payloads):
+                    if isinstance(reply, EndpointError):
+                        problem = problem or str(reply)
                 tokens = self._read_tokens(engines, before)
+        self.requests += sent
         deadline = time.monotonic() + _SETTLE_S
         while not (all(tokens.values()) or problem or self._metrics_problem):
             if time.monotonic() > deadline:
@@ -344,62 +249,35 @@ class Prober:
             time.sleep(0.2)
             tokens = self._read_tokens(engines, before)
         self.tokens.update(tokens)
-        problem = self._metrics_problem or problem
         for engine, produced in sorted(tokens.items()):
-            working = produced > 0 and not self._metrics_problem
-            observed = f"{produced} tokens" if produced > 0 else "no tokens"
-            if not working:
-                observed += f" from {self.requests} requests" + (f"; {problem}" if problem else "")
-            self._add(
-                "engines",
-                "ok" if working else "failed",
-                observed,
-                "tokens",
-                _METRICS_REMEDY if self._metrics_problem else _RESTART_REMEDY,
-                subject=self.place(engine),
+            self.checks.append(
+                checks.counted_engine_check(
+                    checks.place(engine, self._engine_hosts),
+                    produced,
+                    self.requests,
+                    problem,
+                    self._metrics_problem,
+                )
             )
 
-    def _engines_with_an_api(self) -> None:
+    def _asked_engines(self) -> None:
         """Ask each engine that has an API of its own, all at the same time."""
         payload = self._message("Count from 1.", _FEW_TOKENS)
-        self.requests += len(self._engine_clients) - 1
-
-        def ask(client: Client) -> tuple[int, str]:
-            try:
-                reply = endpoint.parse_json(client.post("/chat/completions", payload))
-            except EndpointError as error:
-                return 0, str(error)
-            usage: dict[str, int] = {}
-            endpoint.add_usage(usage, reply.get("usage"))
-            return usage.get("completion_tokens", 0), ""
-
-        with ThreadPoolExecutor(max_workers=len(self._engine_clients)) as pool:
-            outcomes = pool.map(ask, self._engine_clients.values())
-            for (engine, client), (produced, problem) in zip(
-                self._engine_clients.items(), outcomes
-            ):
-                self.tokens[engine] = produced
-                self._add(
-                    "engines",
-                    "ok" if produced else "failed",
-                    f"{produced} tokens" if produced else problem or "an answer without tokens",
-                    "tokens",
-                    _RESTART_REMEDY,
-                    subject=f"{self.place(engine)} ({client.url})",
-                )
-
-    def place(self, engine: str) -> str:
-        """An engine as an operator finds it."""
-        host = self._engine_hosts.get(engine)
-        return f"engine {engine} on {host}" if host else f"engine {engine}"
+        clients = self._engine_clients
+        self.requests += len(clients)
+        with ThreadPoolExecutor(max_workers=len(clients)) as pool:
+            own = list(pool.map(lambda client: _reply(client, _CHAT, payload), clients.values()))
+        for (engine, client), reply in zip(clients.items(), own):
+            subject = f"{checks.place(engine, self._engine_hosts)} ({client.url})"
+            self.tokens[engine] = checks.produced_tokens(reply)
+            self.checks.append(checks.asked_engine_check(subject, reply))
 
     def _read_tokens(self, engines: Sequence[str], before: Mapping[str, float]) -> dict[str, int]:
-        return endpoint.risen(engines, before, self._metrics())
+        return replies.risen(engines, before, self._metrics())
 
-    def _small_request(self, payload: dict[str, Any]) -> str:
-        """What went wrong, or nothing. Runs in threads, so it leaves the result alone."""
-        try:
-            endpoint.parse_json(self._client.post("/chat/completions", payload))
-        except EndpointError as error:
-            return str(error)
-        return ""
+
+def _reply(client: Client, path: str, payload: dict[str, Any]) -> Reply:
+    try:
+        return replies.parse_json(client.post(path, payload))
+    except EndpointError as error:
+        return error

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an OpenAI endpoint answers: reading of replies, metrics and streams."""
+"""Read what an OpenAI endpoint answers: replies, metrics and streams."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ _LONGEST_UNIT = 12
 
 
 class EndpointError(Exception):
-    """The endpoint did not answer as the protocol wants."""
+    """The endpoint did not answer as the protocol wants.
+
+    Attributes:
+        status: The HTTP status of an answer that was refused or failed, or None.
+    """
+
+    def __init__(self, text: str, status: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class NobodyListens(EndpointError):
     """There is no server at the endpoint's address."""
 
 
+class ModelNotServed(EndpointError):
+    """The server serves, but not this model."""
+
+
 def generated_tokens(metrics: str) -> dict[str, float]:
-    """Tokens that each engine has produced so far, by its label, from /metrics.
+    """Return the tokens that each engine has produced so far, by its label, from /metrics.
 
     An engine without a label has an empty one. SGLang's total names no rank; with data parallelism
     its schedulers' own counters do.
@@ -60,7 +72,7 @@ def generated_tokens(metrics: str) -> dict[str, float]:
 def risen(
     engines: Iterable[str], before: Mapping[str, float], after: Mapping[str, float]
 ) -> dict[str, int]:
-    """Tokens that each engine produced between two readings."""
+    """Return the tokens that each engine produced between two readings, by its label."""
     engines = list(engines)
     # A lone engine may go without a label.
     alias = {"": engines[0]} if len(engines) == 1 and engines[0] not in after else {}
@@ -73,7 +85,7 @@ def risen(
 
 
 def parse_json(text: str) -> dict[str, Any]:
-    """A reply's JSON object.
+    """Return a reply's JSON object.
 
     Raises:
         EndpointError: It is none.
@@ -88,10 +100,7 @@ def parse_json(text: str) -> dict[str, Any]:
 
 
 def parse_stream(lines: Iterable[str]) -> dict[str, Any]:
-    """Put a streamed chat completion together.
-
-    Returns:
-        text, chunks with a piece of text, and usage.
+    """Return a streamed chat completion put together: text, usage, and chunks with a piece of text.
 
     Raises:
         EndpointError: An event is no JSON object or an error, or the stream ended early.
@@ -115,17 +124,17 @@ def parse_stream(lines: Iterable[str]) -> dict[str, Any]:
 
 
 def chat_text(reply: Mapping[str, Any]) -> str:
-    """The text of a chat completion; with a reasoning parser that may be reasoning alone."""
+    """Return the text of a chat completion; with a reasoning parser that may be reasoning alone."""
     return _text_of(_first(reply.get("choices")).get("message"))
 
 
 def completion_text(reply: Mapping[str, Any]) -> str:
-    """The text of a plain completion."""
+    """Return the text of a plain completion."""
     return _string(_first(reply.get("choices")).get("text"))
 
 
 def response_text(reply: Mapping[str, Any]) -> str:
-    """The text of a reply of the responses API, reasoning included."""
+    """Return the text of a reply of the responses API, reasoning included."""
     parts = []
     for item in _objects(reply.get("output")):
         parts += [_string(part.get("text")) for part in _objects(item.get("content"))]
@@ -133,7 +142,7 @@ def response_text(reply: Mapping[str, Any]) -> str:
 
 
 def judge_tool_reply(reply: Mapping[str, Any], tools: Sequence[str]) -> tuple[str, str]:
-    """A status and what was seen, for a reply to a request that offered tools."""
+    """Return a status and what was seen, for a reply to a request that offered tools."""
     message = _mapping(_first(reply.get("choices")).get("message"))
     calls = _objects(message.get("tool_calls"))
     text = _text_of(message)
@@ -155,13 +164,13 @@ def judge_tool_reply(reply: Mapping[str, Any], tools: Sequence[str]) -> tuple[st
 
 
 def without_thinking(text: str) -> str:
-    """An answer without the model's thoughts, whose opening mark may stand in the prompt."""
+    """Return an answer without the model's thoughts, whose opening mark may stand in the prompt."""
     answer = text.rpartition("</think>")[2]
     return answer.partition("<think>")[0].strip()
 
 
 def longest_repetition(text: str) -> int:
-    """How often some run of up to 12 words or characters follows itself, at most."""
+    """Return how often some run of up to 12 words or characters follows itself, at most."""
     return max(_longest_run(text.split()), _longest_run(list(text)))
 
 
@@ -177,20 +186,20 @@ def _longest_run(items: list[str]) -> int:
 
 
 def max_model_len(models: Mapping[str, Any], model: str) -> int | None:
-    """The context length that the server says the model has.
+    """Return the model's context length in tokens, None where the server does not say it.
 
     Raises:
-        EndpointError: The model is not served.
+        ModelNotServed: Its text names the models that are.
     """
     served = {_string(one.get("id")): one for one in _objects(models.get("data"))}
     if model not in served:
-        raise EndpointError(f"serves {', '.join(served) or 'no model'}")
+        raise ModelNotServed(f"serves {', '.join(served) or 'no model'}")
     length = served[model].get("max_model_len")
     return length if isinstance(length, int) else None
 
 
 def error_text(body: str) -> str:
-    """What the server says went wrong, from the forms that engines use."""
+    """Return what the server says went wrong, from the forms that engines use."""
     try:
         reply = parse_json(body)
     except EndpointError:
@@ -201,7 +210,7 @@ def error_text(body: str) -> str:
 
 
 def add_usage(total: dict[str, int], usage: Any) -> None:
-    """Add the token counts of one reply."""
+    """Add the token counts of one reply to a total."""
     for key in ("prompt_tokens", "completion_tokens", "total_tokens"):
         value = _mapping(usage).get(key)
         if isinstance(value, int):
@@ -209,7 +218,7 @@ def add_usage(total: dict[str, int], usage: Any) -> None:
 
 
 def shorten(text: str, limit: int = 200) -> str:
-    """Text on one line, cut where it is long."""
+    """Return a text on one line, cut where it has more characters than the limit."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 4] + " ..."
 
