@@ -1,19 +1,31 @@
 import contextlib
-import io
 import json
 import struct
 import threading
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import (
+from ansible_collections.muster.serving.plugins.module_utils.weights.model import (
+    LENGTH_BYTES,
     LFS_POINTER,
-    Model,
-    ShardError,
-    inspect,
+    SHARD_HEAD,
+    Config,
+    ContentError,
+    Index,
+    Seen,
+    Shard,
+    cure,
+    header_length,
+    indexes_of,
+    judge,
+    parse_config,
+    parse_index,
+    parse_shard,
     quantization,
-    shard_header,
-    weight_map,
+    reason,
+    shards_of,
+    tokenizer_files,
 )
+from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,16 +195,19 @@ def test_quantisation(config, names, method) -> None:
     assert quantization(config, names) == method
 
 
+def shard_of(raw: bytes) -> Shard:
+    length = header_length(raw[:SHARD_HEAD], len(raw))
+    return parse_shard(raw[LENGTH_BYTES : LENGTH_BYTES + length], len(raw))
+
+
 @given(st.dictionaries(st.text(min_size=1), st.integers(0, 64), max_size=5), st.integers(0, 400))
 def test_a_file_is_accepted_exactly_at_its_full_length(tensors, cut) -> None:
     tensors.pop("__metadata__", None)
     raw = safetensors(tensors)
-    assert set(shard_header(io.BytesIO(raw), len(raw))) == set(tensors)
-    shorter = raw[: max(0, len(raw) - 1 - cut)]
-    with pytest.raises(ShardError):
-        shard_header(io.BytesIO(shorter), len(shorter))
-    with pytest.raises(ShardError):
-        shard_header(io.BytesIO(raw + b"x"), len(raw) + 1)
+    assert shard_of(raw) == Shard(len(raw), frozenset(tensors))
+    for other in (raw[: max(0, len(raw) - 1 - cut)], raw + b"x"):
+        with pytest.raises(ContentError):
+            shard_of(other)
 
 
 JSON = st.recursive(
@@ -203,13 +218,163 @@ JSON = st.recursive(
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_a_shard_or_a_shard_error(raw) -> None:
+def test_any_bytes_are_a_shard_or_refused(raw) -> None:
     for content in (raw, struct.pack("<Q", len(raw)) + raw):
-        with contextlib.suppress(ShardError):
-            shard_header(io.BytesIO(content), len(content))
+        with contextlib.suppress(ContentError):
+            assert shard_of(content).size == len(content)
 
 
-@given(JSON | st.dictionaries(st.just("weight_map"), JSON))
-def test_any_document_is_an_index_or_refused(document) -> None:
-    with contextlib.suppress(ValueError):
-        assert weight_map(document)
+@given(
+    st.binary()
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | st.dictionaries(st.sampled_from(["weight_map", "architectures", "model_type"]), JSON).map(
+        lambda value: json.dumps(value).encode()
+    )
+)
+def test_any_bytes_are_a_document_or_refused(raw) -> None:
+    with contextlib.suppress(ContentError):
+        assert parse_index(raw).shards
+    with contextlib.suppress(ContentError):
+        assert parse_config(raw, []).architecture
+
+
+FILE_NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(st.dictionaries(st.text(), FILE_NAMES, min_size=1))
+def test_an_index_gives_every_tensor_to_its_shard(weight_map) -> None:
+    shards = parse_index(json.dumps({"weight_map": weight_map}).encode()).shards
+    assert {tensor: shard for shard, of in shards.items() for tensor in of} == weight_map
+
+
+@pytest.mark.parametrize("name", ["", "/x", "a/b", "a/", "a\0b", "\ud800", 1, None, ["a"]])
+def test_what_cannot_be_a_file_beside_the_index_is_refused(name) -> None:
+    with pytest.raises(ContentError, match="which is not a file name, for t"):
+        parse_index(json.dumps({"weight_map": {"t": name}}).encode())
+
+
+# Verdicts, without files
+
+CONFIG = Config("MiniMaxM2ForCausalLM", "minimax_m2", None)
+NAMES = ("config.json", "m.safetensors", "tokenizer.json", "tokenizer_config.json")
+WHOLE = Seen(NAMES, CONFIG, shards={"m.safetensors": Shard(8, frozenset())})
+
+
+def verdicts(seen, draft=False):
+    return {
+        (one["id"], one["observed"]): one["remedy"]
+        for one in judge("/m", draft, seen).checks
+        if one["status"] != "ok"
+    }
+
+
+def test_a_folder_in_which_all_is_right() -> None:
+    verdict = judge("/m", False, WHOLE)
+    assert verdict.whole
+    assert [one["id"] for one in verdict.checks] == [
+        "weights-directory",
+        "weights-config",
+        "weights-tokenizer",
+        "weights-complete",
+    ]
+    assert verdict.facts == {
+        "path": "/m",
+        "architecture": "MiniMaxM2ForCausalLM",
+        "model_type": "minimax_m2",
+        "quantization": None,
+        "shards": 1,
+        "bytes": 8,
+        "index_sha256": None,
+    }
+    assert verdict.files == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said", "remedy"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "missing", "Download the model"),
+        (PermissionError(13, "Permission denied"), "Permission denied", "Let root read it"),
+        (OSError(5, "Input/output error"), "Input/output error", "dmesg"),
+        (ContentError("cut off"), "cut off", "Download the model"),
+    ],
+)
+def test_a_file_that_is_not_fit_to_be_read(failure, said, remedy) -> None:
+    assert reason(failure) == said
+    assert remedy in cure(failure)
+    shard = Seen(NAMES, CONFIG, shards={"m.safetensors": failure})
+    assert verdicts(shard) == {("weights-complete", f"m.safetensors: {said}"): cure(failure)}
+    config = Seen(NAMES, failure, shards=WHOLE.shards)
+    assert verdicts(config) == {("weights-config", said): cure(failure)}
+    index = Seen((*NAMES, "m.safetensors.index.json"), CONFIG, indexes={"i": failure})
+    assert verdicts(index) == {("weights-complete", said): cure(failure)}
+
+
+def test_an_index_that_is_not_fit_leaves_open_which_shards_there_are() -> None:
+    fine, bad = Index({"a": ["t"]}, "1" * 64), ContentError("has no weight_map")
+    assert shards_of(["m.safetensors"], {"1": fine, "2": bad}) == {}
+    verdict = judge("/m", True, Seen(NAMES, CONFIG, indexes={"1": fine, "2": bad}))
+    assert (verdict.checks[-1]["subject"], verdict.whole) == ("/m/2", False)
+    assert (verdict.files, verdict.facts["shards"]) == ([], 0)
+
+
+def test_several_indexes_name_the_shards_of_one_model() -> None:
+    indexes = {"1": Index({"a": ["t"]}, "1" * 64), "2": Index({"a": ["u"], "b": ["v"]}, "2" * 64)}
+    assert shards_of(["stray.safetensors"], indexes) == {"a": ["t", "u"], "b": ["v"]}
+    shards = {"a": Shard(3, frozenset("tu")), "b": Shard(4, frozenset("v"))}
+    verdict = judge("/m", True, Seen(NAMES, CONFIG, indexes=indexes, shards=shards))
+    assert verdict.whole
+    assert verdict.facts["index_sha256"] == "1" * 64
+    assert (verdict.facts["shards"], verdict.facts["bytes"]) == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["tokenizer.json", "tokenizer_config.json"], ("tokenizer_config.json", "tokenizer.json")),
+        (["tokenizer.json"], ()),
+        (["tokenizer_config.json", "vocab.json"], ()),
+        (
+            ["merges.txt", "tokenizer_config.json", "vocab.json"],
+            ("tokenizer_config.json", "vocab.json", "merges.txt"),
+        ),
+    ],
+)
+def test_which_files_are_the_tokenizer(names, files) -> None:
+    assert tokenizer_files(names) == files
+
+
+@given(
+    st.lists(
+        st.sampled_from([*NAMES, "merges.txt", "vocab.json", "m.safetensors.index.json", "README"]),
+        unique=True,
+    ),
+    st.data(),
+)
+def test_a_model_is_whole_exactly_when_nothing_of_it_has_failed(names, data) -> None:
+    failure = ContentError("is not JSON")
+
+    def drawn(fine, *others):
+        return data.draw(st.sampled_from([fine, failure, OSError(5, "boom"), *others]))
+
+    index = Index({"m.safetensors": ["t"]}, "0" * 64)
+    indexes = {name: drawn(index) for name in indexes_of(names)}
+    shards = {
+        name: drawn(Shard(8, frozenset("t")), Shard(8, frozenset()))
+        for name in shards_of(names, indexes)
+    }
+    tokenizer = {
+        name: failure for name in tokenizer_files(names) if data.draw(st.booleans(), label=name)
+    }
+    config = drawn(CONFIG)
+    verdict = judge("/m", False, Seen(names, config, tokenizer, indexes, shards))
+    right = (
+        config is CONFIG
+        and tokenizer_files(names)
+        and not tokenizer
+        and all(one is index for one in indexes.values())
+        and shards
+        and all(isinstance(one, Shard) and (not indexes or one.tensors) for one in shards.values())
+    )
+    assert verdict.whole == bool(right)
+    for one in verdict.checks:
+        assert bool(one["remedy"]) == (one["status"] != "ok")

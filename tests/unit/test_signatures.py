@@ -142,7 +142,7 @@ def test_a_paragraph_names_cause_check_and_remedy() -> None:
 
 
 def known_checks() -> set[str]:
-    """The ids in the code: string literals like check ids, and those made from a part."""
+    """The ids in the code: string literals like check ids."""
     sources = [
         path
         for folder in ("modules", "module_utils", "plugin_utils")
@@ -150,9 +150,7 @@ def known_checks() -> set[str]:
         if path.name != "signatures.py"
     ]
     every = "\n".join(path.read_text(encoding="utf-8") for path in sources)
-    ids = {*re.findall(r'"([a-z]+(?:-[a-z0-9]+)+)"', every)}
-    weights = (ROOT / "plugins/module_utils/weights/model_io.py").read_text(encoding="utf-8")
-    return ids | {f"weights-{part}" for part in re.findall(r'_check\(\s*"([a-z]+)"', weights)}
+    return {*re.findall(r'"([a-z]+(?:-[a-z0-9]+)+)"', every)}
 
 
 def test_every_check_that_is_named_exists() -> None:

@@ -11,18 +11,30 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.weights import (
     hashes_io as weights_hash,
 )
-from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import (
+from ansible_collections.muster.serving.plugins.module_utils.weights.hashes import (
+    HUB_METADATA,
     Bounds,
+    ChangedError,
+    Hashes,
     Known,
+    Published,
     Stamp,
     blob_sha256,
     cache_path,
     cache_text,
+    digest_of,
     etag_sha256,
-    hash_checks,
+    judge,
+    listed_hashes,
+    problem_of,
+    published_hash,
     read_cache,
+    seconds_allowed,
+    sizes_to_read,
     sums_of,
+    unchanged,
 )
+from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model
 from ansible_collections.muster.serving.plugins.modules import model_weights
 from hypothesis import given
@@ -411,3 +423,94 @@ def test_any_text_is_read_for_hashes(text) -> None:
         assert len(digest) == 64
     with contextlib.suppress(TypeError):
         assert len(etag_sha256(text)) == 64
+
+
+# Verdicts, without files
+
+A, B = "a" * 64, "b" * 64
+NOTE = f"{COMMIT}\n{A}\n1712656091.123\n"
+
+
+@pytest.mark.parametrize(
+    ("target", "note", "listed", "expected"),
+    [
+        ("/m/f", "", [], None),
+        (f"/hub/blobs/{B}", NOTE, [A], Published(B, "the names of the blobs")),
+        ("/m/f", NOTE, [B], Published(A, HUB_METADATA)),
+        ("/m/f", "", [B], Published(B, "list-0")),
+        ("/m/f", "", [B, B], Published(B, "list-0")),
+        ("/m/f", "", [A, B], None),
+    ],
+)
+def test_who_is_believed_about_a_file(target, note, listed, expected) -> None:
+    lists = {f"list-{number}": f"{sha256}  f\n" for number, sha256 in enumerate(listed)}
+    assert published_hash(target, note, listed_hashes(lists).get("f", ())) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "observed", "remedy"),
+    [
+        (ChangedError(), "changed while it was read", "Wait"),
+        (FileNotFoundError(2, "No such file or directory"), "missing", "Download"),
+        (OSError(5, "Input/output error"), "Input/output error", "dmesg"),
+    ],
+)
+def test_why_a_file_has_no_hash(error, observed, remedy) -> None:
+    assert problem_of(error)[0] == observed
+    assert remedy in problem_of(error)[1]
+
+
+def test_files_with_one_problem_are_one_verdict_and_only_some_are_named() -> None:
+    hashes = Hashes({"right": A}, {f"f{number}": ("boom", "Look.") for number in range(7)})
+    (one,) = judge("/m", 8, hashes, {"right": Published(A, "a list")}, keep=True)
+    assert one["observed"] == "f0, f1, f2, f3, f4 and 2 more: boom"
+    assert (one["subject"], one["status"], one["remedy"]) == ("/m", "failed", "Look.")
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_was_hashed_before_giving_up_is_held_to_its_publisher_too(keep) -> None:
+    hashes = Hashes({"f": A}, {}, "not read within 1 s")
+    wrong, slow = judge("/m", 3, hashes, {"f": Published(B, "a list")}, keep)
+    assert (wrong["observed"], wrong["expected"]) == (f"f {A[:12]}", f"f {B[:12]} (from a list)")
+    assert slow["observed"] == "not read within 1 s: 1 of 3 files hashed"
+    assert ("the next run goes on" in slow["remedy"]) == keep
+
+
+SUMS = st.dictionaries(st.sampled_from("abcdefgh"), st.sampled_from([A, B]))
+
+
+@given(SUMS, SUMS)
+def test_a_folder_is_right_exactly_when_no_hash_differs(sums, published) -> None:
+    expected = {name: Published(sha256, "a list") for name, sha256 in published.items()}
+    differ = any(published.get(name, sha256) != sha256 for name, sha256 in sums.items())
+    (one,) = judge("/m", len(sums), Hashes(sums, {}), expected, keep=True)
+    assert one["status"] == ("failed" if differ else "ok")
+
+
+@given(st.lists(SUMS, max_size=3), st.lists(SUMS, max_size=3))
+def test_models_have_one_digest_exactly_when_all_their_hashes_are_equal(ours, theirs) -> None:
+    assert (digest_of(ours) == digest_of(theirs)) == (ours == theirs)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcd"), STAMPS),
+    st.dictionaries(st.sampled_from("abcd"), st.builds(Known, STAMPS, DIGESTS)),
+    st.sets(st.sampled_from("abcd")),
+)
+def test_every_file_is_known_or_read_and_the_largest_come_first(stamps, cached, files) -> None:
+    for name in list(stamps)[:2]:
+        cached[name] = Known(stamps[name], A)
+    known = unchanged(cached, stamps)
+    assert all(stamps[name] == entry.stamp for name, entry in known.items())
+    assert {name for name in stamps if name in cached and cached[name].stamp == stamps[name]} == {
+        *known
+    }
+    sizes = sizes_to_read(files, stamps, known)
+    assert {*sizes} == files - {*known}
+    assert list(sizes.values()) == sorted(sizes.values(), reverse=True)
+
+
+def test_time_is_allowed_by_size_and_never_less_than_the_least() -> None:
+    bounds = Bounds(least_s=10, bytes_per_s=100)
+    assert seconds_allowed({}, bounds) == 10
+    assert seconds_allowed({"a": 900, "b": 600}, bounds) == 15
