@@ -117,6 +117,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.host import docker
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     UNIT,
@@ -134,7 +135,7 @@ def observe(files: NodeFiles, timeout: float) -> Daemon:
     output = run(["systemctl", "show", UNIT, f"--property={names}"], timeout=30)
     if output.rc:
         raise DockerError(f"systemd does not answer: {output.text}. Docker needs it as init here.")
-    unit = dict(line.split("=", 1) for line in output.stdout.splitlines() if "=" in line)
+    unit = parse_show(output.stdout)[0]
     if unit.get("LoadState") == "masked":
         raise DockerError(
             f"{UNIT} is masked. Run systemctl unmask {UNIT} if Docker shall run here."

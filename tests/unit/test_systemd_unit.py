@@ -2,9 +2,11 @@
 agrees is shown on the lab by tests/integration."""
 
 import re
+import string
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    by_id,
     command,
     environment_line,
     parse_show,
@@ -153,12 +155,35 @@ def test_unit_file_starts_with_the_header() -> None:
 
 def test_parse_show_separates_units() -> None:
     shown = "Id=a.service\nActiveState=active\n\nId=b.service\nActiveState=failed\nResult=a=b\n"
-    assert parse_show(shown) == {
-        "a.service": {"Id": "a.service", "ActiveState": "active"},
-        "b.service": {"Id": "b.service", "ActiveState": "failed", "Result": "a=b"},
-    }
+    first = {"Id": "a.service", "ActiveState": "active"}
+    second = {"Id": "b.service", "ActiveState": "failed", "Result": "a=b"}
+    assert parse_show(shown) == [first, second]
+    assert by_id(parse_show(shown)) == {"a.service": first, "b.service": second}
+
+
+def test_parse_show_has_a_first_unit_even_when_nothing_is_said() -> None:
+    assert parse_show("") == [{}]
+    assert parse_show("Failed to connect to bus\n") == [{}]
+    assert by_id(parse_show("LoadState=loaded\n")) == {}
+
+
+def test_parse_show_reads_the_manager() -> None:
+    assert parse_show("DefaultLimitNOFILE=524288\n")[0] == {"DefaultLimitNOFILE": "524288"}
+
+
+PROPERTIES = st.dictionaries(
+    st.text(string.ascii_letters, min_size=1),
+    st.text(st.characters(exclude_categories=["C", "Zl", "Zp"])),
+    min_size=1,
+)
+
+
+@given(st.lists(PROPERTIES, min_size=1))
+def test_parse_show_reads_units_in_their_order_as_they_were_printed(units) -> None:
+    text = "\n".join("".join(f"{key}={value}\n" for key, value in unit.items()) for unit in units)
+    assert parse_show(text) == units
 
 
 @given(st.text())
 def test_parse_show_takes_any_text(text: str) -> None:
-    parse_show(text)
+    assert len(parse_show(text)) >= 1

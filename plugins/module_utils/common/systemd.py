@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text that systemd reads, and text that systemctl prints. Pure.
+"""Write text that systemd reads, and read text that systemctl prints.
 
 Sources: systemd.service(5), "Command lines"; systemd.syntax(7); systemd.unit(5), "Specifiers";
 systemd.exec(5), "EnvironmentFile".
@@ -23,7 +23,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%", "$": "$$", "\n": "\\n", "\t": "
 
 
 def quote(argument: str) -> str:
-    """One argument as systemd's ExecStart= wants it, so that the process gets it unchanged.
+    """Return an argument as systemd's ExecStart= wants it, so that the process gets it unchanged.
 
     Raises:
         ValueError: The argument holds a NUL, which no process can be given.
@@ -49,7 +49,7 @@ def _escape(character: str) -> str:
 
 
 def command(argv: Sequence[str]) -> str:
-    """An argv as the value of ExecStart=, an option with its value to a line."""
+    """Return an argv as the value of ExecStart=, an option with its value to a line."""
     lines: list[str] = []
     for argument in argv:
         quoted = quote(argument)
@@ -62,7 +62,7 @@ def command(argv: Sequence[str]) -> str:
 
 
 def environment_line(name: str, value: str) -> str:
-    """One variable as a file of EnvironmentFile= wants it, so that the process gets it unchanged.
+    """Return a variable as a line for EnvironmentFile=, so that the process gets it unchanged.
 
     Raises:
         ValueError: The name is none, or the value holds a control character, which some releases
@@ -76,7 +76,7 @@ def environment_line(name: str, value: str) -> str:
 
 
 def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
-    """A unit file from (section, ((key, value), ...)) in the order given."""
+    """Return a unit file from (section, ((key, value), ...)) in the order given."""
     blocks = []
     for name, entries in sections:
         lines = [f"[{name}]"] + [f"{key}={value}" for key, value in entries]
@@ -84,19 +84,19 @@ def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     return MANAGED_HEADER + "\n\n" + "\n\n".join(blocks) + "\n"
 
 
-def parse_show(text: str) -> dict[str, dict[str, str]]:
-    """The answer of systemctl show UNIT ... by unit name.
+def parse_show(text: str) -> list[dict[str, str]]:
+    """Return the properties that systemctl show prints, of each unit in the order asked for.
 
-    Units stand apart by blank lines; each needs its Id among the properties asked for. Anything
-    that is not KEY=VALUE is passed over, a block without Id too.
+    Asked for no unit it prints those of the manager. Units stand apart by blank lines, and anything
+    that is not KEY=VALUE is passed over; so there is always a first one, perhaps with nothing.
     """
-    units: dict[str, dict[str, str]] = {}
+    shown = []
     for block in re.split(r"\n[ \t]*\n", text):
-        properties = {}
-        for line in block.splitlines():
-            key, equals, value = line.partition("=")
-            if equals:
-                properties[key.strip()] = value
-        if "Id" in properties:
-            units[properties["Id"]] = properties
-    return units
+        pairs = (line.partition("=") for line in block.splitlines())
+        shown.append({key.strip(): value for key, equals, value in pairs if equals})
+    return shown
+
+
+def by_id(shown: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Return what parse_show() gives by the units' names, for those asked for their Id."""
+    return {unit["Id"]: unit for unit in shown if "Id" in unit}

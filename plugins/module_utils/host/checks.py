@@ -82,7 +82,7 @@ class KeyFile:
 
 
 def properties(text: str) -> dict[str, str]:
-    """Lines of KEY=VALUE, as systemctl, timedatectl and os-release have them."""
+    """Return lines of KEY=VALUE, as timedatectl and os-release have them, without quotes."""
     pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
     return {key.strip(): value.strip().strip("\"'") for key, value in pairs}
 

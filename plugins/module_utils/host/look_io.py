@@ -24,6 +24,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.host import checks as host_checks
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
@@ -101,13 +102,13 @@ class Host:
         names = "LoadState,ActiveState,LimitNOFILE"
         own_units = self.params["own_units"]
         said = self.said("systemctl", "show", UNIT, *own_units, f"--property={names}")
-        docker, *own = (host_checks.properties(one) for one in said.split("\n\n"))
+        docker, *own = parse_show(said)
         return docker, any(unit.get("ActiveState") == "active" for unit in own)
 
     def default_limit(self) -> str:
         """How many files a unit may open that does not say."""
         said = self.said("systemctl", "show", "--property=DefaultLimitNOFILE")
-        return host_checks.properties(said).get("DefaultLimitNOFILE", "")
+        return parse_show(said)[0].get("DefaultLimitNOFILE", "")
 
     def clock(self) -> Check:
         container = self.said("systemd-detect-virt", "--container").strip()

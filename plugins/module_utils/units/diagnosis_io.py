@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node has to say after a failure, as one archive of bounded size."""
+"""Collect what a node has to say after a failure, as one archive of bounded size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
-from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    by_id,
+    parse_show,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import restarts
@@ -101,9 +104,9 @@ class Archive:
 
 
 def observe(systemd_units: list[str]) -> list[dict[str, Any]]:
-    """How each unit does; one that cannot be asked has no state."""
+    """Return how each unit does; one that cannot be asked has no state."""
     output = ask(["systemctl", "show", "--property", _SHOWN, *systemd_units])
-    shown = parse_show(output) if systemd_units else {}
+    shown = by_id(parse_show(output)) if systemd_units else {}
     return [
         {
             "systemd_unit": name,
@@ -119,7 +122,7 @@ def observe(systemd_units: list[str]) -> list[dict[str, Any]]:
 
 
 def installed_units(files: NodeFiles) -> list[str]:
-    """The services that Muster made here, its agents included."""
+    """Return the services that Muster made here, its agents included."""
     paths = files.glob(f"{unit_files.SYSTEMD_DIR}/{names.SERVICES}")
     return [os.path.basename(path) for path in paths if MANAGED_HEADER in read(files, path)]
 
@@ -143,7 +146,7 @@ def collect(archive: Archive, files: NodeFiles, systemd_units: list[str], log_li
 
 
 def ask(argv: list[str]) -> str:
-    """What a command prints; nothing where the node does not have it."""
+    """Return what a command prints; nothing where the node does not have it."""
     folders = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/local/bin"])
     program = shutil.which(argv[0], path=folders)
     if program is None:
@@ -156,7 +159,7 @@ def ask(argv: list[str]) -> str:
 
 
 def read(files: NodeFiles, path: str) -> str:
-    """A file's text; nothing where there is none, or a folder that Docker made in its place."""
+    """Return a file's text; nothing where there is none, or a folder Docker made in its place."""
     try:
         return files.read(path) or ""
     except OSError:
@@ -164,7 +167,7 @@ def read(files: NodeFiles, path: str) -> str:
 
 
 def configuration(text: str) -> str:
-    """A file of Muster's own, by its structure where it has one."""
+    """Return a file of Muster's own, redacted by its structure where it has one."""
     try:
         return json.dumps(redaction.value(json.loads(text)), indent=2)
     except ValueError:
@@ -172,7 +175,7 @@ def configuration(text: str) -> str:
 
 
 def containers() -> str:
-    """What Docker says of Muster's containers, without the values of their environments."""
+    """Return what Docker says of Muster's containers, without the values of their environments."""
     filtered = ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}"]
     present = ask([*filtered, "--format", "{{.Names}}"]).split()
     own = [name for name in present if name.startswith(names.PREFIX)]
@@ -189,7 +192,7 @@ def containers() -> str:
 
 
 def log_files(files: NodeFiles) -> list[str]:
-    """The newest files below the folder of the engines' logs; no link is followed."""
+    """Return the newest files below the folder of the engines' logs; no link is followed."""
     found = []
     for folder, folders, plain in os.walk(files.path(LOG_DIR)):
         folders.sort()
@@ -204,7 +207,7 @@ def log_files(files: NodeFiles) -> list[str]:
 
 
 def tail(path: str, limit: int = TAIL_BYTES) -> str:
-    """The end of a log, whole lines only; nothing of a file that is no text."""
+    """Return the end of a log, whole lines only; nothing of a file that is no text."""
     try:
         # An engine owns the folder: what was a file a moment ago may be a link or a pipe now.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What unit_info and unit_state do on a node: ask systemd, Docker and the engine's API."""
+"""Do for unit_info and unit_state what touches a node: ask systemd, Docker, the engine's API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    by_id,
+    parse_show,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
     environment_of,
     identity_of,
@@ -40,7 +43,7 @@ class UnitError(Exception):
 
 
 def ask(argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
-    """Run a command of the node.
+    """Run a command of the node and return what it printed.
 
     Raises:
         UnitError: It could not be started or did not end in time.
@@ -52,7 +55,7 @@ def ask(argv: list[str], timeout: float = ASK_TIMEOUT_S) -> Output:
 
 
 def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Properties of each unit by its name; a unit that systemd does not know is shown as inactive.
+    """Return properties of each unit by its name; one that systemd does not know is inactive.
 
     Raises:
         UnitError: systemctl did not answer.
@@ -65,11 +68,11 @@ def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
             f"systemctl show ended with rc {output.rc}: {output.text}. Muster runs each rank as a"
             " systemd service: look whether systemd runs on this node (systemctl is-system-running)"
         )
-    return parse_show(output.stdout)
+    return by_id(parse_show(output.stdout))
 
 
 def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
-    """The unit's last journal lines of its present or last run, oldest first."""
+    """Return the last journal lines of a unit's present or last run, oldest first."""
     output = ask(
         ["journalctl", f"--unit={systemd_unit}", f"--lines={lines}", "--output=cat", "--no-pager"]
     )
@@ -79,7 +82,7 @@ def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
 
 
 def image_ids(images: Sequence[str]) -> dict[str, str | None]:
-    """The id of each image on this node, None for one that is not there.
+    """Return the id of each image on this node, None for one that is not there.
 
     Raises:
         UnitError: Docker does not answer.
@@ -101,13 +104,13 @@ def image_ids(images: Sequence[str]) -> dict[str, str | None]:
 
 
 def environment_ids(paths: Sequence[str]) -> dict[str, str | None]:
-    """What each environment holds, as its identity; None for one that is not there or not whole."""
+    """Return the identity of each environment by path; None for one not there or not whole."""
     files = NodeFiles()
     return {path: identity_of(files.read(marker_path(path))) for path in paths}
 
 
 def secrets(unit: unit_files.Unit) -> dict[str, str]:
-    """The unit's secrets by environment name, read from the files the plan names.
+    """Return a unit's secrets by environment name, read from the files the plan names.
 
     Raises:
         UnitError: A file is missing, unreadable or empty.
@@ -129,7 +132,7 @@ def secrets(unit: unit_files.Unit) -> dict[str, str]:
 
 
 def installed(name: str) -> dict[str, Any] | None:
-    """What the state file says runs under this unit name; None when nothing was installed."""
+    """Return what the state file says runs under a unit's name; None when nothing is installed."""
     text = NodeFiles().read(unit_files.state_path(name))
     if text is None:
         return None
@@ -142,14 +145,14 @@ def installed(name: str) -> dict[str, Any] | None:
 
 
 def installed_names(deployment: str) -> list[str]:
-    """Names of all units of a deployment that this node has, planned or not."""
+    """Return the names of all units of a deployment that this node has, planned or not."""
     paths = NodeFiles().glob(unit_files.state_path("*"))
     stems = [os.path.basename(path)[: -len(".json")] for path in paths]
     return [stem for stem in stems if (installed(stem) or {}).get("deployment") == deployment]
 
 
 def owners_of_files() -> dict[str, set[str]]:
-    """The names of the installed units that each file of units belongs to, by its path."""
+    """Return the names of the installed units that each file of units belongs to, by its path."""
     owners: dict[str, set[str]] = {}
     for state in NodeFiles().glob(unit_files.state_path("*")):
         name = os.path.basename(state)[: -len(".json")]
@@ -159,8 +162,10 @@ def owners_of_files() -> dict[str, set[str]]:
 
 
 def is_ready(unit: unit_files.Unit, model: str) -> bool:
-    """Whether the API of a unit that has one does its work: an engine lists the model; a gateway
-    answers, whatever it says of the replicas behind it."""
+    """Return whether the API of a unit that has one does its work.
+
+    An engine lists the model; a gateway answers, whatever it says of the replicas behind it.
+    """
     url = str(unit["api_url"])
     if unit["role"] == "gateway":
         return answers(urllib.parse.urljoin(url, "/muster/health"))
@@ -168,7 +173,7 @@ def is_ready(unit: unit_files.Unit, model: str) -> bool:
 
 
 def answers(url: str, timeout: float = 3.0) -> bool:
-    """Whether a health check is answered, well or ill."""
+    """Return whether a health check is answered, well or ill."""
     try:
         with _direct().open(url, timeout=timeout):
             return True
@@ -179,7 +184,7 @@ def answers(url: str, timeout: float = 3.0) -> bool:
 
 
 def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) -> bool:
-    """Whether the API at .../v1 lists the model. Loading engines do not listen yet."""
+    """Return whether the API at .../v1 lists the model. Loading engines do not listen yet."""
     request = urllib.request.Request(f"{api_url}/models")  # noqa: S310 (the plan makes the URL)
     if api_key:
         request.add_header("Authorization", f"Bearer {api_key}")
@@ -198,7 +203,7 @@ def _direct() -> urllib.request.OpenerDirector:
 
 
 def desired(units: Sequence[unit_files.Unit]) -> dict[str, dict[str, str]]:
-    """The effective configuration that the plan wants of each unit, by unit name."""
+    """Return the effective configuration that the plan wants of each unit, by unit name."""
     paths = {
         unit["name"]: environment_of(unit["argv"]) for unit in units if unit_files.in_venv(unit)
     }
@@ -214,7 +219,7 @@ def desired(units: Sequence[unit_files.Unit]) -> dict[str, dict[str, str]]:
 
 
 def first_start(unit: unit_files.Unit) -> dict[str, Any] | None:
-    """The unit's first_start of the plan while its cache is absent or empty, else None."""
+    """Return a unit's first_start of the plan while its cache is absent or empty, else None."""
     once: dict[str, Any] | None = unit.get("first_start")
     if once is None:
         return None
@@ -235,7 +240,7 @@ def describe(
     wanted: Mapping[str, str],
     ready: bool | None,
 ) -> dict[str, Any]:
-    """One unit as unit_info returns it."""
+    """Return one unit as unit_info does."""
     state = installed(unit["name"])
     return {
         "name": unit["name"],

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hold the hashes of a model's files to those that its publisher gave out, and keep them."""
+"""Judge the hashes of a model's files by those that its publisher gave out, and parse both."""
 
 from __future__ import annotations
 

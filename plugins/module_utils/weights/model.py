@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read the files of a model's folder, and judge whether they are a whole model.
+"""Parse the files of a model's folder, and judge whether they are a whole model.
 
 A file that cannot be read and one whose content is not right are both a Failure in its place.
 """
