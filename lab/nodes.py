@@ -291,7 +291,7 @@ def create_node(node: Node, image: str) -> None:
     attach = f"{NETWORK}:ip={node.address},interface_name={INTERFACE},alias={node.name}"
     volume = f"{node.container}-docker"
     if podman.succeeds("volume", "exists", volume):
-        podman.podman("volume", "rm", "--force", volume)
+        podman.podman("volume", "rm", "--force", volume, timeout=300)
     podman.podman("volume", "create", "--label", f"{LABEL}=node", volume)
     podman.podman(
         "create",
@@ -315,7 +315,7 @@ def create_node(node: Node, image: str) -> None:
 def remove_node(name: str) -> None:
     node = Node(name, "")
     podman.remove_container(node.container)
-    podman.podman("volume", "rm", "--force", f"{node.container}-docker", check=False)
+    podman.podman("volume", "rm", "--force", f"{node.container}-docker", check=False, timeout=300)
 
 
 def restart_node(node: Node) -> None:
@@ -384,7 +384,7 @@ def remove_everything() -> None:
         podman.remove_container(info["Name"])
     volumes = podman.podman("volume", "ls", "-q", "--filter", f"label={LABEL}").split()
     for volume in volumes:
-        podman.podman("volume", "rm", "--force", volume)
+        podman.podman("volume", "rm", "--force", volume, timeout=300)
     network.remove()
     key = key_file()
     for file in (key, key.with_suffix(".pub")):

@@ -101,6 +101,18 @@ def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
     assert containers() == before
 
 
+@pytest.mark.parametrize("restart", ["stage", "never"])
+def test_a_running_replica_stays_where_the_operator_says_so(play: Play, restart: str) -> None:
+    before = containers()
+    args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}
+    outcome = play("site.yml", muster_engine_args=args, muster_restart=restart)
+    assert outcome.rc == 0
+    assert containers() == before
+    said = " ".join(outcome.stdout.split())
+    assert "argv --max-num-seqs: 128 -> 7" in said
+    assert "-e muster_restart=now" in said
+
+
 def test_a_changed_flag_restarts_both_ranks_and_nothing_else(play: Play) -> None:
     before = containers()
     docker = {
