@@ -19,11 +19,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
     ControllerAction,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
-from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import (
-    PATTERNS,
-    explain,
-    paragraph,
-)
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import judging
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import PATTERNS
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     Report,
     first_death,
@@ -37,6 +34,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
 LOOK_S = 10.0
 # How often the board is read meanwhile, on the controller.
 READ_S = 0.25
+# How long to look for others that have ended, too, where the log of the first names no cause: the
+# one that it followed may be seen a moment later.
+SETTLE_S = 10.0
 # How often a replica says what it waits for.
 SAY_EVERY_S = 15.0
 
@@ -73,18 +73,48 @@ class Group:
         self.hosts = hosts
         self.units = [unit for unit in units if unit["group"] == name]
         self.death: tuple[str, Report] | None = None
+        self.died: float | None = None
+        self.ended: dict[tuple[str, str], Report] = {}
+        self.verdict: judging.Verdict | None = None
+        self.alive = True
         self.missing: list[str] = []
         self.once: dict[str, Any] = {}
 
     def update(self, reports: dict[str, list[dict[str, Any]]]) -> None:
         statuses = of_group(reports, self.name, self.hosts)
         self.death = first_death(statuses)
+        ended = {
+            (host, report["name"]): report
+            for host, own in statuses.items()
+            for report in own
+            if report.get("ended")
+        }
+        if self.death and self.died is None:
+            self.died = time.monotonic()
+        silent = len(statuses) < len(self.hosts)
+        self.alive = silent or len(ended) < sum(map(len, statuses.values()))
+        if ended != self.ended:
+            self.ended = ended
+            self.verdict = judging.verdict(
+                {
+                    unit: judging.judge(judging.Log(report.get("cause_lines") or report["log"], []))
+                    for unit, report in ended.items()
+                }
+            )
         self.missing = waiting_for(statuses, self.hosts)
         self.once = {**first_starts(statuses)}
 
     @property
+    def dead(self) -> bool:
+        """Whether one has ended, and nothing more is to be learnt of why."""
+        if not self.death or self.died is None:
+            return False
+        named = self.verdict is not None and self.verdict.judged.cause is not None
+        return named or not self.alive or time.monotonic() - self.died >= SETTLE_S
+
+    @property
     def settled(self) -> bool:
-        return bool(self.death) or not self.missing
+        return self.dead or not (self.death or self.missing)
 
     def allowed_s(self, timeout: int | None) -> int:
         """Return how long its start may take; a first start on one host keeps all waiting."""
@@ -145,15 +175,15 @@ class ActionModule(ControllerAction):
             for report in seen["units"]:
                 # The cache fills during a first start, which counts as one to its end.
                 known = reports.get(report["name"], report)
-                reports[report["name"]] = {**report, "first_start": known["first_start"]}
+                kept = {key: known[key] for key in ("first_start", "cause_lines") if key in known}
+                reports[report["name"]] = {**report, **kept}
                 runs.setdefault(report["name"], {})[report["invocation_id"]] = None
             for group in pending:
-                own = [reports[unit["name"]] for unit in group.units]
-                death = first_death({host: own})
-                if death:
+                for name in (unit["name"] for unit in group.units):
                     # Shared with the death, so that every host of the replica can name the cause.
-                    name = death[1]["name"]
-                    reports[name]["cause_lines"] = self._cause_lines(list(runs[name]), variables)
+                    if reports[name]["ended"] and "cause_lines" not in reports[name]:
+                        lines = self._cause_lines(list(runs[name]), variables)
+                        reports[name]["cause_lines"] = lines
             board.write(host, list(reports.values()))
             hosts = sorted({name for group in pending for name in group.hosts})
             while True:
@@ -166,8 +196,10 @@ class ActionModule(ControllerAction):
             waited = time.monotonic() - begin
             for group in pending:
                 allowed = group.allowed_s(args["timeout"])
-                if group.death:
-                    problems.append(self._epitaph(*group.death, waited))
+                if group.dead:
+                    problems.append(self._epitaph(group, waited))
+                elif group.death:
+                    continue
                 elif group.missing and waited > allowed:
                     problems.append(
                         f"after {waited:.0f} s (allowed: {allowed} s) still waiting"
@@ -226,13 +258,17 @@ class ActionModule(ControllerAction):
         }
 
     @staticmethod
-    def _epitaph(host: str, report: Report, waited: float) -> str:
+    def _epitaph(group: Group, waited: float) -> str:
+        assert group.death
+        host, report = group.death
         lines = "\n".join(f"    {redaction.line(line)}" for line in report["log"])
-        cause = "".join(
-            f"{line}\n"
-            for finding in explain([*report.get("cause_lines", []), *report["log"]])[:1]
-            for line in (f"It logged: {redaction.line(finding.line)}", *paragraph(finding))
-        )
+        told: list[str] = []
+        if group.verdict:
+            first = group.verdict
+            if (first.host, first.unit) != (host, report["name"]):
+                told.append(f"It follows from {first.unit} on {first.host}, which ended first:")
+            told += judging.paragraph(first.judged)
+        cause = "".join(f"{redaction.line(line)}\n" for line in told)
         state = ", ".join(
             text
             for text in (

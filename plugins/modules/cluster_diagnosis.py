@@ -11,9 +11,10 @@ version_added: "0.1.0"
 author:
   - Muster contributors (!UNKNOWN)
 description:
-  - Reads the archives that M(muster.serving.diagnose_info) made and that were fetched, prints by
-    node how each unit does and which known failures stand in its logs, with their cause, the check
-    that finds it and the remedy.
+  - Reads the archives that M(muster.serving.diagnose_info) made and that were fetched. Prints for
+    each replica of several units the failure that the others follow from, then by node how each
+    unit does and which known failures stand in the log of its last run, with their cause and how
+    sure it is, the check that finds it and the remedy; earlier runs stand below with their dates.
   - Writes one archive of all of them, with the plan, the report and the reports of earlier stages,
     and removes the single ones.
   - Runs on the controller; a host that could not be reached is shown as such.
@@ -57,7 +58,8 @@ archive:
   returned: not in check mode
   type: str
 nodes:
-  description: By host, its units with C(findings), or C(problem) when it could not be asked.
+  description: By host, its units with C(findings) of their last run and with C(runs), the last one
+    first, or C(problem) when it could not be asked.
   returned: success
   type: dict
 ansible_stats:

@@ -11,8 +11,9 @@ version_added: "0.1.0"
 description:
   - Looks at each host's own units again and again and prints what it waits for.
   - The hosts of a replica share what they find, so that all of them end as soon as one unit has
-    died, with that unit's last log lines and the likely cause, which M(muster.serving.unit_log)
-    finds in all that it logged in this start.
+    died, with that unit's last log lines and the cause as far as it is known. It is looked for in
+    all that the units logged in this start (M(muster.serving.unit_log)); where several ended, that
+    of the one that ended first is told, for which a log without any cause waits ten seconds.
   - A replica that does not come up keeps no other from doing so; neither does it keep a gateway on
     the same host. The task fails at the end, for the hosts of that replica alone.
   - Gives up on a replica after the C(start_timeout_s) of its units. A first start that fills the

@@ -10,8 +10,8 @@ short_description: Find the lines of a unit's log that show why it ended
 version_added: "0.1.0"
 description:
   - Looks through all that some runs of a systemd service logged, up to O(max_mb) of its end, and
-    returns the lines that match one of O(patterns). The reason for an end often stands far above
-    the last lines.
+    returns the lines that match one of O(patterns), with those that tell where a run begins, ends,
+    is stopped or serves. The reason for an end often stands far above the last lines.
 author:
   - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -43,7 +43,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 lines:
-  description: The lines that match, oldest first, the first three of each pattern.
+  description: These lines as the journal has them, with time, host and program, oldest first; of
+    each pattern the first three of a run.
   returned: success
   type: list
   elements: str

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,11 @@ from ansible_collections.muster.serving.plugins.action import cluster_diagnosis
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.units import diagnosis_io as node
-from ansible_collections.muster.serving.plugins.plugin_utils.failure import archive_io
+from ansible_collections.muster.serving.plugins.plugin_utils.failure import (
+    archive_io,
+    diagnosis,
+    judging,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -183,6 +188,83 @@ def test_the_report_names_state_cause_check_and_remedy(diagnose) -> None:
     assert "n1: not reached: Connection timed out" in said
     (unit,) = result["nodes"]["n0"]["units"]
     assert [one["name"] for one in unit["findings"]] == ["zmq-port-taken", "npu-link-down"]
+
+
+def line(program: str, at: str, text: str) -> str:
+    return f"2026-11-21T{at}+0000 n {program}: {text}"
+
+
+def run_of(unit: str, hour: int, second: int, text: str) -> list[str]:
+    """A run of a unit that begins at an hour and ends of something some seconds later."""
+    end = f"{unit}: Main process exited, code=exited, status=1/FAILURE"
+    return [
+        line("systemd[1]", f"{hour}:00:00", f"Starting {unit} - Muster: ..."),
+        line("muster[7]", f"{hour}:00:{second - 1:02}", text),
+        line("systemd[1]", f"{hour}:00:{second:02}", end),
+    ]
+
+
+MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+CONNECT = "NCCL WARN socketStartConnect: Connect to 192.0.2.2<41000> failed : refused"
+PEER = "RuntimeError: Connection closed by peer"
+
+
+def unit_of(rank: int) -> str:
+    return f"muster-a2-cluster-r0-rank{rank}.service"
+
+
+def told(**journals: list[str]) -> str:
+    """The report on nodes that each have one unit of a replica, by their journals."""
+    nodes: dict[str, diagnosis.Node] = {}
+    for rank, (host, journal) in enumerate(journals.items()):
+        state = {"systemd_unit": unit_of(rank), "installed": True, "active_state": "failed"}
+        state |= {"sub_state": "failed", "result": "", "exit_status": "", "restarts": 0}
+        nodes[host] = diagnosis.judge({"units": [state]}, {unit_of(rank): judging.Log(journal, [])})
+    return "\n".join(diagnosis.report(nodes))
+
+
+def test_the_last_run_comes_first_and_earlier_ones_have_dates() -> None:
+    said = told(n0=[*run_of(unit_of(0), 10, 9, TAKEN), *run_of(unit_of(0), 11, 9, MEMORY)])
+    assert re.search(
+        r"last run, 2026-11-21 11:00:00Z to 2026-11-21 11:00:09Z:\n *device-memory, a line: .*\n"
+        r"(?:.*\n)*    earlier run, 2026-11-21 10:00:00Z to 2026-11-21 10:00:09Z:\n"
+        r" *zmq-port-taken, cause: ",
+        said,
+    )
+
+
+@pytest.mark.parametrize(("first", "second"), [(5, 9), (9, 5)])
+def test_the_cause_is_that_of_the_unit_that_ended_first(first: int, second: int) -> None:
+    said = told(
+        n0=run_of(unit_of(0), 10, first, MEMORY if first < second else CONNECT),
+        n1=run_of(unit_of(1), 10, second, CONNECT if first < second else MEMORY),
+    )
+    host = "n0" if first < second else "n1"
+    assert said.startswith(f"a2-cluster-r0: device-memory, cause, on {host} (")
+
+
+def test_a_symptom_that_came_first_gives_way_to_a_cause() -> None:
+    said = told(
+        n0=run_of(unit_of(0), 10, 5, PEER),
+        n1=run_of(unit_of(1), 10, 9, MEMORY),
+    )
+    assert said.startswith("a2-cluster-r0: device-memory, cause, on n1 (")
+
+
+def test_an_older_start_is_not_what_the_last_one_failed_of() -> None:
+    said = told(
+        n0=[*run_of(unit_of(0), 9, 3, MEMORY), *run_of(unit_of(0), 10, 9, PEER)],
+        n1=run_of(unit_of(1), 10, 9, TAKEN),
+    )
+    assert said.startswith("a2-cluster-r0: zmq-port-taken, cause, on n1 (")
+
+
+def test_what_the_engine_itself_writes_belongs_to_its_run() -> None:
+    journal = [*run_of(unit_of(0), 10, 9, PEER), *run_of(unit_of(0), 11, 9, PEER)]
+    files = ["[ERROR] HCCL(1,):2026-11-21-10:00:05.000.000 EJ0002: network port is down"]
+    last, first = judging.judge(judging.Log(journal, files))
+    assert last.cause is None
+    assert first.cause is not None
 
 
 def test_one_archive_holds_all_nodes_and_the_plan(diagnose) -> None:

@@ -219,6 +219,7 @@ class Play:
         monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(tmp_path))
         monkeypatch.setattr(replica_wait, "LOOK_S", 0.05)
         monkeypatch.setattr(replica_wait, "READ_S", 0.01)
+        monkeypatch.setattr(replica_wait, "SETTLE_S", 0.3)
         self.said: list[str] = []
         monkeypatch.setattr(replica_wait, "show", self.said.append)
         self.units = units
@@ -226,6 +227,7 @@ class Play:
         self.asked: list[list[str]] = []
         # What the whole log of a run has that can tell, and whose logs were read.
         self.telling: list[str] = []
+        self.logs: dict[str, list[str]] = {}
         self.read: list[list[str]] = []
         self.lock = threading.Lock()
 
@@ -236,7 +238,7 @@ class Play:
         with self.lock:
             if module_name == "muster.serving.unit_log":
                 self.read.append(module_args["invocations"])
-                return {"lines": self.telling}
+                return {"lines": self.logs.get(module_args["invocations"][-1], self.telling)}
             self.asked.append(names(module_args["units"]))
             reports = []
             for one in module_args["units"]:
@@ -292,8 +294,8 @@ def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Pla
     said = play(*PAIR).run(r0_rank0=[{**ENDED, "log": log}])["n0"]["msg"]
     assert re.search(
         r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
-        r"It logged: ZMQError.*\nLikely cause: the port .*\nCheck: port-free\n"
-        r"Remedy: .*muster_dp_rpc_port.*\n"
+        r"zmq-port-taken, a line: ZMQError.*\nCause: the port .*\nCheck: port-free\n"
+        r"Remedy: .*muster_dp_rpc_port.*\nAlso: engine-core, a line: .*\n"
         r"All of them: journalctl -u muster-c-r0-rank0",
         said,
     )
@@ -310,16 +312,54 @@ def test_the_cause_is_found_far_above_the_last_lines(play: Callable[..., Play]) 
     )
     for host in ("n0", "n1"):
         said = results[host]["msg"]
-        assert "It logged: ZMQError" in said
+        assert "zmq-port-taken, a line: ZMQError" in said
         assert "Check: port-free" in said
     assert pair.read == [["first", "second"]], "all runs of this start, once"
+
+
+def lines_of(unit: str, *, at: str, text: str) -> list[str]:
+    """A run of a unit in its journal that ended at this second."""
+    start = f"2026-11-21T10:00:00+0000 n systemd[1]: Starting {unit}.service - Muster..."
+    end = f"{unit}.service: Main process exited, code=exited, status=1/FAILURE"
+    return [start, text, f"2026-11-21T10:00:{at}+0000 n systemd[1]: {end}"]
+
+
+def test_the_cause_is_that_of_the_unit_that_ended_first(play: Callable[..., Play]) -> None:
+    """Both have ended with a fault, and the log of each says something."""
+    ranks = play(*RANKS[:2])
+    connect = "NCCL WARN socketStartConnect: Connect to 192.0.2.2<41000> failed : refused"
+    ranks.logs = {
+        "a": lines_of("c-r0-rank0", at="09", text=connect),
+        "b": lines_of("c-r0-rank1", at="07", text="torch.OutOfMemoryError: CUDA out of memory."),
+    }
+    said = ranks.run(
+        r0_rank0=[{**ENDED, "invocation_id": "a"}], r0_rank1=[{**ENDED, "invocation_id": "b"}]
+    )["n0"]["msg"]
+    assert "c-r0-rank0 on n0 ended" in said
+    assert "It follows from c-r0-rank1 on n0, which ended first:" in said
+    assert "Cause: a device ran out of memory" in said
+
+
+def test_a_symptom_waits_for_what_it_followed(play: Callable[..., Play]) -> None:
+    pair = play(*PAIR)
+    pair.logs = {
+        "a": lines_of("c-r0-rank0", at="09", text="RuntimeError: Connection closed by peer"),
+        "b": lines_of("c-r0-rank1", at="07", text="torch.OutOfMemoryError: CUDA out of memory."),
+    }
+    results = pair.run(
+        r0_rank0=[{**ENDED, "invocation_id": "a"}],
+        r0_rank1=[*[LOADING] * 2, {**ENDED, "invocation_id": "b"}],
+    )
+    said = results["n0"]["msg"]
+    assert "It follows from c-r0-rank1 on n1, which ended first:" in said
+    assert "Cause: a device ran out of memory" in said
 
 
 def test_a_log_that_cannot_be_read_leaves_the_last_lines(play: Callable[..., Play]) -> None:
     pair = play(*PAIR)
     pair.telling = []
     said = pair.run(r0_rank0=[{**ENDED, "log": ["No space left on device"]}])["n0"]["msg"]
-    assert "Likely cause: a file system of the node is full" in said
+    assert "Cause: a file system of the node is full" in said
 
 
 def test_no_secret_of_the_last_lines_is_printed(play: Callable[..., Play]) -> None:

@@ -65,6 +65,11 @@ def container(name: str) -> str:
     return f"{PREFIX}{name}"
 
 
+def unit_of(systemd_unit: str) -> str:
+    """Return the unit of a systemd service."""
+    return systemd_unit[len(PREFIX) : -len(".service")]
+
+
 def link_service(link: str) -> str:
     """Return the systemd service of a link."""
     return f"{PREFIX}{link}-link.service"

@@ -11,25 +11,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from ansible_collections.muster.serving.plugins.module_utils.units import names
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.judging import Log
 
 
-def logs_of(archive: Path) -> dict[str, list[str]]:
-    """Return by systemd service the lines of its journal and log files in an archive."""
-    lines: dict[str, list[str]] = {}
+def logs_of(archive: Path) -> dict[str, Log]:
+    """Return by systemd service its journal and log files in an archive.
+
+    They are journal/SERVICE.log and var/log/muster/UNIT/...
+    """
+    logs: dict[str, Log] = {}
     for name, data in members(archive):
-        service = _service(PurePosixPath(name))
-        if service:
-            lines.setdefault(service, []).extend(data.decode("utf-8", "replace").splitlines())
-    return lines
-
-
-def _service(path: PurePosixPath) -> str | None:
-    """Return whose log this is: journal/SERVICE.log, var/log/muster/UNIT/..."""
-    if path.parts[0] == "journal":
-        return path.stem
-    if path.parts[:3] == ("var", "log", "muster") and len(path.parts) > 4:
-        return names.service(path.parts[3])
-    return None
+        path = PurePosixPath(name)
+        lines = data.decode("utf-8", "replace").splitlines()
+        if path.parts[0] == "journal":
+            logs.setdefault(path.stem, Log([], [])).journal.extend(lines)
+        elif path.parts[:3] == ("var", "log", "muster") and len(path.parts) > 4:
+            logs.setdefault(names.service(path.parts[3]), Log([], [])).files.extend(lines)
+    return logs
 
 
 def members(archive: Path) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,324 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Failures of Ascend: HCCL, the driver, CANN and its operators.
+
+The codes are those of CANN's reference: EInnnn of HCCL, ELnnnn and EEnnnn of the runtime, 107nnn,
+207nnn and 507nnn of ACL.
+"""
+
+from __future__ import annotations
+
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    DIAGNOSE,
+    LIKELY,
+    PREFLIGHT,
+    PREPARE,
+    RECIPE_IMAGE,
+    SYMPTOM,
+    Signature,
+)
+
+SIGNATURES = (
+    Signature(
+        "npu-link-down",
+        r"\bEJ0002\b|network port is down",
+        "the link of an NPU's own network port is down",
+        "look at the cable and the switch port: hccn_tool -i DEVICE -link -g",
+        "HCCL EJ0002; vllm-ascend issue 1815",
+        ("npu-link",),
+        explains=("npu-port-taken", "hccl-port-taken"),
+    ),
+    Signature(
+        "npu-port-taken",
+        r"specific port\[16666\]",
+        "another process uses the same NPU: its port 16666 is taken",
+        "end what npu-smi info lists for this NPU, in other containers too",
+        "vllm-ascend issues 4725 and 11968",
+        ("npu-processes",),
+    ),
+    Signature(
+        "hccl-port-taken",
+        r"\b(?:EI0019|EI0020|EJ0003)\b|Failed to bind the IP port|and specific port\[\d+\] fail"
+        r"|IP address and port have (?:already )?been bound",
+        "a port that HCCL listens on is taken on this node, 60000 to 60031 unless moved",
+        "end what holds it (ss -Htlnp), or move the range with muster_hccl_base_port; two ranks on"
+        " one NPU show so, too",
+        "HCCL EI0019, before EJ0003; vllm-ascend issues 405 and 1253",
+        ("port-free", "port-reserved"),
+    ),
+    Signature(
+        "hccl-interface",
+        r"HCCL_SOCKET_IFNAME\W{0,3}(?: .{0,80})?(?:not found|invalid|check env config)"
+        r"|HCCL_IF_IP\W.{0,80}(?:not found|invalid|it should be)",
+        "the NIC or address that HCCL was told to use is not on this node",
+        "set muster_interface to the NIC that carries the cluster's address",
+        "HCCL EI0001",
+        ("nic-exists", "nic-address"),
+    ),
+    Signature(
+        "hccl-environment",
+        r"\bEI0001\b",
+        "HCCL refuses a variable of its environment; the line names it and what it takes",
+        "correct it in muster_engine_env",
+        "HCCL EI0001",
+    ),
+    Signature(
+        "npu-tls",
+        r"\bEI0016\b",
+        "the TLS switch is not the same on all NPUs of all nodes",
+        "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
+        "HCCL EI0016, from driver 25.2.0 on; before it is a time-out",
+        ("cluster-npu-tls", "npu-tls"),
+    ),
+    Signature(
+        "super-pod",
+        r"\bEI0014\b",
+        "the super pod's device ids are not unique, or its nodes are of different super pods",
+        "compare npu-smi info -t spod-info of all devices, and unset HCCL_LOGIC_SUPERPOD_ID",
+        "HCCL EI0014",
+        ("npu-superpod",),
+    ),
+    Signature(
+        "hccl-versions",
+        r"\bEI0008\b",
+        "the nodes of the replica run different versions of CANN or HCCL",
+        "give all nodes the same image: muster_image, then playbooks/prepare.yml",
+        "HCCL EI0008",
+        ("cluster-cann-version",),
+    ),
+    Signature(
+        "hccl-arguments",
+        r"\bEI0005\b",
+        "the ranks do not call the same operation: their command lines or versions differ",
+        "run playbooks/status.yml for units that differ from the plan, then playbooks/serve.yml",
+        "HCCL EI0005",
+        ("cluster-driver-version",),
+    ),
+    Signature(
+        "hccl-buffer-small",
+        r"(?i)HCCL_BUFFSIZE\w* is too small|NEEDED_HCCL_BUFFSIZE",
+        "HCCL's buffer is smaller than an expert-parallel operator needs; the line says how much",
+        "raise HCCL_BUFFSIZE (MiB) in muster_engine_env, or lower max-num-batched-tokens",
+        "CANN, tiling of MoeDistributeDispatch",
+    ),
+    Signature(
+        "hccl-memory",
+        r"\b(?:EI0007|EI0011)\b|Failed to allocate resource\[",
+        "HCCL found no memory or other resource left on the device",
+        "lower gpu-memory-utilization or max-model-len in muster_engine_args, or HCCL_BUFFSIZE in"
+        " muster_engine_env",
+        "HCCL EI0007 and EI0011",
+        ("npu-memory", "npu-processes"),
+    ),
+    Signature(
+        "npu-streams",
+        r"(?i)\bEL0009\b|\b207008\b|no stream resource|stream resources are insufficient"
+        r"|(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur",
+        "the captured graphs use up the NPU's streams",
+        "capture fewer sizes: cudagraph_capture_sizes in compilation-config, or fewer ranks on a"
+        " device; enforce-eager starts without graphs",
+        "CANN EL0009, ACL 207008",
+    ),
+    Signature(
+        "npu-held",
+        r"because the device is used|\bEJ0001\b|Failed to initialize the HCCP process",
+        "another process or container holds the NPU",
+        "stop it (npu-smi info on the node lists processes), or give this unit other devices with"
+        " muster_devices; after a kill wait ten seconds",
+        "driver, dcmi return code -8020; HCCL EJ0001",
+        ("npu-processes",),
+    ),
+    Signature(
+        "npu-visible-devices",
+        r"set ASCEND_RT_VISIBLE_DEVICES.{0,40}error|\binput data rang(?:e)?\[\d+-\d+\)"
+        r"|error code is 107001\b|(?i:\binvalid device id\b)",
+        "ASCEND_RT_VISIBLE_DEVICES names a device that is not there: in a container it counts those"
+        " that the container was given, from 0",
+        "take it out of muster_engine_env and choose with muster_devices: the plan computes it",
+        "CANN EE1001 and ACL 107001; gpustack issue 3352",
+        ("npu-count",),
+    ),
+    Signature(
+        "npu-lost",
+        r"(?i)\blost heartbeat|heartbeat (?:is )?lost|error code is 5070(?:10|53|54|56)\b"
+        r"|error code is 507901\b|\bcard (?:drop|lost)\w*|\b(?:npu|chip|device) (?:is |was )?"
+        r"(?:lost|dropped|offline)\b|\bhdc disconnect",
+        "an NPU stopped answering, or its memory or link has a fault",
+        "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"
+        " muster_devices when it happens again",
+        "ACL 507010, 507053, 507056 and 507901",
+        ("npu-count", "npu-health"),
+    ),
+    Signature(
+        "npu-open",
+        r"\b507033\b|Failed to start the device"
+        r"|\bE30006\b|Failed to verify the OPP",
+        "the NPU cannot be started: the CANN of the image does not fit the driver, the device is"
+        " sick, or an earlier process has not let go of it",
+        "hold the image's CANN to the driver's version, look at npu-smi info, and reset the device",
+        "ACL 507033, CANN E30006; vllm-ascend issue 4284",
+        ("npu-driver", "npu-health", "cann-version"),
+        LIKELY,
+    ),
+    Signature(
+        "npu-soc-mismatch",
+        r"socversion \S+ of bin package does not match|Can ?not support soc_version"
+        r"|(?i:soc[_ ]?version .{0,60}(?:not support|unsupported|mismatch))"
+        r"|Current device type: \S+ does not match the installed version's device type",
+        "the operators in the image are built for another kind of NPU",
+        "take the image for this hardware with muster_image: A2 and A3 have their own",
+        "vllm-ascend; vllm-ascend issue 5599",
+        ("npu-topology",),
+    ),
+    Signature(
+        "npu-driver-mount",
+        r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open",
+        "the NPU driver's libraries are not in the container",
+        "see that the driver is installed on the node and that the plan mounts its folders",
+        "Ascend driver; vllm-ascend issue 1440",
+        ("driver-mount", "npu-driver-install"),
+    ),
+    Signature(
+        "cann-library",
+        r"lib(?:hccl|ascendcl|acl_\w+|atb\w*|mki|ge_\w+|graph\w*|msprofiler|profapi|runtime"
+        r"|opapi\w*|nnopbase|register|platform|error_manager|ascendalog|tiling_api|exe_graph|lcal"
+        r"|mspti|ascend_protobuf\w*|hccl_\w+|hcomm)\.so[.\d]*:"
+        r" cannot open",
+        "a library of CANN is not on the loader's path: its environment is not set, or CANN or its"
+        " NNAL package is not there",
+        "keep the image's own entrypoint or source set_env.sh of ascend-toolkit and nnal;"
+        f" {RECIPE_IMAGE}",
+        "CANN; vllm-ascend issue 262",
+        ("cann-version",),
+    ),
+    Signature(
+        "cann-mismatch",
+        r"undefined symbol: _?\w*(?:atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*"
+        r"|undefined symbol: rt[A-Z]\w+"
+        r"|not in libopapi\.so|\bEZ3003\b|No supported Ops kernel|Cannot find bin of op"
+        r"|(?i:cann) version .{0,80}(?:not (?:match|compatib|support)|mismatch|too (?:old|low))",
+        "CANN and what is built on it (torch_npu, vllm-ascend, operators) are of versions that do"
+        " not fit",
+        f"{RECIPE_IMAGE}; outside of a container, CANN and NNAL as vllm-ascend's release names"
+        f" them",
+        "CANN; vllm-ascend issue 117",
+        ("cann-version",),
+    ),
+    Signature(
+        "torch-npu-mismatch",
+        r"module 'torch[_.]npu\S*' has no attribute|operator npu::\w+ does not exist"
+        r"|Could not run 'npu::|\bnpu_\w+\(\) (?:got an unexpected|expected at most|is missing)"
+        r"|torch_npu\S* .{0,60}(?:requires?|built for) torch"
+        r"|(?:lib)?torch_npu\S*: undefined symbol"
+        r"|'_OpNamespace' '(?:npu|_C_ascend)' object has no attribute",
+        "torch_npu or vllm-ascend's own operators are of a version that does not fit the others",
+        f"{RECIPE_IMAGE}; in an environment, torch and torch_npu as vllm-ascend's release pins"
+        f" them",
+        "torch_npu; vllm-ascend issue 56",
+    ),
+    Signature(
+        "back-to-back",
+        r"HcclAllocComResourceByTiling.{0,120}\bret ?= ?4\b",
+        "operators that join computing and sending need a switch: the nodes are cabled directly",
+        "join the NPUs over a switch, or run without expert parallelism",
+        "vllm-ascend issue 7606",
+        ("npu-neighbour",),
+        LIKELY,
+    ),
+    Signature(
+        "hccl-timeout",
+        r"\bEI0006\b|wait socket establish timeout",
+        "an NPU waited in vain for another one: link, gateway, address, TLS or a rank that ended",
+        f"{PREFLIGHT}; a peer that only loads slowly needs a higher HCCL_CONNECT_TIMEOUT",
+        "HCCL EI0006; vllm-ascend issue 486",
+        ("npu-link", "npu-net-health", "npu-gateway", "npu-ping", "cluster-npu-tls"),
+        SYMPTOM,
+    ),
+    Signature(
+        "hccl-agent-timeout",
+        r"\bEI0015\b|topo exchange \w+ get socket timeout",
+        "not all ranks reached each other over the cluster NIC in time",
+        "see that all units of the replica ran, then the NIC and the ports between the nodes",
+        "HCCL EI0015",
+        ("nic-route", "port-reachable"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-notify-timeout",
+        r"\bEI0002\b|Notify register times out|error code is 50704[68]\b"
+        r"|(?i:ffts\W?plus.{0,20}time ?out)",
+        "an NPU waited in vain for another rank within HCCL_EXEC_TIMEOUT: that rank ended, hangs or"
+        " is still busy",
+        DIAGNOSE,
+        "HCCL EI0002; vllm-ascend issues 3413 and 16646",
+        ("npu-link", "npu-ping"),
+        SYMPTOM,
+    ),
+    Signature(
+        "hccl-transport",
+        r"\bEI0009\b|Transport init error|\[Create\]\[DestLink\]",
+        "HCCL has no connection to the NPU of another rank; the line names rank and address",
+        "look at that rank's log first, then at links and addresses: hccn_tool -i DEVICE -link -g",
+        "HCCL EI0009; vllm-ascend issue 3162",
+        ("npu-link", "npu-address", "npu-ping"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-transfer",
+        r"\b(?:EI0010|EI0012|EI0013|EI0018)\b",
+        "a transfer between NPUs broke off: a link, a peer that ended, or memory of the peer",
+        f"{DIAGNOSE}; then hccn_tool -i DEVICE -link -g and -stat -g",
+        "HCCL EI0010 (P2P), EI0012 (SDMA), EI0013 (RoCE), EI0018 (UB)",
+        ("npu-link", "npu-ping"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-dispatch",
+        r"aclnnMoe(?:Distribute)?(?:Dispatch|Combine)\w*.{0,200}\b561000\b"
+        r"|errno\[561000\] OpName:\[MoeDistribute",
+        "an expert-parallel operator does not reach the other NPUs",
+        "see that all NPU links are up and all NPU addresses answer: hccn_tool -i DEVICE -link -g",
+        "vllm-ascend issue 9872",
+        ("npu-link", "npu-ping"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-driver",
+        r"dcmi module initialize failed. {0,2}ret is -8005|DrvMngGetConsoleLogLevel failed",
+        "the NPU driver does not answer: another container holds the NPU, its device nodes are not"
+        " in the container, or the node was not rebooted after a driver's installation",
+        "see what npu-smi info says on the node itself, as root",
+        "driver, dcmi return code -8005; vllm-ascend issue 2698",
+        ("npu-tool", "npu-processes", "device-node"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-unavailable",
+        r"error code is 20700[46]\b|The device is unavailable",
+        "the runtime finds no NPU that it may use",
+        PREFLIGHT,
+        "ACL 207004 and 207006",
+        ("npu-count", "device-node", "npu-processes"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-operator",
+        r"error code is 5070(?:1[1-8]|3[45])\b|(?i:aicore|vector core) (?:exception|timeout)",
+        "an operator on an NPU failed or did not end",
+        "look for the first such line in the plogs of all ranks; another image or engine version",
+        "ACL 507011 to 507018, 507034 and 507035",
+        ("npu-health", "npu-ecc"),
+        SYMPTOM,
+    ),
+    Signature(
+        "hccl-failed",
+        r"HCCL function error|DIST call hccl api failed",
+        "HCCL could not be set up or used; the words do not say why",
+        f"read the plogs below /var/log/muster of all ranks; {PREPARE} and preflight hold what HCCL"
+        " needs",
+        "torch_npu; vllm-ascend issue 3367",
+        ("npu-link", "npu-address", "port-free"),
+        SYMPTOM,
+    ),
+)

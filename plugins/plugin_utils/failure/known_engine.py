@@ -1,0 +1,271 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Failures of what the engine was given: arguments, model, weights, memory."""
+
+from __future__ import annotations
+
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    LIKELY,
+    PREPARE,
+    RECIPE_IMAGE,
+    SYMPTOM,
+    Signature,
+)
+
+_LOWER = (
+    "lower gpu-memory-utilization (SGLang: mem-fraction-static) or max-model-len, or capture fewer"
+    " graphs, in muster_engine_args"
+)
+
+SIGNATURES = (
+    # Arguments.
+    Signature(
+        "fuse-qk-norm",
+        r"pass_config\.fuse_minimax_qk_norm\s*$|[Uu]nexpected.{0,80}fuse_minimax_qk_norm"
+        r"|fuse_minimax_qk_norm.{0,80}[Uu]nexpected",
+        "this vLLM does not know fuse_minimax_qk_norm: only 0.12.0 and 0.19.1 to 0.23.0 take it",
+        "take it out of compilation-config in muster_engine_args, or change muster_engine_version",
+        "vLLM's own parser",
+        ("engine-parser",),
+    ),
+    Signature(
+        "parser-unknown",
+        r"--(?:reasoning|tool-call)-parser\S* .{0,20}invalid choice"
+        r"|(?i:invalid (?:tool[ -]call|reasoning) parser)"
+        r"|(?i:(?:reasoning|tool)(?:[ -]call)? parser) '?[\w-]+'? (?:is )?not (?:found|supported)"
+        r"|(?i:unsupported (?:tool[_ -]call|reasoning)[_ -]parser)"
+        r"|Unsupported model type: (?:minimax|qwen|deepseek|glm|kimi)",
+        "this engine version has no parser of that name for tool calls or reasoning",
+        "take one that the line lists (muster_reasoning_parser, muster_tool_calling), or the engine"
+        " version of the recipe",
+        "vLLM and SGLang; MiniMax-M2 issue 49",
+        ("engine-parser",),
+    ),
+    Signature(
+        "engine-arguments",
+        r"error: (?:unrecognized arguments|ambiguous option|argument -\S+|the following arguments)"
+        r"|(?:Args|Config)\.__init__\(\) got an unexpected keyword",
+        "the engine refuses its command line",
+        "correct muster_engine_args, or muster_engine_version if the image holds another one",
+        "vLLM's and SGLang's parsers",
+        ("engine-parser",),
+    ),
+    Signature(
+        "fp8-block",
+        r"is not divisible by weight quantization block_[nk]",
+        "tensor parallelism cuts an expert below the block of 128 of the fp8 weights",
+        "fewer ranks of tensor parallelism (MiniMax-M2: 4), or expert parallelism",
+        "vLLM issue 17569; SGLang issue 23265",
+        ("weights-format",),
+    ),
+    Signature(
+        "experts-parallel",
+        r"(?i)experts?\b.{0,80}(?:must be divisible"
+        r"|(?:is )?not divisible|(?:can ?not|must) be evenly)"
+        r"|(?:must be|not) divisible by (?:the )?(?:ep_size|expert[ _]parallel)"
+        r"|greater than the number of experts",
+        "the model's experts cannot be dealt evenly to the ranks of expert parallelism",
+        "another count of devices or replicas: one that divides the experts (MiniMax-M2: 256)",
+        "vLLM issue 52435",
+        ("weights-architecture",),
+    ),
+    Signature(
+        "parallel-size",
+        r"(?i)(?:attention|kv|query) heads.{0,80}must be divisible|^.*AssertionError: \d+ is not"
+        r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible",
+        "a size of the model cannot be cut by the parallelism that was asked for",
+        "another tensor-parallel size: one that divides heads, KV heads and experts",
+        "vLLM and SGLang",
+        ("weights-architecture",),
+    ),
+    Signature(
+        "context-length",
+        r"(?i)max_model_len .{0,40}is greater than the derived"
+        r"|context_length .{0,40}is greater than the derived",
+        "max-model-len is beyond the model's own context",
+        "lower it in muster_engine_args to what the line names as derived",
+        "vLLM and SGLang",
+        ("weights-config",),
+    ),
+    Signature(
+        "model-too-new",
+        r"does not recognize this architecture|[Mm]odel architectures .{0,200}are not supported"
+        r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
+        r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
+        r"|Unrecognized (?:configuration class|model in)",
+        "the engine or its transformers is older than the model, or config.json is not the model's"
+        " own",
+        "take the image or muster_engine_version that the recipe names",
+        "transformers; vLLM issue 20198; MiniMax-M2 issue 40",
+        ("weights-architecture",),
+    ),
+    Signature(
+        "model-code-missing",
+        r"Could not locate the \S+\.py inside",
+        "the model's own code is missing in the folder of its weights",
+        f"copy the .py files from the publisher beside config.json, or {PREPARE}",
+        "transformers; vllm-ascend issue 619",
+        ("weights-complete",),
+    ),
+    Signature(
+        "remote-code",
+        r"contains custom code which must be executed|execute the configuration file in that repo"
+        r"|argument `trust_remote_code=True`",
+        "the model brings its own code, which the engine was not allowed to run",
+        "set trust-remote-code in muster_engine_args, if you trust the publisher",
+        "transformers",
+    ),
+    Signature(
+        "weights-quantisation",
+        r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
+        r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
+        r"|There is no module or parameter named|Attempted to load weight \("
+        r"|(?i:unknown|invalid) quantization method"
+        r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
+        r"|does not match the quantization method specified in the `?quantization"
+        r"|Cannot find the config file for \w+",
+        "the weights are not in the format that the quantisation argument or description says",
+        "take the recipe of these weights (W8A8 of ModelSlim wants --quantization ascend and its"
+        " description, fp8 wants neither)",
+        "vllm-ascend issues 119, 633 and 876",
+        ("weights-format",),
+    ),
+    Signature(
+        "quantisation-unsupported",
+        r"quantization is currently not supported in|quantization method \S+ is not supported for"
+        r" the current GPU|Minimum capability: \d+\. Current capability",
+        "the engine cannot serve this quantisation on this kind of device",
+        "take weights and a recipe that are made for the platform",
+        "vLLM",
+        ("weights-format", "gpu-name"),
+    ),
+    Signature(
+        "grouped-routing",
+        r"n_group should not be zero for DeepSeekV3 routing",
+        "this vLLM takes the model for one with grouped routing on B200",
+        "pin vLLM 0.12.0 with muster_engine_version",
+        "MiniMax guide for B200",
+    ),
+    # The environment. An exception in quotation marks is one that the program met and went on.
+    Signature(
+        "package-mismatch",
+        r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name",
+        "two Python packages of the image or environment do not fit each other",
+        f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
+        "Python",
+        rank=LIKELY,
+    ),
+    Signature(
+        "module-missing",
+        r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named",
+        "the image or environment lacks a Python module",
+        f"take the image that the recipe names; for an environment, {PREPARE}",
+        "Python",
+        rank=LIKELY,
+    ),
+    # Memory.
+    Signature(
+        "memory-taken",
+        r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced",
+        "something else holds memory of a device",
+        "end it: the vendor's tool lists the processes of each device",
+        "vLLM and SGLang, start-up",
+        ("gpu-memory", "npu-memory", "gpu-processes", "npu-processes"),
+    ),
+    Signature(
+        "no-cache",
+        r"No available memory for the cache blocks|Not enough memory\. Please try to increase",
+        "weights and buffers leave no device memory for the KV cache",
+        "raise gpu-memory-utilization (SGLang: mem-fraction-static) in muster_engine_args, or"
+        " spread the model over more devices",
+        "vLLM issue 2248; vllm-ascend issue 9099; SGLang issue 4330",
+        ("gpu-memory", "npu-memory"),
+    ),
+    Signature(
+        "cache-too-small",
+        r"larger than the (?:maximum number of tokens|available KV cache memory)",
+        "one request of max-model-len tokens does not fit into the KV cache",
+        "lower max-model-len, or raise gpu-memory-utilization, in muster_engine_args",
+        "vLLM issue 2418",
+        ("gpu-memory", "npu-memory"),
+    ),
+    Signature(
+        "device-memory",
+        r"(?:CUDA|NPU|HIP) out of memory|OutOfMemoryError: |CUDA error: out of memory"
+        r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
+        r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is 207001\b"
+        r"|\bEL0004\b",
+        "a device ran out of memory",
+        _LOWER,
+        "torch; CANN EL0004",
+        ("gpu-memory", "npu-memory"),
+    ),
+    # Weights.
+    Signature(
+        "hub-access",
+        r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
+        r"|Repository Not Found for url|must have access to it and be authenticated",
+        "Hugging Face refuses the model: it wants a token with access to it",
+        "accept the model's terms and give the token to prepare, or take muster_model_source of"
+        " your own",
+        "huggingface_hub",
+        ("weights-directory",),
+    ),
+    Signature(
+        "hub-unreachable",
+        r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
+        r"|outgoing traffic has been disabled|in offline mode",
+        "the engine looks for the model on Hugging Face, which this node does not reach: the files"
+        " are not at muster_model_path",
+        PREPARE,
+        "huggingface_hub",
+        ("weights-directory", "weights-config"),
+    ),
+    Signature(
+        "weights-absent",
+        r"does not appear to have a file named|Cannot find any model weights|Repo id must (?:be"
+        r"|use)"
+        r"|Invalid repository ID or local directory|is not a local folder and is not a valid model"
+        r"|[Ee]rror no file named"
+        r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
+        "the model's files are not at muster_model_path on this node",
+        PREPARE,
+        "transformers, huggingface_hub; vLLM",
+        ("weights-directory", "weights-config"),
+    ),
+    Signature(
+        "weights-broken",
+        r"Error while deserializing header|SafetensorError: |failed reading zip archive"
+        r"|No such file or directory: .{0,200}\.safetensors",
+        "a file of the weights is missing, or cut off",
+        f"copy it again: {PREPARE} tells which",
+        "safetensors",
+        ("weights-complete",),
+    ),
+    Signature(
+        "tokenizer",
+        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer",
+        "the tokenizer's files are missing or not whole",
+        PREPARE,
+        "transformers",
+        ("weights-tokenizer",),
+    ),
+    Signature(
+        "engine-configuration",
+        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b",
+        "the engine takes the flags, but not one of their values; the next lines say which",
+        "correct it in muster_engine_args",
+        "vLLM's configuration classes",
+        ("engine-parser",),
+        LIKELY,
+    ),
+    Signature(
+        "model-inspection",
+        r"[Mm]odel architectures .{0,200}failed to be inspected",
+        "the engine could not load its own code for the model; the lines before say why",
+        "read them, and take the image that the recipe names",
+        "vLLM",
+        rank=SYMPTOM,
+    ),
+)

@@ -1,0 +1,115 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is in order, what several failures look like, and what follows any failure."""
+
+from __future__ import annotations
+
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    DIAGNOSE,
+    FOLLOW_UP,
+    HARMLESS,
+    LIKELY,
+    RECIPE_IMAGE,
+    SYMPTOM,
+    Signature,
+)
+
+# Read before all others: what these match counts for nothing else.
+FIRST = (
+    Signature(
+        "workers-silent",
+        r"No available shared memory broadcast block found",
+        "a worker has not answered for a minute: it compiles, hangs or has ended",
+        DIAGNOSE,
+        "vLLM",
+        rank=SYMPTOM,
+    ),
+    # What a program says at these levels has not ended it, whatever words are in it; neither has
+    # the name of a file in a traceback.
+    Signature(
+        "harmless-level",
+        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO |^.{0,60}\[(?:INFO|DEBUG|EVENT)\]"
+        r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  File \"[^\"]*\", line \d+, in ",
+        "",
+        "",
+        "vLLM, SGLang, uvicorn, NCCL, CANN; frames of Python's tracebacks",
+        rank=HARMLESS,
+    ),
+    Signature(
+        "harmless-warning",
+        r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
+        r"|Found ulimit of \d+ and failed to automatically increase",
+        "",
+        "",
+        "vLLM on other devices than CUDA's",
+        rank=HARMLESS,
+    ),
+)
+
+LAST = (
+    Signature(
+        "library-missing",
+        r"\blib\S+\.so[.\d]*: cannot open shared object",
+        "the image or environment lacks a shared library; the line names it",
+        RECIPE_IMAGE,
+        "ld.so",
+        rank=LIKELY,
+    ),
+    Signature(
+        "container-start",
+        r"OCI runtime create failed|failed to create shim task|error running (?:prestart )?hook",
+        "Docker could not start the container; the end of the line says why",
+        "read it, then run playbooks/preflight.yml",
+        "Docker",
+        rank=SYMPTOM,
+    ),
+    Signature(
+        "health-silent",
+        r"Health check failed\. Server couldn't get a response",
+        "SGLang's scheduler or detokenizer does not answer any more",
+        DIAGNOSE,
+        "SGLang",
+        rank=SYMPTOM,
+    ),
+    Signature(
+        "engine-crash",
+        r"Segmentation fault|Segfault encountered|\bSIGSEGV\b|Failed core proc\(s\): \{[^}]*: -11\b"
+        r"|double free or corruption|core dumped",
+        "a process of the engine crashed in compiled code",
+        "look at the lines before it; the same image on another node tells software from hardware",
+        "kernel; Python's faulthandler",
+        rank=SYMPTOM,
+    ),
+    Signature(
+        "peer-ended",
+        r"[Cc]onnection closed by (?:remote )?peer|\bncclRemoteError\b"
+        r"|Failed to recv, got 0 bytes|[Cc]onnection reset by peer"
+        r"|Please check rank \d+ logs|Parent process exited",
+        "another process of the replica ended before this one",
+        "look at the other units of the replica: playbooks/diagnose.yml",
+        "seen with vLLM 0.32.0",
+        rank=FOLLOW_UP,
+    ),
+    Signature(
+        "engine-core",
+        r"Engine core initialization failed|WorkerProc (?:initialization failed|failed to start)"
+        r"|\bEngineDeadError\b|EngineCore failed to start|Engine core proc \S+ died"
+        r"|died unexpectedly, shutting down"
+        r"|Received sigquit from a child process|It usually means (?:the|one) child failed"
+        r"|Scheduler hit an exception|scheduler is dead"
+        r"|Capture (?:cuda|npu) graph failed|please check the stack trace above",
+        "an engine process ended; its own lines stand further up",
+        "run playbooks/diagnose.yml and read the lines before this one",
+        "seen with vLLM 0.32.0; SGLang",
+        rank=FOLLOW_UP,
+    ),
+    Signature(
+        "restart-budget",
+        r"Start request repeated too quickly",
+        "the unit ended so often that systemd starts it no more",
+        "mend the cause of the first end, then run playbooks/serve.yml",
+        "systemd",
+        rank=FOLLOW_UP,
+    ),
+)

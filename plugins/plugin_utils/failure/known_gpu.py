@@ -1,0 +1,326 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Failures of GPUs: their drivers, libraries and containers, and kernels compiled at start."""
+
+from __future__ import annotations
+
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    LIKELY,
+    PREFLIGHT,
+    PREPARE,
+    RECIPE_IMAGE,
+    SYMPTOM,
+    Signature,
+)
+
+SIGNATURES = (
+    # Driver and CUDA.
+    Signature(
+        "cuda-driver-old",
+        r"driver on your system is too old|unsatisfied condition: (?:cuda|driver|brand)"
+        r"|driver version is insufficient|cudaErrorInsufficientDriver"
+        r"|PTX was compiled with an unsupported toolchain|please update your driver to a newer",
+        "the node's GPU driver is older than the CUDA that the image or the wheels are built for",
+        "install a newer driver, or take an image or wheels for the older CUDA (muster_image,"
+        " muster_wheel_channel)",
+        "CUDA errors 35 and 222; torch; NVIDIA container toolkit",
+        ("gpu-driver",),
+    ),
+    Signature(
+        "cuda-compat-mismatch",
+        r"\bError 80[34]\b|unsupported display driver / cuda driver combination"
+        r"|forward compatibility was attempted on non supported|CUDA_ERROR_COMPAT_NOT_SUPPORTED",
+        "the image's own CUDA libraries (cuda-compat) are loaded in place of the driver's, or the"
+        " driver's parts are of different versions",
+        "keep cuda-compat off the loader's path (LD_LIBRARY_PATH, ld.so.conf of the image), or take"
+        " an image without it; on the node, one version of all of the driver's packages",
+        "CUDA errors 803 and 804; gpustack issue 4678",
+        ("gpu-driver",),
+    ),
+    Signature(
+        "fabric-manager",
+        r"system not yet initialized|cudaErrorSystemNotReady|CUDA_ERROR_SYSTEM_NOT_READY"
+        r"|(?i:fabric ?manager).{0,120}don't match with driver version",
+        "the fabric manager does not run, or is not of the driver's version",
+        "install nvidia-fabricmanager of the driver's version and start it",
+        "CUDA error 802; NVIDIA fabric manager guide",
+        ("gpu-fabric-manager",),
+    ),
+    Signature(
+        "gpu-driver-mismatch",
+        r"(?i)driver/library version mismatch|NVML/RM version mismatch|NVRM: API mismatch",
+        "the loaded GPU driver is not the installed one",
+        "reboot the node, or reload the driver",
+        "NVML error 18",
+        ("gpu-tool",),
+    ),
+    Signature(
+        "gpu-driver-absent",
+        r"(?i)driver not loaded|couldn't communicate with the NVIDIA driver"
+        r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
+        r"|nvidia-container-cli: initialization error: (?:load library failed|driver error)"
+        r"|Module nvidia not found",
+        "the node has no GPU driver, or its driver is not loaded",
+        "install the driver, or load it (modprobe nvidia, modprobe amdgpu); nvidia-smi or amd-smi"
+        " on the node must answer",
+        "NVML error 9; NVIDIA container toolkit; torch",
+        ("gpu-tool", "gpu-driver"),
+    ),
+    Signature(
+        "gpu-lost-in-container",
+        r"(?:NVML: |NVMLError_Unknown: )Unknown Error",
+        "the container has lost its GPUs: systemd set its cgroup rules anew, as a daemon-reload"
+        " does",
+        "start the unit again; CDI or the devices by name (muster_devices) keep it from coming"
+        " back",
+        "NVML error 999; NVIDIA container toolkit issues 251 and 1227",
+        ("container-engine-cgroup",),
+        LIKELY,
+    ),
+    Signature(
+        "gpu-lost",
+        r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
+        r"|Unable to determine the device handle for (?:GPU|gpu)|(?i:\bxid\b.{0,40}\b79\b)",
+        "a GPU no longer answers on the bus",
+        "reboot the node; look at its power, slot and temperature when it happens again, and take"
+        " it out of muster_devices",
+        "NVIDIA Xid 79; NVML error 15",
+        ("gpu-count", "gpu-health"),
+    ),
+    Signature(
+        "gpu-nvlink",
+        r"uncorrectable NVLink error|NVRM: Xid \(PCI:[^)]*\): (?:74|14[4-9]|150)\b",
+        "an error of NVLink, the connection between GPUs, not of memory",
+        "nvidia-smi nvlink -e and dmesg (Xid) name the link; reset all GPUs of the fabric together,"
+        " or reboot",
+        "CUDA error 220; NVIDIA Xid 74 and 144 to 150",
+        ("gpu-fabric-manager", "gpu-topology"),
+    ),
+    Signature(
+        "gpu-ecc",
+        r"uncorrectable ECC error|NVRM: Xid \(PCI:[^)]*\): (?:48|63|64|94|95)\b",
+        "a GPU has a memory error that it could not correct",
+        "reset the GPU, and take it out of muster_devices when it happens again",
+        "CUDA error 214; NVIDIA Xid 48, 63, 64, 94 and 95",
+        ("gpu-ecc",),
+    ),
+    Signature(
+        "gpu-code",
+        r"no kernel image is available|hipErrorNoBinaryForGpu|error: invalid device function"
+        r"|device kernel image is invalid|hipErrorInvalid(?:DeviceFunction|KernelFile|Image)"
+        r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch",
+        "the image holds no code for this kind of GPU",
+        "take an image that is built for it with muster_image",
+        "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
+        ("gpu-name",),
+        hint=r"is not compatible with the current PyTorch installation",
+    ),
+    Signature(
+        "gpu-ordinal",
+        r"invalid device ordinal|NVMLError_InvalidArgument|device error: \S+: unknown device",
+        "a GPU was named that this node does not have",
+        "choose devices with muster_devices; CUDA_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES are the"
+        " plan's",
+        "CUDA error 101; NVML error 2; NVIDIA container toolkit",
+        ("gpu-count",),
+    ),
+    Signature(
+        "gpu-few",
+        r"World size \(\d+\) is larger than the number of available GPUs",
+        "the node shows fewer devices than the plan's parallelism needs",
+        PREFLIGHT,
+        "vLLM 0.22.1",
+        ("gpu-count", "npu-count"),
+    ),
+    Signature(
+        "gpu-none",
+        r"No (?:CUDA|HIP) GPUs are available|no (?:CUDA|ROCm)-capable device is detected"
+        r"|Failed to infer device type|Device string must not be empty",
+        "the engine sees no device",
+        "see that the vendor's tool lists the devices on the node; run playbooks/preflight.yml",
+        "torch; vLLM",
+        ("gpu-count", "npu-count", "device-node"),
+    ),
+    # Faults of kernels.
+    Signature(
+        "gpu-memory-fault",
+        r"Memory access fault by GPU node|HSA_STATUS_ERROR_MEMORY_(?:FAULT|APERTURE_VIOLATION)"
+        r"|HIP error: an illegal memory access",
+        "a kernel read or wrote outside its memory, with AITER's fused MoE often that one",
+        "start with VLLM_ROCM_USE_AITER_MOE=0 in muster_engine_env, or fewer"
+        " max-num-batched-tokens; then another engine version",
+        "ROCm; vLLM issue 43605; AITER issue 2187",
+        rank=LIKELY,
+    ),
+    Signature(
+        "gpu-kernel-fault",
+        r"(?:CUDA error: |cudaError\w*: ?)(?:an illegal memory access|unspecified launch failure"
+        r"|misaligned address|an illegal instruction|device-side assert)"
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b",
+        "a kernel read or wrote outside its memory: a fault of the engine for this GPU,"
+        " quantisation or shape",
+        "another MoE or attention backend in muster_engine_args, or another engine version; where"
+        " one GPU alone does it, look at its health",
+        "CUDA errors 700, 716, 715, 710 and 719; vLLM issue 35566",
+        ("gpu-health",),
+        LIKELY,
+    ),
+    # Docker and the toolkits.
+    Signature(
+        "cdi-device",
+        r"(?i)unresolvable CDI device|CDI device injection failed|failed to inject CDI"
+        r"|could not select device driver \"cdi\"|stat nvidia\.com/gpu",
+        "no CDI specification on this node names the GPU",
+        f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml after each change of driver;"
+        f" {PREPARE} does so",
+        "Docker and Podman; NVIDIA container toolkit",
+        ("gpu-toolkit",),
+    ),
+    Signature(
+        "gpu-toolkit",
+        r"could not select device driver|unknown or invalid runtime name: nvidia"
+        r"|nvidia-container-(?:runtime|cli|toolkit)\S*: (?:executable file )?not found"
+        r"|exec: \"nvidia-container-runtime\w*(?:-hook)?\"",
+        "Docker cannot give a container GPUs: the vendor's container toolkit is not there or not"
+        " made known to it",
+        f"install nvidia-container-toolkit, then {PREPARE}",
+        "Docker, NVIDIA container toolkit",
+        ("gpu-toolkit",),
+    ),
+    Signature(
+        "driver-files-in-image",
+        r"mount error: file creation failed: .{0,400}file exists",
+        "the image holds driver files of its own where the toolkit mounts the node's",
+        "take an image without them (built without --gpus), or remove them in one of your own",
+        "NVIDIA container toolkit",
+    ),
+    Signature(
+        "gpu-cgroup",
+        r"failed to add device rules|cgroup subsystem devices not found|bpf_prog_query",
+        "the container toolkit cannot set the device rules of this node's cgroups",
+        "install a nvidia-container-toolkit that knows cgroup v2, or use CDI",
+        "NVIDIA container toolkit issue 251",
+        ("container-engine-cgroup", "gpu-toolkit"),
+    ),
+    Signature(
+        "gpu-hook",
+        r"nvidia-container-cli: \w+ error",
+        "the container toolkit could not give the container its GPUs; the words behind say why",
+        "nvidia-container-cli -k -d /dev/tty info on the node says more",
+        "NVIDIA container toolkit",
+        ("gpu-toolkit", "gpu-tool"),
+        SYMPTOM,
+    ),
+    # Libraries that are missing or do not fit.
+    Signature(
+        "gpu-library",
+        r"lib(?:cuda|nvidia-ml)\.so(?:\.\d+)?: cannot open|NVML Shared Library Not Found",
+        "the container or environment has no driver library: Docker gave it no GPU, or the node has"
+        " no driver",
+        f"see that nvidia-smi answers on the node, then {PREPARE} (toolkit, Docker's runtime)",
+        "gpustack issue 3810; vLLM issue 27268",
+        ("gpu-toolkit", "gpu-tool"),
+    ),
+    Signature(
+        "cuda-library-missing",
+        r"lib(?:cudart|cublas\w*|cudnn\w*|nvrtc\w*|nvJitLink|cusparse\w*|cufft\w*|curand|cusolver"
+        r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*: (?:cannot open|undefined symbol)"
+        r"|undefined symbol: (?:__nv|nccl|cudnn|cublas)\w+|version `lib(?:cu|nv|nccl)\S+' not found"
+        r"|Unable to load any of \{libcu|Could not load library libcu",
+        "the engine or a kernel library is built for another CUDA than the one in this image or"
+        " environment",
+        "one CUDA for torch, engine and kernels: the recipe's image, or wheels of one"
+        " muster_wheel_channel; CUDA 13 wants driver 580",
+        "vLLM issues 1738, 44335 and 47628",
+        ("gpu-driver",),
+    ),
+    Signature(
+        "rocm-mismatch",
+        r"lib(?:roctx64|roctracer64|amdhip64|rocblas|hipblas\w*|hipsparse\w*|hipfft|hipsolver"
+        r"|hiprtc|MIOpen|rccl|hsa-runtime64|rocm_smi64|rocprofiler\S*|rocsolver|rocsparse"
+        r"|amd_comgr|rocrand|hiprand)\.so[.\d]*: (?:cannot open|undefined symbol)"
+        r"|undefined symbol: (?:hip|hsa|roc|rccl)\w+|version `hip_[\d.]+' not found",
+        "torch or the engine is built for another ROCm than the one in this image or environment",
+        RECIPE_IMAGE,
+        "ROCm",
+    ),
+    Signature(
+        "sglang-import",
+        r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
+        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol",
+        "SGLang and the kernels in this image (sgl_kernel, AITER) are not built for each other or"
+        " for this torch",
+        "take the image that the recipe names, or an older tag of its series, with muster_image",
+        "SGLang issues 13948, 14398 and 23083",
+    ),
+    Signature(
+        "torch-mismatch",
+        r"undefined symbol: _ZN\w*(?:c10|torch|3at)\w*",
+        "a compiled part of the engine is built for another torch than the one beside it",
+        f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
+        "torch's extensions",
+    ),
+    # Kernels compiled at start.
+    Signature(
+        "jit-libcuda",
+        r"cannot find -lcuda|libcuda\.so cannot found",
+        "a kernel is compiled at start, and the linker does not find the driver's libcuda.so",
+        "put a link libcuda.so beside the driver's libcuda.so.1, or name its folder in LIBRARY_PATH"
+        " (muster_engine_env)",
+        "Triton; FlashInfer",
+        explains=("jit-compiler",),
+    ),
+    Signature(
+        "jit-compiler",
+        r"(?i:could not find nvcc)|No such file or directory: '[^']*(?:nvcc|ninja|hipcc)'"
+        r"|nvcc: (?:command )?not found|ninja: (?:command )?not found|Ninja is required"
+        r"|Ninja build failed|Error building extension|Command '\['(?:\S*/)?ninja'"
+        r"|(?i:cannot find CUDA[_ ]HOME)|CUDA_HOME is not (?:set|None)|NVR?T?C?C compilation failed"
+        r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
+        r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
+        r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
+        r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+|nv\w+)\.h"
+        r"|Error compiling objects for extension",
+        "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
+        " what it needs is missing or fails; the lines before say which",
+        "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"
+        " image that has the kernels or a backend that needs none",
+        "FlashInfer issue 1919; vLLM issues 23176 and 50705",
+    ),
+    Signature(
+        "triton-compile",
+        r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
+        r"|ptxas fatal|\bub overflow, requires|Internal Triton PTX codegen error",
+        "Triton cannot compile a kernel for this device",
+        "another engine version or image whose Triton knows the device, or a backend without"
+        " Triton",
+        "Triton; vllm-ascend issue 7421",
+        ("gpu-name", "npu-topology"),
+    ),
+    Signature(
+        "aiter-build",
+        r"failed jit build \[|\[aiter\] build \[?\w+\]? .{0,200}failed",
+        "a module of AITER could not be built at start; the lines after say why",
+        f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
+        "AITER",
+    ),
+    Signature(
+        "aiter-shape",
+        r"Unsupported kernel config for moe|device_\w+ with the specified compilation parameters"
+        r" does not support",
+        "AITER has no kernel for the model's shapes at this parallelism",
+        "another tensor- or expert-parallel size, or VLLM_ROCM_USE_AITER_MOE=0 (muster_engine_env)",
+        "AITER, fused MoE",
+    ),
+    Signature(
+        "aiter-lock",
+        r"waiting for baton release at",
+        "workers wait for the lock of a build of AITER's kernels: another one builds, or ended"
+        " without giving it back",
+        "where it does not go on within minutes: stop the unit, remove the lock that the line names"
+        " and start again; AITER_JIT_DIR to null in muster_engine_env keeps to the image's own",
+        "AITER issue 3635; SGLang issue 16242",
+        rank=LIKELY,
+    ),
+)

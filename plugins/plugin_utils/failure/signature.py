@@ -1,0 +1,39 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a row of the table of failures is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# How far the words of a line go: they state the cause; they come of one cause as a rule; several
+# causes show so; it follows any failure; it is in order and says nothing.
+CAUSE, LIKELY, SYMPTOM, FOLLOW_UP, HARMLESS = range(5)
+
+
+class Signature(NamedTuple):
+    """A text that engines log, and what it means.
+
+    pattern is a regular expression of the words that carry the cause, never of a program's name or
+    an exception's class alone. hint is another one, of words that a healthy start can print, too:
+    they count only where the run has failed, and as likely at most. explains are the names of
+    signatures that follow from this one and stand behind it, whichever was logged first. checks are
+    the ids of the checks that find the cause before a start; empty where none can.
+    """
+
+    name: str
+    pattern: str
+    cause: str
+    remedy: str
+    source: str
+    checks: tuple[str, ...] = ()
+    rank: int = CAUSE
+    hint: str = ""
+    explains: tuple[str, ...] = ()
+
+
+PREPARE = "run playbooks/prepare.yml"
+PREFLIGHT = "run playbooks/preflight.yml"
+DIAGNOSE = "find the unit of the replica that ended first: playbooks/diagnose.yml"
+RECIPE_IMAGE = "take the image that the recipe names, with muster_image"
