@@ -113,6 +113,7 @@ LINES = {
     "library-missing": "ImportError: libGL.so.1: cannot open shared object file: No such file",
     "container-start": "OCI runtime create failed: runc create failed: unable to start: unknown",
     "health-silent": "Health check failed. Server couldn't get a response from detokenizer",
+    "gpu-permission": "Failed to initialize NVML: Insufficient Permissions",
     "engine-crash": "Fatal Python error: Segmentation fault",
 }
 

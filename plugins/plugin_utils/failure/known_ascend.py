@@ -19,6 +19,12 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     Signature,
 )
 
+
+def _acl(codes: str) -> str:
+    """Return a pattern of these codes of ACL as torch_npu and the runtime print them."""
+    return rf"(?:[Cc]ode(?: is)?|[Rr]esult|\b[Rr]et|failed)\W{{1,3}}(?:{codes})\b"
+
+
 SIGNATURES = (
     Signature(
         "npu-link-down",
@@ -113,12 +119,14 @@ SIGNATURES = (
     ),
     Signature(
         "npu-streams",
-        r"(?i)\bEL0009\b|\b207008\b|no stream resource|stream resources are insufficient"
-        r"|(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur",
+        r"(?i:(?:new|create) capture stream failed|alloc sq cq fail|no stream resource)"
+        r"|\bEL0009\b|(?i:stream resources are insufficient)"
+        r"|(?i:(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur)|"
+        + _acl("207008"),
         "the captured graphs use up the NPU's streams",
         "capture fewer sizes: cudagraph_capture_sizes in compilation-config, or fewer ranks on a"
         " device; enforce-eager starts without graphs",
-        "CANN EL0009, ACL 207008",
+        "CANN EL0009, ACL 207008; vllm-ascend issues 8393 and 9564",
     ),
     Signature(
         "npu-held",
@@ -132,7 +140,7 @@ SIGNATURES = (
     Signature(
         "npu-visible-devices",
         r"set ASCEND_RT_VISIBLE_DEVICES.{0,40}error|\binput data rang(?:e)?\[\d+-\d+\)"
-        r"|error code is 107001\b|(?i:\binvalid device id\b)",
+        r"|[Ss]et visible device failed|(?i:\binvalid device id\b)|" + _acl("107001"),
         "ASCEND_RT_VISIBLE_DEVICES names a device that is not there: in a container it counts those"
         " that the container was given, from 0",
         "take it out of muster_engine_env and choose with muster_devices: the plan computes it",
@@ -141,9 +149,9 @@ SIGNATURES = (
     ),
     Signature(
         "npu-lost",
-        r"(?i)\blost heartbeat|heartbeat (?:is )?lost|error code is 5070(?:10|53|54|56)\b"
-        r"|error code is 507901\b|\bcard (?:drop|lost)\w*|\b(?:npu|chip|device) (?:is |was )?"
-        r"(?:lost|dropped|offline)\b|\bhdc disconnect",
+        r"(?i:\blost heartbeat|heartbeat (?:is )?lost|\bcard (?:drop|lost)\w*|\bhdc disconnect"
+        r"|\b(?:npu|chip|device) (?:is |was )?(?:lost|dropped|offline)\b)|"
+        + _acl("507010|507053|507054|507056|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
         "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"
         " muster_devices when it happens again",
@@ -152,8 +160,7 @@ SIGNATURES = (
     ),
     Signature(
         "npu-open",
-        r"\b507033\b|Failed to start the device"
-        r"|\bE30006\b|Failed to verify the OPP",
+        r"Failed to start the device|\bE30006\b|Failed to verify the OPP|" + _acl("507033"),
         "the NPU cannot be started: the CANN of the image does not fit the driver, the device is"
         " sick, or an earlier process has not let go of it",
         "hold the image's CANN to the driver's version, look at npu-smi info, and reset the device",
@@ -194,7 +201,8 @@ SIGNATURES = (
     ),
     Signature(
         "cann-mismatch",
-        r"undefined symbol: _?\w*(?:atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*"
+        r"/(?:nnal|ascend-toolkit|cann[\w.-]*)/\S+: undefined symbol|undefined symbol: \w*(?:Mki"
+        r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*"
         r"|undefined symbol: rt[A-Z]\w+"
         r"|not in libopapi\.so|\bEZ3003\b|No supported Ops kernel|Cannot find bin of op"
         r"|(?i:cann) version .{0,80}(?:not (?:match|compatib|support)|mismatch|too (?:old|low))",
@@ -246,8 +254,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-notify-timeout",
-        r"\bEI0002\b|Notify register times out|error code is 50704[68]\b"
-        r"|(?i:ffts\W?plus.{0,20}time ?out)",
+        r"\bEI0002\b|Notify register times out|(?i:ffts\W?plus.{0,20}time ?out)|"
+        + _acl("50704[68]"),
         "an NPU waited in vain for another rank within HCCL_EXEC_TIMEOUT: that rank ended, hangs or"
         " is still busy",
         DIAGNOSE,
@@ -295,7 +303,7 @@ SIGNATURES = (
     ),
     Signature(
         "npu-unavailable",
-        r"error code is 20700[46]\b|The device is unavailable",
+        r"The device is unavailable|" + _acl("20700[46]"),
         "the runtime finds no NPU that it may use",
         PREFLIGHT,
         "ACL 207004 and 207006",
@@ -304,7 +312,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-operator",
-        r"error code is 5070(?:1[1-8]|3[45])\b|(?i:aicore|vector core) (?:exception|timeout)",
+        r"(?i:aicore|vector core) (?:exception|timeout)|current working operator name is|"
+        + _acl("5070(?:1[1-8]|3[45])"),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",
         "ACL 507011 to 507018, 507034 and 507035",

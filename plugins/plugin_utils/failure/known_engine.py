@@ -64,7 +64,7 @@ SIGNATURES = (
         r"(?i)experts?\b.{0,80}(?:must be divisible"
         r"|(?:is )?not divisible|(?:can ?not|must) be evenly)"
         r"|(?:must be|not) divisible by (?:the )?(?:ep_size|expert[ _]parallel)"
-        r"|greater than the number of experts",
+        r"|greater than the number of experts|assert .{0,60}experts\w* % ",
         "the model's experts cannot be dealt evenly to the ranks of expert parallelism",
         "another count of devices or replicas: one that divides the experts (MiniMax-M2: 256)",
         "vLLM issue 52435",
@@ -73,7 +73,8 @@ SIGNATURES = (
     Signature(
         "parallel-size",
         r"(?i)(?:attention|kv|query) heads.{0,80}must be divisible|^.*AssertionError: \d+ is not"
-        r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible",
+        r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible"
+        r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
         "a size of the model cannot be cut by the parallelism that was asked for",
         "another tensor-parallel size: one that divides heads, KV heads and experts",
         "vLLM and SGLang",
@@ -91,6 +92,7 @@ SIGNATURES = (
     Signature(
         "model-too-new",
         r"does not recognize this architecture|[Mm]odel architectures .{0,200}are not supported"
+        r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
         r"|Unrecognized (?:configuration class|model in)",
@@ -215,9 +217,10 @@ SIGNATURES = (
     Signature(
         "hub-unreachable",
         r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
+        r"|offline mode is enabled"
         r"|outgoing traffic has been disabled|in offline mode",
-        "the engine looks for the model on Hugging Face, which this node does not reach: the files"
-        " are not at muster_model_path",
+        "the engine looks for the model on Hugging Face, which this node does not reach or is told"
+        " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),

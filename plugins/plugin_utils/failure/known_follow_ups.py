@@ -29,7 +29,8 @@ FIRST = (
     # the name of a file in a traceback.
     Signature(
         "harmless-level",
-        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO |^.{0,60}\[(?:INFO|DEBUG|EVENT)\]"
+        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO (?!.{0,160}\(\d+/\d+\))"
+        r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]"
         r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  File \"[^\"]*\", line \d+, in ",
         "",
         "",
@@ -50,7 +51,7 @@ FIRST = (
 LAST = (
     Signature(
         "library-missing",
-        r"\blib\S+\.so[.\d]*: cannot open shared object",
+        r"\b[\w.-]+\.so[.\d]*: cannot open shared object",
         "the image or environment lacks a shared library; the line names it",
         RECIPE_IMAGE,
         "ld.so",
@@ -94,10 +95,11 @@ LAST = (
     Signature(
         "engine-core",
         r"Engine core initialization failed|WorkerProc (?:initialization failed|failed to start)"
-        r"|\bEngineDeadError\b|EngineCore failed to start|Engine core proc \S+ died"
+        r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
+        r"|Engine core proc \S+ died"
         r"|died unexpectedly, shutting down"
         r"|Received sigquit from a child process|It usually means (?:the|one) child failed"
-        r"|Scheduler hit an exception|scheduler is dead"
+        r"|Scheduler hit an exception|scheduler (?:is dead|died)"
         r"|Capture (?:cuda|npu) graph failed|please check the stack trace above",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",

@@ -145,7 +145,7 @@ SIGNATURES = (
     # Faults of kernels.
     Signature(
         "gpu-memory-fault",
-        r"Memory access fault by GPU node|HSA_STATUS_ERROR_MEMORY_(?:FAULT|APERTURE_VIOLATION)"
+        r"Memory access fault by GPU node|HSA_STATUS_ERROR_(?:MEMORY_\w+|EXCEPTION|ILLEGAL_\w+)\b"
         r"|HIP error: an illegal memory access",
         "a kernel read or wrote outside its memory, with AITER's fused MoE often that one",
         "start with VLLM_ROCM_USE_AITER_MOE=0 in muster_engine_env, or fewer"
@@ -300,7 +300,7 @@ SIGNATURES = (
     ),
     Signature(
         "aiter-build",
-        r"failed jit build \[|\[aiter\] build \[?\w+\]? .{0,200}failed",
+        r"failed (?:jit build|build jit) \[|\[aiter\] build \[?\w+\]? .{0,200}failed",
         "a module of AITER could not be built at start; the lines after say why",
         f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
         "AITER",

@@ -85,7 +85,6 @@ SIGNATURES = (
     Signature(
         "device-permission",
         rf"{_DEVICES}.{{0,80}}(?i:permission denied)|(?i:permission denied).{{0,80}}{_DEVICES}"
-        r"|NVML: Insufficient Permissions|NVMLError_NoPermission"
         r"|not (?:a )?member of .{0,30}\b(?:render|video)\b.{0,10} group",
         "the engine's user must not open a device node",
         "see ls -l of it, and the container's group_add and user in the plan",
@@ -214,7 +213,8 @@ SIGNATURES = (
         "image-auth",
         r"(?i)unauthorized: |no basic auth credentials|authentication required"
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
-        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden)|daemon: denied",
+        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden)|daemon: denied"
+        r"|fetch (?:anonymous|oauth) token: unexpected status",
         "the registry wants a login for the image",
         "docker login on the node, then run playbooks/prepare.yml",
         "Docker",
@@ -263,6 +263,16 @@ SIGNATURES = (
         "look at systemctl status docker",
         "Docker",
         ("container-engine",),
+    ),
+    Signature(
+        "gpu-permission",
+        r"NVML: Insufficient Permissions|NVMLError_NoPermission",
+        "the engine may not use the GPU: the modes of /dev/nvidia*, the container's user, or a rule"
+        " of SELinux",
+        "see ls -lZ of the device nodes and the audit log of the node",
+        "NVML error 4; NVIDIA nvidia-docker issue 676",
+        ("device-node",),
+        SYMPTOM,
     ),
     # The loader goes on without the library, so the engine ends of something else.
     Signature(

@@ -59,7 +59,7 @@ SIGNATURES = (
     ),
     Signature(
         "nccl-connect",
-        r"[Cc]onnect to \S+?<\d+> ?(?:failed|returned)"
+        r"[Cc]onnect to \S+?<\d+> ?(?:failed|returned)|connect returned .{0,60}\((\d+)/\1\)"
         r"|[Cc]all to connect\S* .{0,60}(?:returned|failed)|socket\w*Connect\w*: exceeded retries"
         r"|socket\w*Connect\w*: ?Connect to .{0,80} failed",
         "NCCL or RCCL cannot connect to another rank",
