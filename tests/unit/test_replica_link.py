@@ -248,7 +248,8 @@ PENDING = remembering(generation=1, pending=[A], accepted=True, asked_at=NOW - 2
 def test_rule(case, units, peers, memory, generation, commands) -> None:
     after, actual = decided(units, peers, memory)
     assert (actual, after.generation) == (commands, generation), case
-    # Nothing else happened, so nothing more is done.
+    # systemd took it and nothing else happened, so nothing more is done.
+    after = dataclasses.replace(after, accepted=True)
     assert decided(units, peers, after, now=NOW + 1)[1] == [], case
 
 
@@ -315,10 +316,20 @@ def test_an_agent_that_lost_its_state_file_tells_that_it_restarts() -> None:
 
 def test_an_order_that_systemd_never_got_is_given_again() -> None:
     memory = remembering(generation=1, pending=[A], accepted=False, asked_at=NOW, by_hand=True)
-    assert decided(RUNNING, memory=memory, now=NOW + GRACE_S - 1)[1] == []
+    assert decided(STOPPED, memory=memory, now=NOW + GRACE_S - 1)[1] == []
     memory, commands = decided(STOPPED, memory=memory, now=NOW + GRACE_S)
     assert commands == [f"reset-failed {A}", f"restart {A}"]
     assert decided(STOPPED, memory=memory, now=NOW + GRACE_S + 1)[1] == []
+
+
+def test_an_order_that_a_unit_outlives_is_given_again_at_once() -> None:
+    memory = remembering(generation=1, pending=[A, B], accepted=False, asked_at=NOW)
+    assert decided({A: RUNNING, B: FAILED}, memory=memory, now=NOW + 1)[1] == [f"restart {A} {B}"]
+    # What goes down does so by our order.
+    assert decided({A: STOPPING, B: BY_HAND}, memory=memory, now=NOW + 1)[1] == []
+    # systemd has the order and takes its time.
+    memory = dataclasses.replace(memory, accepted=True)
+    assert decided({A: RUNNING, B: FAILED}, memory=memory, now=NOW + 1)[1] == []
 
 
 @pytest.mark.parametrize(("unit", "state"), [(FAILED, "failed"), (STOPPED, "stopped")])
@@ -574,8 +585,7 @@ class Node:
                 NRestarts=0,
             )
         self.systemctl = root / "systemctl"
-        self.systemctl.write_text(SYSTEMCTL.format(root=root))
-        self.systemctl.chmod(0o755)
+        self.replace_systemctl(SYSTEMCTL.format(root=root))
         self.config = root / "link.json"
         self.config.write_text(
             json.dumps(
@@ -593,6 +603,13 @@ class Node:
         self.url = f"http://{host}:{port}/"
         self.journal = root / "journal"
         self.process: subprocess.Popen[bytes] | None = None
+
+    def replace_systemctl(self, text: str) -> None:
+        # As one step: an agent may be calling it.
+        new = self.root / "new"
+        new.write_text(text)
+        new.chmod(0o755)
+        new.replace(self.systemctl)
 
     def set(self, unit: str = "", **properties: object) -> None:
         for name, value in properties.items():
@@ -717,6 +734,27 @@ def test_ranks_of_one_node_restart_as_one_without_a_peer(tmp_path, port) -> None
         eventually([node], lambda: stop in (node.root / "calls").read_text().splitlines())
     finally:
         assert node.end() == 0
+
+
+def test_a_refused_order_is_given_until_it_is_taken_and_said_once(tmp_path, port) -> None:
+    node = Node(tmp_path / "node", "127.0.0.1", port, [], "second")
+    taken = node.systemctl.read_text()
+    refused = taken.replace("  restart)", '  restart) echo "Unit is masked" >&2; exit 1 ;;\n  x)')
+    node.start()
+    try:
+        eventually([node], lambda: node.answer().get("state") == "running")
+        node.replace_systemctl(refused)
+        node.set(node.units[1], NRestarts=1, InvocationID="after-crash")
+        eventually([node], lambda: node.restarts() >= 4)
+        node.replace_systemctl(taken)
+        again = {"generation": 1, "state": "running"}
+        eventually([node], lambda: again.items() <= node.answer().items())
+    finally:
+        assert node.end() == 0
+    said = node.journal.read_text()
+    assert said.count("asking again") == 1
+    # For the order and for its repetition.
+    assert said.count("did not work: systemctl restart: rc 1: Unit is masked") == 2
 
 
 def test_an_agent_serves_ipv6(tmp_path, port) -> None:

@@ -180,7 +180,7 @@ def decide(
 
 def _account(memory: Memory, units: Mapping[str, Unit], now: float) -> list[Action]:
     """Learn the lives that we caused or that begin the record; ask again if a call was lost."""
-    overdue = []
+    asked = []
     for name, unit in units.items():
         known = memory.invocations.get(name)
         if name in memory.pending:
@@ -189,19 +189,22 @@ def _account(memory: Memory, units: Mapping[str, Unit], now: float) -> list[Acti
                 # With restarts counted, it has crashed since: not ours any more.
                 if unit.restarts == 0:
                     memory.invocations[name] = unit.invocation
-            elif now - memory.asked_at >= GRACE_S and not unit.unsettled:
-                overdue.append(name)
+            elif not unit.unsettled:
+                asked.append(name)
         elif known is None and unit.invocation and (unit.up or unit.crashed):
             memory.invocations[name] = unit.invocation
-    if not overdue:
+    # An old life that goes on shows that the call was lost. It is made again at once: the other
+    # units must not meet that life, nor a restart by hand meanwhile pass for ours.
+    lost = not memory.accepted and any(units[name].up for name in asked)
+    if not asked or not (lost or now - memory.asked_at >= GRACE_S):
         return []
     if memory.accepted:
         # The operator stopped it meanwhile, or its start limit was hit.
-        memory.pending = [name for name in memory.pending if name not in overdue]
+        memory.pending = [name for name in memory.pending if name not in asked]
         return []
     memory.asked_at = now
     why = f"generation {memory.generation}: systemd was not reached, asking again"
-    return _restart(overdue, memory.by_hand, why)
+    return _restart(asked, memory.by_hand, why)
 
 
 def _own_restarts(
@@ -694,14 +697,17 @@ class Agent:
         if action.verb == "note":
             log(action.why)
             return
-        log(f"{action.verb} {' '.join(action.units)}: {action.why}")
+        call = f"{action.verb} {' '.join(action.units)}"
+        # A lost call comes again with each tick: said once.
+        self._say_once(action.verb, action.why, f"{call}: {action.why}")
         options = [] if action.verb == "reset-failed" else ["--no-block"]
         try:
             self._call(action.verb, *options, "--", *action.units)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             # A unit that is not loaded has no failure to reset.
             if action.verb != "reset-failed" or "not loaded" not in str(error):
-                log(f"{action.verb} {' '.join(action.units)} did not work: {error}")
+                problem = f"{call} did not work: {error}"
+                self._say_once(f"{action.verb} failed", f"{action.why} {problem}", problem)
             return
         if action.verb == "restart" and self.memory is not None:
             self.memory = dataclasses.replace(self.memory, accepted=True)
