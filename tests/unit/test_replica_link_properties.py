@@ -237,6 +237,13 @@ EVENTS = st.tuples(
 )
 # The agent's call is lost, and the operator restarts what it was for.
 @example(seed=1, sizes=[2], loss=0.0, events=[("crash", 0, 13.0), ("by hand", 0, 0.0)])
+# A unit restarted by hand still stops when its agent's memory is to be lost.
+@example(
+    seed=4,
+    sizes=[2],
+    loss=0.0,
+    events=[("deaf", 0, 40.0), ("by hand", 0, 0.0), ("forget", 0, 5.0)],
+)
 def test_converges_and_restarts_no_more_than_it_must(seed, sizes, loss, events) -> None:
     rng = random.Random(seed)  # noqa: S311
     replica = Replica(rng, sizes)
@@ -265,8 +272,8 @@ def test_converges_and_restarts_no_more_than_it_must(seed, sizes, loss, events) 
             n.deaf_until < replica.now and not n.down(replica.now) for n in replica.nodes
         ):
             # What nobody has heard yet would be lost with it, as would what comes before the
-            # agent looks again.
-            replica.run(10)
+            # agent looks again. A unit that stops slowly is heard of when it lives again.
+            replica.run(20)
             node.memory = None
             replica.run(4)
             # It needs no restart, but may cost its own node's and then everybody's.
