@@ -98,6 +98,37 @@ def test_they_fit_their_platform_and_heed_their_own_advice(name: str, variant: s
     assert made["engine"]["changes"] == []
 
 
+@pytest.mark.parametrize(("name", "variant"), CASES)
+def test_they_claim_nothing_that_their_model_cannot(name: str, variant: str) -> None:
+    """Contexts, and the prompts and answers of published figures, are no longer than the model's
+    own; what a model takes follows from its layers, heads and experts."""
+    recipe = load(name, variant)
+    model, claimed = recipe["model"], recipe["args"].get(dialect_of(recipe).context, 0)
+    assert claimed <= model["max_context"]
+    for figure in recipe.get("figures", []):
+        lengths = re.match(r"([\d.]+)(k?)(?:/([\d.]+)(k?))?\b", figure["scenario"])
+        if lengths:
+            asked, k, answered, k_too = lengths.groups(default="")
+            tokens = float(asked) * (1000 if k else 1)
+            tokens += float(answered or 0) * (1000 if k_too else 1)
+            assert tokens <= model["max_context"], figure["scenario"]
+    expert = 3 * model["hidden_size"] * model["expert_rows"]
+    experts_gb = model["layers"] * model["experts"] * expert / 1e9
+    if model["format"] != "nvfp4":
+        # One byte a weight. Guides round, and some count 2**30 bytes as a GB.
+        assert model["size_gb"] * model["expert_share"] == pytest.approx(experts_gb, rel=0.08)
+    cache_gb = model["layers"] * 2 * model["kv_heads"] * model["head_size"] * 2 / 1e3
+    assert model["kv_gb_per_million_tokens"] == pytest.approx(cache_gb, rel=0.08)
+
+
+def test_the_numbers_of_a_model_stand_in_one_place() -> None:
+    """On the shelf of models alone, so that a recipe cannot claim other ones."""
+    for path in sorted((ROOT / "recipes").rglob("*.yml")):
+        model = yaml.safe_load(path.read_text()).get("model", {})
+        if path.parent.name != "models":
+            assert not model, f"{path.relative_to(ROOT)}: move model to recipes/_base/models"
+
+
 def test_nothing_is_written_twice() -> None:
     most = 5
     places: dict[str, set[str]] = defaultdict(set)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import experts
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import cuts
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import dialect_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import RecipeBook
 
@@ -162,9 +162,11 @@ def _advice(loaded: Sequence[Sequence[Mapping[str, Any]]]) -> list[str]:
         told = [
             (item["level"], item["reason"], item["remedy"]) for item in recipe.get("advice", [])
         ]
-        flag = dialect_of(recipe).expert
-        cuts = (experts.miscut(recipe["model"], tensor, flag) for tensor in (2, 4, 8, 16))
-        told += [("error", *miscut) for miscut in cuts if miscut][:1]
+        dialect = dialect_of(recipe)
+        alone = {"data": 1, "prefill_context": 1}
+        ways = (cuts.spread({}, {**alone, "tensor": tensor}, dialect) for tensor in (2, 4, 8, 16))
+        miscuts = (cuts.miscut(recipe["model"], way, dialect) for way in ways)
+        told += [("error", *miscut) for miscut in miscuts if miscut][:1]
         for key in told:
             platforms.setdefault(key, {})[recipe["platform"]["name"]] = None
     return [

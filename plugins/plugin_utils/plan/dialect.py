@@ -12,14 +12,16 @@ class Dialect(NamedTuple):
     """One family's flags.
 
     model is None where the model stands behind the command without a flag. sizes gives the
-    flags of the plan's parallel sizes, expert the one that spreads experts over the ranks,
-    computed the flags that nobody sets and what to do in their place, spellings other names
-    of a flag, hub_env what makes the engine ask another hub than Hugging Face.
+    flags of the plan's parallel sizes, expert the one that spreads experts over the ranks, or
+    over groups of devices within a rank (deals_in_rank), computed the flags that nobody sets and
+    what to do in their place, spellings other names of a flag, hub_env what makes the engine ask
+    another hub than Hugging Face.
     """
 
     model: str | None
     sizes: Mapping[str, str]
     expert: str
+    deals_in_rank: bool
     context: str
     utilization: str
     default_utilization: float
@@ -47,6 +49,7 @@ VLLM = Dialect(
         "prefill_context": "prefill-context-parallel-size",
     },
     expert="enable-expert-parallel",
+    deals_in_rank=False,
     context="max-model-len",
     utilization="gpu-memory-utilization",
     default_utilization=0.9,
@@ -87,6 +90,7 @@ SGLANG = Dialect(
     model="model-path",
     sizes={"tensor": "tp-size", "data": "dp-size"},
     expert="ep-size",
+    deals_in_rank=True,
     context="context-length",
     utilization="mem-fraction-static",
     default_utilization=0.85,

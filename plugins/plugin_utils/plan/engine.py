@@ -13,7 +13,7 @@ from typing import Any, Mapping, NamedTuple
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     advice,
-    experts,
+    cuts,
     known,
     rendering,
     versions,
@@ -68,7 +68,7 @@ class Engine(NamedTuple):
     @property
     def expert_parallel(self) -> bool:
         """Whether the experts are spread over all ranks, not held by each."""
-        return experts.dealt(self.args, self.dialect.expert)
+        return cuts.dealt(self.args, self.dialect.expert)
 
     @property
     def context(self) -> int | None:
@@ -157,10 +157,9 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     context = merged["args"].get(dialect.context, recipe["model"].get("max_context"))
     advised = advice.heed(recipe.get("advice", []), merged, sizes, context, recipe["model"])
     wrong += advised.errors
-    miscut = experts.miscut(recipe["model"], sizes["tensor"], dialect.expert)
-    if miscut and not experts.dealt(merged["args"], dialect.expert):
-        wrong.append(": ".join(miscut))
-    warnings += notes + advised.warnings
+    uncut, uneven = cuts.problems(recipe["model"], merged["args"], sizes, dialect)
+    wrong += uncut
+    warnings += notes + advised.warnings + uneven
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
