@@ -16,6 +16,9 @@ class Dialect(NamedTuple):
     over groups of devices within a rank (deals_in_rank), computed the flags that nobody sets and
     what to do in their place, spellings other names of a flag, hub_env what makes the engine ask
     another hub than Hugging Face.
+    config_overrides is the flag for what is laid over the model's configuration, longer_env the
+    variable that lifts the bound of the model's own context, and scales_original tells whether the
+    factor of YaRN is of the original context.
     """
 
     model: str | None
@@ -23,6 +26,9 @@ class Dialect(NamedTuple):
     expert: str
     deals_in_rank: bool
     context: str
+    config_overrides: str
+    longer_env: str
+    scales_original: bool
     utilization: str
     default_utilization: float
     cache_size: str
@@ -51,6 +57,9 @@ VLLM = Dialect(
     expert="enable-expert-parallel",
     deals_in_rank=False,
     context="max-model-len",
+    config_overrides="hf-overrides",
+    longer_env="VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    scales_original=True,
     utilization="gpu-memory-utilization",
     default_utilization=0.9,
     cache_size="kv-cache-memory-bytes",
@@ -92,6 +101,9 @@ SGLANG = Dialect(
     expert="ep-size",
     deals_in_rank=True,
     context="context-length",
+    config_overrides="json-model-override-args",
+    longer_env="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
+    scales_original=False,
     utilization="mem-fraction-static",
     default_utilization=0.85,
     cache_size="max-total-tokens",

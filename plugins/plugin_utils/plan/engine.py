@@ -13,6 +13,7 @@ from typing import Any, Mapping, NamedTuple
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     advice,
+    contexts,
     cuts,
     known,
     rendering,
@@ -56,6 +57,7 @@ class Engine(NamedTuple):
     tensor: int
     data: int
     prefill: int
+    context: contexts.Context
     features: list[str]
     warnings: list[str]
     changes: list[dict[str, str]]
@@ -69,12 +71,6 @@ class Engine(NamedTuple):
     def expert_parallel(self) -> bool:
         """Whether the experts are spread over all ranks, not held by each."""
         return cuts.dealt(self.args, self.dialect.expert)
-
-    @property
-    def context(self) -> int | None:
-        """The longest sequence that the engine is told to take, None for the model's own."""
-        value = self.args.get(self.dialect.context)
-        return value if isinstance(value, int) and value > 0 else None
 
     @property
     def unit_image(self) -> str | None:
@@ -154,12 +150,14 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
     ]
-    context = merged["args"].get(dialect.context, recipe["model"].get("max_context"))
-    advised = advice.heed(recipe.get("advice", []), merged, sizes, context, recipe["model"])
-    wrong += advised.errors
-    uncut, uneven = cuts.problems(recipe["model"], merged["args"], sizes, dialect)
+    about_model = recipe["model"]
+    context = contexts.context_of(about_model, merged["args"], dialect)
+    too_long, lifted = contexts.problems(context, about_model, env, dialect)
+    advised = advice.heed(recipe.get("advice", []), merged, sizes, context.longest, about_model)
+    wrong += [*too_long, *advised.errors]
+    uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     wrong += uncut
-    warnings += notes + advised.warnings + uneven
+    warnings += notes + advised.warnings + lifted + uneven
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
@@ -179,6 +177,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             tensor=sizes["tensor"],
             data=sizes["data"],
             prefill=sizes["prefill_context"],
+            context=context,
             features=features,
             warnings=warnings,
             changes=changes,

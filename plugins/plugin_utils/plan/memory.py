@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.contexts import AUTO, Context
+
 
 class Memory(NamedTuple):
     """One data parallel rank's memory, in GB; tokens is what its KV cache can hold."""
@@ -56,15 +58,12 @@ def fit(
     return Memory(available, weights, reserve, cache, tokens)
 
 
-def misfits(
-    memory: Memory, context: int | None, max_context: int, flag: str, engine_needs: str
-) -> list[str]:
+def misfits(memory: Memory, context: Context, flag: str, engine_needs: str) -> list[str]:
     """Return what does not fit, and what to change.
 
     Args:
         memory: What fit returned.
-        context: The longest sequence that the engine is told to take; None for max_context.
-        max_context: The model's own.
+        context: The longest sequence that the engine is to take.
         flag: The engine's flag for it.
         engine_needs: What to change when the weights alone do not fit.
     """
@@ -72,13 +71,14 @@ def misfits(
     left += f"{memory.reserve:.0f} GB reserve"
     if not memory.tokens:
         return [f"the weights do not fit: there are {left}: {engine_needs}"]
-    wanted = context or max_context
-    if wanted > memory.tokens:
-        said = f"{flag} {context}" if context else f"the model's own context of {max_context}"
-        fits = memory.tokens // 1024 * 1024
-        return [
-            f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GB for "
-            f"{memory.tokens} tokens: set {flag} in muster_engine_args to {fits} or less, or give "
-            "a rank more devices"
-        ]
-    return []
+    if context.asked == AUTO or context.longest <= memory.tokens:
+        return []
+    said = f"{flag} {context.asked}"
+    if context.asked is None:
+        said = f"the model's own context of {context.limit}"
+    fits = min(memory.tokens // 1024 * 1024, context.limit)
+    return [
+        f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GB for "
+        f"{memory.tokens} tokens: set {flag} in muster_engine_args to {fits} or less, or give "
+        "a rank more devices"
+    ]

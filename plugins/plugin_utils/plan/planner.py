@@ -293,7 +293,6 @@ def _memory(
             for text in memory.misfits(
                 need,
                 engine.context,
-                model["max_context"],
                 engine.dialect.context,
                 "give a rank more devices, or choose a recipe with smaller weights",
             )
@@ -304,7 +303,7 @@ def _memory(
         "weights_gb": round(need.weights, 1),
         "cache_gb": round(need.cache, 1),
         "cache_tokens": need.tokens,
-        "max_context": min(need.tokens, model["max_context"]),
+        "max_context": min(need.tokens, engine.context.limit),
     }, errors
 
 
