@@ -22,7 +22,8 @@ from tests.conftest import ROOT
 BASE = ROOT / "recipes/_base/knows"
 FILES = sorted(path.stem for path in BASE.glob("*.yml"))
 # Those that say which versions they cover.
-COVERING = [name for name in FILES if name not in ("hccl-env", "nccl-env")]
+BY_HAND = ("hccl-env", "nccl-env", "sglang-limits", "vllm-limits")
+COVERING = [name for name in FILES if name not in BY_HAND]
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(\.\*)?")
 
 
@@ -70,6 +71,23 @@ def test_names_are_sorted_and_ranges_can_be_read(name: str) -> None:
             if spec and spec != "*":
                 assert spec == spec.strip(",")
                 versions.matches("1.0", spec)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_bounds_are_of_flags_that_there_are_and_hold_together(name: str) -> None:
+    dialect = {"vllm": VLLM, "sglang": SGLANG}[name]
+    flags = {**known.flag_types(FLAGS[name]), **dict.fromkeys(dialect.sizes.values(), "int")}
+    limits = engine(f"{name}-limits")["limits"]
+    assert list(limits) == sorted(limits)
+    for flag, bounds in limits.items():
+        outer, _dot, key = flag.partition(".")
+        assert flags[outer] == "map" if key else flags[flag] in ("int", "float"), flag
+        assert bounds.get("at_least", outer) in flags
+        least = bounds.get("min", bounds.get("above"))
+        assert least < bounds.get("max", bounds.get("below", least + 1))
+        for value, range_ in bounds.get("special", {}).items():
+            assert float(value) < least
+            versions.holds("1.0", range_)
 
 
 @pytest.mark.parametrize("name", ["vllm-ascend", "vllm", "sglang"])

@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     contexts,
     cuts,
     known,
+    limits,
     rendering,
     versions,
 )
@@ -119,9 +120,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     layers, features, draft_path, notes = _layers(recipe, said, dialect)
     where = f"recipe {recipe['name']}"
     types = known.flag_types(spec["flags"])
+    bounds = spec.get("limits", {})
     layers["args"] = rendering.respelled(layers["args"], dialect.spellings, where)
+    layers["args"] = limits.expanded(layers["args"], bounds)
     errors += rendering.check_flags(layers["args"], types, dialect.computed, where)
-    own_args, found = _own_args(deployment, types, dialect)
+    own_args, found = _own_args(deployment, types, dialect, bounds)
     errors += found + _env_errors(recipe, deployment)
     sizes, found = _sizes(recipe, deployment, dialect, own_args)
     errors += found
@@ -149,6 +152,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         *known.unknown_flags(merged["args"], spec["flags"], *about),
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
+        *limits.problems(merged["args"], types, bounds, *about[1:]),
     ]
     about_model = recipe["model"]
     context = contexts.context_of(about_model, merged["args"], dialect)
@@ -368,12 +372,13 @@ def _filled(value: Any, profiles: str) -> Any:
 
 
 def _own_args(
-    deployment: Deployment, types: Mapping[str, str], dialect: Dialect
+    deployment: Deployment, types: Mapping[str, str], dialect: Dialect, bounds: limits.Limits
 ) -> tuple[dict[str, Any], list[str]]:
     where = f"{deployment.cluster}: muster_engine_args"
     try:
         args = normalise_args(deployment.settings.get("muster_engine_args", {}), where)
         args = rendering.respelled(args, dialect.spellings, where)
+        args = limits.expanded(args, bounds)
     except PlanError as error:
         return {}, error.messages
     return args, rendering.check_flags(args, types, dialect.computed, where)

@@ -93,13 +93,8 @@ def inert_env(
 
 
 def _acts(known: Mapping[str, str], name: str, version: str) -> bool:
-    """Tell whether a version has a name; a candidate or post release has what its release has."""
-    spec = known.get(name)
-    if spec is None:
-        return False
-    return spec == "*" or any(
-        versions.matches(one, spec) for one in (version, versions.release(version))
-    )
+    """Tell whether a version has a name."""
+    return name in known and versions.holds(version, known[name])
 
 
 def _message(

@@ -187,7 +187,8 @@ VARIABLES: tuple[Variable, ...] = (
         "list of str",
         "cluster",
         "[]",
-        "Names that Muster does not know and passes on: `flag`, `flag.key` or `ENV_NAME`.",
+        "Names that Muster passes on unknown, or with any number: `flag`, `flag.key` or "
+        "`ENV_NAME`.",
     ),
     Variable(
         "muster_served_model_name",

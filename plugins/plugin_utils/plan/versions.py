@@ -56,6 +56,14 @@ def matches(version: str, specifier: str) -> bool:
     return True
 
 
+def holds(version: str, specifier: str) -> bool:
+    """Tell whether a version has what a range of versions has; * is all of them.
+
+    A candidate, post or local version has what its release has.
+    """
+    return specifier == "*" or any(matches(one, specifier) for one in (version, release(version)))
+
+
 def release(version: str) -> str:
     """Return the release that a candidate, post or local version belongs to.
 
