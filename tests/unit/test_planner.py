@@ -280,7 +280,7 @@ REFUSED = {
     ),
     "unknown variant": (pair(variant="tp8-dp3"), "did you mean tp8-dp2?"),
     "unknown variable": (pair(engine_arg={}), "did you mean muster_engine_args?"),
-    "wrong type": (pair(port="http"), "c-0: muster_port has to be a port, 1 to 65535, not 'http'"),
+    "wrong type": (pair(port="http"), "c: muster_port has to be a port, 1 to 65535, not 'http'"),
     "wrong type of a flag": (
         pair(engine_args={"max-num-seqs": "many"}),
         "max-num-seqs has to be a whole number, not 'many'",
@@ -387,7 +387,13 @@ def test_refused_with_its_reason(case: str) -> None:
 
 def test_all_problems_come_at_once() -> None:
     found = problems(pair(interface=None, prt=1, engine_args={"seed": "x"}, model_path=None))
-    assert len(found) == 6, found
+    assert len(found) == 5, found
+
+
+def test_what_is_wrong_on_all_hosts_is_told_once() -> None:
+    assert problems(pair(prt=1)) == ["c: muster_prt is unknown: did you mean muster_port?"]
+    mixed = view(c=[host(1, prt=1), host(2, prt=1), host(3), host(4)])
+    assert [text.split(":")[0] for text in problems(mixed)] == ["c-0", "c-1"]
 
 
 @pytest.mark.parametrize("verb", ["status", "plan"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
@@ -15,6 +14,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     advice,
     contexts,
     cuts,
+    images,
     known,
     limits,
     rendering,
@@ -91,7 +91,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     """Return the engine of a deployment, or None and what is wrong."""
     spec, said, cluster = recipe["engine"], deployment.settings, deployment.cluster
     dialect = dialect_of(recipe)
-    version = str(said.get("muster_engine_version", spec["version"]))
+    version = str(said.get("muster_engine_version", spec["version"])).removeprefix("v")
     try:
         versions.parse(version)
     except ValueError as error:
@@ -105,8 +105,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             f"{', '.join(spec['installs'])}"
         )
         return None, errors
-    image, digest, found = _image(recipe, deployment, version, install)
-    errors += found
+    image = None
+    if install == "container":
+        image, found, told = images.image_of(spec, said, version)
+        errors += [f"{cluster}: {text}" for text in found]
+        warnings += told
     venv, found = _venv(recipe, deployment, version, install)
     errors += found
     if venv and not any("==" in text for text in venv["requirements"]):
@@ -169,9 +172,9 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             version=version,
             dialect=dialect,
             install=install,
-            image=image,
-            digest=digest,
-            derived=derive(image, spec["patches"]) if image and spec.get("patches") else None,
+            image=image.name if image else None,
+            digest=image.digest if image else None,
+            derived=derive(image.name, spec["patches"]) if image and spec.get("patches") else None,
             venv=venv,
             model=model,
             model_path=model_path,
@@ -218,27 +221,6 @@ def _version_errors(
         ]
     warnings.append(f"{text}; accepted by muster_engine_version_unproven")
     return []
-
-
-def _image(
-    recipe: Recipe, deployment: Deployment, version: str, install: str
-) -> tuple[str | None, str | None, list[str]]:
-    """Return image and digest; there are none without a container."""
-    if install != "container":
-        return None, None, []
-    spec, said = recipe["engine"], deployment.settings
-    own = said.get("muster_image")
-    image, _at, digest = (own or spec["image"].replace("{version}", version)).partition("@")
-    if own and (not image or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))):
-        return (
-            None,
-            None,
-            [
-                f"{deployment.cluster}: muster_image has to be NAME:TAG or NAME@sha256: and 64 hex "
-                f"digits, not {own!r}"
-            ],
-        )
-    return image, digest or (None if own else spec.get("digest")), []
 
 
 def _venv(

@@ -87,7 +87,7 @@ def read_deployment(view: View, cluster: str) -> tuple[Deployment, list[str]]:
         host: inventory_vars.read_settings(host, view["hostvars"].get(host, {}))
         for host in view["groups"].get(cluster, [])
     }
-    errors = [error for host in read.values() for error in host.errors]
+    errors = _told_once(cluster, {host: found.errors for host, found in read.items()})
     wrong = {name for host in read.values() for name in host.wrong}
     settings: dict[str, Any] = {}
     first = next(iter(read), "")
@@ -133,6 +133,22 @@ def hosts_text(hosts: Sequence[str]) -> str:
     if len(hosts) <= 6:
         return ", ".join(hosts)
     return f"{', '.join(hosts[:5])} and {len(hosts) - 5} more"
+
+
+def _told_once(cluster: str, by_host: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the errors of hosts, those that all hosts have once, as the cluster's own."""
+    texts = {
+        host: [error.removeprefix(f"{host}: ") for error in errors]
+        for host, errors in by_host.items()
+    }
+    shared = [
+        text
+        for text in next(iter(texts.values()), [])
+        if len(texts) > 1 and all(text in own for own in texts.values())
+    ]
+    return [f"{cluster}: {text}" for text in shared] + [
+        f"{host}: {text}" for host, own in texts.items() for text in own if text not in shared
+    ]
 
 
 def _node_vars(view: View, host: str, values: Mapping[str, Any]) -> dict[str, Any]:

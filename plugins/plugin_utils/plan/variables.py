@@ -12,7 +12,14 @@ import re
 from typing import Any, Callable, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
-from ansible_collections.muster.serving.plugins.module_utils.common.ranges import port_range
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import (
+    MAX_PORT,
+    port_range,
+)
+from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
+    ImageError,
+    parse_reference,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 
 PREFIX = "muster_"
@@ -114,7 +121,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_image",
-        "str",
+        "image",
         "cluster",
         "the recipe's",
         "The container image, `NAME:TAG` or `NAME[:TAG]@sha256:DIGEST`.",
@@ -322,7 +329,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_gateway_image",
-        "str",
+        "image",
         "cluster",
         "HAProxy's own",
         "The gateway's container image.",
@@ -484,6 +491,18 @@ def _ip(value: Any) -> Any:
     raise ValueError("an IP address")
 
 
+def _image(value: Any) -> Any:
+    what = "NAME:TAG or NAME[:TAG]@sha256: and 64 hex digits, as in registry.lan:5000/name:tag"
+    with contextlib.suppress(ValueError, ImageError):
+        reference = parse_reference(_str(value))
+        port = re.search(r":([0-9]+)$", reference.registry)
+        # Without a tag it would be whatever is the latest on that day.
+        tagged = "@" in value or ":" in value.rpartition("/")[2]
+        if tagged and (not port or 0 < int(port[1]) <= MAX_PORT):
+            return value
+    raise ValueError(what)
+
+
 def _map(value: Any) -> Any:
     right = isinstance(value, dict) and all(isinstance(key, str) for key in value)
     _need(right, "a map with names as its keys")
@@ -606,6 +625,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "port": _between(1, 65535, "a port, 1 to 65535"),
     "bool": _bool,
     "ip": _ip,
+    "image": _image,
     "path": _matching(_PATH, "an absolute path without a colon"),
     "path or paths": _paths,
     "interface": _matching(_INTERFACE, "the name of a network interface, at most 15 characters"),
