@@ -163,11 +163,6 @@ def _floating_errors(cluster: str, hosts: Sequence[GatewayHost], floating: Float
         for host in hosts
         if not host.interface
     ]
-    if floating.address in [host.address for host in hosts]:
-        errors.append(
-            f"{cluster}: muster_gateway_address {floating.address} is a node's own address: take "
-            "a free one of the same network"
-        )
     return errors
 
 

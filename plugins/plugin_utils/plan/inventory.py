@@ -12,6 +12,10 @@ from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.addresses import (
+    address_of,
+    is_loopback,
+)
 
 View = Mapping[str, Mapping[str, Any]]
 
@@ -124,8 +128,15 @@ def recipe_of(view: View, cluster: str) -> tuple[str, str | None, tuple[str, ...
 
 
 def machines(view: View, hosts: Iterable[str]) -> set[str]:
-    """Return the machines behind inventory names."""
-    return {str(view["hostvars"].get(host, {}).get("muster_node") or host) for host in hosts}
+    """Return the machines behind inventory names, and their addresses."""
+    found = set()
+    for host in hosts:
+        said = view["hostvars"].get(host, {})
+        found.add(str(said.get("muster_node") or host))
+        address = address_of(host, said)
+        if address and not is_loopback(address):
+            found.add(f"the address {address}")
+    return found
 
 
 def hosts_text(hosts: Sequence[str]) -> str:

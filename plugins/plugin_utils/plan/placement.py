@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
     Recipe,
@@ -97,13 +97,32 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
     errors = []
     seen: dict[str, str] = {}
     total, size = recipe["platform"]["devices_per_node"], replica_nodes(recipe, deployment)
+    # A gateway reaches the APIs of all nodes.
+    gateways = deployment.settings.get("muster_gateway_hosts")
+    joined = size > 1 or (bool(gateways) and len(deployment.hosts) > 1)
     for host, values in deployment.hosts.items():
-        address = values.get("muster_address") or _ip_or_none(values["ansible_host"])
+        address = addresses.address_of(host, values)
         interface = values.get("muster_interface", "")
         if address is None and "muster_address" not in deployment.wrong:
             errors.append(
                 f"{host}: muster_address is not set and ansible_host is not an IP address: set "
                 "muster_address to the node's IP on the cluster network"
+            )
+        why = addresses.unfit(address) if address else None
+        if why:
+            errors.append(
+                f"{host}: the address {address} cannot be a node's ({why}): set muster_address to "
+                "the node's IP on the cluster network"
+            )
+        elif address and addresses.is_loopback(address) and joined:
+            errors.append(
+                f"{host}: the address {address} is the node's own loopback, and other nodes have "
+                "to reach it: set muster_address to its IP on the cluster network"
+            )
+        if interface == "lo" and size > 1:
+            errors.append(
+                f"{host}: muster_interface lo joins no nodes: name the NIC that holds "
+                "muster_address (see `ip -br addr` on the node)"
             )
         if size > 1 and not interface and "muster_interface" not in deployment.wrong:
             errors.append(
@@ -132,7 +151,25 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
             f"{deployment.cluster}: has {len(nodes)} nodes, and {recipe['name']} needs {size} for "
             f"a replica: {', '.join(left)} would be left over; add nodes or take them out"
         )
+    else:
+        errors += _family_errors(nodes, size)
     return nodes, errors
+
+
+def _family_errors(nodes: Sequence[Node], size: int) -> list[str]:
+    """Say of which replicas the nodes do not reach each other by one kind of address."""
+    errors = []
+    for first in range(0, len(nodes), size):
+        head, *others = nodes[first : first + size]
+        errors += [
+            f"{node.host}: has the address {node.address}, and the head of its replica, "
+            f"{head.host}, {head.address}: the nodes of a replica need addresses of one family"
+            for node in others
+            if node.address
+            and head.address
+            and addresses.family(node.address) != addresses.family(head.address)
+        ]
+    return errors
 
 
 def device_errors(
@@ -209,13 +246,6 @@ def span(first: int, count: int) -> int | str:
 def unique(items: Iterable[str]) -> list[str]:
     """Return items without repetitions, in their order."""
     return list(dict.fromkeys(items))
-
-
-def _ip_or_none(value: Any) -> str | None:
-    try:
-        return str(ipaddress.ip_address(value)) if isinstance(value, str) else None
-    except ValueError:
-        return None
 
 
 def _port_errors(ports: Mapping[str, Any], cluster: str) -> list[str]:

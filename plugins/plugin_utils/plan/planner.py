@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import memory, versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
+    addresses,
+    memory,
+    versions,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
     Recipe,
@@ -63,10 +66,6 @@ Plan = dict[str, Any]
 Load = Callable[[str, "str | None", Sequence[str]], Recipe]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_DOCUMENTATION = [
-    ipaddress.ip_network(network)
-    for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-]
 
 
 class Verb(NamedTuple):
@@ -240,7 +239,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
         },
         "restart": deployment.settings.get("muster_restart", "now"),
-        "warnings": engine.warnings,
+        "warnings": [*engine.warnings, *_address_warnings(nodes)],
         "replicas": [
             {
                 "index": index,
@@ -307,6 +306,15 @@ def _memory(
     }, errors
 
 
+def _address_warnings(nodes: Sequence[Node]) -> list[str]:
+    return [
+        f"{node.host}: the address {node.address} is the node's own loopback: nobody but the node "
+        "itself reaches the API (muster_address)"
+        for node in nodes
+        if addresses.is_loopback(node.address)
+    ]
+
+
 def _gateway_errors(deployment: Deployment, nodes: Sequence[Node]) -> list[str]:
     said, cluster = deployment.settings, deployment.cluster
     hosts = said.get("muster_gateway_hosts", [])
@@ -318,7 +326,28 @@ def _gateway_errors(deployment: Deployment, nodes: Sequence[Node]) -> list[str]:
     ]
     if len(set(hosts)) != len(hosts):
         errors.append(f"{cluster}: muster_gateway_hosts names a host twice")
+    if "muster_gateway_address" in said:
+        errors += _floating_errors(said["muster_gateway_address"], cluster, hosts, nodes)
     return errors
+
+
+def _floating_errors(
+    floating: str, cluster: str, hosts: Sequence[str], nodes: Sequence[Node]
+) -> list[str]:
+    what = f"{cluster}: muster_gateway_address {floating}"
+    if addresses.is_loopback(floating):
+        return [f"{what} is a loopback: take a free address of the cluster network"]
+    family = addresses.family(floating)
+    placed = [node for node in nodes if node.address]
+    return [
+        f"{what} is a node's own address ({node.host}): take a free one of the same network"
+        for node in placed
+        if node.address == floating
+    ] + [
+        f"{what} is {family}, and {node.host} has {node.address}: take one of the same network"
+        for node in placed
+        if node.host in hosts and addresses.family(node.address) != family
+    ]
 
 
 def _gateway(
@@ -375,30 +404,50 @@ def _host_tuning(recipe: Recipe, deployment: Deployment, shape: Shape) -> dict[s
 
 
 def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
-    """Return an error for each device or port of a machine that two units claim."""
+    """Return an error for each device or port of a machine that two units claim.
+
+    Inventory names are one machine when they have the same muster_node, or one address.
+    """
     errors = []
-    by_machine: dict[str, list[dict[str, Any]]] = {}
-    for plan in plans:
-        for unit in plan["units"]:
-            by_machine.setdefault(unit["node"], []).append(unit)
-    for machine, units in by_machine.items():
-        for i, one in enumerate(units):
-            for other in units[i + 1 :]:
-                both = f"{one['host']} and {other['host']} are one machine ({machine})"
-                devices = sorted(set(one["devices"]) & set(other["devices"]))
-                if devices:
-                    errors.append(
-                        f"{both} and both claim device {ranges_text(devices)}: give each its own "
-                        "muster_devices"
-                    )
-                errors += [
-                    f"{both} and both claim a port, {name} {port} and {other_name} {other_port}: "
-                    f"change {PORT_SETTINGS[name]} of one"
-                    for name, port in one["ports"].items()
-                    for other_name, other_port in other["ports"].items()
-                    if set(ports_of(port)) & set(ports_of(other_port))
-                ]
+    units = [unit for plan in plans for unit in plan["units"]]
+    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for unit in units:
+        places.setdefault(("machine", unit["node"]), []).append(unit)
+        if not addresses.is_loopback(unit["address"]):
+            places.setdefault(("address", unit["address"]), []).append(unit)
+    for (kind, place), here in places.items():
+        for i, one in enumerate(here):
+            for other in here[i + 1 :]:
+                # Those of one machine have been compared as such.
+                if kind == "machine" or one["node"] != other["node"]:
+                    errors += _conflicts(one, other, kind, place)
     return errors
+
+
+def _conflicts(
+    one: Mapping[str, Any], other: Mapping[str, Any], kind: str, place: str
+) -> list[str]:
+    """Return what two units of one machine both claim."""
+    both = f"{one['host']} and {other['host']} are one machine ({place})"
+    apart = ""
+    if kind == "address":
+        both = f"{one['host']} and {other['host']} have one address ({place})"
+        apart = "; or correct muster_address"
+    named = " with the same muster_node" if kind == "address" else ""
+    devices = sorted(set(one["devices"]) & set(other["devices"]))
+    errors = []
+    if devices:
+        errors.append(
+            f"{both} and both claim device {ranges_text(devices)}: give each its own "
+            f"muster_devices{named}{apart}"
+        )
+    return errors + [
+        f"{both} and both claim a port, {name} {port} and {other_name} {other_port}: "
+        f"change {PORT_SETTINGS[name]} of one{apart}"
+        for name, port in one["ports"].items()
+        for other_name, other_port in other["ports"].items()
+        if set(ports_of(port)) & set(ports_of(other_port))
+    ]
 
 
 def limit_errors(plan: Plan, limited: Sequence[str], verb: str) -> list[str]:
@@ -415,14 +464,12 @@ def limit_errors(plan: Plan, limited: Sequence[str], verb: str) -> list[str]:
                 f"{replica['index']} ({', '.join(replica['hosts'])}), and {verb} changes whole "
                 "replicas only: add what is missing to the limit, or leave the replica out"
             )
-    for unit in plan["units"]:
-        address = ipaddress.ip_address(unit["address"])
-        if unit["host"] in limited and any(address in network for network in _DOCUMENTATION):
-            errors.append(
-                f"{unit['host']}: {address} is an address reserved for documentation: {verb} "
-                "changes nodes, so give it an inventory of your own (-i)"
-            )
-    return errors
+    return errors + [
+        f"{unit['host']}: {unit['address']} is an address reserved for documentation: {verb} "
+        "changes nodes, so give it an inventory of your own (-i)"
+        for unit in plan["units"]
+        if unit["host"] in limited and addresses.is_documentation(unit["address"])
+    ]
 
 
 def units_by_host(plan: Plan) -> dict[str, list[dict[str, Any]]]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import ipaddress
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
@@ -21,6 +20,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
     parse_reference,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 
 PREFIX = "muster_"
 
@@ -346,7 +346,7 @@ VARIABLES: tuple[Variable, ...] = (
         "muster_address",
         "ip",
         "node",
-        "ansible_host, when that is an IP",
+        "ansible_host or the inventory name, when that is an IP",
         "The node's address on the cluster network.",
     ),
     Variable(
@@ -434,8 +434,8 @@ VARIABLES: tuple[Variable, ...] = (
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
 _PATH = re.compile(r"/[^:\x00-\x1f\x7f]*")
 _MOUNT = re.compile(r"/[^:\x00-\x1f\x7f]*:/[^:\x00-\x1f\x7f]*(:ro)?")
-# What the kernel takes as an interface name.
-_INTERFACE = re.compile(r"[^\s/:\x00-\x1f\x7f]{1,15}")
+# What the kernel takes as an interface name, without what HCCL and NCCL read as more than one.
+_INTERFACE = re.compile(r"[^\s/:,=^\x00-\x1f\x7f]{1,15}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -486,9 +486,12 @@ def _bool(value: Any) -> Any:
 
 
 def _ip(value: Any) -> Any:
-    with contextlib.suppress(ValueError):
-        return str(ipaddress.ip_address(_str(value)))
-    raise ValueError("an IP address")
+    address = addresses.ip_or_none(value)
+    if address is None:
+        raise ValueError("an IP address")
+    why = addresses.unfit(address)
+    _need(why is None, f"an IP address that a node can have ({why})")
+    return address
 
 
 def _image(value: Any) -> Any:
@@ -628,7 +631,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "image": _image,
     "path": _matching(_PATH, "an absolute path without a colon"),
     "path or paths": _paths,
-    "interface": _matching(_INTERFACE, "the name of a network interface, at most 15 characters"),
+    "interface": _matching(_INTERFACE, "the name of one network interface, at most 15 characters"),
     "map": _map,
     "map of flags": _map,
     "map of tuning": _host_tuning,
