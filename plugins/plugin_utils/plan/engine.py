@@ -17,6 +17,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     images,
     known,
     limits,
+    mounts,
     rendering,
     versions,
 )
@@ -121,6 +122,16 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     errors += found
 
     layers, features, draft_path, notes = _layers(recipe, said, dialect)
+    folders = {
+        "muster_model_path": model_path,
+        "muster_draft_model_path": draft_path,
+        "muster_profiler_dir": said.get("muster_profiler_dir"),
+    }
+    found = mounts.folder_problems(folders)
+    if install == "container" and not found:
+        found, told = mounts.problems(mounts.mounts_of(recipe, said, model_path, draft_path))
+        warnings += told
+    errors += [f"{cluster}: {text}" for text in found]
     where = f"recipe {recipe['name']}"
     types = known.flag_types(spec["flags"])
     bounds = spec.get("limits", {})

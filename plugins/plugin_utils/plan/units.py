@@ -16,13 +16,13 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import 
     served_name,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.mounts import mounts_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import (
     HCCL_BASE_PORT,
     Node,
     Shape,
     Slot,
     ports_of,
-    unique,
 )
 
 Unit = dict[str, Any]
@@ -60,7 +60,8 @@ def engine_unit(
     secrets = {}
     if serves and "muster_api_key_file" in said:
         secrets[recipe["engine"]["api_key_env"]] = said["muster_api_key_file"]
-    mounts = _mounts(recipe, deployment, engine, name)
+    planned = mounts_of(recipe, said, engine.model_path, engine.draft_path)
+    mounts = [mount.text.replace("{unit}", name) for mount in planned]
     cache = _CACHE[engine.install].replace("{unit}", name)
     env = _env(recipe, engine, shape, slot, in_container, container["privileged"])
     return {
@@ -218,15 +219,6 @@ def _env(
         if engine.env.get(name) == f"={value}"
     }
     return {**engine.env, **computed, **exact}
-
-
-def _mounts(recipe: Recipe, deployment: Deployment, engine: Engine, unit: str) -> list[str]:
-    said = deployment.settings
-    mounts = [mount.replace("{unit}", unit) for mount in recipe["mounts"]]
-    mounts += [f"{path}:{path}:ro" for path in (engine.model_path, engine.draft_path) if path]
-    if "muster_profiler_dir" in said:
-        mounts.append(f"{said['muster_profiler_dir']}:{said['muster_profiler_dir']}")
-    return unique([*mounts, *said.get("muster_extra_mounts", [])])
 
 
 def _first_start(recipe: Recipe, cache: str, mounts: Sequence[str]) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import posixpath
 import re
 from typing import Any, Callable, Mapping, NamedTuple
 
@@ -432,8 +433,7 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
-_PATH = re.compile(r"/[^:\x00-\x1f\x7f]*")
-_MOUNT = re.compile(r"/[^:\x00-\x1f\x7f]*:/[^:\x00-\x1f\x7f]*(:ro)?")
+_PATH = re.compile(r"/[^:$`\x00-\x1f\x7f]*")
 # What the kernel takes as an interface name, without what HCCL and NCCL read as more than one.
 _INTERFACE = re.compile(r"[^\s/:,=^\x00-\x1f\x7f]{1,15}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -588,6 +588,21 @@ _TUNING: dict[str, Callable[[Any], None]] = {
 }
 
 
+def _path(value: Any) -> Any:
+    # Nothing expands a variable in it, and where .. leads is not seen from here.
+    right = isinstance(value, str) and _PATH.fullmatch(value) and ".." not in value.split("/")
+    _need(bool(right), "an absolute path without a colon, a $ or ..")
+    return "/" + posixpath.normpath(value).lstrip("/")
+
+
+def _mount(value: Any) -> Any:
+    _need(isinstance(value, str), "")
+    source, _colon, rest = value.partition(":")
+    target, colon, mode = rest.partition(":")
+    _need(mode == "ro" or not colon, "")
+    return f"{_path(source)}:{_path(target)}{colon}{mode}"
+
+
 def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
         _need(isinstance(value, str) and pattern.fullmatch(value) is not None, what)
@@ -629,7 +644,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "bool": _bool,
     "ip": _ip,
     "image": _image,
-    "path": _matching(_PATH, "an absolute path without a colon"),
+    "path": _path,
     "path or paths": _paths,
     "interface": _matching(_INTERFACE, "the name of one network interface, at most 15 characters"),
     "map": _map,
@@ -638,7 +653,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "map of str": _map_of_str,
     "list of str": _list_of(_str, "a list of text"),
     "list of int": _list_of(_int, "a list of whole numbers"),
-    "list of mounts": _list_of(_matching(_MOUNT, ""), "a list of SRC:DST or SRC:DST:ro"),
+    "list of mounts": _list_of(_mount, "a list of SRC:DST or SRC:DST:ro, of absolute paths"),
     "list of waivers": _waivers,
     "str or false": _parser,
     "local, modelscope or huggingface": _choice("local", "modelscope", "huggingface"),
