@@ -26,9 +26,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.values impor
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner, stages
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
-    PREFIX,
     REGISTERED,
     Unreadable,
+    concerns,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.verified import is_verified
 
@@ -217,7 +217,7 @@ def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             str(name): _value(templated, name)
             for name in templated
             # What an earlier play registered is a whole plan in every host's variables.
-            if name not in REGISTERED and (name.startswith(PREFIX) or name == "ansible_host")
+            if name not in REGISTERED and (concerns(name) or name == "ansible_host")
         }
     return {"groups": groups, "hostvars": hostvars}
 

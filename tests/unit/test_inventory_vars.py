@@ -26,7 +26,23 @@ RIGHT = {
     "muster_devices": [([0, "1"], [0, 1])],
     "muster_restart": [("never", "never")],
     "muster_engine_env": [({"A": "1", "B": None}, {"A": "1", "B": None})],
-    "muster_host_tuning": [({"reserved_ports": ["1-2"]}, {"reserved_ports": ["1-2"]})],
+    "muster_host_tuning": [
+        ({"reserved_ports": ["1-2"]}, {"reserved_ports": ["1-2"]}),
+        ({"sysctl": {"vm.swappiness": "10"}}, {"sysctl": {"vm.swappiness": "10"}}),
+        ({"sysctl": {"kernel.sched_rt_runtime_us": -1}},) * 2,
+    ],
+    "muster_model_path": [("/data//m/", "/data/m"), ("/a b/模", "/a b/模")],
+    "muster_device_memory_gb": [(141, 141), ("192", 192.0)],
+    "muster_served_model_name": [("a b/%n", "a b/%n")],
+    "muster_registry_mirrors": [
+        (["https://m.lan:5000", "http://10.0.0.9/"],) * 2,
+    ],
+    "muster_insecure_registries": [(["r:5000", "10.0.0.0/8", "[fd00::1]:5000", "r"],) * 2],
+    "muster_registry_ca": [({"r:5000": "/ca.pem"}, {"r:5000": "/ca.pem"})],
+    "muster_proxy": [
+        ({"http": "http://u:p@p.lan:3128/", "https": "p:3128", "no_proxy": "10.0.0.0/8,.lan"},) * 2,
+        ({"http": None, "https": "socks5://p:1080"},) * 2,
+    ],
 }
 WRONG = {
     "muster_port": [0, 65536, True, "80a", 1.5, "²"],
@@ -37,7 +53,35 @@ WRONG = {
     "muster_extra_mounts": ["/a:/b", ["/a"], ["/a:/b:rw"]],
     "muster_devices": ["0,1", [0.5], [True]],
     "muster_restart": ["later", ["now"]],
-    "muster_engine_env": [{"A": 1}, {"A": "x\0"}, []],
+    "muster_engine_env": [{"A": 1}, {"A": "x\0"}, {"A": True}, []],
+    "muster_device_memory_gb": [0, -1, 65536, 1025, "64GB", True],
+    "muster_served_model_name": ["", "--host", 25],
+    "muster_registry_mirrors": [
+        "https://m",
+        ["m.example"],
+        ["ftp://m"],
+        ["https://m/path"],
+        ["https://u@m"],
+        ["https://m:99999"],
+        ["https://"],
+    ],
+    "muster_insecure_registries": [
+        ["http://r:5000"],
+        ["r:99999"],
+        ["r:0"],
+        ["r/x"],
+        ["10.0.0.0/99"],
+        [""],
+    ],
+    "muster_registry_ca": [["x"], {"http://r": "/ca"}, {"r": 1}],
+    "muster_proxy": [
+        "http://p:3128",
+        {"http_proxy": "http://p:3128"},
+        {"http": "ftp://p"},
+        {"http": "http://p:99999"},
+        {"http": "two words"},
+        {"no_proxy": ["a", "b"]},
+    ],
     "muster_engine_args": ["--seed 1", {1: 2}],
     "muster_waivers": [
         {},
@@ -51,6 +95,9 @@ WRONG = {
         {"cpu_governor": "On Demand"},
         {"sysctl": {"vm.swappiness": True}},
         {"sysctl": {"a b": 1}},
+        {"sysctl": {"vm.swappiness": -5}},
+        {"sysctl": {"vm.swappiness": "many"}},
+        {"sysctl": []},
         {"sched_migration_cost_ns": -1},
         {"reserved_ports": ["2-1"]},
         {"reserved_ports": "60000"},
@@ -74,13 +121,48 @@ def test_wrong_values_are_named(name: str, value: Any) -> None:
     read = read_settings("h", {name: value})
     assert read.values == {}
     assert read.wrong == [name]
-    assert read.errors[0].startswith(f"h: {name} has to be ")
+    assert read.errors[0].startswith((f"h: {name} has to be ", f"h: {name}: "))
 
 
 def test_a_message_shows_no_values_of_a_map() -> None:
     read = read_settings("h", {"muster_proxy": {"http": "http://user:secret@proxy", "https": 1}})
-    assert "https is not, not a map of http, https" in read.errors[0]
+    assert "https has to be text in quotes, or null, not 1" in read.errors[0]
     assert "secret" not in read.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("muster_engine_env", {"OMP_NUM_THREADS": 10}, "has to be text in quotes, or null, not 10"),
+        ("muster_engine_env", {"A": True}, "A has to be text in quotes, or null, not True"),
+        ("muster_host_tuning", {"cpu_governor": "Performance"}, "in small letters, such as perf"),
+        ("muster_host_tuning", {"swapiness": 0}, "swapiness is unknown in it: known: cpu_governor"),
+        ("muster_host_tuning", {"reserved_ports": [6]}, 'a list of "FIRST-LAST", not [6]'),
+        ("muster_proxy", {"http_proxy": "x"}, "http_proxy is unknown in it: known: http, https"),
+        ("muster_variant", 8, "has to be a line of text, not 8; put it in quotes"),
+        ("muster_engine_version", 0.18, "not 0.18; put it in quotes"),
+        ("muster_restart", False, "not False; YAML reads a bare yes, no, on and off as true"),
+        ("muster_devices", "[0,1]", """-e '{"muster_devices": VALUE}'"""),
+        ("muster_engine_args", "{a: 1}", """give the whole as JSON: -e '{"muster_engine_args":"""),
+        (
+            "muster_waivers",
+            [{"check": "npu-eck", "reason": "b", "until": "2026-02-28"}],
+            "npu-ecc?",
+        ),
+        ("MUSTER_PORT", 8001, "MUSTER_PORT is unknown: did you mean muster_port?"),
+        ("musterport", 8001, "musterport is unknown: did you mean muster_port?"),
+        ("muster-port", 8001, "muster-port is unknown: did you mean muster_port?"),
+    ],
+)
+def test_a_message_says_what_to_write(name: str, value: Any, said: str) -> None:
+    (message,) = read_settings("h", {name: value}).errors
+    assert said in message
+    assert "not a map of" not in message
+
+
+def test_other_peoples_variables_are_left_alone() -> None:
+    others = {"ansible_port": 22, "cluster_port": 1, "musterings": 1, "http_port": 80}
+    assert read_settings("h", others).errors == []
 
 
 def test_null_is_unset_and_a_failed_template_says_why() -> None:

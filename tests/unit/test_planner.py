@@ -276,7 +276,8 @@ def documented(address: str) -> Any:
 REFUSED = {
     "unknown recipe": (
         pair(recipe="minimax-m2.5/vllm-ascend-a22"),
-        "did you mean minimax-m2.5/vllm-ascend-a2?",
+        "c: recipe 'minimax-m2.5/vllm-ascend-a22' is unknown: did you mean "
+        "minimax-m2.5/vllm-ascend-a2?",
     ),
     "unknown variant": (pair(variant="tp8-dp3"), "did you mean tp8-dp2?"),
     "unknown variable": (pair(engine_arg={}), "did you mean muster_engine_args?"),
@@ -300,7 +301,7 @@ REFUSED = {
     ),
     "a newline in the environment": (
         pair(engine_env={"A": "x\ny"}),
-        "muster_engine_env has to be a map of names to text",
+        "c: muster_engine_env: A has to be one line of text",
     ),
     "an impossible name in the environment": (pair(engine_env={"A-B": "x"}), "'A-B' cannot name"),
     "too few devices": (
@@ -327,6 +328,7 @@ REFUSED = {
     ),
     "zero": (pair(engine_args={"tensor-parallel-size": 0}), "a number from 1 to 4096, not 0"),
     "devices that do not exist": (single(devices=[7, 8]), "different devices from 0 to 7"),
+    "no device": (single(devices=[]), "c-0: muster_devices names no device: leave it out for all"),
     "a device twice": (single(devices=[1, 1]), "different devices from 0 to 7"),
     "an odd node": (
         view(c=[host(1), host(2), host(3)]),

@@ -138,7 +138,12 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
             seen[address] = host
         devices = values.get("muster_devices", list(range(recipe.get("devices", total))))
         right = all(0 <= device < total for device in devices)
-        if not devices or len(set(devices)) != len(devices) or not right:
+        if not devices:
+            errors.append(
+                f"{host}: muster_devices names no device: leave it out for all of the recipe's, or "
+                f"name some of 0 to {total - 1}"
+            )
+        elif len(set(devices)) != len(devices) or not right:
             errors.append(
                 f"{host}: muster_devices has to name different devices from 0 to {total - 1}, not "
                 f"{devices}"
@@ -185,6 +190,8 @@ def device_errors(
     errors = []
     for node in nodes:
         have = len(node.devices)
+        if not have:
+            continue
         if group > have:
             errors.append(
                 f"{node.host}: {sizes} takes {group} devices and the node gives {have}: tensor "

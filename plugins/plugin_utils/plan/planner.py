@@ -124,7 +124,7 @@ def plan_clusters(
         if name not in touched and not busy & machines(view, members):
             continue
         try:
-            plans[name] = build_plan(load(*recipe_of(view, name)), view, name, release)
+            plans[name] = build_plan(_loaded(load, view, name), view, name, release)
         except PlanError as error:
             errors += error.messages
     errors += machine_conflicts(list(plans.values()))
@@ -141,6 +141,19 @@ def plan_clusters(
     if errors:
         raise PlanError(errors)
     return {name: plans[name] for name in touched}
+
+
+def _loaded(load: Load, view: View, cluster: str) -> Recipe:
+    """Return the recipe of a cluster.
+
+    Raises:
+        PlanError: The cluster has none, or it cannot be read.
+    """
+    wanted = recipe_of(view, cluster)
+    try:
+        return load(*wanted)
+    except PlanError as error:
+        raise PlanError(f"{cluster}: {message}" for message in error.messages) from None
 
 
 def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import ipaddress
 import posixpath
 import re
 from typing import Any, Callable, Mapping, NamedTuple
@@ -20,6 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
     ImageError,
     parse_reference,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import REGISTRY
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 
@@ -115,7 +117,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_device_memory_gb",
-        "float",
+        "device gb",
         "cluster",
         "the recipe's",
         "Memory of one device, where the nodes have larger or smaller ones than the recipe says.",
@@ -200,7 +202,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_served_model_name",
-        "str",
+        "name",
         "cluster",
         "the recipe's",
         "The model's name in the API.",
@@ -382,28 +384,28 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_registry_mirrors",
-        "list of str",
+        "list of mirrors",
         "cluster",
         "[]",
         "URLs of mirrors that the container engine asks first.",
     ),
     Variable(
         "muster_insecure_registries",
-        "list of str",
+        "list of registries",
         "cluster",
         "[]",
         "Registries, HOST:PORT, that speak plain HTTP or have an unknown certificate.",
     ),
     Variable(
         "muster_registry_ca",
-        "map of str",
+        "map of registries",
         "cluster",
         "{}",
         "By registry, the file on the controller with its CA certificate.",
     ),
     Variable(
         "muster_proxy",
-        "map of str",
+        "map of proxies",
         "cluster",
         "{}",
         "http, https and no_proxy of the container engine.",
@@ -433,11 +435,26 @@ VARIABLES: tuple[Variable, ...] = (
 )
 
 _BY_NAME = {variable.name: variable for variable in VARIABLES}
+_SQUEEZED = {re.sub(r"[_-]", "", name): name for name in _BY_NAME}
+# More than the largest device has; a larger number is one of MB.
+_MOST_DEVICE_GB = 1024
+_PROXY = ("http", "https", "no_proxy")
+# Of those that are tuned for inference, what the kernel takes.
+_SYSCTLS = {
+    "kernel.numa_balancing": (0, 3),
+    "vm.overcommit_memory": (0, 2),
+    "vm.swappiness": (0, 200),
+    "vm.zone_reclaim_mode": (0, 7),
+}
 _PATH = re.compile(r"/[^:$`\x00-\x1f\x7f]*")
 # What the kernel takes as an interface name, without what HCCL and NCCL read as more than one.
 _INTERFACE = re.compile(r"[^\s/:,=^\x00-\x1f\x7f]{1,15}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Inside(ValueError):
+    """What is wrong with a part of a value, as a whole message."""
 
 
 def _need(right: bool, what: str) -> None:
@@ -446,10 +463,35 @@ def _need(right: bool, what: str) -> None:
         raise ValueError(what)
 
 
+def _need_inside(right: bool, text: str) -> None:
+    """Refuse a part of a value."""
+    if not right:
+        raise Inside(text)
+
+
+def _as_text(value: Any) -> str:
+    """Return a hint for what YAML has read as something else than text."""
+    if isinstance(value, bool):
+        return "; YAML reads a bare yes, no, on and off as true and false: put it in quotes"
+    return "; put it in quotes" if isinstance(value, (int, float)) else ""
+
+
+def _as_json(value: Any) -> str:
+    """Return a hint for what -e NAME=VALUE has given as text."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        return """; with -e, give the whole as JSON: -e '{"NAME": VALUE}'"""
+    return ""
+
+
 def _str(value: Any) -> Any:
     right = isinstance(value, str) and value != "" and not _CONTROL.search(value)
-    _need(right, "a line of text")
+    _need(right, "a line of text" + _as_text(value))
     return value
+
+
+def _api_name(value: Any) -> Any:
+    _need(not str(value).startswith("-"), "a line of text that does not begin with a hyphen")
+    return _str(value)
 
 
 def _int(value: Any) -> Any:
@@ -476,6 +518,14 @@ def _float(value: Any) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     _need(number and 0 < value < 1e9, "a number above 0")
     return value
+
+
+def _device_gb(value: Any) -> Any:
+    what = f"GB of one device, above 0 and at most {_MOST_DEVICE_GB}"
+    with contextlib.suppress(ValueError):
+        if _float(value) <= _MOST_DEVICE_GB:
+            return _float(value)
+    raise ValueError(what)
 
 
 def _bool(value: Any) -> Any:
@@ -508,15 +558,58 @@ def _image(value: Any) -> Any:
 
 def _map(value: Any) -> Any:
     right = isinstance(value, dict) and all(isinstance(key, str) for key in value)
-    _need(right, "a map with names as its keys")
+    _need(right, "a map with names as its keys" + _as_json(value))
     return value
 
 
 def _map_of_str(value: Any) -> Any:
-    what = "a map of names to text (quote numbers and true/false) or null"
     for key, item in _map(value).items():
-        right = item is None or (isinstance(item, str) and not re.search(r"[\x00\r\n]", item))
-        _need(right, f"{what}; {key} is not")
+        if item is None:
+            continue
+        # A text may be a secret, a number is none.
+        said = "" if isinstance(item, (str, dict, list)) else f", not {shown(item)}"
+        _need_inside(isinstance(item, str), f"{key} has to be text in quotes, or null{said}")
+        _need_inside(not re.search(r"[\x00\r\n]", item), f"{key} has to be one line of text")
+    return value
+
+
+def _registry(text: str) -> bool:
+    """Tell whether a text is HOST or HOST:PORT."""
+    port = re.search(r":([0-9]+)$", text)
+    return re.fullmatch(REGISTRY, text) is not None and (not port or 0 < int(port[1]) <= MAX_PORT)
+
+
+def _mirror(value: Any) -> Any:
+    text = _str(value)
+    scheme, _colon, rest = text.partition("://")
+    _need(scheme in ("http", "https") and _registry(rest.removesuffix("/")), "")
+    return text
+
+
+def _insecure(value: Any) -> Any:
+    text = _str(value)
+    if "/" in text:
+        ipaddress.ip_network(text)
+    else:
+        _need(_registry(text), "")
+    return text
+
+
+def _authorities(value: Any) -> Any:
+    for registry in _map_of_str(value):
+        _need_inside(_registry(registry), f"{registry!r} has to be a registry, HOST or HOST:PORT")
+    return value
+
+
+def _proxy(value: Any) -> Any:
+    for name, item in _map_of_str(value).items():
+        _need_inside(name in _PROXY, f"{name} is unknown in it: known: {', '.join(_PROXY)}")
+        if item and name != "no_proxy":
+            address = re.sub(r"^(?:(?:https?|socks5h?)://)?(?:[^\s/@]+@)?", "", item)
+            _need_inside(
+                _registry(address.removesuffix("/")),
+                f"{name} has to be the URL of a proxy, as in http://proxy.lan:3128",
+            )
     return value
 
 
@@ -530,13 +623,13 @@ def _parser(value: Any) -> Any:
 
 def _waivers(value: Any) -> Any:
     what = "a list of maps with check, reason and until (YYYY-MM-DD)"
-    _need(isinstance(value, list), what)
+    _need(isinstance(value, list), what + _as_json(value))
     for item in value:
         _need(isinstance(item, dict) and set(item) == {"check", "reason", "until"}, what)
         _need(all(isinstance(text, str) and text.strip() for text in item.values()), what)
-        _need(_is_date(item["until"]), what)
+        _need_inside(_is_date(item["until"]), f"until has to be YYYY-MM-DD, not {item['until']!r}")
         name = item["check"]
-        _need(name in CHECKS, f"{what}; there is no check {name}: {nearest(name, CHECKS)}")
+        _need_inside(name in CHECKS, f"there is no check {name}: {nearest(name, CHECKS)}")
     return value
 
 
@@ -548,36 +641,52 @@ def _is_date(value: str) -> bool:
 
 def _host_tuning(value: Any) -> Any:
     for name, item in _map(value).items():
-        check = _TUNING.get(name)
-        _need(check is not None, f"a map; {name} is unknown in it: {nearest(name, _TUNING)}")
-        if check and item is not None:
-            check(item)
+        _need_inside(name in _TUNING, f"{name} is unknown in it: {nearest(name, _TUNING)}")
+        if item is not None:
+            _TUNING[name](item)
     return value
 
 
 def _governor(value: Any) -> None:
     right = isinstance(value, str) and re.fullmatch(r"[a-z_]{1,32}", value) is not None
-    _need(right, "a map; cpu_governor is the name of a governor")
+    _need_inside(
+        right,
+        "cpu_governor has to be the name of a governor in small letters, such as performance, not "
+        f"{shown(value)}",
+    )
 
 
 def _sysctl(value: Any) -> None:
-    for name, item in _map(value).items():
-        _need(re.fullmatch(r"[a-z0-9_./-]+", name) is not None, f"a map; {name!r} is no sysctl")
+    _need_inside(isinstance(value, dict), "sysctl has to be a map of names to values")
+    for name, item in value.items():
+        right = isinstance(name, str) and re.fullmatch(r"[a-z0-9_./-]+", name) is not None
+        _need_inside(right, f"{name!r} is no sysctl")
         text = isinstance(item, str) and item != "" and not _CONTROL.search(item)
         number = isinstance(item, int) and not isinstance(item, bool)
-        _need(item is None or text or number, f"a map; sysctl.{name} is a number or text")
+        _need_inside(
+            item is None or text or number,
+            f"sysctl.{name} has to be a number, text or null, not {shown(item)}",
+        )
+        first, last = _SYSCTLS.get(name, (None, None))
+        if first is not None and last is not None and item is not None:
+            plain = re.fullmatch(r"-?[0-9]{1,9}", str(item))
+            _need_inside(
+                plain is not None and first <= int(item) <= last,
+                f"sysctl.{name} has to be {first} to {last}, not {item}",
+            )
 
 
 def _cost(value: Any) -> None:
     right = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    _need(right, "a map; sched_migration_cost_ns is a whole number")
+    _need_inside(right, f"sched_migration_cost_ns has to be a whole number, not {shown(value)}")
 
 
 def _port_ranges(value: Any) -> None:
-    what = "a map; reserved_ports is a list of FIRST-LAST"
-    _need(isinstance(value, list), what)
+    what = f'reserved_ports has to be a list of "FIRST-LAST", not {shown(value)}'
+    _need_inside(isinstance(value, list), what)
     for item in value:
-        _need(isinstance(item, str) and "-" in item and port_range(item) is not None, what)
+        right = isinstance(item, str) and "-" in item and port_range(item) is not None
+        _need_inside(right, what)
 
 
 _TUNING: dict[str, Callable[[Any], None]] = {
@@ -613,7 +722,7 @@ def _matching(pattern: re.Pattern[str], what: str) -> Callable[[Any], Any]:
 
 def _list_of(convert: Callable[[Any], Any], what: str) -> Callable[[Any], Any]:
     def convert_all(value: Any) -> Any:
-        _need(isinstance(value, list), what)
+        _need(isinstance(value, list), what + _as_json(value))
         with contextlib.suppress(ValueError):
             return [convert(item) for item in value]
         raise ValueError(what)
@@ -623,7 +732,7 @@ def _list_of(convert: Callable[[Any], Any], what: str) -> Callable[[Any], Any]:
 
 def _choice(*words: str) -> Callable[[Any], Any]:
     def convert(value: Any) -> Any:
-        _need(value in words, "one of " + ", ".join(words))
+        _need(value in words, "one of " + ", ".join(words) + _as_text(value))
         return value
 
     return convert
@@ -637,7 +746,9 @@ def _paths(value: Any) -> Any:
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _str,
     "int": _int,
+    "name": _api_name,
     "float": _float,
+    "device gb": _device_gb,
     "count": _between(1, 1024, "a whole number from 1"),
     "router id": _between(1, 255, "a number from 1 to 255"),
     "port": _between(1, 65535, "a port, 1 to 65535"),
@@ -651,6 +762,12 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "map of flags": _map,
     "map of tuning": _host_tuning,
     "map of str": _map_of_str,
+    "map of registries": _authorities,
+    "map of proxies": _proxy,
+    "list of mirrors": _list_of(_mirror, "a list of http[s]://HOST[:PORT] without path or user"),
+    "list of registries": _list_of(
+        _insecure, "a list of HOST[:PORT] or networks, without http:// and path"
+    ),
     "list of str": _list_of(_str, "a list of text"),
     "list of int": _list_of(_int, "a list of whole numbers"),
     "list of mounts": _list_of(_mount, "a list of SRC:DST or SRC:DST:ro, of absolute paths"),
@@ -677,15 +794,26 @@ class Settings(NamedTuple):
     errors: list[str]
 
 
+def concerns(name: str) -> bool:
+    """Tell whether a variable is one of Muster's, or one in another spelling."""
+    return name.startswith(PREFIX) or _squeezed(name) in _SQUEEZED
+
+
+def _squeezed(name: str) -> str:
+    return re.sub(r"[_-]", "", name).lower()
+
+
 def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
     """Check and convert a host's muster_* variables; unset ones and nulls are left out."""
     settings = Settings({}, [], [])
-    for name in sorted(key for key in hostvars if isinstance(key, str) and key.startswith(PREFIX)):
+    for name in sorted(key for key in hostvars if isinstance(key, str) and concerns(key)):
         value = hostvars[name]
         if name in REGISTERED or (name in _BY_NAME and value is None):
             continue
         if name not in _BY_NAME:
-            settings.errors.append(f"{host}: {name} is unknown: {nearest(name, _BY_NAME)}")
+            meant = _SQUEEZED.get(_squeezed(name))
+            close = f"did you mean {meant}?" if meant else nearest(name, _BY_NAME)
+            settings.errors.append(f"{host}: {name} is unknown: {close}")
             continue
         if isinstance(value, Unreadable):
             settings.wrong.append(name)
@@ -693,9 +821,14 @@ def read_settings(host: str, hostvars: Mapping[str, Any]) -> Settings:
             continue
         try:
             settings.values[name] = _CONVERT[_BY_NAME[name].type](value)
+        except Inside as wrong:
+            settings.wrong.append(name)
+            settings.errors.append(f"{host}: {name}: {wrong}")
         except ValueError as expected:
             settings.wrong.append(name)
-            settings.errors.append(f"{host}: {name} has to be {expected}, not {shown(value)}")
+            what, _semicolon, hint = str(expected).partition("; ")
+            hint = f"; {hint.replace('NAME', name)}" if hint else ""
+            settings.errors.append(f"{host}: {name} has to be {what}, not {shown(value)}{hint}")
     return settings
 
 
