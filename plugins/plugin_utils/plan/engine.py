@@ -19,6 +19,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     limits,
     mounts,
     rendering,
+    secrets,
     versions,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
@@ -167,6 +168,8 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
         *limits.problems(merged["args"], types, bounds, *about[1:]),
+        *secrets.in_environment(env, spec.get("env_names", {}).get("names", {})),
+        *secrets.in_flags(merged["args"]),
     ]
     about_model = recipe["model"]
     context = contexts.context_of(about_model, merged["args"], dialect)
@@ -262,6 +265,11 @@ def _venv(
         "torch_backend": spec.get("torch_backend"),
         "find_links": said.get("muster_wheel_dir"),
     }
+    if secrets.in_urls([*request["index_urls"], *request["requirements"]]):
+        return None, [
+            f"{deployment.cluster}: muster_wheel_index_urls: the user or password of a URL would "
+            "stand in the plan: leave it out, and put it into a .netrc on the nodes"
+        ]
     text = json.dumps(request, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"{recipe['engine']['name']}-{chosen}-{digest}"
