@@ -12,6 +12,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.ranges impor
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     addresses,
+    effects,
     memory,
     versions,
 )
@@ -183,6 +184,13 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
     if errors:
         raise PlanError(errors)
 
+    told = effects.warnings(
+        deployment.settings,
+        recipe,
+        install=engine.install,
+        ranks=engine.data,
+        nodes=shape.nodes,
+    )
     replicas = [nodes[i : i + shape.nodes] for i in range(0, len(nodes), shape.nodes)]
     units = [
         engine_unit(recipe, deployment, engine, shape, index, replica[0], slot)
@@ -252,7 +260,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
         },
         "restart": deployment.settings.get("muster_restart", "now"),
-        "warnings": [*engine.warnings, *_address_warnings(nodes)],
+        "warnings": [*engine.warnings, *told, *_address_warnings(nodes)],
         "replicas": [
             {
                 "index": index,
