@@ -23,7 +23,14 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io im
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner, stages
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
+    inventory,
+    planner,
+    stages,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory_io import (
+    groups_that_set,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     REGISTERED,
@@ -205,7 +212,7 @@ def _release() -> str:
     return str(yaml.safe_load((COLLECTION / "galaxy.yml").read_text("utf-8"))["version"])
 
 
-def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _inventory(variables: Mapping[str, Any]) -> inventory.View:
     """Return what the planner reads of the whole inventory, as plain data."""
     groups = {
         str(name): [str(host) for host in hosts] for name, hosts in variables["groups"].items()
@@ -219,7 +226,12 @@ def _inventory(variables: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             # What an earlier play registered is a whole plan in every host's variables.
             if name not in REGISTERED and (concerns(name) or name == "ansible_host")
         }
-    return {"groups": groups, "hostvars": hostvars}
+    setting = groups_that_set("muster_recipe", variables["hostvars"], variables["playbook_dir"])
+    return {
+        "groups": groups,
+        "hostvars": hostvars,
+        "sets_recipe": dict.fromkeys(setting, True),
+    }
 
 
 def _value(templated: Mapping[str, Any], name: str) -> Any:

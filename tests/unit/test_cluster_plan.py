@@ -80,6 +80,51 @@ def test_a_refusal_is_a_message_without_a_traceback(
     assert "Traceback" not in shown
 
 
+INI = """
+[prod]
+10.1.0.11
+10.1.0.12
+
+[heads]
+10.1.0.11
+
+[dc:children]
+prod
+"""
+YAML = """
+all:
+  children:
+    dc:
+      vars: {muster_npu_ping: none}
+      children:
+        prod:
+          vars: {muster_recipe: minimax-m2.5/vllm-ascend-a2}
+          children:
+            heads: {hosts: {10.1.0.11: null}}
+            followers: {hosts: {10.1.0.12: null}}
+    monitored:
+      hosts: {10.1.0.11: null, 10.1.0.12: null, "web": null}
+"""
+
+
+@pytest.mark.parametrize(
+    ("inventory", "name"), [(INI, "hosts.ini"), (YAML, "hosts.yml")], ids=["ini", "yaml"]
+)
+def test_further_groups_and_names_that_are_addresses_ask_for_nothing(
+    inventory: str, name: str, tmp_path: Path
+) -> None:
+    """The recipe stands in group_vars of one, in the inventory itself in the other."""
+    (tmp_path / name).write_text(inventory)
+    own = {"muster_model_path": "/models/m", "muster_interface": "eth0"}
+    if "muster_recipe" not in inventory:
+        own["muster_recipe"] = "minimax-m2.5/vllm-ascend-a2"
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "prod.yml").write_text(yaml.safe_dump(own))
+    run = playbook("-i", str(tmp_path / name), "-l", "10.1.0.11")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "prod-r0-rank0  10.1.0.11  head      0      0-7      10.1.0.11 eth0" in run.stdout
+
+
 def test_a_missing_ca_stops_only_what_would_install_it() -> None:
     nothing = json.dumps({"muster_registry_ca": {"r:5000": "/nothing.pem"}})
     arguments = ("-i", "inventories/lab", "-l", "a2-cluster", "-e", nothing)

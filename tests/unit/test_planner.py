@@ -387,6 +387,43 @@ def test_refused_with_its_reason(case: str) -> None:
     assert expected in "\n".join(found), found
 
 
+def nested(**sets: bool) -> Any:
+    """A cluster in a data centre, with groups of its own below it and one beside it."""
+    inventory = pair()
+    inventory["groups"] |= {
+        "dc": ["c-0", "c-1", "web"],
+        "monitored": ["c-0", "c-1"],
+        "heads": ["c-0"],
+        "followers": ["c-1"],
+    }
+    inventory["groups"]["all"].append("web")
+    inventory["hostvars"]["web"] = {"ansible_host": "10.0.0.9"}
+    return {**inventory, "sets_recipe": sets}
+
+
+def test_the_cluster_is_the_one_group_that_sets_the_recipe() -> None:
+    made = planner.plan_clusters(nested(c=True), ["c-0"], planner.Verb(), load, "0.1.0")
+    assert list(made) == ["c"]
+    assert made["c"]["units"][0]["name"] == "c-r0-rank0"
+    other = planner.plan_clusters(nested(monitored=True), ["c-0"], planner.Verb(), load, "0.1.0")
+    assert list(other) == ["monitored"]
+
+
+@pytest.mark.parametrize(
+    ("inventory", "expected"),
+    [
+        (nested(), "c-0: stands in the inventory groups c, dc, monitored, heads: set muster_clu"),
+        (nested(c=True, dc=True), "c-0: the inventory groups c and dc both set muster_recipe: set"),
+    ],
+)
+def test_a_cluster_that_nothing_tells_has_to_be_said(inventory: Any, expected: str) -> None:
+    found = problems(inventory, ["c-0", "c-1"])
+    assert found[0].startswith(expected)
+    for name in ("c-0", "c-1"):
+        inventory["hostvars"][name]["muster_cluster"] = "c"
+    assert problems(inventory, ["c-0", "c-1"]) == []
+
+
 def test_all_problems_come_at_once() -> None:
     found = problems(pair(interface=None, prt=1, engine_args={"seed": "x"}, model_path=None))
     assert len(found) == 5, found

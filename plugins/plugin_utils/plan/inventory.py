@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clusters of an inventory: which there are, and what their hosts say alike.
 
-An inventory view is {"groups": {name: [host]}, "hostvars": {host: {name: plain value}}}.
+An inventory view is {"groups": {name: [host]}, "hostvars": {host: {name: plain value}},
+"sets_recipe": {name of a group that sets muster_recipe itself: true}}; the last may be missing.
 """
 
 from __future__ import annotations
@@ -47,29 +48,11 @@ def find_clusters(view: View) -> Clusters:
     for host, hostvars in view["hostvars"].items():
         if hostvars.get("muster_recipe") is None:
             continue
-        groups = [
-            name
-            for name, hosts in view["groups"].items()
-            if name not in ("all", "ungrouped") and host in hosts
-        ]
-        named = hostvars.get("muster_cluster")
-        if named is not None and named not in groups:
-            misplaced[host] = (
-                f"{host}: muster_cluster names {named!r}, but the host's inventory groups are "
-                f"{', '.join(groups) or 'none'}"
-            )
-        elif not groups:
-            misplaced[host] = (
-                f"{host}: stands in no inventory group: put it into the one of its cluster"
-            )
-        elif named is None and len(groups) > 1:
-            misplaced[host] = (
-                f"{host}: stands in the inventory groups {', '.join(groups)}: set muster_cluster "
-                f"to the one that is its cluster; if several are, {_ONE_NAME}"
-            )
-        else:
-            cluster = str(named) if named is not None else groups[0]
+        cluster, problem = _cluster_of(view, host, hostvars.get("muster_cluster"))
+        if cluster:
             members.setdefault(cluster, list(view["groups"][cluster]))
+        else:
+            misplaced[host] = f"{host}: {problem}"
     for host in view["hostvars"]:
         claimed = [cluster for cluster, hosts in members.items() if host in hosts]
         if len(claimed) > 1:
@@ -77,6 +60,36 @@ def find_clusters(view: View) -> Clusters:
                 f"{host}: belongs to the clusters {' and '.join(claimed)}: {_ONE_NAME}"
             )
     return Clusters(members, misplaced)
+
+
+def _cluster_of(view: View, host: str, named: Any) -> tuple[str | None, str]:
+    """Return the inventory group that is the cluster of a host, or why there is none.
+
+    It is the one that muster_cluster names, the host's only one, or the only one that sets
+    muster_recipe itself: data centres, racks and roles are groups, too.
+    """
+    groups = [
+        name
+        for name, hosts in view["groups"].items()
+        if name not in ("all", "ungrouped") and host in hosts
+    ]
+    setting = [name for name in groups if name in view.get("sets_recipe", {})]
+    if named is not None:
+        listed = ", ".join(groups) or "none"
+        problem = f"muster_cluster names {named!r}, but the host's inventory groups are {listed}"
+        return (str(named), "") if named in groups else (None, problem)
+    for only in (groups, setting):
+        if len(only) == 1:
+            return only[0], ""
+    if not groups:
+        return None, "stands in no inventory group: put it into the one of its cluster"
+    where = f"stands in the inventory groups {', '.join(groups)}"
+    if setting:
+        where = f"the inventory groups {' and '.join(setting)} both set muster_recipe"
+    return None, (
+        f"{where}: set muster_cluster to the one that is its cluster, or muster_recipe in that one "
+        f"alone; if several are, {_ONE_NAME}"
+    )
 
 
 _ONE_NAME = (

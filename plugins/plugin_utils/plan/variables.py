@@ -60,8 +60,9 @@ VARIABLES: tuple[Variable, ...] = (
         "muster_cluster",
         "str",
         "node",
-        "the host's only inventory group",
-        "The inventory group that is the cluster. Has to be said for a host in several groups.",
+        "the host's one group that sets muster_recipe",
+        "The inventory group that is the cluster. Has to be said where several groups of a host "
+        "set the recipe.",
     ),
     # Model and engine
     Variable(
