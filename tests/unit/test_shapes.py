@@ -263,11 +263,17 @@ SIZES = {"tensor": 8, "data": 1, "prefill_context": 1}
         ({"args.word": {"matches": "M2[.]5"}}, True),
         ({"args.word": {"matches": "M2[.]7"}}, False),
         ({"args.flag": {"matches": "."}}, False),
+        ({"args.word": {"not": "other"}}, True),
+        ({"env.NAME": {"not": "1"}}, False),
+        ({"env.ABSENT": {"not": "1"}}, True),
+        ({"env.ABSENT": {"set": True, "not": "1"}}, False),
+        ({"device_gb": {"min": 64}}, True),
+        ({"device_gb": {"min": 65}}, False),
     ],
 )
 def test_advice_holds_when_all_its_conditions_are_met(when: Any, holds: bool) -> None:
     item = {"level": "error", "when": when, "reason": "why", "remedy": "what"}
-    advised = advice.heed([item], CONFIG, SIZES, 196608, M2)
+    advised = advice.heed([item], CONFIG, SIZES, 196608, M2, 64)
     assert advised.errors == (["why: what"] if holds else [])
     assert advised.warnings == []
 

@@ -217,6 +217,11 @@ REFUSED = {
         {"additional-config": {"eplb_config": {"dynamic_eplb": True}}},
         "no expert load balancing",
     ),
+    "another quantisation of weights of eight bits": (
+        ("minimax-m2.5-w8a8/vllm-ascend-a2", "tp8"),
+        {"quantization": "fp8"},
+        "leave quantization at ascend",
+    ),
     "fused MC2 on A2": (
         ("minimax-m2.7-w8a8/vllm-ascend-a2", "tp8"),
         {"additional-config": {"enable_fused_mc2": True}},
@@ -268,6 +273,42 @@ def test_what_serves_badly_is_warned_of(
     name, variant = "minimax-m2.5-w8a8/vllm-ascend-a3", "low-latency"
     made = plan(served(name, variant, engine_env=env, engine_args=args))
     assert expected in "\n".join(made["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("variables", "warned"),
+    [
+        ({}, False),
+        ({"device_memory_gb": 256}, False),
+        ({"device_memory_gb": 288}, True),
+        ({"device_memory_gb": 288, "engine_args": {"max-num-batched-tokens": 8192}}, True),
+        ({"device_memory_gb": 288, "engine_args": {"max-num-batched-tokens": "4K"}}, False),
+        ({"device_memory_gb": 288, "engine_env": {"VLLM_ROCM_USE_AITER_MOE": "0"}}, False),
+        ({"device_memory_gb": 288, "engine_env": {"VLLM_ROCM_USE_AITER": "0"}}, False),
+    ],
+)
+def test_many_tokens_a_batch_are_warned_of_where_aiter_faults(
+    variables: dict[str, Any], warned: bool
+) -> None:
+    made = plan(served("minimax-m2.5/vllm-rocm", "tp4", **variables))
+    assert any("AITER's fused MoE" in line for line in made["warnings"]) is warned
+
+
+@pytest.mark.parametrize(
+    ("recipe", "parser", "warned"),
+    [
+        (("minimax-m2.5-w8a8/vllm-ascend-a2", "tp8"), "minmax_m2", True),
+        (("minimax-m2.5-w8a8/vllm-ascend-a2", "tp8"), "minimax_m2", False),
+        (("minimax-m2.5-w8a8/vllm-ascend-a2", "tp8"), False, False),
+        (("minimax-m2/sglang-nvidia", "tp4"), "minimax_m2", True),
+        (("minimax-m2/sglang-nvidia", "tp4"), "minimax", False),
+    ],
+)
+def test_a_parser_of_no_known_name_is_asked_about(
+    recipe: tuple[str, str], parser: Any, warned: bool
+) -> None:
+    made = plan(served(*recipe, reasoning_parser=parser))
+    assert any("is none of those for this model" in line for line in made["warnings"]) is warned
 
 
 def test_m2_7_with_the_draft_weights_of_m2_5_is_warned_of() -> None:

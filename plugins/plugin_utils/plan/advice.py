@@ -22,6 +22,7 @@ def heed(
     sizes: Mapping[str, int],
     context: int | None,
     model: Mapping[str, Any],
+    device_gb: float,
 ) -> Advised:
     """Return the advice whose conditions a configuration meets.
 
@@ -31,8 +32,15 @@ def heed(
         sizes: The parallel sizes, {tensor, data, prefill_context}.
         context: The longest sequence.
         model: The recipe's model.
+        device_gb: Memory of one device.
     """
-    facts = {**config, "sizes": sizes, "context": context, "model": model}
+    facts = {
+        **config,
+        "sizes": sizes,
+        "context": context,
+        "model": model,
+        "device_gb": device_gb,
+    }
     advised = Advised([], [])
     for item in advice:
         if all(_meets(_look(facts, path), wanted) for path, wanted in item["when"].items()):
@@ -53,6 +61,8 @@ def _meets(value: Any, wanted: Any) -> bool:
     if not isinstance(wanted, Mapping):
         return bool(value == wanted)
     if "set" in wanted and wanted["set"] is not (value not in (None, False)):
+        return False
+    if "not" in wanted and value == wanted["not"]:
         return False
     if "matches" in wanted:
         return isinstance(value, str) and re.search(wanted["matches"], value) is not None

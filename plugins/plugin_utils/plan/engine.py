@@ -174,7 +174,14 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     about_model = recipe["model"]
     context = contexts.context_of(about_model, merged["args"], dialect)
     too_long, lifted = contexts.problems(context, about_model, env, dialect)
-    advised = advice.heed(recipe.get("advice", []), merged, sizes, context.longest, about_model)
+    advised = advice.heed(
+        recipe.get("advice", []),
+        merged,
+        sizes,
+        context.longest,
+        about_model,
+        said.get("muster_device_memory_gb", recipe["platform"]["device_memory_gb"]),
+    )
     wrong += [*too_long, *advised.errors]
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     wrong += uncut
@@ -349,21 +356,30 @@ def _layers(
             args = overlay(args, switch.get("args", {}))
             env = overlay(env, switch.get("env", {}))
             features += switch.get("features", [])
+    notes = []
     if "muster_reasoning_parser" in said:
-        args["reasoning-parser"] = said["muster_reasoning_parser"] or None
+        parser = args["reasoning-parser"] = said["muster_reasoning_parser"] or None
+        known_ones = recipe["engine"].get("reasoning_parsers", [])
+        if parser and known_ones and parser not in known_ones:
+            notes.append(
+                f"muster_reasoning_parser: {parser} is none of those for this model: "
+                f"{nearest(parser, known_ones)}"
+            )
     if "muster_profiler_dir" in said:
         profiler = _filled(switches.get("profiler", {}), said["muster_profiler_dir"])
         args = overlay(args, profiler.get("args", {}))
         env = overlay(env, profiler.get("env", {}))
     env.update(dialect.hub_env.get(said.get("muster_model_source", "local"), {}))
     if "speculative" not in recipe:
-        return {"args": args, "env": env}, features, None, []
+        return {"args": args, "env": env}, features, None, notes
     draft = said.get("muster_draft_model_path")
     if draft:
         args["speculative-config"] = {**recipe["speculative"], "model": draft}
-        return {"args": args, "env": env}, features, draft, []
-    note = "speculative decoding is off: muster_draft_model_path does not name its draft weights"
-    return {"args": args, "env": env}, features, None, [note]
+        return {"args": args, "env": env}, features, draft, notes
+    notes.append(
+        "speculative decoding is off: muster_draft_model_path does not name its draft weights"
+    )
+    return {"args": args, "env": env}, features, None, notes
 
 
 def _filled(value: Any, profiles: str) -> Any:
