@@ -96,9 +96,12 @@ def test_a_tag_is_held_against_the_version(
 def test_a_tag_of_other_devices_is_warned_of() -> None:
     _image, errors, warnings = image_of(A3, {"muster_image": "x/vllm-ascend:v0.23.0"}, "0.23.0")
     assert (errors, len(warnings)) == ([], 1)
-    assert "the recipe's own image is tagged ...-a3" in warnings[0]
+    assert "own image is tagged v0.23.0-a3, and v0.23.0 may be built" in warnings[0]
     mirror = {"muster_image": "x/vllm-ascend:v0.23.0-a3-openeuler"}
     assert image_of(A3, mirror, "0.23.0")[1:] == ([], [])
+    a2 = {**SPEC, "foreign_tags": ["a3"]}
+    (warning,) = image_of(a2, mirror, "0.23.0")[2]
+    assert "v0.23.0-a3-openeuler may be built for other devices" in warning
 
 
 def test_the_plan_says_what_to_set() -> None:

@@ -45,7 +45,7 @@ RIGHT = {
     ],
 }
 WRONG = {
-    "muster_port": [0, 65536, True, "80a", 1.5, "²"],
+    "muster_port": [0, 65536, True, "80a", 1.5, "²", "080", "00", " 80"],
     "muster_privileged": ["maybe", 1],
     "muster_address": ["10.0.0", "host", 10],
     "muster_interface": ["eth0/1", "a name", "sixteen-letters-"],

@@ -222,6 +222,11 @@ REFUSED = {
         {"quantization": "fp8"},
         "leave quantization at ascend",
     ),
+    "another quantisation of weights that are fp8": (
+        ("minimax-m2.5/vllm-nvidia", "tp4"),
+        {"quantization": "awq"},
+        "the weights say of themselves that they are fp8",
+    ),
     "fused MC2 on A2": (
         ("minimax-m2.7-w8a8/vllm-ascend-a2", "tp8"),
         {"additional-config": {"enable_fused_mc2": True}},
@@ -309,6 +314,14 @@ def test_a_parser_of_no_known_name_is_asked_about(
 ) -> None:
     made = plan(served(*recipe, reasoning_parser=parser))
     assert any("is none of those for this model" in line for line in made["warnings"]) is warned
+
+
+def test_other_weights_may_be_of_any_format() -> None:
+    args = {"quantization": "awq", "tensor-parallel-size": 8, "enable-expert-parallel": False}
+    own = {"devices": list(range(8)), "engine_args": args}
+    recipe = ("minimax-m2.5/vllm-nvidia", "tp4")
+    assert len(problems(served(*recipe, **own))) == 2
+    assert problems(served(*recipe, **own, weights_gb=130)) == []
 
 
 def test_m2_7_with_the_draft_weights_of_m2_5_is_warned_of() -> None:

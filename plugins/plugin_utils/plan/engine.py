@@ -172,6 +172,9 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         *secrets.in_flags(merged["args"]),
     ]
     about_model = recipe["model"]
+    if "muster_weights_gb" in said:
+        # Weights of another size are not the recipe's, and may be of any format.
+        about_model = {**about_model, "format": None, "scale_block": None}
     context = contexts.context_of(about_model, merged["args"], dialect)
     too_long, lifted = contexts.problems(context, about_model, env, dialect)
     advised = advice.heed(
@@ -185,7 +188,8 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     wrong += [*too_long, *advised.errors]
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     wrong += uncut
-    warnings += notes + advised.warnings + lifted + uneven
+    warnings += [*notes, *advised.warnings, *lifted, *uneven]
+    warnings += known.unusual(merged["args"], spec.get("choices", {}))
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
@@ -356,30 +360,21 @@ def _layers(
             args = overlay(args, switch.get("args", {}))
             env = overlay(env, switch.get("env", {}))
             features += switch.get("features", [])
-    notes = []
     if "muster_reasoning_parser" in said:
-        parser = args["reasoning-parser"] = said["muster_reasoning_parser"] or None
-        known_ones = recipe["engine"].get("reasoning_parsers", [])
-        if parser and known_ones and parser not in known_ones:
-            notes.append(
-                f"muster_reasoning_parser: {parser} is none of those for this model: "
-                f"{nearest(parser, known_ones)}"
-            )
+        args["reasoning-parser"] = said["muster_reasoning_parser"] or None
     if "muster_profiler_dir" in said:
         profiler = _filled(switches.get("profiler", {}), said["muster_profiler_dir"])
         args = overlay(args, profiler.get("args", {}))
         env = overlay(env, profiler.get("env", {}))
     env.update(dialect.hub_env.get(said.get("muster_model_source", "local"), {}))
     if "speculative" not in recipe:
-        return {"args": args, "env": env}, features, None, notes
+        return {"args": args, "env": env}, features, None, []
     draft = said.get("muster_draft_model_path")
     if draft:
         args["speculative-config"] = {**recipe["speculative"], "model": draft}
-        return {"args": args, "env": env}, features, draft, notes
-    notes.append(
-        "speculative decoding is off: muster_draft_model_path does not name its draft weights"
-    )
-    return {"args": args, "env": env}, features, None, notes
+        return {"args": args, "env": env}, features, draft, []
+    note = "speculative decoding is off: muster_draft_model_path does not name its draft weights"
+    return {"args": args, "env": env}, features, None, [note]
 
 
 def _filled(value: Any, profiles: str) -> Any:

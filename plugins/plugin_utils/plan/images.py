@@ -76,10 +76,12 @@ def _against_version(
         ]
     warnings = []
     build = _TAGGED.fullmatch(recipes.tag or "")
-    if engines and build and build[2] not in tagged[2]:
+    parts = set(re.split(r"[-_.+]", tagged[2]))
+    foreign = parts.intersection(spec.get("foreign_tags", []))
+    if engines and build and (build[2] not in tagged[2] or foreign):
         warnings.append(
-            f"muster_image: the recipe's own image is tagged ...{build[2]}, and {tag} is not: it "
-            "may be built for other devices"
+            f"muster_image: the recipe's own image is tagged {recipes.tag}, and {tag} may be built "
+            "for other devices"
         )
     theirs, ours = versions.parse(tagged[1]), versions.parse(version)
     if theirs == ours or (not engines and theirs[0][0] != ours[0][0]):

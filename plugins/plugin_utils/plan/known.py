@@ -92,6 +92,15 @@ def inert_env(
     ]
 
 
+def unusual(args: Mapping[str, Any], choices: Mapping[str, Collection[str]]) -> list[str]:
+    """Return a question about each flag whose value is none of those that go with the model."""
+    return [
+        f"{flag} {args[flag]} is none of those for this model: {nearest(str(args[flag]), usual)}"
+        for flag, usual in choices.items()
+        if args.get(flag) and args[flag] not in usual
+    ]
+
+
 def _acts(known: Mapping[str, str], name: str, version: str) -> bool:
     """Tell whether a version has a name."""
     return name in known and versions.holds(version, known[name])

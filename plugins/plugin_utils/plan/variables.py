@@ -496,8 +496,8 @@ def _api_name(value: Any) -> Any:
 
 
 def _int(value: Any) -> Any:
-    # -e NAME=VALUE gives text.
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+    # -e NAME=VALUE gives text. YAML makes text of 080 as well, and another number of 0600.
+    if isinstance(value, str) and re.fullmatch(r"0|[1-9][0-9]{0,8}", value):
         return int(value)
     _need(isinstance(value, int) and not isinstance(value, bool), "a whole number")
     return value

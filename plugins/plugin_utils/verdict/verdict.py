@@ -439,12 +439,14 @@ def blocked_hosts(failed: Sequence[str], replicas: Sequence[Sequence[str]]) -> l
 
 def sentence(stage: str, checks: Sequence[Check]) -> str:
     """Return the summary of a stage in one line."""
+    if not checks:
+        return f"{stage}: nothing to check"
     counts = count(checks)
     nodes = len({one["host"] for one in checks})
     found = [f"{counts[status]} {status}" for status in _ORDER if counts[status]]
     return (
         f"{stage}: {len(checks)} check{'' if len(checks) == 1 else 's'} on {nodes} "
-        f"node{'' if nodes == 1 else 's'}: {', '.join(found) or 'none'}"
+        f"node{'' if nodes == 1 else 's'}: {', '.join(found)}"
     )
 
 
