@@ -186,7 +186,7 @@ def test_the_cache_is_what_the_vllm_guide_publishes(
         reserve_gb=4,
         utilization=0.9,
         sizes=sizes,
-        expert_parallel=False,
+        experts_shared=False,
     )
     assert 0.75 < need.tokens / published < 4 / 3
 
@@ -201,14 +201,14 @@ def test_the_cache_is_what_the_vllm_guide_publishes(
 def test_memory_adds_up(tensor: int, data: int, prefill: int, device: float, expert: bool) -> None:
     sizes = {"tensor": tensor, "data": data, "prefill_context": prefill}
     settings: Any = {"reserve_gb": 4, "utilization": 0.9, "sizes": sizes}
-    need = memory.fit(M2, device_gb=device, expert_parallel=expert, **settings)
+    need = memory.fit(M2, device_gb=device, experts_shared=expert, **settings)
     assert need.tokens >= 0
     assert need.cache == 0 or need.weights + need.reserve + need.cache == pytest.approx(
         need.available
     )
-    larger = memory.fit(M2, device_gb=device + 1, expert_parallel=expert, **settings)
+    larger = memory.fit(M2, device_gb=device + 1, experts_shared=expert, **settings)
     assert larger.tokens >= need.tokens
-    dealt = memory.fit(M2, device_gb=device, expert_parallel=True, **settings)
+    dealt = memory.fit(M2, device_gb=device, experts_shared=True, **settings)
     assert dealt.weights <= need.weights
 
 
@@ -225,6 +225,14 @@ def test_the_largest_context_that_fits_is_said() -> None:
     fits = int(found.split(" in muster_engine_args to ")[1].split()[0])
     assert fits % 1024 == 0
     assert problems(single(engine_args={**args, "max-model-len": fits}, device_memory_gb=60)) == []
+
+
+def test_ranks_of_vllm_share_the_experts_with_and_without_expert_parallelism() -> None:
+    """Each rank of four NPUs could not hold all of them."""
+    sizes = {"tensor-parallel-size": 4, "data-parallel-size": 2}
+    for expert in (True, None):
+        args = {**sizes, "enable-expert-parallel": expert}
+        assert problems(single(engine_args=args)) == []
 
 
 def test_other_weights_and_devices_are_taken_at_their_word() -> None:

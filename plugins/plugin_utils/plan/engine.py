@@ -71,9 +71,9 @@ class Engine(NamedTuple):
         return self.tensor * self.prefill
 
     @property
-    def expert_parallel(self) -> bool:
-        """Whether the experts are spread over all ranks, not held by each."""
-        return cuts.dealt(self.args, self.dialect.expert)
+    def experts_shared(self) -> bool:
+        """Whether all data parallel ranks share the experts, whole or in parts."""
+        return not self.dialect.deals_in_rank
 
     @property
     def unit_image(self) -> str | None:

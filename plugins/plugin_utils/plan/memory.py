@@ -27,12 +27,13 @@ def fit(
     reserve_gb: float,
     utilization: float,
     sizes: Mapping[str, int],
-    expert_parallel: bool,
+    experts_shared: bool,
 ) -> Memory:
     """Return what one rank has, needs and has left.
 
     Every rank holds the dense part of the weights once for each prefill context parallel rank.
-    Experts are held whole by each rank, or dealt to all ranks by expert parallelism. Tensor
+    Experts are held by each rank, or shared by all: vLLM deals them out by expert parallelism and
+    cuts them into parts for all devices of all ranks without it (FusedMoEParallelConfig). Tensor
     parallel ranks beyond the model's KV heads hold copies of the cache.
 
     Args:
@@ -42,14 +43,14 @@ def fit(
         reserve_gb: What neither weights nor cache can have, a device.
         utilization: The share of a device's memory that the engine takes.
         sizes: The parallel sizes, {tensor, data, prefill_context}.
-        expert_parallel: Whether the experts are dealt to all ranks.
+        experts_shared: Whether all ranks share the experts.
     """
     copies = sizes["prefill_context"]
     devices = sizes["tensor"] * copies
     available = devices * device_gb * utilization
     whole = model.get("memory_gb", model["size_gb"])
     experts = whole * model["expert_share"]
-    dealt = experts / sizes["data"] if expert_parallel else experts * copies
+    dealt = experts / sizes["data"] if experts_shared else experts * copies
     weights = (whole - experts) * copies + dealt
     reserve = devices * reserve_gb
     cache = max(0.0, available - weights - reserve)

@@ -303,7 +303,7 @@ def _memory(
             "data": engine.data,
             "prefill_context": engine.prefill,
         },
-        expert_parallel=engine.expert_parallel,
+        experts_shared=engine.experts_shared,
     )
     errors = []
     # Who says the size of the cache knows how much a token takes.
