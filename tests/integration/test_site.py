@@ -109,7 +109,7 @@ def test_a_running_replica_stays_where_the_operator_says_so(play: Play, restart:
     assert outcome.rc == 0
     assert containers() == before
     said = " ".join(outcome.stdout.split())
-    assert "argv --max-num-seqs: 128 -> 7" in said
+    assert "argv --max-num-seqs 128 -> 7" in said
     assert "-e muster_restart=now" in said
 
 
