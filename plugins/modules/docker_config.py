@@ -16,8 +16,11 @@ description:
   - Registry settings take a reload, which no container notices. A proxy takes a restart of the
     daemon, which is done only while no container runs; otherwise the module fails before it has
     changed anything.
-  - On a node without Docker it writes the files, so that an installation starts with them, and
-    says so in RV(installed). Call it again once Docker is installed.
+  - On a node without Docker, or without its command, it names in RV(install) what has to be
+    installed and from where, by the node's distribution and release. Where no daemon runs it writes
+    the files all the same, so that one starts with them. Call it again once Docker is installed.
+  - Where it knows no packages for a distribution, it fails before it has changed anything. A Docker
+    that is there is taken whatever the distribution.
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.deployment.shared
@@ -76,9 +79,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed:
-  description: Whether Docker is on the node.
+  description: Whether Docker's service and its command are on the node.
   returned: always
   type: bool
+install:
+  description:
+    - What has to be installed, or null; the C(packages), their C(manager) (V(apt) or V(dnf)),
+      and the C(repository) that has to be added, as null or its C(url) and C(key).
+  returned: always
+  type: dict
 action:
   description: What happened to the daemon, V(none), V(start), V(reload) or V(restart).
   returned: always
@@ -110,6 +119,7 @@ containers_running:
 """
 
 import time
+from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
@@ -119,15 +129,18 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.host import docker
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import properties
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     UNIT,
     Daemon,
     DockerError,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import (
+    client_of,
     docker_info,
     write,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import lack_of
 
 
 def observe(files: NodeFiles, timeout: float) -> Daemon:
@@ -140,19 +153,20 @@ def observe(files: NodeFiles, timeout: float) -> Daemon:
         raise DockerError(
             f"{UNIT} is masked. Run systemctl unmask {UNIT} if Docker shall run here."
         )
-    if unit.get("LoadState") != "loaded":
-        return Daemon(installed=False)
+    service = unit.get("LoadState") == "loaded"
+    release = properties(files.read("/etc/os-release") or "")
+    lack = lack_of(release, service, client_of(files))
     active = unit.get("ActiveState") in ("active", "activating", "reloading")
     process = f"/proc/{unit.get('MainPID', '0')}"
     environment = (files.read(process + "/environ") or "").split("\0")
     return Daemon(
-        installed=True,
+        lack=lack,
         active=active,
         enabled=unit.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
         environment=dict(entry.split("=", 1) for entry in environment if "=" in entry),
         command=(files.read(process + "/cmdline") or "").split("\0"),
         # Asking the socket would start a stopped daemon, which check mode must not do.
-        info=docker_info(timeout) if active else {},
+        info=docker_info(timeout) if active and not lack else {},
     )
 
 
@@ -212,8 +226,10 @@ def main() -> None:
         daemon = observe(files, timeout)
         changes = docker.decide(files, wanted, daemon, module.params["deployment"])
         info = daemon.info
-        if not module.check_mode:
+        # A daemon that runs without its command is configured once it can be asked.
+        if not module.check_mode and not (changes.install and daemon.active):
             write(files, changes)
+        if not module.check_mode and not changes.install:
             act(changes, wanted, timeout)
             if changes.action != "none":
                 info = docker_info(timeout)
@@ -222,7 +238,8 @@ def main() -> None:
     module.exit_json(
         changed=changes.changed,
         diff=docker.diff(changes),
-        installed=daemon.installed,
+        installed=not daemon.lack,
+        install=asdict(changes.install) if changes.install else None,
         action=changes.action,
         **docker.summary(info),
     )

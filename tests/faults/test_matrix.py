@@ -525,6 +525,13 @@ MATRIX: list[list[Fault]] = [
             "cat /var/lib/faults/hosts > /etc/hosts",
         ),
         Fault(
+            "Docker's command is missing",
+            HEAD,
+            (failed(HEAD, "container-engine", "Docker"),),
+            "mv /usr/bin/docker /var/lib/faults/",
+            "mv /var/lib/faults/docker /usr/bin/",
+        ),
+        Fault(
             "the key's file is missing",
             HEAD,
             (failed(HEAD, "api-key-file", KEY),),

@@ -23,12 +23,19 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     render_environment,
     wanted_from,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import write
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import client_of, write
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
+    Lack,
+    source_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 PROXY = {"HTTPS_PROXY": "http://user:secret@proxy.lan:3128"}
+DEBIAN_13 = source_of({"ID": "debian", "VERSION_ID": "13"})
+EL = source_of({"ID": "rocky", "VERSION_ID": "9.4"})
+BARE = Daemon(lack=Lack("not installed", "prepare installs it", DEBIAN_13))
 NOTHING = {"insecure_registries": [], "registry_mirrors": [], "proxy": {}, "registry_ca": {}}
 
 
@@ -52,7 +59,7 @@ def info(insecure=(), mirrors=(), running=0):
 
 
 def running(containers=0, **live) -> Daemon:
-    return Daemon(installed=True, active=True, enabled=True, info=info(running=containers, **live))
+    return Daemon(active=True, enabled=True, info=info(running=containers, **live))
 
 
 @pytest.fixture
@@ -95,18 +102,46 @@ def test_what_is_no_longer_wanted_goes_and_the_nodes_own_stays(files) -> None:
 
 
 def test_a_node_without_docker_gets_its_files_first(files) -> None:
-    changes = decide(files, Wanted(["lab:5000"]), Daemon(installed=False))
+    changes = decide(files, Wanted(["lab:5000"]), BARE)
     assert changes.changed
     assert list(changes.files) == [DAEMON_JSON]
-    assert docker.diff(changes)[-1]["after"] == "installed and started\n"
-    assert decide(files, Wanted(), Daemon(installed=False)).changed
+    assert changes.install == DEBIAN_13
+    assert docker.diff(changes)[-1]["after"] == "installed: docker.io docker-cli\nstarted\n"
+    assert decide(files, Wanted(), BARE).changed
+
+
+def test_a_repository_that_is_added_shows_in_the_diff(files) -> None:
+    changes = decide(files, Wanted(), Daemon(lack=Lack("not installed", "", EL)))
+    shown = docker.diff(changes)
+    assert "linux/centos/9/" in shown[0]["after"]
+    assert "docker-ce" in shown[1]["after"]
+
+
+def test_a_docker_that_cannot_be_installed_is_refused_before_anything_is_written(files) -> None:
+    lack = Lack("not installed, and Muster knows no package of Plan 9", "install it by hand")
+    with pytest.raises(DockerError, match=r"Plan 9\. Nothing was changed: install it by hand"):
+        decide(files, Wanted(["lab:5000"], proxy=PROXY), Daemon(lack=lack))
+
+
+@pytest.mark.parametrize(
+    ("there", "client"),
+    [
+        ([], None),
+        (["/usr/local/bin/docker"], "/usr/local/bin/docker"),
+        (["/snap/bin/docker", "/usr/bin/docker"], "/usr/bin/docker"),
+    ],
+)
+def test_the_place_that_units_run_goes_before_others(files, there, client) -> None:
+    for path in there:
+        files.write(path, "")
+    assert client_of(files) == client
 
 
 @pytest.mark.parametrize(
     ("daemon", "action"),
     [
-        (Daemon(installed=False), "none"),
-        (Daemon(installed=True, enabled=True), "start"),
+        (BARE, "none"),
+        (Daemon(enabled=True), "start"),
         (running(), "restart"),
     ],
 )
@@ -125,7 +160,7 @@ def test_a_restart_under_running_containers_is_refused_before_anything_is_writte
 def test_a_restart_that_was_interrupted_is_made_up_for(files) -> None:
     write(files, decide(files, Wanted(proxy=PROXY), running()))
     assert decide(files, Wanted(proxy=PROXY), running()).action == "restart"
-    up = Daemon(installed=True, active=True, enabled=True, environment=PROXY, info=info())
+    up = Daemon(active=True, enabled=True, environment=PROXY, info=info())
     assert not decide(files, Wanted(proxy=PROXY), up).changed
 
 
@@ -169,9 +204,7 @@ def test_passwords_stay_out_of_the_diff(files) -> None:
 
 
 def test_a_flag_that_excludes_the_file_is_named(files) -> None:
-    daemon = Daemon(
-        installed=True, active=True, command=["dockerd", "--insecure-registry=x"], info=info()
-    )
+    daemon = Daemon(active=True, command=["dockerd", "--insecure-registry=x"], info=info())
     with pytest.raises(DockerError, match="started with --insecure-registry"):
         decide(files, Wanted(["lab:5000"]), daemon)
 

@@ -41,6 +41,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     system_checks,
     writable_checks,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
+    Lack,
+    Source,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.clock import (
     clock_offset,
     note_clock_offset,
@@ -314,13 +318,17 @@ def test_the_nodes_own_name(addresses, several, status, remedy):
 
 # Docker and files
 
+INSTALLED = Lack("not installed", "prepare installs it", Source("apt", ("docker.io",)))
+BY_HAND = Lack("not installed", "install it by hand")
 SOUND = Docker("loaded", True, "", "27.3.1", "systemd", "2")
 
 
 @pytest.mark.parametrize(
     ("docker", "expected"),
     [
-        (Docker("not-found"), [("container-engine", "pending")]),
+        (Docker("not-found", lack=INSTALLED), [("container-engine", "pending")]),
+        (Docker("loaded", True, lack=INSTALLED), [("container-engine", "pending")]),
+        (Docker("loaded", True, lack=BY_HAND), [("container-engine", "failed")]),
         (Docker("loaded"), [("container-engine", "pending")]),
         (Docker("masked"), [("container-engine", "failed")]),
         (Docker("loaded", True, "docker info did not end"), [("container-engine", "failed")]),
@@ -426,6 +434,7 @@ def look(tmp_path, monkeypatch):
     files = NodeFiles(str(tmp_path / "node"))
     files.write("/proc/meminfo", MEMINFO)
     files.write("/etc/os-release", OS_RELEASE)
+    files.write("/usr/bin/docker", "")
     for name in ("fs/file-max", "kernel/pid_max", "kernel/threads-max"):
         files.write(f"/proc/sys/{name}", "4194304\n")
     tools = dict(TOOLS)
@@ -501,6 +510,18 @@ def test_without_docker_nothing_of_docker_is_asked(look):
     assert bad(checks) == {"container-engine": "pending"}
     assert not [command for command in look.asked if command.startswith("docker")]
     assert "container-engine" not in look(images=[])[0]
+
+
+def test_a_docker_without_its_command_is_found_before_it_is_asked(look):
+    look.files.remove("/usr/bin/docker")
+    checks, _facts = look(images=["engine:1"])
+    assert bad(checks) == {"container-engine": "failed"}
+    assert "without the docker command" in checks["container-engine"]["observed"]
+    assert not [command for command in look.asked if command.startswith("docker")]
+    look.files.write("/etc/os-release", 'ID=debian\nVERSION_ID="13"\n')
+    checks, _facts = look(images=["engine:1"])
+    assert checks["container-engine"]["status"] == "pending"
+    assert checks["container-engine"]["remedy"] == "prepare installs docker-cli"
 
 
 def test_tools_that_hang_are_unknown_and_no_traceback(look):

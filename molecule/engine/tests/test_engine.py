@@ -15,6 +15,7 @@ def image(host: Host) -> dict:
 
 def test_docker_was_installed_and_starts_at_boot(host: Host) -> None:
     assert host.package("docker.io").is_installed
+    assert host.file("/usr/bin/docker").is_file
     assert host.service("docker").is_running
     assert host.service("docker").is_enabled
 

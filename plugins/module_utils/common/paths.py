@@ -7,6 +7,11 @@ from __future__ import annotations
 
 MANAGED_HEADER = "# Managed by Muster (muster.serving). Local changes will be overwritten."
 STATE_DIR = "/var/lib/muster"
+# Logs that an engine writes into files, a folder a unit.
+LOG_DIR = "/var/log/muster"
+
+# The docker command as units run it.
+DOCKER = "/usr/bin/docker"
 
 # Made by Muster itself before an engine starts.
-OWN_SOURCES = ("/var/log/muster/", "/var/lib/muster/", "/etc/muster/")
+OWN_SOURCES = (f"{LOG_DIR}/", f"{STATE_DIR}/", "/etc/muster/")

@@ -12,6 +12,10 @@ from typing import Any, Callable, Mapping, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
+    OLDEST_DOCKER,
+    Lack,
+)
 
 GB = 1_000_000_000
 
@@ -19,7 +23,6 @@ GB = 1_000_000_000
 LAB_SYSTEMS: Mapping[str, Sequence[str]] = {"debian": ("12",)}
 # The kernel of the oldest of these systems.
 OLDEST_KERNEL = (4, 18)
-OLDEST_DOCKER = (20, 10)
 # Engines raise their own soft limit of open files to this. A node of 16 devices runs tens of
 # thousands of threads.
 LIMITS = {
@@ -61,7 +64,10 @@ class Folder:
 
 @dataclass(frozen=True)
 class Docker:
-    """Docker's service as systemd has it, and what its daemon says about itself."""
+    """Docker's service as systemd has it, and what its daemon says about itself.
+
+    lack is what is missing of it, see docker_packages.
+    """
 
     load: str
     active: bool = False
@@ -69,6 +75,7 @@ class Docker:
     version: str = ""
     cgroup_driver: str = ""
     cgroup_version: str = ""
+    lack: Lack | None = None
 
 
 @dataclass(frozen=True)
@@ -367,8 +374,9 @@ def docker_checks(docker: Docker) -> list[Check]:
     if docker.load == "masked":
         remedy = "systemctl unmask docker.service"
         return [one("", "failed", "docker.service is masked", expected, remedy)]
-    if docker.load != "loaded":
-        return [one("", "pending", "not installed", expected, "prepare installs it")]
+    if docker.lack:
+        status = "pending" if docker.lack.install else "failed"
+        return [one("", status, docker.lack.seen, expected, docker.lack.remedy)]
     if docker.problem:
         remedy = "look at journalctl -u docker.service and at /etc/docker/daemon.json"
         return [one("", "failed", docker.problem, expected, remedy)]

@@ -17,6 +17,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.paths import
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import environment_line
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
+    Lack,
+    Source,
+)
 
 UNIT = "docker.service"
 DAEMON_JSON = "/etc/docker/daemon.json"
@@ -43,9 +47,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Daemon:
-    """The daemon as it is. info is what docker info says, empty while it does not run."""
+    """The daemon as it is. info is what docker info says, empty while it does not run.
 
-    installed: bool
+    lack is what has to be installed first; without any, service and command are there.
+    """
+
+    lack: Lack | None = None
     active: bool = False
     enabled: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -72,13 +79,13 @@ class FileChange:
 class Changes:
     files: dict[str, FileChange] = field(default_factory=dict)
     state: str | None = None
-    install: bool = False
+    install: Source | None = None
     enable: bool = False
     action: str = "none"
 
     @property
     def changed(self) -> bool:
-        return bool(self.files) or self.install or self.enable or self.action != "none"
+        return bool(self.files or self.install or self.enable) or self.action != "none"
 
 
 def ca_path(registry: str) -> str:
@@ -197,6 +204,8 @@ def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
 
 def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) -> Changes:
     """Compare, and refuse what would take down running containers before anything is touched."""
+    if daemon.lack and not daemon.lack.install:
+        raise DockerError(f"Docker: {daemon.lack.seen}. Nothing was changed: {daemon.lack.remedy}.")
     changes = Changes()
     state = load_state(files.read(STATE_PATH))
     wish = {
@@ -245,11 +254,11 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
         _compare(changes, files, ca_path(registry), text)
     changes.state = dump_state(State(added, deployments))
 
-    if daemon.installed:
+    if daemon.lack:
+        changes.install = daemon.lack.install
+    else:
         changes.enable = not daemon.enabled
         changes.action = _action(changes, wanted, daemon)
-    else:
-        changes.install = True
     return changes
 
 
@@ -263,10 +272,14 @@ def diff(changes: Changes) -> list[dict[str, str]]:
         }
         for path, change in changes.files.items()
     ]
+    install = changes.install
+    if install and install.repository:
+        entries.append(_step("repository", f"added: {install.repository.url}\n"))
     steps = [
         step
         for step, due in (
-            ("installed and started", changes.install),
+            (f"installed: {' '.join(install.packages) if install else ''}", install),
+            ("started", install),
             ("enabled", changes.enable),
             ("reloaded", changes.action == "reload"),
             ("restarted", changes.action == "restart"),
@@ -275,15 +288,12 @@ def diff(changes: Changes) -> list[dict[str, str]]:
         if due
     ]
     if steps:
-        entries.append(
-            {
-                "before_header": "docker.service",
-                "after_header": "docker.service",
-                "before": "",
-                "after": "".join(step + "\n" for step in steps),
-            }
-        )
+        entries.append(_step(UNIT, "".join(step + "\n" for step in steps)))
     return entries
+
+
+def _step(subject: str, text: str) -> dict[str, str]:
+    return {"before_header": subject, "after_header": subject, "before": "", "after": text}
 
 
 def summary(info: Mapping[str, Any]) -> dict[str, Any]:

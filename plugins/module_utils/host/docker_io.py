@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     Changes,
     DockerError,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import CLIENTS
 
 
 def write(files: NodeFiles, changes: Changes) -> None:
@@ -29,6 +30,11 @@ def write(files: NodeFiles, changes: Changes) -> None:
             files.write(path, change.after, change.mode)
     if changes.state is None:
         files.remove(STATE_PATH)
+
+
+def client_of(files: NodeFiles) -> str | None:
+    """Return where the docker command stands; None where there is none."""
+    return next((path for path in CLIENTS if files.exists(path)), None)
 
 
 def docker_info(timeout: float) -> dict[str, Any]:

@@ -42,7 +42,11 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     load_daemon_json,
     summary,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import docker_info
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import (
+    client_of,
+    docker_info,
+)
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import lack_of
 from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 
@@ -137,20 +141,27 @@ class Host:
             checks.append(host_checks.shm_check(size, free, self.params["shm_gb"], running))
         return checks
 
-    def docker(self, unit: dict[str, str]) -> tuple[Docker, str]:
+    def docker(self, unit: dict[str, str], release: dict[str, str]) -> tuple[Docker, str]:
         """Docker, and where it keeps its images."""
         load, active = unit.get("LoadState", ""), unit.get("ActiveState") == "active"
+        lack = lack_of(release, load == "loaded", client_of(self.files))
         root = DOCKER_ROOT
         try:
             config = load_daemon_json(self.files.read(DAEMON_JSON))
             root = str(config.get("data-root") or root)
             # Its socket would start a daemon that is asked.
-            info = docker_info(self.params["timeout"]) if load == "loaded" and active else {}
+            info = docker_info(self.params["timeout"]) if active and not lack else {}
         except (CommandError, DockerError) as error:
-            return Docker(load, active, str(error)), root
+            return Docker(load, active, str(error), lack=lack), root
         seen = {name: str(value or "") for name, value in summary(info).items()}
         docker = Docker(
-            load, active, "", seen["version"], seen["cgroup_driver"], seen["cgroup_version"]
+            load,
+            active,
+            "",
+            seen["version"],
+            seen["cgroup_driver"],
+            seen["cgroup_version"],
+            lack,
         )
         return docker, seen["root_dir"] or root
 
@@ -305,9 +316,9 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
 
     root, answers = DOCKER_ROOT, False
     if params["images"]:
-        docker, root = host.docker(unit)
+        docker, root = host.docker(unit, release)
         checks += host_checks.docker_checks(docker)
-        answers = docker.active and not docker.problem
+        answers = docker.active and not docker.problem and not docker.lack
     room = host.disks(root, images=bool(params["images"]))
     # Images that are there already need no room; where it would do anyway, nobody has to know.
     if answers and any(one["status"] != "ok" for one in room) and host.has_images():
