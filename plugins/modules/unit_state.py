@@ -98,11 +98,18 @@ from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
+    LOG_DIR,
+    STATE_DIR,
+)
 from ansible_collections.muster.serving.plugins.module_utils.network import ports as net_ports
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
-from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
+from ansible_collections.muster.serving.plugins.module_utils.programs import (
+    bound_logs,
+    replica_link,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 
@@ -110,7 +117,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import unit_f
 STOP_TIMEOUT_S = 120
 # Directories on the host that keep what units write. Docker would make them, too, but readable by
 # all.
-OWN_DIRECTORIES = ("/var/log/muster/", "/var/lib/muster/")
+OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")
 
 
 class Host:
@@ -257,7 +264,10 @@ def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
             os.makedirs(source, mode=0o750, exist_ok=True)
     environment = unit_files.env_file(unit, unit_io.secrets(unit))
     host.write(unit_files.env_path(unit), environment, 0o600)
-    host.write(unit_files.unit_path(unit["systemd_unit"]), unit_files.service(unit), 0o644)
+    if unit_files.log_folders(unit):
+        host.write(unit_files.LOG_PROGRAM, inspect.getsource(bound_logs), 0o644)
+    service = unit_files.service(unit, sys.executable)
+    host.write(unit_files.unit_path(unit["systemd_unit"]), service, 0o644)
     text = json.dumps(state, indent=2, sort_keys=True)
     host.write(unit_files.state_path(unit["name"]), text, 0o600)
 
@@ -311,6 +321,8 @@ def main() -> None:
         removed = params["state"] == "absent" and remove(host, names, params["links"])
         if params["state"] == "absent" and not glob.glob(f"{unit_files.CONFIG_DIR}/*.link.json"):
             host.remove([unit_files.LINK_PROGRAM])
+        if params["state"] == "absent" and not glob.glob(unit_files.state_path("*")):
+            host.remove([unit_files.LOG_PROGRAM])
         module.exit_json(changed=bool(stopped) or removed, stopped=stopped)
     except (unit_io.UnitError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))

@@ -130,6 +130,7 @@ def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
         unit_files.CONFIG_DIR,
         unit_files.HOME_DIR,
         unit_files.LINK_PROGRAM,
+        unit_files.LOG_PROGRAM,
         unit_files.SYSTEMD_DIR,
         engine.VENVS,
         *unit_state.OWN_DIRECTORIES,

@@ -8,6 +8,8 @@ from ansible_collections.muster.serving.plugins.module_utils.units import unit_f
 from hypothesis import given
 from hypothesis import strategies as st
 
+PYTHON = "/usr/bin/python3"
+
 
 def unit(**changes: Any) -> dict[str, Any]:
     return {
@@ -58,11 +60,51 @@ def test_without_an_entrypoint_the_engine_is_started_itself() -> None:
     assert argv[argv.index("--shm-size") + 1] == "1200g"
 
 
+def test_the_log_is_kept_once_by_the_journal() -> None:
+    argv = unit_files.docker_argv(unit())
+    options = argv[: argv.index("registry/vllm:1")]
+    assert options[options.index("--log-driver") + 1] == "none"
+    # In the foreground, with its output left to the service's own.
+    assert not {"--detach", "-d"} & set(options)
+    assert "StandardOutput" not in unit_files.service(unit(), PYTHON)
+
+
+def test_before_each_start_the_logs_that_an_engine_writes_itself_are_bounded() -> None:
+    own = "/var/log/muster/a2-cluster-r0-rank0/plog"
+    logs = unit(mounts=[f"{own}:/root/ascend/log"])
+    lines = unit_files.service(logs, PYTHON).splitlines()
+    bound = lines.index(f"ExecStartPre=-{PYTHON} {unit_files.LOG_PROGRAM} {own}")
+    assert bound > lines.index(
+        "ExecStartPre=-/usr/bin/docker rm --force muster-a2-cluster-r0-rank0"
+    ), "what still runs would go on writing"
+    assert unit_files.LOG_PROGRAM not in unit_files.service(unit(), PYTHON)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "/var/log/muster",
+        "/var/log/muster/a2-cluster-r0-rank0/../../../etc",
+        "/var/log/muster/another-r0-rank0/plog",
+        "/data/logs",
+    ],
+)
+def test_nothing_but_a_units_own_logs_is_ever_removed(source: str) -> None:
+    assert unit_files.log_folders(unit(mounts=[f"{source}:/root/ascend/log"])) == []
+
+
+def test_how_a_unit_logs_restarts_nothing() -> None:
+    logs = unit(mounts=["/var/log/muster/a2-cluster-r0-rank0/plog:/root/ascend/log"])
+    effective = json.dumps(unit_files.effective(logs, None, {}))
+    assert "log-driver" not in effective
+    assert unit_files.LOG_PROGRAM not in effective
+
+
 def test_gpus_are_one_value_of_dockers_csv() -> None:
     argv = unit_files.docker_argv(unit(container={**unit()["container"], "gpus": [0, 3]}))
     assert argv[argv.index("--gpus") + 1] == '"device=0,3"'
     assert r'--gpus "\"device=0,3\""' in unit_files.service(
-        unit(container={**unit()["container"], "gpus": [0, 3]})
+        unit(container={**unit()["container"], "gpus": [0, 3]}), PYTHON
     )
     assert "--gpus" not in unit_files.docker_argv(
         unit(container={**unit()["container"], "gpus": []})
@@ -75,7 +117,7 @@ def venv_unit(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_unit_without_a_container_runs_its_program_as_a_user_of_its_own() -> None:
-    text = unit_files.service(venv_unit())
+    text = unit_files.service(venv_unit(), PYTHON)
     assert "ExecStart=/opt/muster/venvs/vllm-1/bin/vllm serve /models/m\n" in text
     assert "User=muster\n" in text
     assert "docker" not in text
@@ -86,7 +128,7 @@ def test_a_unit_without_a_container_runs_its_program_as_a_user_of_its_own() -> N
 def test_restarts_and_logs_do_not_depend_on_how_an_engine_is_installed() -> None:
     kept = ("Restart", "StartLimit", "Timeout", "Kill", "Syslog", "LogRate", "WantedBy", "Type")
     both = [
-        [line for line in unit_files.service(one).splitlines() if line.startswith(kept)]
+        [line for line in unit_files.service(one, PYTHON).splitlines() if line.startswith(kept)]
         for one in (unit(), venv_unit())
     ]
     assert both[0] == both[1]
@@ -155,7 +197,7 @@ def test_a_release_that_knows_more_finds_no_difference_in_what_runs() -> None:
 
 
 def test_environment_and_secrets_stay_out_of_the_unit_file() -> None:
-    text = unit_files.service(unit())
+    text = unit_files.service(unit(), PYTHON)
     assert "HCCL_BUFFSIZE" not in text
     environment = unit_files.env_file(unit(), {"VLLM_API_KEY": "s3cret"})
     assert "HCCL_BUFFSIZE=1024\n" in environment
@@ -169,7 +211,7 @@ def test_a_line_break_cannot_stand_in_the_env_file() -> None:
 
 
 def test_the_restart_budget_reaches_systemd() -> None:
-    text = unit_files.service(unit())
+    text = unit_files.service(unit(), PYTHON)
     assert "Restart=always\n" in text
     assert "StartLimitBurst=3\nStartLimitIntervalSec=3600\n" in text
 

@@ -40,10 +40,22 @@ def test_the_engines_log_is_in_the_journal(host: Host) -> None:
     assert "Application startup complete" in host.check_output(f"journalctl --unit {NAME}")
 
 
-def test_a_killed_engine_comes_back(host: Host) -> None:
+def test_docker_keeps_no_copy_of_the_log(host: Host) -> None:
+    assert container(host)["HostConfig"]["LogConfig"]["Type"] == "none"
+    assert host.check_output("find /var/lib/docker/containers -name '*-json.log*'") == ""
+
+
+def test_a_killed_engine_comes_back_without_the_logs_of_long_ago(host: Host) -> None:
     before = container(host)["Id"]
+    plog = f"/var/log/muster/{NAME.removeprefix('muster-')}/plog"
+    host.check_output(
+        f"truncate --size 3G {plog}/old.log && touch --date 2001-01-01 {plog}/old.log"
+    )
+    host.check_output(f"touch {plog}/new.log")
     host.check_output(f"docker kill {NAME}")
     host.check_output(
         f"for i in $(seq 60); do docker inspect {NAME} && exit; sleep 1; done; exit 1"
     )
     assert container(host)["Id"] != before
+    assert not host.file(f"{plog}/old.log").exists
+    assert host.file(f"{plog}/new.log").exists

@@ -20,7 +20,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
+    LOG_DIR,
+    MANAGED_HEADER,
+)
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     by_id,
     parse_show,
@@ -29,7 +32,6 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.registry im
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import restarts
 
-LOG_DIR = "/var/log/muster"
 # The newest of a unit's log files, and how much of the end of each.
 MAX_FILES = 200
 TAIL_BYTES = 512 * 1024

@@ -13,7 +13,7 @@ import json
 import posixpath
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.common import paths
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     command,
     environment_line,
@@ -24,12 +24,14 @@ from ansible_collections.muster.serving.plugins.module_utils.units import names
 
 Unit = Mapping[str, Any]
 
-DOCKER = "/usr/bin/docker"
+DOCKER = paths.DOCKER
 SYSTEMD_DIR = "/etc/systemd/system"
 CONFIG_DIR = "/etc/muster"
-UNITS_DIR = f"{STATE_DIR}/units"
-LINK_STATE_DIR = f"{STATE_DIR}/links"
-LINK_PROGRAM = "/usr/local/lib/muster/replica_link.py"
+UNITS_DIR = f"{paths.STATE_DIR}/units"
+LINK_STATE_DIR = f"{paths.STATE_DIR}/links"
+PROGRAMS_DIR = "/usr/local/lib/muster"
+LINK_PROGRAM = f"{PROGRAMS_DIR}/replica_link.py"
+LOG_PROGRAM = f"{PROGRAMS_DIR}/bound_logs.py"
 # What an engine without a container keeps between its runs, compiled kernels above all.
 HOME_DIR = "/var/cache/muster"
 
@@ -62,10 +64,22 @@ def is_removable(path: str) -> bool:
     return posixpath.normpath(path).startswith(CONFIG_DIR + "/")
 
 
+def log_folders(unit: Unit) -> list[str]:
+    """Return the unit's own folders on the node that its engine writes logs into."""
+    sources = (posixpath.normpath(mount.split(":")[0]) for mount in unit["mounts"])
+    return [path for path in sources if path.startswith(f"{paths.LOG_DIR}/{unit['name']}/")]
+
+
 def docker_argv(unit: Unit) -> list[str]:
-    """The foreground docker run of one unit, secrets and environment left to its env file."""
+    """The foreground docker run of one unit, secrets and environment left to its env file.
+
+    What the engine prints goes through this command to the journal, which is bounded. Docker's own
+    copy is not while the container lives, and goes with it: so it keeps none. Both pass through its
+    daemon, so nothing is lost with that daemon that its copy would have had.
+    """
     container = unit["container"]
     argv = [DOCKER, "run", "--rm", "--name", names.container(unit["name"]), "--network", "host"]
+    argv += ["--log-driver", "none"]
     argv += ["--env-file", env_path(unit)]
     if container.get("ipc"):
         argv += ["--ipc", container["ipc"]]
@@ -97,8 +111,13 @@ def docker_argv(unit: Unit) -> list[str]:
     return [*argv, "--entrypoint", words[0], image, *words[1:]]
 
 
-def service(unit: Unit) -> str:
-    """The systemd service of one unit: a foreground process that lives and dies with it."""
+def service(unit: Unit, python: str) -> str:
+    """The systemd service of one unit: a foreground process that lives and dies with it.
+
+    Args:
+        unit: The unit.
+        python: The interpreter of the node for programs of Muster.
+    """
     restart = unit["restart"]
     needs = [] if in_venv(unit) else ["docker.service"]
     return unit_file(
@@ -120,6 +139,11 @@ def service(unit: Unit) -> str:
                 [
                     ("Type", "exec"),
                     *(_venv_lines(unit) if in_venv(unit) else _container_lines(unit)),
+                    *(
+                        # A unit starts whether this works or not.
+                        ("ExecStartPre", "-" + command([python, LOG_PROGRAM, folder]))
+                        for folder in log_folders(unit)
+                    ),
                     # An engine that lost its peer may end with code 0, so on-failure is not enough.
                     ("Restart", "always"),
                     ("RestartSec", "5"),

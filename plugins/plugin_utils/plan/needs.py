@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
@@ -166,8 +167,11 @@ def _writes(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> list[str
     tuning = plan["host_tuning"]
     sources = [mount.split(":")[0] for unit in own for mount in unit["mounts"]]
     in_venv = any(unit["install"] == "venv" for unit in own)
-    programs = any(unit.get("floating") for unit in own) or any(
-        link["host"] == host for link in plan["links"]
+    logs = any(source.startswith(f"{LOG_DIR}/") for source in sources)
+    programs = (
+        logs
+        or any(unit.get("floating") for unit in own)
+        or any(link["host"] == host for link in plan["links"])
     )
     written = {
         "/etc/docker": any(unit["image"] for unit in own),
@@ -178,6 +182,6 @@ def _writes(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> list[str
         "/usr/local/lib/muster": programs,
         "/var/cache/muster": in_venv,
         "/var/lib/muster": True,
-        "/var/log/muster": any(source.startswith("/var/log/muster/") for source in sources),
+        LOG_DIR: logs,
     }
     return [folder for folder, needed in written.items() if needed]
