@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,32 @@ def test_every_cluster_of_our_inventories_has_a_plan(inventory: str) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     for cluster in groups["all"]["children"]:
         assert f"\n  {cluster}-r0-rank0 " in run.stdout
+
+
+def test_every_first_inventory_has_a_plan_and_every_platform_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "first-inventory.md").read_text(encoding="utf-8")
+    sources, groups = [], {}
+    for index, block in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.S)):
+        file = tmp_path / f"{index}.yml"
+        file.write_text(block)
+        sources += ["-i", str(file)]
+        groups |= yaml.safe_load(block)["all"]["children"]
+    run = playbook(*sources)
+    assert run.returncode == 0, run.stdout + run.stderr
+    for cluster in groups:
+        assert f"\n  {cluster}-r0-rank0 " in run.stdout
+    shipped = {
+        path.stem for path in (ROOT / "recipes").glob("*/*.yml") if path.parent.name != "_base"
+    }
+    assert {group["vars"]["muster_recipe"].split("/")[1] for group in groups.values()} == shipped
+
+
+def test_no_example_has_a_folder_of_somebody_elses() -> None:
+    """An example is copied: a path in it that only one site has misleads all others."""
+    for file in (ROOT / "inventories" / "example" / "group_vars").glob("*.yml"):
+        for name, value in yaml.safe_load(file.read_text()).items():
+            if name.endswith("_path"):
+                assert value.startswith("/data/models/"), f"{file.name}: {name}"
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ SOURCES: Mapping[str, Mapping[str, Source]] = {
     "debian": {"11": _WHOLE, "12": _WHOLE, "13": _APART},
     "ubuntu": dict.fromkeys(("20.04", "22.04", "24.04", "26.04"), _WHOLE),
     **dict.fromkeys(("rhel", "centos", "rocky", "almalinux", "ol"), _ENTERPRISE),
-    # Their own docker-engine is Docker 18.09. Current engine images cannot start a thread in it.
+    # openEuler's own docker-engine is Docker 18.09, in which current images cannot start a thread.
     "openEuler": dict.fromkeys(("20.03", "22.03", "24.03"), _docker_ce(8)),
     "kylin": {"V10": _docker_ce(8)},
 }
