@@ -27,7 +27,7 @@ FORWARDED = re.compile(
 )
 
 
-def prepare(*, with_engine: bool = False) -> str:
+def prepare(*, with_engine: bool = False, other_release: bool = False) -> str:
     """Everything a node needs; the node image's reference is returned."""
     machine.install_missing_packages()
     podman.forget_the_dead()
@@ -37,7 +37,7 @@ def prepare(*, with_engine: bool = False) -> str:
         engine.prepare(sources)
     nodes.ensure_key()
     machine.save_settings()
-    image = userland.make_node_image(sources)
+    image = userland.make_node_image(sources, other_release=other_release)
     network.ensure()
     return image
 
@@ -98,7 +98,7 @@ def status(args: argparse.Namespace) -> int:
 
 def node_create(args: argparse.Namespace) -> int:
     with lab_lock():
-        image = prepare()
+        image = prepare(other_release=args.other_release)
         node = nodes.new_node(args.name, args.family, args.devices)
         nodes.create_node(node, image)
     nodes.wait_for_ssh([node])
@@ -171,6 +171,11 @@ def parser() -> argparse.ArgumentParser:
         help="default: as inventories/lab has it, else a2",
     )
     command.add_argument("--devices", type=int, help="default: as many as such a server has")
+    command.add_argument(
+        "--other-release",
+        action="store_true",
+        help="of the distribution's release before or after this machine's",
+    )
     command.set_defaults(run=node_create)
     command = node.add_parser("remove", help="remove a node and its volume")
     command.add_argument("name")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -143,6 +144,19 @@ def apt_sources() -> AptSources:
     else:
         raise LabError(f"apt knows no {family} archive of {suite}: see /etc/apt/sources.list.d")
     return AptSources(suite, lines, parse_apt_options(run(["apt-config", "dump"]).stdout))
+
+
+# Whose nodes the lab makes on request: the release before or after the machine's own.
+OTHER_RELEASES = {"bookworm": "trixie", "trixie": "bookworm", "jammy": "noble", "noble": "jammy"}
+
+
+def of_other_release(own: AptSources) -> AptSources:
+    """The archives of another release, on the same mirrors."""
+    suite = OTHER_RELEASES.get(own.suite)
+    if suite is None:
+        raise LabError(f"the lab knows no other release beside {own.suite}")
+    lines = tuple(re.sub(rf" {own.suite}(?=[-/ ])", f" {suite}", line) for line in own.lines)
+    return AptSources(suite, lines, own.options)
 
 
 def _saved_settings() -> Path:

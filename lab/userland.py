@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lab import podman
-from lab.machine import AptSources
+from lab.machine import AptSources, of_other_release
 from lab.paths import LAB, digest, log_file, scratch
 from lab.shell import run, step
 
@@ -86,10 +86,17 @@ def make_userland(
     return image
 
 
-def make_node_image(sources: AptSources) -> str:
-    # Newer releases ship Docker's command apart from its daemon.
-    has_cli = run(["apt-cache", "show", "docker-cli"], check=False).returncode == 0
-    packages = (*NODE_PACKAGES, *(["docker-cli"] if has_cli else []))
+def make_node_image(sources: AptSources, *, other_release: bool = False) -> str:
+    """The image of nodes of the machine's own release, or of another one.
+
+    Newer releases ship Docker's command apart from its daemon. A node of another release is without
+    it then, as a minimal installation would be.
+    """
+    packages: tuple[str, ...] = NODE_PACKAGES
+    if other_release:
+        sources = of_other_release(sources)
+    elif run(["apt-cache", "show", "docker-cli"], check=False).returncode == 0:
+        packages = (*packages, "docker-cli")
     return make_userland(
         "node", sources, packages, hooks=NODE_HOOKS, rootfs=LAB / "node" / "rootfs"
     )

@@ -56,6 +56,22 @@ def test_sources_are_the_machines_own_archives_of_its_suite():
     )
 
 
+def test_another_release_lies_on_the_same_mirrors():
+    lines = machine.parse_index_targets(TARGETS, "bookworm", "/bookworm/k.gpg")
+    other = machine.of_other_release(machine.AptSources("bookworm", lines, ("x",)))
+    assert other == machine.AptSources(
+        "trixie",
+        (
+            "deb [signed-by=/bookworm/k.gpg] http://mirror.example/debian/ trixie main contrib",
+            "deb [signed-by=/bookworm/k.gpg] http://mirror.example/debian-security/"
+            " trixie-security main",
+        ),
+        ("x",),
+    )
+    with pytest.raises(LabError, match="no other release beside sid"):
+        machine.of_other_release(machine.AptSources("sid", (), ()))
+
+
 def test_apt_options_carry_the_proxy_and_nothing_else():
     dump = (
         'APT::Architecture "amd64";\n'
