@@ -2,9 +2,11 @@ import contextlib
 import json
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
-from ansible_collections.muster.serving.plugins.module_utils.host import docker
+from ansible_collections.muster.serving.plugins.module_utils.host import docker, docker_io
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     DAEMON_JSON,
     DROP_IN,
@@ -28,6 +30,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_package
     Lack,
     source_of,
 )
+from ansible_collections.muster.serving.plugins.modules import docker_config
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -283,3 +286,85 @@ def test_any_text_is_a_configuration_or_a_clear_error(text) -> None:
         load_daemon_json(text)
     with contextlib.suppress(DockerError):
         load_state(text)
+
+
+# The module, on a node whose tools say this
+
+
+TRIXIE = 'ID=debian\nVERSION_ID="13"\nPRETTY_NAME="Debian GNU/Linux 13"\n'
+LOADED = "LoadState=loaded\nActiveState={}\nUnitFileState=enabled\nMainPID=0\n"
+GONE = "LoadState=not-found\nActiveState=inactive\nUnitFileState=\nMainPID=0\n"
+SETTINGS = {"insecure_registries": ["lab:5000"]}
+SETTINGS_IN_FILE = {"insecure-registries": ["lab:5000"]}
+
+
+@pytest.fixture
+def node(files, monkeypatch, capsys):
+    """A node without Docker; called with options it returns what the module does."""
+    asked = []
+
+    def run(argv, timeout, stdin=""):
+        asked.append(" ".join(argv))
+        if argv[1] == "show":
+            return Output(0, node.unit, "")
+        live = info(insecure=["lab:5000"] if "systemctl reload docker.service" in asked else [])
+        return Output(0, json.dumps(live) if argv[1] == "info" else "", "")
+
+    def node(check_mode=False, **options):
+        with (
+            patch_module_args({"_ansible_check_mode": check_mode, **options}),
+            pytest.raises(SystemExit),
+        ):
+            docker_config.main()
+        return json.loads(capsys.readouterr().out)
+
+    monkeypatch.setattr(docker_config, "NodeFiles", lambda: files)
+    monkeypatch.setattr(docker_config, "run", run)
+    monkeypatch.setattr(docker_io, "run", run)
+    files.write("/etc/os-release", TRIXIE)
+    node.unit, node.asked = GONE, asked
+    return node
+
+
+def test_a_bare_node_gets_its_settings_and_says_what_to_install(node, files) -> None:
+    found = node(**SETTINGS)
+    assert (found["changed"], found["installed"]) == (True, False)
+    assert found["install"] == {
+        "manager": "apt",
+        "packages": ["docker.io", "docker-cli"],
+        "client": ["docker-cli"],
+        "repository": None,
+    }
+    assert json.loads(files.read(DAEMON_JSON)) == SETTINGS_IN_FILE
+    assert not [one for one in node.asked if one.startswith("docker")]
+
+
+def test_a_daemon_without_its_command_is_left_alone_until_it_can_be_asked(node, files) -> None:
+    node.unit = LOADED.format("active")
+    assert node(**SETTINGS)["install"]["packages"] == ["docker-cli"]
+    assert files.read(DAEMON_JSON) is None
+    files.write("/usr/bin/docker", "")
+    found = node(**SETTINGS)
+    assert (found["installed"], found["install"], found["action"]) == (True, None, "reload")
+    assert json.loads(files.read(DAEMON_JSON)) == SETTINGS_IN_FILE
+
+
+def test_on_an_unknown_distribution_nothing_is_changed(node, files) -> None:
+    files.write("/etc/os-release", 'ID=plan9\nPRETTY_NAME="Plan 9"\n')
+    found = node(**SETTINGS)
+    assert found["failed"]
+    assert "Plan 9" in found["msg"]
+    assert "by hand" in found["msg"]
+    assert files.read(DAEMON_JSON) is None
+    # What is there is taken all the same.
+    node.unit = LOADED.format("active")
+    files.write("/usr/bin/docker", "")
+    assert node(**SETTINGS)["action"] == "reload"
+
+
+def test_check_mode_writes_nothing(node, files) -> None:
+    found = node(check_mode=True, **SETTINGS)
+    assert found["changed"]
+    assert "docker.io docker-cli" in json.dumps(found["diff"])
+    assert files.read(DAEMON_JSON) is None
+    assert [one for one in node.asked if "show" not in one] == []
