@@ -170,6 +170,9 @@ def table(plan: planner.Plan) -> str:
         f"  memory    {memory['rank_gb']:g} GB a rank: {memory['weights_gb']:g} GB of weights, "
         f"{memory['cache_gb']:g} GB of KV cache; longest context {memory['max_context']} tokens",
     ]
+    if plan["driver"] and plan["driver"]["floors"]:
+        oldest = plan["driver"]["floors"][0]
+        lines.append(f"  driver    {oldest['floor']} or later: {oldest['reason']}")
     if gateway:
         way = "floating between" if gateway["floating"] else "on"
         hosts = " and ".join(gateway["hosts"])

@@ -43,6 +43,70 @@ options:
       - The oldest driver that will do, for instance V(525).
       - Without it, any will.
     type: str
+  driver:
+    description:
+      - What is asked of the driver, and why, as C(driver) of a plan has it. It takes the place of
+        O(min_driver).
+    type: dict
+    suboptions:
+      floors:
+        description: The oldest drivers that will do, the highest first.
+        type: list
+        elements: dict
+        required: true
+        suboptions:
+          floor:
+            description: The version.
+            type: str
+            required: true
+          reason:
+            description: Why it is wanted.
+            type: str
+            default: ""
+          sure:
+            description: Whether that is known. Below a floor that is only assumed it is a warning.
+            type: bool
+            default: true
+          of_cuda:
+            description: Whether the engine's CUDA wants it, and not the devices.
+            type: bool
+            default: false
+      cuda:
+        description: The CUDA that the engine is built for.
+        type: str
+      full:
+        description: The driver of this CUDA. An older one runs no PTX that it made.
+        type: str
+      compat:
+        description: Whether forward compatibility (cuda-compat) is asked for, or always loaded;
+          V(none) where the engine has no switch for it.
+        type: str
+        choices: [none, "off", "on", always]
+        default: none
+      compat_branches:
+        description: The driver branches that NVIDIA lists for it.
+        type: list
+        elements: int
+        default: []
+      compat_newest:
+        description: The branch that its libraries come from. They break later drivers.
+        type: int
+      instead:
+        description: Another build of the engine, for older drivers.
+        type: dict
+        suboptions:
+          cuda:
+            description: The CUDA that it is built for.
+            type: str
+            required: true
+          floor:
+            description: The oldest driver for it.
+            type: str
+            required: true
+          how:
+            description: How to get it.
+            type: str
+            required: true
   fabric_manager:
     description:
       - Whether NVLink switches join the GPUs, which NVIDIA's fabric manager has to set up (HGX
@@ -83,7 +147,8 @@ checks:
   description:
     - The verdicts. Devices with the same verdict share one.
     - V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc), V(gpu-processes),
-      V(gpu-memory), V(gpu-topology) and, with O(min_driver), V(gpu-driver) for both vendors;
+      V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver), V(gpu-driver) for both
+      vendors;
       V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager) and V(gpu-toolkit) for NVIDIA;
       V(gpu-partition) and V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the
       file system.

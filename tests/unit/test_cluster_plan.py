@@ -35,6 +35,7 @@ def test_the_plan_file_is_written_once(tmp_path: Path) -> None:
     first = playbook(*arguments)
     assert "changed=1" in first.stdout, first.stdout + first.stderr
     assert "a2-cluster-r0-rank1  a2-node1  follower  1      0-7" in first.stdout
+    assert "driver    25.0.rc1 or later: Huawei's own checker" in first.stdout
     assert "warning   Upstream reports two-node A2 deployments" in first.stdout
     recorded = json.loads((ROOT / "tests/unit/golden/a2-cluster.json").read_text())
     assert json.loads(target.read_text())["units"] == recorded["units"]

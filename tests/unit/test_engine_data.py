@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 BASE = ROOT / "recipes/_base/knows"
 FILES = sorted(path.stem for path in BASE.glob("*.yml"))
 # Those that say which versions they cover.
-BY_HAND = ("hccl-env", "nccl-env", "sglang-limits", "vllm-limits")
+BY_HAND = ("hccl-env", "nccl-env", "sglang-cuda", "sglang-limits", "vllm-cuda", "vllm-limits")
 COVERING = [name for name in FILES if name not in BY_HAND]
 NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(\.\*)?")
 

@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.owners impor
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import checks as gpu_checks
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import RULES
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda import driver_needs
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     NvidiaGpus,
 )
@@ -66,6 +67,7 @@ def options(**changed):
         "devices": None,
         "device_names": ["H[12]00", r"\bB200\b"],
         "min_driver": "570",
+        "driver": None,
         "own_units": [OWN_UNIT],
         "memory_utilization": 0.92,
         "device_nodes": [],
@@ -139,20 +141,19 @@ def test_a_healthy_amd_node_passes_every_check(amd_node, files):
     assert result["facts"]["driver_version"]
 
 
-@pytest.mark.parametrize(
-    ("seen", "floor", "status"),
-    [
-        ("580.105.08", "525", "ok"),
-        ("570.86.15", "570", "ok"),
-        ("535.104.05", "570", "failed"),
-        ("[N/A]", "525", "unknown"),
-        (None, "525", "unknown"),
-    ],
-)
-def test_a_driver_older_than_the_recipes_is_found(seen, floor, status):
-    one = gpu_checks.driver_check("nvidia-smi", seen, floor)
-    assert (one["id"], one["status"]) == ("gpu-driver", status)
-    assert bool(one["remedy"]) == (status != "ok")
+def test_a_driver_is_held_against_what_the_engine_is_built_for(node, files):
+    """Two floors: the plan's own word counts, and min_driver alone where there is none."""
+    (alone,) = (c for c in gpu_look.inspect(options(), files)["checks"] if c["id"] == "gpu-driver")
+    assert (alone["status"], alone["expected"]) == ("ok", "570 or later")
+    node.set("driver_version", "570.86.15")
+    needs = driver_needs("13.0", "the engine is built for CUDA 13.0", sure=True)
+    (wants,) = (
+        c
+        for c in gpu_look.inspect(options(driver=needs), files)["checks"]
+        if c["id"] == "gpu-driver"
+    )
+    assert (wants["status"], wants["observed"]) == ("failed", "570.86.15")
+    assert wants["expected"].startswith("580.65.06 or later: the engine is built for CUDA 13.0")
 
 
 FAULTS = [

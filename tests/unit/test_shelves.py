@@ -23,7 +23,7 @@ BELOW = {
 }
 # The keys that a shelf's files may have, an engine's by name.
 HOLDS = {
-    "knows": "engine.flags engine.limits engine.keys engine.env_names",
+    "knows": "engine.flags engine.limits engine.keys engine.env_names engine.cuda",
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules
         engine.switches ports container env args features advice mounts host_tuning start_timeout_s

@@ -122,6 +122,7 @@ def _device_options(
     more = {
         "vendor": platform["vendor"],
         "device_names": platform["device_names"],
+        "driver": plan["driver"],
         "fabric_manager": platform["fabric_manager"],
         "container_gpus": needs["container_gpus"],
         "multi_node": bool(needs["peers"]),

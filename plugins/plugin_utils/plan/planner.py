@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     memory,
     versions,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.driver import driver_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
     Recipe,
@@ -199,6 +200,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
     ]
     gateway, gateways = _gateway(recipe, deployment, shape, nodes, units)
     urls = [unit["api_url"] for unit in units if unit["api_url"]]
+    driver = driver_of(recipe, engine)
     known_answers = deployment.settings.get("muster_known_answers", True)
     verify = recipe.get("verify", {}) if known_answers else {}
     return {
@@ -239,9 +241,10 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             },
             "device_names": recipe["platform"].get("device_names", []),
             "fabric_manager": recipe["platform"].get("fabric_manager", False),
-            "min_driver": recipe["platform"].get("min_driver"),
+            "min_driver": driver["floors"][0]["floor"] if driver and driver["floors"] else None,
             "min_cann": _min_cann(recipe, engine),
         },
+        "driver": driver,
         "memory": need,
         "endpoint": {
             "url": api_url(gateway["address"], gateway["port"]) if gateway else urls[0],

@@ -12,7 +12,6 @@ from typing import Callable, Collection, Generic, Mapping, NamedTuple, Sequence,
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
-from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
     Finding,
     grouped,
@@ -162,25 +161,6 @@ def _count(rules: Rules[G], by_id: Mapping[int | None, G], wanted: list[int]) ->
         ],
         f"{devices_text(wanted)} listed by {rules.tool}",
     )
-
-
-def driver_check(tool: str, seen: str | None, floor: str) -> Check:
-    """Return whether the driver is as new as the engine's libraries want it.
-
-    Args:
-        tool: The tool that told its version.
-        seen: The driver's version, or null.
-        floor: The oldest that will do, numbers joined by dots.
-    """
-    expected = f"{floor} or later"
-    if not leading_numbers(seen or ""):
-        remedy = f"look at what {tool} prints as the driver's version"
-        observed = seen or "no version told"
-        return check("gpu-driver", "unknown", "driver", observed, expected, remedy)
-    if leading_numbers(seen or "") < leading_numbers(floor):
-        remedy = f"install driver {floor} or later, and reboot"
-        return check("gpu-driver", "failed", "driver", seen or "", expected, remedy)
-    return check("gpu-driver", "ok", "driver", seen or "", expected)
 
 
 def _name(device: Gpu, patterns: Sequence[str]) -> Finding:

@@ -18,9 +18,10 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.files_io im
     driver_mount_checks,
     node_checks,
 )
-from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import (
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import gpu_checks
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.driver import (
     driver_check,
-    gpu_checks,
+    floor_alone,
 )
 
 # By vendor what looks at its GPUs. Code comes to the node without its compiled form: what is not
@@ -47,6 +48,39 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "devices": {"type": "list", "elements": "int"},
     "device_names": {"type": "list", "elements": "str", "default": []},
     "min_driver": {"type": "str"},
+    "driver": {
+        "type": "dict",
+        "options": {
+            "floors": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "floor": {"type": "str", "required": True},
+                    "reason": {"type": "str", "default": ""},
+                    "sure": {"type": "bool", "default": True},
+                    "of_cuda": {"type": "bool", "default": False},
+                },
+            },
+            "cuda": {"type": "str"},
+            "full": {"type": "str"},
+            "compat": {
+                "type": "str",
+                "choices": ["none", "off", "on", "always"],
+                "default": "none",
+            },
+            "compat_branches": {"type": "list", "elements": "int", "default": []},
+            "compat_newest": {"type": "int"},
+            "instead": {
+                "type": "dict",
+                "options": {
+                    "cuda": {"type": "str", "required": True},
+                    "floor": {"type": "str", "required": True},
+                    "how": {"type": "str", "required": True},
+                },
+            },
+        },
+    },
     "own_units": {"type": "list", "elements": "str", "default": []},
     "memory_utilization": {"type": "float", "default": 0.9},
     "device_nodes": {"type": "list", "elements": "path", "default": []},
@@ -91,8 +125,10 @@ def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
         whole_fabric=params["fabric_manager"],
         owner_of=read_owner,
     )
-    if gpus.devices and params["min_driver"]:
-        checks.append(driver_check(vendor.RULES.tool, gpus.version, params["min_driver"]))
+    needs = params.get("driver") or floor_alone(params["min_driver"])
+    if gpus.devices and needs:
+        names = [device["name"] or "" for device in gpus.devices if device["device_id"] in wanted]
+        checks.append(driver_check(vendor.RULES.tool, gpus.version, needs, names))
     checks += vendor.more_checks(params, gpus, wanted, files)
     checks += node_checks(files, params["device_nodes"])
     checks += driver_mount_checks(files, params["mounts"])
