@@ -19,6 +19,10 @@ description:
     C(/var/lib/muster/images/).
   - Where O(min_cann) is given, the same container prints which CANN the image holds. An older one
     is a failed check, and the module does not fail of it.
+  - Where O(nvidia) is given, holds the node's driver and GPUs against what the image requires of
+    them (C(NVIDIA_REQUIRE_CUDA) and its kin), as NVIDIA's container hook will, and the driver
+    against the CUDA that the image says it holds. The hook's condition is not asked for where
+    Docker gives GPUs by CDI. The module does not fail of either.
   - Builds the image that a recipe derives from it by changes of source files, unless it is there
     and made of this image by these changes. The build has no network.
   - Running containers keep the image they were started from.
@@ -52,6 +56,25 @@ options:
   min_cann:
     description: The oldest CANN that will do for the engine. Without it none is looked for.
     type: str
+  nvidia:
+    description: What the engine's containers get of NVIDIA. Without it no driver is looked at.
+    type: dict
+    suboptions:
+      devices:
+        description: The GPUs that they get, as numbers.
+        type: list
+        elements: int
+        required: true
+      env:
+        description: What their environment has besides the image's own; C(NVIDIA_*) alone counts.
+        type: dict
+        default: {}
+      compat:
+        description: Whether the engine uses forward compatibility (cuda-compat), as
+          C(driver.compat) of a plan has it.
+        type: str
+        choices: [none, "off", "on", always]
+        default: none
   derived:
     description: The image to build from it.
     type: dict
@@ -80,6 +103,12 @@ EXAMPLES = r"""
     image: quay.io/ascend/vllm-ascend:v0.18.0
     preload: [libjemalloc.so.2]
     min_cann: 8.5.1
+
+- name: Bring an engine for NVIDIA GPUs
+  muster.serving.engine_image:
+    image: vllm/vllm-openai:v0.22.1
+    nvidia:
+      devices: [0, 1, 2, 3]
 
 - name: Bring an engine whose image needs a change
   muster.serving.engine_image:
@@ -129,6 +158,7 @@ preload:
 checks:
   description:
     - V(cann-version), with O(min_cann). Not in check mode, unless the image was asked before.
+    - V(image-requirement) and V(image-cuda), with O(nvidia), of an image that is on the node.
   returned: always
   type: list
   elements: dict
@@ -155,11 +185,15 @@ import platform
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
+    observe_io as nvidia,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     CANN_SCRIPT,
     DERIVED_LABEL,
@@ -181,6 +215,14 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
     preload_problem,
     read_notes,
 )
+from ansible_collections.muster.serving.plugins.module_utils.engine.requirements import (
+    Injection,
+    cuda_check,
+    requirement_check,
+    why_unasked,
+)
+
+NVIDIA_CONFIG = "/etc/nvidia-container-runtime/config.toml"
 
 
 class NoProgramError(Exception):
@@ -287,6 +329,28 @@ def check_runs(
     return found
 
 
+def driver_checks(
+    files: NodeFiles, reference: Reference, image: dict[str, Any], given: dict[str, Any]
+) -> list[Check]:
+    """Hold the node's driver and GPUs against what an image says that it wants of them."""
+    gpus = nvidia.observe(None, timeout=30)
+    names = [one["name"] or "" for one in gpus.devices if one["device_id"] in given["devices"]]
+    own = {name: str(value) for name, value in given["env"].items() if name.startswith("NVIDIA_")}
+    env = {**image["env"], **own}
+    injection = Injection(
+        hook=nvidia.has_toolkit_program(files, "nvidia-container-runtime-hook"),
+        cdi_hook=nvidia.has_toolkit_program(files, "nvidia-cdi-hook"),
+        specifications=nvidia.cdi_specifications(files),
+        config=files.read(NVIDIA_CONFIG),
+    )
+    docker = run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=60)
+    unasked = why_unasked(injection, docker.stdout.strip())
+    return [
+        requirement_check(reference.local, env, gpus.version, gpus.cuda_version, names, unasked),
+        cuda_check(reference.local, env, gpus.version, given["compat"], names),
+    ]
+
+
 def derive(
     module: AnsibleModule, reference: Reference, base: dict[str, Any] | None, result: dict[str, Any]
 ) -> None:
@@ -320,6 +384,18 @@ def main() -> None:
             "digest": {"type": "str"},
             "preload": {"type": "list", "elements": "str", "default": []},
             "min_cann": {"type": "str"},
+            "nvidia": {
+                "type": "dict",
+                "options": {
+                    "devices": {"type": "list", "elements": "int", "required": True},
+                    "env": {"type": "dict", "default": {}},
+                    "compat": {
+                        "type": "str",
+                        "choices": ["none", "off", "on", "always"],
+                        "default": "none",
+                    },
+                },
+            },
             "derived": {
                 "type": "dict",
                 "options": {
@@ -362,6 +438,8 @@ def main() -> None:
             if floor and not (module.check_mode and notes.cann is None):
                 result["checks"] = [cann_check(reference, notes.cann, floor)]
                 result["facts"] = {"cann_version": notes.cann or None}
+            if module.params["nvidia"]:
+                result["checks"] += driver_checks(files, reference, image, module.params["nvidia"])
         if module.params["derived"]:
             derive(module, reference, image, result)
     except (ImageError, CommandError, OSError) as error:

@@ -20,6 +20,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.stages import stages_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -204,10 +205,19 @@ def test_another_build_is_offered_where_there_is_one(
         assert (other["cuda"], other["floor"]) == ("12.9", CU12)
 
 
-def test_preflight_is_given_what_the_plan_says() -> None:
-    whole = made()
+def test_preflight_and_prepare_are_given_what_the_plan_says() -> None:
+    whole = made(engine_env={"NVIDIA_DISABLE_REQUIRE": "1"})
     (options,) = checks_of(whole, needs_of(whole)).values()
     assert options["gpu_topology_check"]["driver"] == whole["driver"]
+    (stage,) = stages_of(whole, ["c-0"]).values()
+    assert stage["engine_image"]["nvidia"] == {
+        "devices": [0, 1, 2, 3],
+        "env": {"NVIDIA_DISABLE_REQUIRE": "1"},
+        "compat": "off",
+    }
+    ascend = made(SINGLE)
+    (stage,) = stages_of(ascend, ["c-0"]).values()
+    assert stage["engine_image"]["nvidia"] is None
 
 
 # --- the check ------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
+    observe_io as gpu_observe,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     CANN_SCRIPT,
     ImageError,
@@ -29,6 +32,9 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
 from ansible_collections.muster.serving.plugins.modules import engine_image
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.nvidia_node import NvidiaNode
+from tests.unit.test_requirements import R129, R130
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -281,6 +287,7 @@ class Docker:
         self.cann = CANN
         self.has_shell = True
         self.fails = False
+        self.version = "28.5.1"
 
     def run(self, argv, timeout, stdin="") -> Output:
         if argv[:3] == ["docker", "image", "inspect"]:
@@ -302,6 +309,8 @@ class Docker:
             if program == "/bin/sh" and not self.has_shell:
                 return Output(127, "", f'exec: "{program}": no such file or directory')
             return Output(0, self.cann if program == "/bin/sh" else "", "")
+        if argv[:2] == ["docker", "version"]:
+            return Output(0, f"{self.version}\n", "")
         return Output(0, "", "")
 
 
@@ -388,6 +397,78 @@ def test_an_image_that_tells_no_cann_is_unknown(docker, capsys, monkeypatch) -> 
     assert [one["status"] for one in said["checks"]] == ["unknown"]
     assert said["facts"] == {"cann_version": None}
     assert said["preload"] == ["libjemalloc.so.2"]
+
+
+@pytest.fixture
+def gpus(tmp_path, monkeypatch) -> NvidiaNode:
+    node = NvidiaNode(tmp_path, monkeypatch)
+    node.run_in_process()
+    monkeypatch.setattr(gpu_observe, "find_tool", lambda name, _path: name)
+    NodeFiles(str(tmp_path)).write("/usr/bin/nvidia-container-runtime-hook", "", mode=0o755)
+    return node
+
+
+def with_env(docker, **env) -> None:
+    docker.images["r.lan/a:v1"]["Config"] = {"Env": [f"{name}={env[name]}" for name in env]}
+
+
+def verdicts(said) -> dict[str, str]:
+    return {one["id"]: one["status"] for one in said["checks"]}
+
+
+@pytest.mark.parametrize(
+    ("env", "driver", "cuda", "found"),
+    [
+        ((R130, "13.0.2"), "580.105.08", "13.0", ("ok", "ok")),
+        # The hook lets it start, and the libraries want more.
+        ((R130, "13.0.2"), "570.124.06", "12.8", ("ok", "failed")),
+        ((R129, "12.9.1"), "545.23.08", "12.3", ("failed", "warning")),
+        ((R129, "12.9.1"), "525.147.05", "12.0", ("failed", "warning")),
+        (("", ""), "580.105.08", "13.0", ("ok", "unknown")),
+    ],
+)
+def test_an_image_is_asked_what_it_requires_of_the_driver(
+    docker, gpus, capsys, env, driver, cuda, found
+) -> None:
+    with_env(docker, NVIDIA_REQUIRE_CUDA=env[0], CUDA_VERSION=env[1])
+    gpus.set("driver_version", driver)
+    gpus.set("cuda_version", cuda)
+    for check_mode in (True, False):
+        said = bring(
+            capsys, derived=None, nvidia={"devices": [0, 1]}, _ansible_check_mode=check_mode
+        )
+        assert not said.get("failed")
+        assert verdicts(said) == dict(zip(("image-requirement", "image-cuda"), found, strict=True))
+
+
+def test_the_environment_of_the_units_and_cdi_decide_who_asks(
+    docker, gpus, capsys, tmp_path
+) -> None:
+    with_env(docker, NVIDIA_REQUIRE_CUDA="cuda>=99", CUDA_VERSION="13.0.2")
+    asked = {"derived": None, "nvidia": {"devices": [0]}}
+    assert verdicts(bring(capsys, **asked))["image-requirement"] == "failed"
+    lifted = {"devices": [0], "env": {"NVIDIA_DISABLE_REQUIRE": "1"}}
+    assert verdicts(bring(capsys, derived=None, nvidia=lifted))["image-requirement"] == "ok"
+    files = NodeFiles(str(tmp_path))
+    files.write("/etc/cdi/nvidia.yaml", "")
+    files.write("/usr/bin/nvidia-cdi-hook", "", mode=0o755)
+    assert verdicts(bring(capsys, **asked))["image-requirement"] == "failed"
+    docker.version = "29.2.0"
+    by_cdi = bring(capsys, **asked)
+    assert verdicts(by_cdi)["image-requirement"] == "ok"
+    assert "Docker gives the GPUs by CDI" in by_cdi["checks"][0]["observed"]
+
+
+def test_a_node_whose_driver_tells_nothing_is_unknown(docker, gpus, capsys, monkeypatch) -> None:
+    with_env(docker, NVIDIA_REQUIRE_CUDA=R130, CUDA_VERSION="13.0.2")
+    monkeypatch.setattr(gpu_observe, "find_tool", lambda _name, _path: None)
+    said = bring(capsys, derived=None, nvidia={"devices": [0]})
+    assert set(verdicts(said).values()) == {"unknown"}
+    assert all(one["remedy"] for one in said["checks"])
+
+
+def test_without_gpus_of_nvidia_no_driver_is_looked_at(docker, capsys) -> None:
+    assert bring(capsys, derived=None)["checks"] == []
 
 
 def test_the_mark_of_a_derived_image_knows_its_base_and_its_changes() -> None:

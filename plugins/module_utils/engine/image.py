@@ -94,13 +94,15 @@ def parse_inspect(text: str) -> dict[str, Any] | None:
     try:
         document = json.loads(text)
         image = document[0]
+        config = image.get("Config") or {}
         return {
             "id": str(image["Id"]),
             "repo_digests": [str(item) for item in image.get("RepoDigests") or []],
             "architecture": str(image.get("Architecture") or ""),
             "os": str(image.get("Os") or ""),
             "size": int(image.get("Size") or 0),
-            "labels": dict((image.get("Config") or {}).get("Labels") or {}),
+            "labels": dict(config.get("Labels") or {}),
+            "env": dict(str(item).partition("=")[::2] for item in config.get("Env") or []),
         }
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return None

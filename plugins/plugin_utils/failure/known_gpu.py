@@ -25,7 +25,7 @@ SIGNATURES = (
         "install a newer driver, or take an image or wheels for the older CUDA (muster_image,"
         " muster_wheel_channel)",
         "CUDA errors 35 and 222; torch; NVIDIA container toolkit",
-        ("gpu-driver",),
+        ("gpu-driver", "image-requirement", "image-cuda"),
     ),
     Signature(
         "cuda-compat-mismatch",

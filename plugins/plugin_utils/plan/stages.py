@@ -109,6 +109,7 @@ def _prepare(
             "digest": engine["digest"],
             "derived": engine["derived"],
             "min_cann": plan["platform"]["min_cann"],
+            "nvidia": _nvidia(plan, own) if need["container_gpus"] else None,
             "preload": unique(
                 library for text in preloaded for library in text.replace(":", " ").split()
             ),
@@ -118,6 +119,20 @@ def _prepare(
         "gateway_image": {"image": gateway["image"]} if _gateway(own) else None,
         "model_weights": {"path": paths[0], "draft_paths": paths[1:]} if model["path"] else None,
         "engine_venv": {**engine["venv"], "readable": paths} if engine["venv"] else None,
+    }
+
+
+def _nvidia(plan: Plan, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how a host's containers get NVIDIA GPUs, as engine_image takes it."""
+    return {
+        "devices": sorted({one for unit in own for one in unit["container"].get("gpus") or []}),
+        "env": {
+            name: value
+            for unit in own
+            for name, value in unit["env"].items()
+            if name.startswith("NVIDIA_")
+        },
+        "compat": plan["driver"]["compat"],
     }
 
 

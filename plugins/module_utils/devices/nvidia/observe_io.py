@@ -80,16 +80,25 @@ def observe_toolkit(files: NodeFiles) -> list[str]:
 
     Docker runs the toolkit's hook for --gpus; newer ones also read a CDI specification.
     """
-    programs = [
-        f"{folder}/{name}"
-        for name in TOOLKIT_PROGRAMS
-        for folder in TOOLKIT_FOLDERS
-        if files.exists(f"{folder}/{name}")
-    ]
-    specifications = [
+    programs = [path for name in TOOLKIT_PROGRAMS for path in _toolkit_program(files, name)]
+    return programs + cdi_specifications(files)
+
+
+def has_toolkit_program(files: NodeFiles, name: str) -> bool:
+    """Return whether a program of the toolkit is where Docker looks for it."""
+    return bool(_toolkit_program(files, name))
+
+
+def _toolkit_program(files: NodeFiles, name: str) -> list[str]:
+    paths = (f"{folder}/{name}" for folder in TOOLKIT_FOLDERS)
+    return [path for path in paths if files.exists(path)]
+
+
+def cdi_specifications(files: NodeFiles) -> list[str]:
+    """Return the CDI specifications of NVIDIA's devices."""
+    return [
         path
         for folder in CDI_FOLDERS
         for path in files.glob(f"{folder}/*")
         if "nvidia" in path and path.endswith((".yaml", ".yml", ".json"))
     ]
-    return programs + specifications
