@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import STATUSES, check
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import rows_of
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import (
     VerdictError,
     apply_waivers,
@@ -66,8 +67,10 @@ def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh
 def test_a_host_that_said_nothing_does_not_pass():
     silent = {"a": {"nic": None, "npus": None}}
     checks = collect(["a", "b"], silent, MODULES)
-    assert brief(checks) == [("a", "node-reachable", "failed"), ("b", "node-reachable", "failed")]
+    # Nothing says that there was no connection.
+    assert brief(checks) == [("a", "nic-check", "failed"), ("b", "nic-check", "failed")]
     assert checks[0]["observed"] == "no result of nic_check, npu_topology_check"
+    assert checks[0]["remedy"]
     results = {"a": {"nic": {"unreachable": True, "msg": "gone"}, "npus": None}}
     assert len(collect(["a"], results, MODULES)) == 1
 
@@ -91,6 +94,63 @@ def test_a_module_that_breaks_is_a_failed_check(result, check_id, seen):
     (one,) = collect(["a"], {"a": {"nic": result}}, {"nic": "nic_check"})
     assert (one["id"], one["status"]) == (check_id, "failed")
     assert seen in one["observed"]
+
+
+@pytest.mark.parametrize(
+    ("result", "remedy"),
+    [
+        ({"msg": "Task failed: Incorrect sudo password"}, "correct ansible_become_password"),
+        ({"msg": "Incorrect su password"}, "correct ansible_become_password"),
+        ({"msg": "Incorrect doas password"}, "correct ansible_become_password"),
+        (
+            {
+                "msg": "MODULE FAILURE",
+                "module_stderr": "Sorry, try again.\nsudo: 3 incorrect password attempts",
+            },
+            "correct ansible_become_password",
+        ),
+        ({"module_stderr": "su: Authentication failure"}, "correct ansible_become_password"),
+        (
+            {"msg": "Task failed: Duplicate become password prompt encountered waiting for become"},
+            "correct ansible_become_password",
+        ),
+        ({"msg": "Task failed: Missing sudo password"}, "-K"),
+        ({"module_stderr": "sudo: a password is required"}, "-K"),
+        (
+            {"module_stderr": "sudo: a terminal is required to read the password; either use"},
+            "-K",
+        ),
+        ({"module_stderr": "sudo: sorry, you must have a tty to run sudo"}, "-K"),
+        ({"module_stderr": "ubuntu is not in the sudoers file."}, "sudoers"),
+        ({"module_stderr": "Sorry, user ubuntu may not run sudo on n1."}, "sudoers"),
+        (
+            {"module_stderr": "Sorry, user u is not allowed to execute '/bin/sh' as root on n1."},
+            "sudoers",
+        ),
+        ({"module_stderr": "doas: Operation not permitted"}, "sudoers"),
+        ({"module_stdout": "/bin/sh: 1: sudo: not found\r\n"}, "ansible_become_method"),
+        ({"module_stderr": "bash: line 1: doas: command not found"}, "ansible_become_method"),
+        (
+            {"msg": "Timeout (12s) waiting for privilege escalation prompt: "},
+            "see by hand what sudo says",
+        ),
+        ({"msg": "Timed out waiting for become success."}, "see by hand what sudo says"),
+    ],
+)
+def test_a_node_where_nobody_becomes_root_says_so(result, remedy):
+    results = {"a": {"nic": {"failed": True, **result}, "npus": None}}
+    (one,) = collect(["a"], results, MODULES)
+    assert (one["id"], one["status"]) == ("node-become", "failed")
+    assert remedy in one["remedy"]
+    assert one["observed"]
+
+
+@pytest.mark.parametrize(
+    "text", ["docker login: password is required", "Traceback: KeyError: 'sudo'", "a bug in su"]
+)
+def test_other_trouble_is_not_taken_for_sudos(text):
+    (one,) = collect(["a"], {"a": {"nic": {"msg": text}}}, {"nic": "nic_check"})
+    assert one["id"] == "nic-check"
 
 
 def test_the_same_trouble_of_two_modules_is_said_once():
@@ -302,6 +362,72 @@ def test_the_table_has_each_fault_with_its_remedy_by_host():
     assert table([on("a", status="ok")], 80) == ""
 
 
+NO_DRIVER = [
+    on("a", "npu-tool", subject="npu-smi", observed="not there", expected="it", remedy="install"),
+    on(
+        "a",
+        "npu-driver-loaded",
+        subject="NPU driver",
+        observed="no",
+        expected="",
+        remedy="install it",
+    ),
+    *(
+        on("a", "device-node", subject=f"/dev/davinci{n}", observed="missing", remedy="install")
+        for n in range(3)
+    ),
+    on("a", "driver-mount", subject="/usr/local/dcmi", observed="missing", remedy="install"),
+    on("a"),
+]
+
+
+def test_a_node_without_a_driver_is_one_row_and_what_is_not_of_it_another():
+    assert table(NO_DRIVER, 90).splitlines() == [
+        "  NODE  STATUS  CHECK              SUBJECT",
+        "  a     failed  npu-driver-loaded  NPU driver",
+        "        seen     no",
+        "        remedy   install it",
+        "        follows  npu-tool failed (npu-smi); device-node failed (/dev/davinci0,",
+        "                 /dev/davinci1, /dev/davinci2); driver-mount failed (/usr/local/dcmi)",
+        "  a     failed  nic-up             eth0",
+        "        seen     down",
+        "        expected up",
+        "        remedy   ip link set eth0 up",
+    ]
+
+
+def test_what_follows_from_nothing_that_failed_here_stands_for_itself():
+    elsewhere = [{**one, "host": "b"} for one in NO_DRIVER if one["id"] == "npu-driver-loaded"]
+    waived = [
+        {**one, "status": "waived", "waiver": "w"} if one["id"] == "npu-driver-loaded" else one
+        for one in NO_DRIVER
+    ]
+    unknown = [
+        {**one, "status": "unknown"} if one["id"] == "npu-driver-loaded" else one
+        for one in NO_DRIVER
+    ]
+    for checks in (
+        [*(one for one in NO_DRIVER if one["id"] != "npu-driver-loaded"), *elsewhere],
+        waived,
+        unknown,
+    ):
+        text = table(checks, 110)
+        assert "follows" not in text
+        # Equal rows are one all the same, with every subject.
+        assert "  a     failed" in text.replace("unknown", "failed ")
+        assert "subjects /dev/davinci0, /dev/davinci1, /dev/davinci2" in text
+        assert text.count("device-node") == 1
+
+
+def test_rows_that_differ_in_what_to_do_stay_apart():
+    checks = [
+        on("a", "device-node", subject="/dev/a", observed="a directory", remedy="rmdir /dev/a"),
+        on("a", "device-node", subject="/dev/b", observed="a directory", remedy="rmdir /dev/b"),
+        on("b", "device-node", subject="/dev/b", observed="a directory", remedy="rmdir /dev/b"),
+    ]
+    assert len(rows_of(checks)) == 3
+
+
 def test_long_texts_are_wrapped_under_themselves():
     text = table([on("a", observed="word " * 40)], 60)
     assert max(map(len, text.splitlines())) <= 60
@@ -334,10 +460,31 @@ def test_a_waiver_of_no_check_is_refused_with_the_nearest():
 )
 def test_a_table_loses_nothing(checks, width):
     text = table(checks, width)
-    for one in checks:
-        assert one["status"] == "ok" or all(
-            one[part] in text for part in ("host", "id", "subject", "observed", "remedy")
-        )
+    failed = {(one["host"], one["id"]) for one in checks if one["status"] == "failed"}
+    told = [one for one in checks if one["status"] != "ok"]
+    for one in told:
+        assert all(one[part] in text for part in ("host", "id", "subject"))
+    rows = rows_of(told)
+    assert sum(len(row.checks) + len(row.followers) for row in rows) == len(told)
+    for row in rows:
+        assert row.first["observed"] in text
+        assert row.first["remedy"] in text
+        # Only under a cause that has failed on this very node.
+        for one in row.followers:
+            assert row.first["host"] == one["host"]
+            assert (row.first["host"], row.first["id"]) in failed
+            assert row.first["id"] in causes_of(one["id"])
+
+
+def causes_of(check_id):
+    """The checks that this one can follow from, at once or by way of others."""
+    found, todo = set(), list(CHECKS[check_id].follows)
+    while todo:
+        cause = todo.pop()
+        if cause not in found:
+            found.add(cause)
+            todo += CHECKS[cause].follows
+    return found
 
 
 def test_results_worth_showing_are_picked_and_listed():
@@ -380,13 +527,14 @@ WAIVERS = {
 }
 
 
-def play(tmp_path, *options, **variables):
+def play(tmp_path, *options, more=None, **variables):
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     hosts = {
         "right": local,
         "wrong": local,
         "mute": {**local, "ansible_python_interpreter": "/no/such/python3"},
         "gone": {"ansible_host": "127.0.0.1", "ansible_port": 1},
+        **(more or {}),
     }
     (tmp_path / "inventory.json").write_text(json.dumps({"all": {"hosts": hosts}}))
     (tmp_path / "play.yml").write_text(PLAY)
@@ -426,6 +574,60 @@ def test_one_bad_node_of_each_kind_in_one_run(tmp_path):
     # The table stands there once, before the failure.
     assert done.stdout.count("set muster_interface: lo") == 1
     assert "a test" in done.stdout
+
+
+SSH = """#!/bin/sh
+# Runs what it is asked to on this machine, as a node would that is reached over SSH.
+for last; do :; done
+case "$last" in *-O*|-V) exit 0;; esac
+exec /bin/sh -c "$last"
+"""
+SUDO = """#!/bin/sh
+# sudo of a user whose password is not the one that it is told.
+for word; do
+    test "$before" = -p && prompt=$word
+    before=$word
+done
+if test -z "$prompt"; then
+    echo 'sudo: a password is required' >&2
+    exit 1
+fi
+printf '%s' "$prompt" >&2
+read -r _password
+echo 'Sorry, try again.' >&2
+sleep 5
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("password", "seen", "remedy"),
+    [
+        ("wrong", "Incorrect sudo password", "correct ansible_become_password"),
+        (None, "Missing sudo password", "-K"),
+    ],
+)
+def test_the_only_node_and_its_password_come_to_a_verdict(tmp_path, password, seen, remedy):
+    for name, text in (("ssh", SSH), ("sudo", SUDO)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    become = {
+        "ansible_connection": "ssh",
+        "ansible_host": "127.0.0.1",
+        "ansible_ssh_executable": str(tmp_path / "ssh"),
+        "ansible_become": True,
+        "ansible_become_exe": str(tmp_path / "sudo"),
+        "ansible_python_interpreter": sys.executable,
+        "ansible_remote_tmp": str(tmp_path / "tmp"),
+        **({"ansible_become_password": password} if password else {}),
+    }
+    done, report = play(tmp_path, "--limit", "locked", more={"locked": become}, waivers={})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert [(one["id"], one["observed"]) for one in report["checks"]] == [("node-become", seen)]
+    assert remedy in report["checks"][0]["remedy"]
+    assert report["failed_hosts"] == ["locked"]
+    # The table came, too.
+    assert "node-become" in done.stdout
 
 
 def test_a_replica_without_faults_goes_on_without_the_others(tmp_path):

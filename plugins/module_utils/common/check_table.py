@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Sequence
 
 
 class Kind(NamedTuple):
@@ -18,6 +18,9 @@ class Kind(NamedTuple):
         source: Who asks for it: the plan, a vendor's document, a library, public reports.
         looks_at: What is looked at, for the docs.
         remedy: What an operator does in the usual case; a failed check has the remedy of its own.
+        follows: Checks that make this one fail, too, when they fail on the same node. The table of
+            a verdict then shows it under them: who mends the cause sees by the next run what is
+            left of it.
     """
 
     id: str
@@ -26,6 +29,7 @@ class Kind(NamedTuple):
     source: str
     looks_at: str
     remedy: str
+    follows: Sequence[str] = ()
 
 
 # Three lines a check: it is read as a table.
@@ -34,6 +38,9 @@ _KINDS = (
     Kind("node-reachable", "bare", "failed", "the plan",
          "SSH",
          "bring the node up, correct ansible_host"),
+    Kind("node-become", "bare", "failed", "the plan",
+         "the SSH user may become root, with the password that the inventory has",
+         "correct ansible_become_password, or run with -K"),
     Kind("node-python", "bare", "failed", "the plan",
          "Python 3.8 or later",
          "install it, or set ansible_python_interpreter"),
@@ -151,9 +158,12 @@ _KINDS = (
     Kind("port-reachable", "bare", "failed", "vLLM",
          "peers reach each port while nothing listens yet",
          "open the firewall between the nodes"),
+    Kind("npu-driver-loaded", "bare", "failed", "npu-smi",
+         "the NPUs' driver is installed and loaded, with its libraries",
+         "install the driver, load it, or reboot"),
     Kind("npu-tool", "bare", "failed", "vLLM Ascend, multi-node communication",
          "npu-smi answers for each device, its table is whole; an unused device is a warning",
-         "see the driver's installation"),
+         "see the driver's installation", follows=("npu-driver-loaded",)),
     Kind("npu-count", "bare", "failed", "public reports",
          "every device of the plan is there",
          "look for the card with lspci and dmesg"),
@@ -183,16 +193,18 @@ _KINDS = (
          "install the firmware of the driver's release"),
     Kind("device-node", "bare", "failed", "the plan",
          "device nodes are there, are what they should be and may be opened",
-         "load the driver; give a container its devices"),
+         "load the driver; give a container its devices",
+         follows=("npu-driver-loaded", "gpu-driver-loaded")),
     Kind("driver-mount", "bare", "failed", "the plan",
          "the driver's files that containers get",
-         "install the driver; remove folders that Docker made in place of files"),
+         "install the driver; remove folders that Docker made in place of files",
+         follows=("npu-driver-loaded", "gpu-driver-loaded")),
     Kind("mount-source", "bare", "failed", "the plan",
          "every other file and folder that the plan mounts",
          "put it there, or take its mount out of the inventory"),
     Kind("npu-fabric-tool", "bare", "failed", "vLLM Ascend, multi-node communication",
          "hccn_tool answers for each device",
-         "see the driver's installation; end what keeps it busy"),
+         "see the driver's installation; end what keeps it busy", follows=("npu-driver-loaded",)),
     Kind("npu-link", "bare", "failed", "vLLM Ascend, multi-node communication",
          "link of each NPU's own port",
          "cable, optical module, switch port"),
@@ -250,9 +262,12 @@ _KINDS = (
     Kind("cluster-super-pod-sdid", "bare", "failed", "EI0014",
          "A3: no SDID twice",
          "correct the super pod's configuration"),
+    Kind("gpu-driver-loaded", "bare", "failed", "nvidia-smi and container toolkit documentation",
+         "the GPUs' driver is installed and loaded, in one version with its libraries",
+         "install the driver, load it, or reboot"),
     Kind("gpu-tool", "bare", "failed", "nvidia-smi and container toolkit documentation",
          "nvidia-smi or amd-smi answers and is understood",
-         "see the driver's installation"),
+         "see the driver's installation", follows=("gpu-driver-loaded",)),
     Kind("gpu-count", "bare", "failed", "public reports",
          "every device of the plan is there",
          "look for the GPU with lspci and dmesg"),
@@ -284,8 +299,11 @@ _KINDS = (
          "MIG is off",
          "nvidia-smi -mig 0"),
     Kind("gpu-fabric-manager", "bare", "failed", "nvidia-smi and container toolkit documentation",
-         "HGX: the fabric manager runs, with the driver's version",
+         "HGX: the fabric manager runs, with the driver's version; GPUs have joined the fabric",
          "start nvidia-fabricmanager of the driver's version"),
+    Kind("gpu-imex", "bare", "warning", "IMEX service user's guide",
+         "GB200 and its kin, several nodes: IMEX runs, and its domain is UP",
+         "start nvidia-imex on every node of the rack"),
     Kind("gpu-toolkit", "bare", "failed", "nvidia-smi and container toolkit documentation",
          "the container toolkit is installed",
          "install nvidia-container-toolkit"),
@@ -294,7 +312,7 @@ _KINDS = (
          "amd-smi set --compute-partition SPX"),
     Kind("gpu-device-nodes", "bare", "failed", "AMD SMI documentation",
          "AMD: /dev/kfd and a render node a GPU",
-         "load amdgpu"),
+         "load amdgpu", follows=("gpu-driver-loaded",)),
     Kind("weights-directory", "bare", "failed", "the plan",
          "the folder of the weights",
          "correct muster_model_path, or bring the weights"),

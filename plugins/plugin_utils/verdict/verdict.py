@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import Row, rows_of
 
 # Most urgent first. Only the first makes the gate fail.
 _ORDER = ("failed", "unknown", "warning", "waived", "pending", "ok")
@@ -32,6 +33,43 @@ _PYTHON_TROUBLE = re.compile(
     r"python\S*: (?:command )?not found|interpreter .{1,80} was not found|"
     r"future feature annotations is not defined",
     re.IGNORECASE,
+)
+
+
+# How the ways to become root say that they did not let the SSH user: Ansible's own words, and those
+# of sudo, su and doas. The most telling ones come first.
+_BECOME_TROUBLE = (
+    (
+        r"incorrect (?:sudo|su|doas|\w+) password|sorry, try again|incorrect password attempt|"
+        r"su: authentication failure|doas: authentication failed|"
+        r"duplicate become password prompt",
+        "correct ansible_become_password of this host (in its vault), or run with -K and type the "
+        "password of the SSH user there",
+    ),
+    (
+        r"missing (?:sudo|su|doas|\w+) password|a password is required|"
+        r"a terminal is required to (?:read the password|authenticate)|no tty present|"
+        r"you must have a tty|doas: a tty is required",
+        "run with -K (--ask-become-pass), set ansible_become_password of this host, or let the SSH "
+        "user use sudo without a password (NOPASSWD)",
+    ),
+    (
+        r"is not in the sudoers file|may not run sudo|is not allowed to (?:execute|run)|"
+        r"doas: operation not permitted|su: permission denied",
+        "let the SSH user become root on the node (sudoers, the group sudo or wheel), or set "
+        "ansible_user to one who may",
+    ),
+    (
+        r"\b(?:sudo|su|doas): (?:command )?not found",
+        "install it on the node, set ansible_become_method to what the node has, or "
+        "ansible_user=root with ansible_become=false",
+    ),
+    (
+        r"waiting for (?:become success|privilege escalation prompt)|must be setuid root|"
+        r"effective uid is not 0|account or password (?:is )?expired|account validation failure",
+        "see by hand what sudo says: ssh to the node, then sudo -k true; a slow answer is often a "
+        "hostname that does not resolve or a directory service that is away",
+    ),
 )
 
 
@@ -196,18 +234,21 @@ def collect(
         gone = next((one for one in mine.values() if one and one.get("unreachable")), None)
         if gone is not None:
             checks.append(_at(host, _unreachable(host, str(gone.get("msg", "")))))
-        silent = [module for register, module in modules.items() if mine.get(register) is None]
-        if silent and gone is None:
-            text = f"no result of {', '.join(dict.fromkeys(silent))}"
-            checks.append(_at(host, _unreachable(host, text)))
+        told = []
         for register, module in modules.items():
             result = mine.get(register)
             if result is None:
                 continue
             if isinstance(result.get("checks"), list):
-                checks.extend(_at(host, one) for one in result["checks"])
+                told += result["checks"]
             elif not result.get("unreachable") and not result.get("skipped"):
-                checks.append(_at(host, _broken(module, result)))
+                told.append(_broken(module, result))
+        checks += (_at(host, one) for one in told)
+        # A task that broke on a host keeps it from the next one.
+        ended = gone is not None or any(one["status"] == "failed" for one in told)
+        silent = [module for register, module in modules.items() if mine.get(register) is None]
+        if silent and not ended:
+            checks.append(_at(host, _silent(silent)))
     unique = {tuple(one.items()): one for one in checks}
     return list(unique.values())
 
@@ -227,6 +268,12 @@ def _unreachable(host: str, text: str) -> Check:
     )
 
 
+def _silent(modules: Sequence[str]) -> Check:
+    text = f"no result of {', '.join(dict.fromkeys(modules))}"
+    remedy = "see above what kept this host from it, or run with this host alone (-l)"
+    return {**broken_check(modules[0], text), "remedy": remedy}
+
+
 def _broken(module: str, result: Mapping[str, Any]) -> Check:
     text = " ".join(str(result.get(key) or "") for key in ("msg", "module_stderr", "module_stdout"))
     if _PYTHON_TROUBLE.search(text):
@@ -238,6 +285,10 @@ def _broken(module: str, result: Mapping[str, Any]) -> Check:
             "Python 3.8 or later",
             "install it, or set ansible_python_interpreter to one that is",
         )
+    for words, remedy in _BECOME_TROUBLE:
+        if re.search(words, text, re.IGNORECASE):
+            observed = _first_words(text.removeprefix("Task failed: "))
+            return check("node-become", "failed", "become", observed, "becomes root", remedy)
     return broken_check(module, _first_words(text) or "it ended without a result")
 
 
@@ -451,7 +502,10 @@ def sentence(stage: str, checks: Sequence[Check]) -> str:
 
 
 def table(checks: Sequence[Check], width: int) -> str:
-    """Return all checks that are not ok, by host and then by urgency, each with its remedy."""
+    """Return all checks that are not ok, by host and then by urgency, each with its remedy.
+
+    What says the same of several subjects is one row, and so are a cause and what follows from it.
+    """
     hosts = list(dict.fromkeys(one["host"] for one in checks))
     shown = sorted(
         (one for one in checks if one["status"] != "ok"),
@@ -459,20 +513,32 @@ def table(checks: Sequence[Check], width: int) -> str:
     )
     if not shown:
         return ""
-    heading, *rows = columns([("NODE", "STATUS", "CHECK", "SUBJECT"), *map(_cells, shown)])
+    rows = rows_of(shown)
+    heading, *lines_of = columns([("NODE", "STATUS", "CHECK", "SUBJECT"), *map(_cells, rows)])
     indent = " " * heading.index("STATUS")
     lines = [heading]
-    for one, row in zip(shown, rows, strict=True):
-        lines.append(row)
+    for row, line in zip(rows, lines_of, strict=True):
+        lines.append(line)
         for label, text in (
-            ("seen", one["observed"]),
-            ("expected", one["expected"]),
-            ("remedy", one["remedy"]),
-            ("waiver", one.get("waiver", "")),
+            ("subjects", ", ".join(row.texts("subject")) if len(row.checks) > 1 else ""),
+            ("seen", row.first["observed"]),
+            ("expected", " / ".join(row.texts("expected"))),
+            ("remedy", row.first["remedy"]),
+            ("waiver", row.first.get("waiver", "")),
+            ("follows", _following(row)),
         ):
             if text:
                 lines += _paragraph(f"{indent}{label:<9}", text, width)
     return "\n".join(lines)
+
+
+def _following(row: Row) -> str:
+    """Return what follows from a row by check, with its subjects."""
+    subjects: dict[str, list[str]] = {}
+    for one in row.followers:
+        subjects.setdefault(f"{one['id']} {one['status']}", []).append(one["subject"])
+    texts = [f"{name} ({', '.join(dict.fromkeys(of))})" for name, of in subjects.items()]
+    return "; ".join(texts)
 
 
 def listing(values: Mapping[str, Mapping[str, Any]], width: int) -> str:
@@ -494,8 +560,10 @@ def _words(value: Any) -> str:
     return ", ".join(map(_words, value)) if isinstance(value, list) else str(value)
 
 
-def _cells(one: Check) -> tuple[str, str, str, str]:
-    return one["host"], one["status"], one["id"], one["subject"]
+def _cells(row: Row) -> tuple[str, str, str, str]:
+    one, count_of = row.first, len(row.checks)
+    subject = one["subject"] if count_of == 1 else f"{count_of} of them"
+    return one["host"], one["status"], one["id"], subject
 
 
 def _paragraph(start: str, text: str, width: int) -> list[str]:
