@@ -74,6 +74,15 @@ FAMILIES = {
         link="NV18",
     ),
 }
+# What nvidia-smi says of a driver that is not as it should be.
+DRIVER_WORDS = {
+    "mismatch": "Failed to initialize NVML: Driver/library version mismatch\n"
+    "NVML library version: 580.126.09",
+    "unloaded": "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. "
+    "Make sure that the latest NVIDIA driver is installed and running.\n",
+    "no-library": "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make "
+    "sure that the NVIDIA Display Driver is properly installed and present in your system.",
+}
 # Bus ids and CPU affinity of a server with eight SXM modules.
 BUSES = ("1B", "43", "52", "61", "9D", "C3", "D1", "DF")
 CPUS = ("0-55,112-167", "56-111,168-223")
@@ -94,6 +103,7 @@ def make_state(family: str, devices: int | None = None, node: int = 0) -> State:
         "driver_version": "580.105.08",
         "cuda_version": "13.0",
         "fabric_manager_version": "580.105.08",
+        "driver": "loaded",
         "faults": {},
         "devices": [_make_device(server, index) for index in range(devices or server.devices)],
     }
@@ -164,6 +174,8 @@ def nvidia_smi(argv: list[str]) -> int:
 
 def _gpus(state: State) -> list[Device]:
     """What NVML counts: a card that has left the bus is in no list."""
+    if state["driver"] in DRIVER_WORDS:
+        raise Refused(DRIVER_WORDS[state["driver"]])
     gpus = present(state)
     if not gpus:
         raise Refused("No devices were found")

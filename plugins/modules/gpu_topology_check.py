@@ -110,7 +110,13 @@ options:
   fabric_manager:
     description:
       - Whether NVLink switches join the GPUs, which NVIDIA's fabric manager has to set up (HGX
-        servers with NVSwitch).
+        servers with NVSwitch). Nodes of a GB200 or GB300 rack need none of their own.
+    type: bool
+    default: false
+  multi_node:
+    description:
+      - Whether GPUs of several nodes work together. In a rack of GB200 or GB300, NVIDIA's IMEX
+        service then has to join the nodes.
     type: bool
     default: false
   container_gpus:
@@ -146,10 +152,10 @@ RETURN = r"""
 checks:
   description:
     - The verdicts. Devices with the same verdict share one.
-    - V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc), V(gpu-processes),
-      V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver), V(gpu-driver) for both
-      vendors;
-      V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager) and V(gpu-toolkit) for NVIDIA;
+    - V(gpu-driver-loaded), V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc),
+      V(gpu-processes), V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver),
+      V(gpu-driver) for both vendors; V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager),
+      V(gpu-imex) and V(gpu-toolkit) for NVIDIA;
       V(gpu-partition) and V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the
       file system.
   returned: always

@@ -114,9 +114,10 @@ RETURN = r"""
 checks:
   description:
     - The verdicts. Devices with the same verdict share one.
-    - V(npu-tool), V(npu-driver-install), V(npu-driver), V(npu-count), V(npu-health), V(npu-ecc),
-      V(npu-firmware), V(npu-processes), V(npu-memory), V(npu-topology) and V(npu-superpod) come
-      from C(npu-smi); V(device-node) and V(driver-mount) from the file system; V(npu-fabric-tool),
+    - V(npu-driver-loaded), V(npu-tool), V(npu-driver-install), V(npu-driver), V(npu-count),
+      V(npu-health), V(npu-ecc), V(npu-firmware), V(npu-processes), V(npu-memory), V(npu-topology)
+      and V(npu-superpod) come from C(npu-smi); V(device-node) and V(driver-mount) from the file
+      system; V(npu-fabric-tool),
       V(npu-link), V(npu-net-health), V(npu-address), V(npu-gateway), V(npu-detect-address),
       V(npu-tls), V(npu-neighbour), V(npu-vnic), V(npu-ping) and V(npu-hccs-ping) from C(hccn_tool);
       V(npu-hccn-conf) holds C(/etc/hccn.conf) against it.

@@ -35,6 +35,8 @@ class NvidiaNode:
         self._patch = monkeypatch
         self.asked: list[str] = []
         self.fabric_manager = "active"
+        self.services: dict[str, str] = {}  # the others, by their names
+        self.imex = ""  # what nvidia-imex-ctl -N prints
         self.make()
 
     def make(self, family: str = "nvidia", devices: int = 8) -> None:
@@ -56,5 +58,8 @@ class NvidiaNode:
 
     def _answer(self, program: str, *arguments: str) -> Output:
         if program == "systemctl":
-            return Output(0 if self.fabric_manager == "active" else 3, self.fabric_manager, "")
+            state = self.services.get(arguments[-1], self.fabric_manager)
+            return Output(0 if state == "active" else 3, state, "")
+        if program == "nvidia-imex-ctl":
+            return Output(0, self.imex, "")
         return say(Path(program).name, *arguments)

@@ -10,6 +10,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.devices.amd import checks as amd_checks
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import checks as gpu_checks
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import RULES
@@ -21,6 +22,8 @@ from ansible_collections.muster.serving.plugins.modules import gpu_topology_chec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.emulators import nvidia_tools
+from lab.emulators.state import load_state
 from tests.unit.amd_node import AmdNode
 from tests.unit.nvidia_node import EMULATORS, NvidiaNode
 
@@ -74,10 +77,14 @@ def options(**changed):
         "mounts": [],
         "fabric_manager": True,
         "container_gpus": True,
+        "multi_node": False,
         "tool_path": "nvidia-smi",
         "timeout": 5,
         **changed,
     }
+
+
+ALONE = {"fabric_manager": False, "container_gpus": False}
 
 
 def amd_options(**changed):
@@ -103,6 +110,7 @@ def test_a_healthy_node_passes_every_check(node, files):
     result = gpu_look.inspect(options(), files)
 
     assert [(c["id"], c["status"], c["subject"]) for c in result["checks"]] == [
+        ("gpu-driver-loaded", "ok", "NVIDIA driver"),
         ("gpu-tool", "ok", "nvidia-smi"),
         ("gpu-count", "ok", "devices 0-7"),
         ("gpu-name", "ok", "devices 0-7"),
@@ -224,6 +232,251 @@ def test_a_fault_is_named_with_its_device_and_remedy(
 
     assert (check_id, status, subject, observed) in not_ok(files, options())
     assert all(c["remedy"] and c["expected"] for c in checks if c["status"] != "ok")
+
+
+# What the tools say of a driver or GPU that is not as it should be: words of theirs in public
+# reports, and of a GPU that was hidden piece by piece. Then the check that has the cause, a part of
+# what it saw and of its remedy.
+WORDS = [
+    (
+        "nvidia",
+        "Failed to initialize NVML: Driver/library version mismatch\n"
+        "NVML library version: 565.57\n",
+        18,
+        ("gpu-driver-loaded", "the loaded driver is not the installed one", "reboot"),
+    ),
+    (
+        "nvidia",
+        "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make sure "
+        "that the latest NVIDIA driver is installed and running.\n",
+        9,
+        ("gpu-driver-loaded", "installed, but not loaded", "modprobe nvidia"),
+    ),
+    (
+        "nvidia",
+        "Failed to initialize NVML: Driver Not Loaded\n",
+        9,
+        ("gpu-driver-loaded", "installed, but not loaded", "modprobe nvidia"),
+    ),
+    (
+        "nvidia",
+        "NVIDIA-SMI couldn't find libnvidia-ml.so library in your system. Please make sure that "
+        "the NVIDIA Display Driver is properly installed and present in your system.\n",
+        12,
+        ("gpu-driver-loaded", "libnvidia-ml.so is missing", "ldconfig"),
+    ),
+    (
+        "nvidia",
+        "Failed to initialize NVML: Function Not Found\n",
+        13,
+        ("gpu-driver-loaded", "of an older driver", "one version"),
+    ),
+    (
+        "nvidia",
+        "Unable to determine the device handle for GPU 0000:41:00.0: GPU is lost.  Reboot the "
+        "system to recover this GPU\n",
+        15,
+        ("gpu-tool", "a GPU is lost", "Xid 79"),
+    ),
+    (
+        "nvidia",
+        "Unable to determine the device handle for GPU0000:1A:00.0: Unknown Error\n",
+        255,
+        ("gpu-tool", "does not answer the driver", "dmesg"),
+    ),
+    ("nvidia", "No devices were found\n", 6, ("gpu-tool", "has no GPU", "lspci")),
+    (
+        "nvidia",
+        "Failed to initialize NVML: GPU access blocked by the operating system\n",
+        17,
+        ("gpu-tool", "may not be opened", "/dev/nvidiactl"),
+    ),
+    (
+        "nvidia",
+        "Failed to initialize NVML: Insufficient Permissions\n",
+        4,
+        ("gpu-tool", "may not ask", "become"),
+    ),
+    (
+        "amd",
+        "ERROR:root:Unable to get devices, driver not initialized (amdgpu not found in modules)\n",
+        255,
+        ("gpu-driver-loaded", "not loaded", "modprobe amdgpu"),
+    ),
+    (
+        "amd",
+        "OSError: libamd_smi.so: cannot open shared object file: No such file or directory\n",
+        1,
+        ("gpu-driver-loaded", "library of amd-smi is missing", "amd-smi-lib"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("vendor", "said", "rc", "expected"), WORDS)
+def test_a_driver_that_fails_is_told_by_its_tools_words(
+    tmp_path, files, monkeypatch, vendor, said, rc, expected
+):
+    tool = tmp_path / "smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'EOF'\n{said}EOF\nexit {rc}\n")
+    tool.chmod(0o755)
+    check_id, observed, remedy = expected
+    asked = options(vendor=vendor, tool_path=str(tool), **ALONE)
+
+    checks = {c["id"]: c for c in gpu_look.inspect(asked, files)["checks"]}
+
+    assert observed in checks[check_id]["observed"]
+    assert said.split()[-1][:8] in " ".join(c["observed"] for c in checks.values())
+    assert remedy in checks[check_id]["remedy"]
+    loaded, told = checks["gpu-driver-loaded"], checks["gpu-tool"]
+    assert told["status"] == "failed"
+    # The tool itself names the same remedy, and no other.
+    assert told["remedy"] == checks[check_id]["remedy"]
+    assert loaded["status"] == ("failed" if check_id == "gpu-driver-loaded" else "ok")
+
+
+@pytest.mark.parametrize("driver", ["mismatch", "unloaded", "no-library"])
+def test_the_labs_driver_fails_as_the_real_one(node, files, driver):
+    node.set("driver", driver)
+
+    [loaded, tool] = gpu_look.inspect(options(**ALONE), files)["checks"]
+    assert (loaded["id"], loaded["status"], tool["status"]) == (
+        "gpu-driver-loaded",
+        "failed",
+        "failed",
+    )
+
+
+def test_the_four_troubles_have_four_remedies():
+    for rules in (RULES, amd_checks.RULES):
+        remedies = [one.remedy for one in rules.driver.complaints]
+        remedies += [rules.driver.install, rules.driver.bring_tool]
+        assert len(set(remedies)) >= len(remedies) - 1
+
+
+@pytest.mark.parametrize("text", ["", "Segmentation fault", "nvidia-smi: command garbled"])
+def test_words_that_nobody_knows_name_no_cause(text):
+    assert RULES.driver.complaint(text) is None
+    seen = NvidiaGpus(problems=["nvidia-smi says: ?"], printed=text)
+    checks = {
+        c["id"]: c
+        for c in gpu_checks.gpu_checks(
+            RULES, seen, [0], [], [], 0.9, whole_fabric=False, owner_of=Owner, loaded=True
+        )
+    }
+    assert checks["gpu-driver-loaded"]["status"] == "ok"
+    assert checks["gpu-tool"]["remedy"] == "look at what nvidia-smi prints and at dmesg"
+
+
+def test_a_lost_gpu_beside_others_has_its_own_remedy(node, files):
+    """nvidia-smi lists the others, and says of the lost one what it cannot."""
+    table = nvidia_tools._query_xml(load_state())
+    lost = "Unable to determine the device handle for GPU0000:DF:00.0: Unknown Error\n"
+    node.set("faults.nvidia-smi -q", {"output": table + lost})
+
+    [tool] = [c for c in gpu_look.inspect(options(), files)["checks"] if c["id"] == "gpu-tool"]
+    assert tool["status"] == "warning"
+    assert "dmesg (NVRM, Xid)" in tool["remedy"]
+
+
+RACK = {"device_names": [r"B200"], "device_count": 4}
+
+
+@pytest.mark.parametrize("name", ["NVIDIA GB200", "NVIDIA GB300"])
+def test_a_node_of_a_rack_needs_no_fabric_manager_of_its_own(node, files, name):
+    node.make("nvidia-hgx-b200", devices=4)
+    node.set("devices.*.name", name)
+    node.fabric_manager = "inactive"
+    asked = options(**{**RACK, "device_names": ["GB[23]00"]})
+
+    assert not_ok(files, asked) == []
+    assert "nv-fabricmanager --version" not in node.asked
+    fabric = {
+        c["observed"]
+        for c in gpu_look.inspect(asked, files)["checks"]
+        if c["id"] == "gpu-fabric-manager"
+    }
+    assert fabric == {
+        "none is needed: it runs on the rack's NVLink switches",
+        "Completed, status Success",
+    }
+
+
+def test_an_hgx_b200_still_needs_its_fabric_manager(node, files):
+    node.fabric_manager = "inactive"
+
+    assert [c[:2] for c in not_ok(files, options(multi_node=True))] == [
+        ("gpu-fabric-manager", "failed")
+    ]
+
+
+IMEX_UP = """Connectivity Table Legend:
+C - Connected - Ready for operation
+
+3/25/2025 10:39:43.659
+Nodes:
+Node #0   * 10.136.206.48 *   - READY                - Version: 570.124.06
+Node #1   - 10.136.206.49     - READY                - Version: 570.124.06
+
+ Nodes From\\To  0   1
+       0        C   C
+       1        C   C
+Domain State: UP
+"""
+
+
+@pytest.mark.parametrize(
+    ("service", "said", "status", "observed"),
+    [
+        ("active", IMEX_UP, "ok", "active, domain UP"),
+        ("inactive", "", "warning", "inactive"),
+        ("active", "", "unknown", "active; nvidia-imex-ctl -N tells no state of the domain"),
+        (
+            "active",
+            IMEX_UP.replace("UP", "DEGRADED").replace("49     - READY", "49     - UNAVAILABLE"),
+            "warning",
+            "domain DEGRADED, 10.136.206.49 UNAVAILABLE",
+        ),
+    ],
+)
+def test_imex_joins_the_nodes_of_a_rack(node, files, service, said, status, observed):
+    node.make("nvidia-hgx-b200", devices=4)
+    node.set("devices.*.name", "NVIDIA GB200")
+    node.services = {"nvidia-imex.service": service}
+    node.imex = said
+
+    asked = options(**RACK, multi_node=True)
+    [imex] = [c for c in gpu_look.inspect(asked, files)["checks"] if c["id"] == "gpu-imex"]
+
+    assert (imex["status"], imex["observed"]) == (status, observed)
+    # One node needs none.
+    alone = gpu_look.inspect(options(**RACK), files)["checks"]
+    assert [c["status"] for c in alone if c["id"] == "gpu-imex"] == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "status"),
+    [
+        ("NVIDIA H800", ["A100", "H100"], "warning"),
+        ("NVIDIA H800 PCIe", ["H100"], "warning"),
+        ("NVIDIA A800-SXM4-80GB", ["A100"], "warning"),
+        ("NVIDIA H800", ["B200"], "failed"),
+        ("NVIDIA H20", ["A100", "H20"], "ok"),
+        ("NVIDIA H20-3e", ["H20"], "ok"),
+        ("NVIDIA L20", ["H20"], "failed"),
+        ("NVIDIA Device 2330", ["H100"], "unknown"),
+        ("NVIDIA Graphics Device", ["H100"], "unknown"),
+        ("10de:2330", ["H100"], "unknown"),
+        ("0x74a1", ["MI300X"], "unknown"),
+        ("[74b5]", ["MI300X"], "unknown"),
+        ("AMD Instinct MI300X", ["MI300X"], "ok"),
+        ("NVIDIA A10", ["A100"], "failed"),
+    ],
+)
+def test_a_name_is_held_to_the_recipes(name, patterns, status):
+    finding = gpu_checks._name(RULES, {"device_id": 0, "name": name}, patterns)
+    assert finding.status == status
+    assert bool(finding.remedy) == (status != "ok")
+    assert name in finding.observed
 
 
 def test_a_lost_gpu_is_one_failure(node, files):
@@ -413,7 +666,7 @@ def test_whatever_was_observed_has_a_verdict(devices, matrix, version):
     )
 
     assert [c["id"] for c in checks if c["status"] != "ok" and not c["remedy"]] == []
-    assert checks[0]["status"] == ("ok" if devices else "failed")
+    assert checks[1]["status"] == ("ok" if devices else "failed")
 
 
 # --- the module ---------------------------------------------------------------------------------
@@ -436,16 +689,36 @@ def test_the_module_returns_checks_and_facts(tmp_path, monkeypatch, capsys):
     assert result["facts"] == {"driver_version": "580.105.08"}
 
 
-def test_without_a_tool_one_check_says_so(capsys):
-    result = run_module(capsys, device_count=8, tool_path="/nowhere/nvidia-smi")
+def test_without_a_tool_one_check_says_so(tmp_path, files):
+    result = gpu_look.inspect(options(tool_path="/nowhere/nvidia-smi", **ALONE), files)
 
     assert [(c["id"], c["status"], c["observed"]) for c in result["checks"]] == [
+        (
+            "gpu-driver-loaded",
+            "failed",
+            "not installed: no nvidia-smi, and the kernel has no such driver",
+        ),
         (
             "gpu-tool",
             "failed",
             "/nowhere/nvidia-smi could not be started: No such file or directory",
-        )
+        ),
     ]
+
+
+@pytest.mark.parametrize("vendor", ["nvidia", "amd"])
+def test_a_driver_whose_tool_alone_is_missing_is_told_apart(files, vendor):
+    module = {"nvidia": "/proc/driver/nvidia/version", "amd": "/sys/module/amdgpu/version"}
+    files.write(module[vendor], "580")
+    asked = options(vendor=vendor, tool_path="/nowhere/smi", **ALONE)
+
+    [loaded, tool] = [
+        c for c in gpu_look.inspect(asked, files)["checks"] if c["id"] != "gpu-device-nodes"
+    ]
+
+    assert (loaded["id"], loaded["status"]) == ("gpu-driver-loaded", "ok")
+    assert (tool["id"], tool["status"]) == ("gpu-tool", "failed")
+    assert tool["remedy"].startswith("the driver is loaded: ")
 
 
 def test_a_hanging_tool_costs_one_timeout(tmp_path, monkeypatch, capsys):
@@ -457,7 +730,9 @@ def test_a_hanging_tool_costs_one_timeout(tmp_path, monkeypatch, capsys):
     )
 
     assert time.monotonic() - begin < 3
-    [one] = result["checks"]
+    [loaded, one] = result["checks"]
+    # This machine has no driver, and a tool that hangs is no evidence of it.
+    assert (loaded["id"], loaded["status"]) == ("gpu-driver-loaded", "unknown")
     assert (one["id"], one["status"]) == ("gpu-tool", "failed")
     assert "did not end within 0.5 s" in one["observed"]
 

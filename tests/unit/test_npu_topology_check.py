@@ -13,6 +13,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
+    run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
@@ -25,6 +26,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.contract im
     devices_text,
 )
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +84,7 @@ def test_a_healthy_node_passes_every_check(node):
     result = inspect()
 
     assert {(c["id"], c["status"], c["subject"]) for c in result["checks"]} == {
+        ("npu-driver-loaded", "ok", "NPU driver"),
         ("npu-tool", "ok", "npu-smi"),
         ("npu-driver-install", "ok", "driver"),
         ("npu-ecc", "ok", "devices 0-7"),
@@ -1107,7 +1110,74 @@ def test_without_npu_smi_one_check_says_so(real_node, capsys):
     result = run_module(capsys, device_count=8, npu_smi_path="/nowhere/npu-smi")
 
     assert [(c["id"], c["status"], c["observed"]) for c in result["checks"]] == [
-        ("npu-tool", "failed", "/nowhere/npu-smi could not be started: No such file or directory")
+        ("npu-driver-loaded", "ok", "loaded"),
+        ("npu-tool", "failed", "/nowhere/npu-smi could not be started: No such file or directory"),
+    ]
+    assert result["checks"][1]["remedy"].startswith("the driver is loaded: ")
+
+
+# What npu-smi says without a table, in words of public reports; and what that is with and without
+# device nodes.
+WORDS = [
+    (
+        "DrvMngGetConsoleLogLevel failed. (g_conLogLevel=3)\n"
+        "dcmi module initialize failed. ret is -8005\n",
+        ("ok", "failed"),
+        "npu-smi does not reach the driver",
+        "lsmod",
+    ),
+    (
+        "dcmi model initialized failed, because the device is used. ret is -8020\n",
+        ("ok", "ok"),
+        "another container has the NPUs to itself",
+        "docker ps",
+    ),
+    (
+        "npu-smi: error while loading shared libraries: libdrvdsmi_host.so: cannot open shared "
+        "object file: No such file or directory\n",
+        ("failed", "failed"),
+        "a library of the driver is missing",
+        "ldconfig",
+    ),
+    ("dcmi module initialize failed. ret is -8002\n", ("ok", "ok"), "may not ask", "become"),
+    ("dcmi module initialize failed. ret is -8012\n", ("failed", "failed"), "not ready", "wait"),
+    ("There is no NPU card on this server.\n", ("ok", "ok"), "has no NPU", "lspci"),
+    ("Segmentation fault\n", ("ok", "unknown"), "Segmentation fault", "look at what npu-smi"),
+]
+
+
+@pytest.mark.parametrize(("said", "statuses", "observed", "remedy"), WORDS)
+def test_a_driver_that_fails_is_told_by_its_tools_words(
+    node, monkeypatch, said, statuses, observed, remedy
+):
+    node.set("faults.npu-smi info", {"output": said, "rc": 255})
+    for nodes, status in zip((list(range(8)), []), statuses, strict=True):
+        monkeypatch.setattr(npu_look, "device_numbers", lambda nodes=nodes: nodes)
+
+        checks = {c["id"]: c for c in inspect(multi_node=False)["checks"]}
+
+        assert checks["npu-driver-loaded"]["status"] == status
+        assert checks["npu-tool"]["status"] == "failed"
+        assert observed in checks["npu-tool"]["observed"]
+        assert remedy in checks["npu-tool"]["remedy"]
+
+
+def test_a_node_without_the_driver_is_one_cause(node, monkeypatch):
+    monkeypatch.setattr(npu_look, "device_numbers", list)
+    monkeypatch.setattr(npu_observe, "run", run)
+    mounts = ["/usr/local/dcmi:/usr/local/dcmi", "/usr/local/Ascend/driver/lib64:/x"]
+    nodes = [f"/dev/davinci{n}" for n in range(8)]
+
+    asked = {"npu_smi_path": "/nowhere/npu-smi", "mounts": mounts, "device_nodes": nodes}
+    checks = inspect(multi_node=False, **asked)["checks"]
+
+    [loaded] = [c for c in checks if c["id"] == "npu-driver-loaded"]
+    assert loaded["observed"].startswith("not installed")
+    assert loaded["remedy"].startswith("install the NPU driver")
+    assert len(checks) == 2 + len(mounts) + len(nodes)
+    rows = rows_of([{"host": "n", **c} for c in checks])
+    assert [(row.first["id"], len(row.followers)) for row in rows] == [
+        ("npu-driver-loaded", 1 + len(mounts) + len(nodes))
     ]
 
 

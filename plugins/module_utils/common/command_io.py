@@ -15,6 +15,11 @@ from dataclasses import dataclass
 class CommandError(Exception):
     """The command did not start or did not end in time."""
 
+    @property
+    def not_started(self) -> bool:
+        """Whether there is no such command, or none that may be run."""
+        return isinstance(self.__cause__, OSError)
+
 
 @dataclass(frozen=True)
 class Output:

@@ -1,20 +1,115 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks on devices that hold for every vendor's: who uses them, and how much memory is free."""
+"""Checks on devices that hold for every vendor's: the driver, who uses them, free memory."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from typing import Callable, Collection, Hashable, Mapping, NamedTuple
+from typing import Any, Callable, Collection, Hashable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
     Device,
+    Observation,
     devices_text,
     number_of,
 )
+
+
+class Complaint(NamedTuple):
+    """Words by which a driver's tool says why it can do nothing.
+
+    Attributes:
+        words: A regular expression of them.
+        meaning: What they mean.
+        remedy: What to do about it.
+        of_driver: Whether the driver itself is not as it should be. Where it is well, a device or
+            who asks is not; null where only the kernel tells which.
+    """
+
+    words: str
+    meaning: str
+    remedy: str
+    of_driver: bool | None = True
+
+
+class Driver(NamedTuple):
+    """How to speak of a vendor's driver, and what its tool says when it can do nothing.
+
+    Attributes:
+        name: What to call it.
+        install: What to do where it is not there.
+        bring_tool: What to do where it is loaded and only the tool is missing.
+        signs: Files of which a loaded driver shows one at least.
+        complaints: The most telling one first.
+    """
+
+    name: str = "driver"
+    install: str = "install the driver, and reboot"
+    bring_tool: str = "the driver is loaded: install the tool that belongs to it"
+    signs: Sequence[str] = ()
+    complaints: Sequence[Complaint] = ()
+
+    def complaint(self, text: str) -> Complaint | None:
+        """Return what the tool complains of, None where it does not in words that are known."""
+        return next((one for one in self.complaints if re.search(one.words, text, re.I)), None)
+
+
+def _reason(tool: str, seen: Observation[Any]) -> str:
+    """Why there are no devices, in the tool's own words or for want of them."""
+    if seen.printed:
+        return f"{tool} says: {excerpt(seen.printed, 160)}"
+    return seen.failure or "; ".join(seen.problems) or f"{tool} lists no device"
+
+
+def driver_loaded_check(
+    check_id: str, tool: str, driver: Driver, seen: Observation[Any], loaded: bool | None
+) -> Check:
+    """Return whether the driver is installed and loaded, as far as its tool and the kernel tell.
+
+    Args:
+        check_id: The vendor's id of it.
+        tool: The tool that was asked.
+        driver: How to speak of the driver.
+        seen: What the tool told.
+        loaded: Whether the kernel shows a driver; null where nobody looked.
+    """
+
+    def verdict(status: str, observed: str, remedy: str = "") -> Check:
+        expected = "installed, loaded, and of one version with its libraries"
+        return check(check_id, status, driver.name, observed, expected, remedy)
+
+    if seen.devices:
+        return verdict("ok", f"{tool} lists devices")
+    complaint = driver.complaint(seen.printed)
+    if complaint and complaint.of_driver:
+        observed = f"{complaint.meaning} ({_reason(tool, seen)})"
+        return verdict("failed", observed, complaint.remedy)
+    if loaded or (complaint and complaint.of_driver is False):
+        return verdict("ok", "loaded")
+    if complaint and loaded is False:
+        return verdict("failed", f"not loaded ({_reason(tool, seen)})", complaint.remedy)
+    if seen.absent and loaded is False:
+        observed = f"not installed: no {tool}, and the kernel has no such driver"
+        return verdict("failed", observed, driver.install)
+    return verdict("unknown", "nothing tells of it", "look for it with lsmod and dmesg on the node")
+
+
+def silence(
+    tool: str, driver: Driver, seen: Observation[Any], loaded: bool | None
+) -> tuple[str, str]:
+    """Return what was seen of a tool that lists no device, and what to do."""
+    complaint = driver.complaint(seen.printed)
+    reason = _reason(tool, seen)
+    if complaint:
+        return f"{complaint.meaning} ({reason})", complaint.remedy
+    if seen.absent:
+        return reason, driver.bring_tool if loaded else driver.install
+    return reason, f"look at what {tool} prints and at dmesg"
 
 
 def odd_ones(values: Mapping[int, Hashable]) -> set[int]:

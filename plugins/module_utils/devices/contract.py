@@ -75,7 +75,8 @@ class Observation(Generic[D]):
     """What a vendor's tools told of a node's devices.
 
     problems is what could not be had or understood. failure is why nothing could be had at all, or
-    nothing more: the tool is missing, or hangs.
+    nothing more: the tool is missing, or hangs. printed is all that the tool said where it lists no
+    device, and absent whether it could not be started.
     """
 
     devices: list[D] = field(default_factory=list)
@@ -83,6 +84,8 @@ class Observation(Generic[D]):
     topology: Topology | None = None
     problems: list[str] = field(default_factory=list)
     failure: str | None = None
+    printed: str = ""
+    absent: bool = False
 
 
 def number_of(device: Device) -> int:

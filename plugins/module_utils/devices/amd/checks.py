@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.devices.amd.amd_smi import AmdGpu
+from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
+    Complaint,
+    Driver,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.checks import Mode, Rules
 
 
@@ -52,8 +56,50 @@ def modes(device: AmdGpu) -> list[Mode]:
     ]
 
 
+DRIVER = Driver(
+    name="amdgpu driver",
+    install="install AMD's driver and ROCm (amdgpu-dkms, amd-smi-lib), and reboot",
+    bring_tool="the driver is loaded: install amd-smi-lib of the ROCm release in use",
+    signs=("/sys/module/amdgpu", "/dev/kfd"),
+    complaints=(
+        Complaint(
+            r"lib(?:amd_smi|rocm_smi64)\.so\S*: cannot open|unable to find \S*libamd_smi",
+            "the library of amd-smi is missing",
+            "install amd-smi-lib of the ROCm release in use, and run ldconfig",
+        ),
+        Complaint(
+            r"driver not initialized|amdgpu not found in modules|check amdgpu version and module "
+            r"status|driver_not_loaded|rock module is not loaded",
+            "the driver is not loaded",
+            "load it (modprobe amdgpu) and look at dmesg; where it does not load, the running "
+            "kernel has no module of it (dkms status; build amdgpu-dkms anew, or reboot into the "
+            "kernel that has it), or Secure Boot refuses it (mokutil --sb-state)",
+        ),
+        Complaint(
+            r"no module named .?amdsmi",
+            "amd-smi lacks its own Python package",
+            "install amd-smi-lib of the ROCm release in use anew",
+            of_driver=False,
+        ),
+        Complaint(
+            r"unable to detect any gpu devices|no gpus? (?:devices? )?(?:were )?(?:found|detected)",
+            "the driver has no GPU",
+            "see lspci -d 1002: and dmesg (amdgpu): a GPU that is gone needs a reboot, and a "
+            "container or guest has to be handed its GPUs where it is made",
+            of_driver=None,
+        ),
+        Complaint(
+            r"missing the following required groups|status_no_perm",
+            "amd-smi may not ask",
+            "ask as root: set become for this host",
+            of_driver=False,
+        ),
+    ),
+)
+
 RULES: Rules[AmdGpu] = Rules(
     tool="amd-smi",
+    driver=DRIVER,
     listing="amd-smi process",
     link="XGMI",
     link_pattern=r"XGMI",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Mapping, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -37,50 +37,67 @@ def observe(path: str | None, timeout: float) -> Observation[AmdGpu]:
         return _by_amd_smi(tool, timeout)
     tool = find_tool("rocm-smi", None, FOLDERS)
     if tool:
-        said, problems = _ask(tool, rocm_smi.ARGUMENTS, timeout)
-        return _with(problems, rocm_smi.read(said))
-    return Observation(failure="neither amd-smi nor rocm-smi is on this node")
+        answers = _ask(tool, rocm_smi.ARGUMENTS, timeout)
+        return _with(answers, rocm_smi.read(answers.said))
+    return Observation(failure="neither amd-smi nor rocm-smi is on this node", absent=True)
+
+
+class Answers(NamedTuple):
+    """What a tool answered.
+
+    Attributes:
+        said: By query, what it printed.
+        problems: Why it did not print more.
+        complaints: What it printed besides, or in place of an answer.
+        absent: Whether it could not be started.
+    """
+
+    said: dict[str, str]
+    problems: list[str]
+    complaints: list[str]
+    absent: bool
 
 
 def _by_amd_smi(tool: str, timeout: float) -> Observation[AmdGpu]:
     arguments: dict[str, Sequence[str]] = dict(amd_smi.ARGUMENTS)
     later = {"topology": arguments.pop("topology")}
-    said, problems = _ask(tool, arguments, timeout)
-    if len(said) == len(arguments):
-        if not amd_smi.tells_partition(said["static"]):
+    answers = _ask(tool, arguments, timeout)
+    if len(answers.said) == len(arguments):
+        if not amd_smi.tells_partition(answers.said["static"]):
             later["partition"] = amd_smi.PARTITION_ARGUMENTS
-        more, more_problems = _ask(tool, later, timeout)
-        said.update(more)
-        problems += more_problems
-    return _with(problems, amd_smi.read(said))
+        more = _ask(tool, later, timeout)
+        answers.said.update(more.said)
+        answers.problems.extend(more.problems)
+    return _with(answers, amd_smi.read(answers.said))
 
 
-def _ask(
-    tool: str, arguments: Mapping[str, Sequence[str]], timeout: float
-) -> tuple[dict[str, str], list[str]]:
-    """What the tool printed, by query, and why it did not print more."""
+def _ask(tool: str, arguments: Mapping[str, Sequence[str]], timeout: float) -> Answers:
+    """Ask a tool several things at once."""
     commands = {query: [tool, *words] for query, words in arguments.items()}
-    said: dict[str, str] = {}
-    problems = []
+    answers = Answers({}, [], [], absent=False)
     for query, answer in ask_all(commands, timeout).items():
         if isinstance(answer, CommandError):
-            problems.append(str(answer))
+            answers.problems.append(str(answer))
+            answers = answers._replace(absent=answers.absent or answer.not_started)
             continue
-        said[query] = answer.stdout
+        answers.said[query] = answer.stdout
+        answers.complaints.append(f"{answer.stdout}\n{answer.stderr}".strip())
         if answer.rc != 0:
             words = " ".join(arguments[query][:2])
-            problems.append(
+            answers.problems.append(
                 f"{os.path.basename(tool)} {words} ended with exit code {answer.rc}: "
                 f"{excerpt(answer.text)}"
             )
-    return said, problems
+    return answers
 
 
-def _with(problems: list[str], gpus: Observation[AmdGpu]) -> Observation[AmdGpu]:
+def _with(answers: Answers, gpus: Observation[AmdGpu]) -> Observation[AmdGpu]:
     """Put what went wrong with the calls before what went wrong with their answers."""
-    gpus.problems = problems + gpus.problems
+    gpus.problems = answers.problems + gpus.problems
     if not gpus.devices:
         gpus.failure = gpus.problems.pop(0) if gpus.problems else "no GPU is told of"
+        gpus.printed = next(filter(None, answers.complaints), "")
+        gpus.absent = answers.absent and not answers.said
     return gpus
 
 

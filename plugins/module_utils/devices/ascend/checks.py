@@ -25,11 +25,15 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     missing_devices,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
+    Complaint,
+    Driver,
     Finding,
+    driver_loaded_check,
     grouped,
     holders_of,
     memory_free,
     odd_ones,
+    silence,
     used_by_others,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
@@ -48,6 +52,53 @@ LOST_CARD = (
 )
 # What a ping of hccn_tool sends.
 PACKETS = 3
+
+# The numbers are those of the driver's own dcmi_interface_api.h.
+DRIVER = Driver(
+    name="NPU driver",
+    install="install the NPU driver and firmware of the release that the engine's image asks for, "
+    "and reboot",
+    bring_tool="the driver is loaded: install its package in full, which brings npu-smi, or set "
+    "up what it left out (/usr/local/Ascend/driver/tools)",
+    complaints=(
+        Complaint(
+            r"lib(?:dcmi|drvdsmi_host|ascend_hal|c_sec|mmpa)\S*: cannot open",
+            "a library of the driver is missing",
+            "see that /usr/local/Ascend/driver/lib64 has it and that the loader looks there "
+            "(/etc/ld.so.conf.d, ldconfig); else install the driver's package in full",
+        ),
+        Complaint(
+            r"the device is used|ret is -8020\b",
+            "another container has the NPUs to itself",
+            "find it (docker ps, docker inspect: Devices) and stop it",
+            of_driver=False,
+        ),
+        Complaint(
+            r"ret is -8002\b|permission denied",
+            "npu-smi may not ask",
+            "ask as root: set become for this host",
+            of_driver=False,
+        ),
+        Complaint(
+            r"ret is -80(?:12|17)\b",
+            "the driver is not ready, or is being upgraded",
+            "wait for it; after an upgrade of driver or firmware reboot the node",
+        ),
+        Complaint(
+            r"there is no npu card|ret is -8008\b",
+            "the driver has no NPU",
+            "look for the cards with lspci (Huawei, d80) and dmesg; reseat them, or reboot",
+            of_driver=False,
+        ),
+        Complaint(
+            r"dcmi \w+ initialized? failed|drvmnggetconsoleloglevel failed",
+            "npu-smi does not reach the driver",
+            "see lsmod (drv_, ascend) and dmesg; reboot after an update of driver or firmware; a "
+            "node that is itself a container has to be handed its NPUs where it is made",
+            of_driver=None,
+        ),
+    ),
+)
 
 
 # --- npu-smi ----------------------------------------------------------------------------------
@@ -74,11 +125,12 @@ def npu_checks(
         device_nodes: The device nodes that have checks of their own.
     """
     by_id = {device["device_id"]: device for device in npus.devices}
+    loaded = driver_loaded_check("npu-driver-loaded", "npu-smi", DRIVER, npus, npus.loaded)
     tool = _tool(npus, [number for number in wanted if number not in by_id], wanted)
     if not npus.devices:
-        return [tool]
+        return [loaded, tool]
     there = [by_id[number] for number in wanted if number in by_id]
-    checks = [tool, *_driver(npus, min_driver)]
+    checks = [loaded, tool, *_driver(npus, min_driver)]
     if npus.whole or len(there) == len(wanted):
         checks += _count(npus, by_id, wanted, device_nodes)
     checks += grouped("npu-health", [_health(npus, device) for device in there], "OK")
@@ -123,8 +175,8 @@ def _tool(npus: Npus, unlisted: list[int], wanted: list[int]) -> Check:
     doubts = [one for one in npus.doubts if not (npus.devices and INCOMPLETE_DRIVER in one)]
     subject, status, remedy = "npu-smi", "ok", ""
     if not npus.devices:
-        status = "failed"
-        remedy = "install the NPU driver, or look at what npu-smi info prints and at dmesg"
+        said, remedy = silence("npu-smi", DRIVER, npus, npus.loaded)
+        status, doubts = "failed", [said]
     elif npus.failure:
         status, doubts = "failed", [npus.failure, *doubts]
         remedy = "see whether it answers by hand; reset the chip, or restart the driver"

@@ -22,6 +22,7 @@ class Npus(npu_smi.Info):
     """
 
     nodes: list[int] = field(default_factory=list)  # the N of every /dev/davinciN
+    loaded: bool | None = None  # whether the driver shows any device node
     # By device, of those that were asked for; null, or without a value, where it is not told.
     ecc: dict[int, npu_smi.Ecc | None] = field(default_factory=dict)
     boards: dict[int, npu_smi.Board] = field(default_factory=dict)

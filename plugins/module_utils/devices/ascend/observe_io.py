@@ -28,6 +28,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io im
 
 NPU_SMI_FOLDERS = ("/usr/local/bin", "/usr/local/sbin")
 HCCN_CONF = "/etc/hccn.conf"
+# The driver makes it when it is loaded.
+MANAGER = "/dev/davinci_manager"
 # npu-smi answers several callers; more than these would only queue in the driver.
 CONCURRENT_CALLS = 4
 # The share of its timeout that hccn_tool has to answer for another device after it has hung.
@@ -60,7 +62,7 @@ class Tool:
             try:
                 return run([self.path, *arguments], min(seconds, left))
             except CommandError as error:
-                if isinstance(error.__cause__, OSError):
+                if error.not_started:
                     self.absent, self.failure = True, str(error)
                     return None
                 if left >= seconds:
@@ -159,12 +161,23 @@ def observe_npus(tool: NpuSmi, nodes: list[int]) -> Npus:
         nodes: The devices that have a device node. The driver leaves a lost card out of its table
             without a word; its node is what remains.
     """
+    loaded = bool(nodes) or os.path.exists(MANAGER)
     answer = tool.ask("info")
     if answer is None:
         said = str(tool.failure)
-        return Npus(problems=[said], doubts=[said], nodes=nodes, failure=said)
+        return Npus(
+            problems=[said],
+            doubts=[said],
+            nodes=nodes,
+            failure=said,
+            absent=tool.absent,
+            loaded=loaded,
+        )
     info = npu_smi.parse_info(answer.stdout + answer.stderr)
     npus = Npus(**vars(info), nodes=nodes)
+    npus.loaded = loaded
+    if not npus.devices:
+        npus.printed = (answer.stdout + answer.stderr).strip()
     if answer.rc != 0:
         said = f"npu-smi info ended with exit code {answer.rc}"
         npus.whole = False

@@ -6,17 +6,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Callable, Collection, Generic, Mapping, NamedTuple, Sequence, TypeVar
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
+    Driver,
     Finding,
+    driver_loaded_check,
     grouped,
     holders_of,
     memory_free,
+    silence,
     used_by_others,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
@@ -55,6 +58,8 @@ class Rules(Generic[G]):
         ecc: What to do about one that counts no memory errors.
         health: OK, or in a few words what is wrong with a GPU.
         modes: What is to be said of its settings.
+        driver: How to speak of the driver, and what its tool says without one.
+        slower_kin: By a word of a GPU's name, that of the GPU which it is but for slower links.
     """
 
     tool: str
@@ -65,8 +70,17 @@ class Rules(Generic[G]):
     ecc: str
     health: Callable[[G], str]
     modes: Callable[[G], Sequence[Mode]]
+    driver: Driver = field(default_factory=Driver)
+    slower_kin: Mapping[str, str] = field(default_factory=dict)
 
 
+# What stands for a name where the tool's tables are older than the GPU: its id on the PCI bus, or a
+# word that every GPU may have.
+NO_NAME = re.compile(
+    r"(?:(?:NVIDIA|AMD|Advanced Micro Devices\b.*|ATI) )?(?:Graphics )?Device(?: [0-9a-f]{4})?"
+    r"|\[?(?:0x)?[0-9a-f]{4}(?::(?:0x)?[0-9a-f]{4})?\]?",
+    re.IGNORECASE,
+)
 LEAVE_OUT = "or leave the device out of muster_devices"
 
 
@@ -79,6 +93,7 @@ def gpu_checks(
     memory_utilization: float,
     whole_fabric: bool,
     owner_of: Callable[[int], Owner],
+    loaded: bool | None = None,
 ) -> list[Check]:
     """Return all checks on what the vendor's tool told.
 
@@ -91,8 +106,12 @@ def gpu_checks(
         memory_utilization: The share of a device's memory that the engine will claim.
         whole_fabric: Whether switches join every GPU of such a server with every other.
         owner_of: Finds who owns a process.
+        loaded: Whether the kernel shows a driver; null where nobody looked.
     """
-    checks = [_tool(rules, gpus)]
+    checks = [
+        driver_loaded_check("gpu-driver-loaded", rules.tool, rules.driver, gpus, loaded),
+        _tool(rules, gpus, loaded),
+    ]
     if not gpus.devices:
         return checks
     by_id = {device["device_id"]: device for device in gpus.devices}
@@ -101,7 +120,7 @@ def gpu_checks(
     if device_names:
         checks += grouped(
             "gpu-name",
-            [_name(device, device_names) for device in there],
+            [_name(rules, device, device_names) for device in there],
             f"a name like {' or '.join(device_names)}",
         )
     checks += grouped("gpu-health", [_health(rules, device) for device in there], "OK")
@@ -135,18 +154,18 @@ def gpu_checks(
     return checks + _topology(rules, gpus.topology, devices, whole_fabric=whole_fabric)
 
 
-def _tool(rules: Rules[G], gpus: Observation[G]) -> Check:
+def _tool(rules: Rules[G], gpus: Observation[G], loaded: bool | None) -> Check:
+    def verdict(status: str, observed: str, remedy: str = "") -> Check:
+        return check("gpu-tool", status, rules.tool, observed, "a list of devices", remedy)
+
     if not gpus.devices:
-        status = "failed"
-        remedy = f"install the GPU driver, or look at what {rules.tool} prints and at dmesg"
-    elif gpus.problems:
-        status = "warning"
-        remedy = f"look at what {rules.tool} prints; it was not understood in full"
-    else:
-        status, remedy = "ok", ""
-    told = f"{len(gpus.devices)} devices, driver {gpus.version}"
-    observed = gpus.failure or "; ".join(gpus.problems) or told
-    return check("gpu-tool", status, rules.tool, observed, "a list of devices", remedy)
+        return verdict("failed", *silence(rules.tool, rules.driver, gpus, loaded))
+    if gpus.problems:
+        observed = "; ".join(gpus.problems)
+        complaint = rules.driver.complaint(observed)
+        told = f"look at what {rules.tool} prints; it was not understood in full"
+        return verdict("warning", observed, complaint.remedy if complaint else told)
+    return verdict("ok", f"{len(gpus.devices)} devices, driver {gpus.version}")
 
 
 def _count(rules: Rules[G], by_id: Mapping[int | None, G], wanted: list[int]) -> list[Check]:
@@ -163,12 +182,25 @@ def _count(rules: Rules[G], by_id: Mapping[int | None, G], wanted: list[int]) ->
     )
 
 
-def _name(device: Gpu, patterns: Sequence[str]) -> Finding:
+def _name(rules: Rules[G], device: G, patterns: Sequence[str]) -> Finding:
     number, name = number_of(device), device["name"]
-    if name is None:
-        return Finding(number, "unknown", "no name told", "look at what the driver says of it")
-    if any(re.search(pattern, name) for pattern in patterns):
+    if name is None or NO_NAME.fullmatch(name):
+        observed = "no name told" if name is None else f"no name told, only {name}"
+        return Finding(number, "unknown", observed, "look at what the driver says of it")
+
+    def fits(text: str) -> bool:
+        return any(re.search(pattern, text) for pattern in patterns)
+
+    if fits(name):
         return Finding(number, "ok", name)
+    for slow, kin in rules.slower_kin.items():
+        if fits(re.sub(rf"\b{slow}\b", kin, name)):
+            return Finding(
+                number,
+                "warning",
+                f"{name}, which is an {kin} with slower links",
+                f"expect less than the figures published for the {kin}, above all across GPUs",
+            )
     return Finding(
         number, "failed", name, "choose the recipe (muster_recipe) that is made for this GPU"
     )

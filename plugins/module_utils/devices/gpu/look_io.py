@@ -86,6 +86,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "device_nodes": {"type": "list", "elements": "path", "default": []},
     "mounts": {"type": "list", "elements": "str", "default": []},
     "fabric_manager": {"type": "bool", "default": False},
+    "multi_node": {"type": "bool", "default": False},
     "container_gpus": {"type": "bool", "default": False},
     "tool_path": {"type": "path"},
     "timeout": {"type": "float", "default": 30},
@@ -124,6 +125,7 @@ def inspect(params: dict[str, Any], files: NodeFiles) -> dict[str, Any]:
         params["memory_utilization"],
         whole_fabric=params["fabric_manager"],
         owner_of=read_owner,
+        loaded=any(files.exists(path) for path in vendor.RULES.driver.signs),
     )
     needs = params.get("driver") or floor_alone(params["min_driver"])
     if gpus.devices and needs:

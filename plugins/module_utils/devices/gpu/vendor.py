@@ -6,7 +6,14 @@
 from __future__ import annotations
 
 # What gpu_topology_check takes beside the options of every module that checks devices.
-GPU_OPTIONS = ("vendor", "device_names", "driver", "fabric_manager", "container_gpus")
+GPU_OPTIONS = (
+    "vendor",
+    "device_names",
+    "driver",
+    "fabric_manager",
+    "container_gpus",
+    "multi_node",
+)
 
 # The releases of Red Hat and of those that follow it.
 ENTERPRISE_LINUX = dict.fromkeys(("rhel", "rocky", "almalinux", "ol"), ("8", "9", "10"))

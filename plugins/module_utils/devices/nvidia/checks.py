@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import (
+    Complaint,
+    Driver,
     Finding,
     grouped,
 )
@@ -22,6 +25,11 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvid
 )
 
 FABRIC_MANAGER_UNIT = "nvidia-fabricmanager.service"
+IMEX_UNIT = "nvidia-imex.service"
+
+# Grace and Blackwell in one module. The NVLink switches of its rack stand outside the nodes and run
+# the fabric manager themselves; IMEX, on each node, lets GPUs of several nodes share memory.
+_RACK = re.compile(r"\bGB\d{2,3}\b")
 
 _CONDITIONS = {
     "remapped_row_failure": "row remapping failed",
@@ -37,6 +45,28 @@ class FabricManager(NamedTuple):
 
     service: str | None
     version: str | None
+
+
+class Imex(NamedTuple):
+    """NVIDIA's IMEX service on a node, and its domain, as far as they tell."""
+
+    service: str | None
+    domain: str | None
+    unready: Sequence[str] = ()  # the nodes of the domain that are not ready, with their state
+
+
+def parse_imex(text: str) -> tuple[str | None, list[str]]:
+    """Return the state of the domain, and the nodes that are not ready, of nvidia-imex-ctl -N."""
+    state = re.search(r"^\s*Domain State:\s*(\w+)", text, re.MULTILINE)
+    nodes = re.findall(r"^\s*Node #\d+\s+[-*]\s+(\S+)\s+[-*]\s*-?\s*(\w+)", text, re.MULTILINE)
+    return state[1] if state else None, [
+        f"{node} {word}" for node, word in nodes if word != "READY"
+    ]
+
+
+def in_rack(gpus: NvidiaGpus) -> bool:
+    """Return whether the GPUs' NVLink switches are those of a rack, and not the node's own."""
+    return any(_RACK.search(device["name"] or "") for device in gpus.devices)
 
 
 def health(device: NvidiaGpu) -> str:
@@ -78,8 +108,82 @@ def modes(device: NvidiaGpu) -> list[Mode]:
     ]
 
 
+DRIVER = Driver(
+    name="NVIDIA driver",
+    install="install the NVIDIA driver of the branch that the recipe asks for, and reboot",
+    bring_tool="the driver is loaded: bring nvidia-smi and the libraries of the same version (cat "
+    "/proc/driver/nvidia/version; nvidia-utils, nvidia-driver-cuda or the driver's installer)",
+    signs=("/proc/driver/nvidia/version",),
+    complaints=(
+        Complaint(
+            r"driver/library version mismatch",
+            "the loaded driver is not the installed one, as after an update without a reboot",
+            "reboot the node; or stop all that uses the GPUs, unload the driver (rmmod nvidia_uvm "
+            "nvidia_drm nvidia_modeset nvidia) and load the new one (modprobe nvidia)",
+        ),
+        Complaint(
+            r"couldn'?t find libnvidia-ml|libnvidia-ml\.so\S*: cannot open|"
+            r"shared library not found",
+            "the driver's library libnvidia-ml.so is missing",
+            "install the libraries of the driver that is loaded (cat /proc/driver/nvidia/version "
+            "tells which; libnvidia-compute, nvidia-driver-cuda-libs or the driver's installer), "
+            "and run ldconfig",
+        ),
+        Complaint(
+            r"failed to initialize nvml: function not found",
+            "libnvidia-ml.so is of an older driver than nvidia-smi",
+            "install tool and libraries of one version, that of the loaded driver (cat "
+            "/proc/driver/nvidia/version), and remove what is left of the older one",
+        ),
+        Complaint(
+            r"couldn'?t communicate with the nvidia driver|driver not loaded|"
+            r"nvidia driver is not loaded",
+            "the driver is installed, but not loaded",
+            "load it (modprobe nvidia) and look at dmesg; where modprobe knows none, the running "
+            "kernel has no module of it (dkms status; after a kernel update build it anew or "
+            "reboot into the kernel that has it), or Secure Boot refuses it (mokutil --sb-state)",
+        ),
+        Complaint(
+            r"gpu is lost|fallen off the bus",
+            "a GPU is lost",
+            "see which one in dmesg (Xid 79), and reboot the node; when it comes back, have card, "
+            "riser and power looked at, or leave the device out of muster_devices",
+            of_driver=False,
+        ),
+        Complaint(
+            r"unable to determine the device handle",
+            "a GPU does not answer the driver",
+            "see which one, and why, in dmesg (NVRM, Xid), and reboot the node; when it comes back,"
+            " have the card looked at, or leave the device out of muster_devices",
+            of_driver=False,
+        ),
+        Complaint(
+            r"gpu access blocked by the operating system",
+            "the driver's device nodes may not be opened",
+            "see that /dev/nvidiactl and /dev/nvidiaN are there; a node that is itself a container "
+            "or guest has to be handed its GPUs where it is made",
+            of_driver=False,
+        ),
+        Complaint(
+            r"no devices were found",
+            "the driver is loaded and has no GPU",
+            "see lspci -d 10de: and dmesg (NVRM): a GPU that fell off the bus needs a reboot, one "
+            "that the driver refuses another driver (the open kernel modules from Blackwell on), "
+            "and a container or guest has to be handed its GPUs where it is made",
+            of_driver=False,
+        ),
+        Complaint(
+            r"insufficient permissions",
+            "nvidia-smi may not ask",
+            "ask as root: set become for this host",
+            of_driver=False,
+        ),
+    ),
+)
+
 RULES: Rules[NvidiaGpu] = Rules(
     tool="nvidia-smi",
+    driver=DRIVER,
     listing="nvidia-smi",
     link="NVLink",
     link_pattern=r"NV\d+",
@@ -88,6 +192,7 @@ RULES: Rules[NvidiaGpu] = Rules(
     ecc="turn ECC on where the GPU has it: nvidia-smi -i N -e 1, then reboot",
     health=health,
     modes=modes,
+    slower_kin={"A800": "A100", "H800": "H100"},
 )
 
 
@@ -114,11 +219,72 @@ def fabric_manager_checks(
     manager: FabricManager, gpus: NvidiaGpus, wanted: list[int]
 ) -> list[Check]:
     """Does the fabric manager run, is it the driver's, and has it joined the devices?"""
-    checks = [_service(manager), _manager_version(manager, gpus.version)]
-    there = [device for device in gpus.devices if device["device_id"] in wanted]
-    return checks + grouped(
+    return [
+        _service(manager),
+        _manager_version(manager, gpus.version),
+        *_fabric_checks(
+            gpus,
+            wanted,
+            f"see journalctl -u {FABRIC_MANAGER_UNIT}; restart it while the GPUs are idle",
+        ),
+    ]
+
+
+def rack_checks(imex: Imex, gpus: NvidiaGpus, wanted: list[int], multi_node: bool) -> list[Check]:
+    """Return whether the rack's switches have joined the devices, and IMEX several nodes.
+
+    Args:
+        imex: What was seen of IMEX.
+        gpus: What was observed.
+        wanted: The devices that the deployment uses on this node.
+        multi_node: Whether GPUs of several nodes work together.
+    """
+    none = check(
         "gpu-fabric-manager",
-        [_fabric(device) for device in there],
+        "ok",
+        FABRIC_MANAGER_UNIT,
+        "none is needed: it runs on the rack's NVLink switches",
+    )
+    remedy = (
+        "see nvidia-smi -q -i N (Fabric), and on the rack's NVLink switches whether their fabric "
+        "manager runs and takes in this node; a GPU that stays out needs a reset"
+    )
+    return [none, *_fabric_checks(gpus, wanted, remedy), _imex_check(imex, multi_node)]
+
+
+def _imex_check(imex: Imex, multi_node: bool) -> Check:
+    expected = "active, its domain UP"
+    start = (
+        "name the rack's nodes in /etc/nvidia-imex/nodes_config.cfg, alike on all of them, and run "
+        f"systemctl enable --now {IMEX_UNIT} on each; without it GPUs of other nodes are reached "
+        "over the network, not by NVLink"
+    )
+
+    def verdict(status: str, observed: str, remedy: str = "") -> Check:
+        return check("gpu-imex", status, IMEX_UNIT, observed, expected, remedy)
+
+    if not multi_node:
+        return verdict("ok", "none is needed within one node")
+    if imex.service is None:
+        return verdict("unknown", "systemctl does not tell", f"systemctl status {IMEX_UNIT}")
+    if imex.service != "active":
+        return verdict("warning", imex.service, start)
+    if imex.domain is None:
+        observed = "active; nvidia-imex-ctl -N tells no state of the domain"
+        remedy = "look at what nvidia-imex-ctl -N prints; it needs IMEX_CMD_ENABLED in its config"
+        return verdict("unknown", observed, remedy)
+    if imex.domain != "UP":
+        observed = ", ".join([f"domain {imex.domain}", *imex.unready])
+        remedy = f"start {IMEX_UNIT} on the nodes that are not ready, and see journalctl -u "
+        return verdict("warning", observed, f"{remedy}{IMEX_UNIT} there")
+    return verdict("ok", "active, domain UP")
+
+
+def _fabric_checks(gpus: NvidiaGpus, wanted: list[int], remedy: str) -> list[Check]:
+    there = [device for device in gpus.devices if device["device_id"] in wanted]
+    return grouped(
+        "gpu-fabric-manager",
+        [_fabric(device, remedy) for device in there],
         "fabric Completed, status Success",
     )
 
@@ -155,7 +321,7 @@ def _manager_version(manager: FabricManager, driver: str | None) -> Check:
     )
 
 
-def _fabric(device: NvidiaGpu) -> Finding:
+def _fabric(device: NvidiaGpu, remedy: str) -> Finding:
     number, fabric = number_of(device), device["fabric"]
     if fabric is None:
         return Finding(
@@ -164,9 +330,4 @@ def _fabric(device: NvidiaGpu) -> Finding:
     observed = f"{fabric['state']}, status {fabric['status'] or 'not told'}"
     if (fabric["state"], fabric["status"]) == ("Completed", "Success"):
         return Finding(number, "ok", observed)
-    return Finding(
-        number,
-        "failed",
-        observed,
-        f"see journalctl -u {FABRIC_MANAGER_UNIT}; restart it while the GPUs are idle",
-    )
+    return Finding(number, "failed", observed, remedy)

@@ -12,6 +12,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
     RULES,
     fabric_manager_checks,
+    in_rack,
+    rack_checks,
     toolkit_check,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
@@ -20,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvid
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
     observe,
     observe_fabric_manager,
+    observe_imex,
     observe_toolkit,
 )
 
@@ -29,9 +32,12 @@ __all__ = ["RULES", "more_checks", "observe"]
 def more_checks(
     params: dict[str, Any], gpus: NvidiaGpus, wanted: list[int], files: NodeFiles
 ) -> list[Check]:
-    """Return what is checked of NVIDIA's alone: the fabric manager and the container toolkit."""
+    """Return what is checked of NVIDIA's alone: the fabric and the container toolkit."""
     checks = []
-    if params["fabric_manager"]:
+    if in_rack(gpus):
+        seen = observe_imex(params["timeout"])
+        checks += rack_checks(seen, gpus, wanted, params["multi_node"])
+    elif params["fabric_manager"]:
         checks += fabric_manager_checks(observe_fabric_manager(params["timeout"]), gpus, wanted)
     if params["container_gpus"]:
         checks.append(toolkit_check(observe_toolkit(files)))

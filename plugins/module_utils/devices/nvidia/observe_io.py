@@ -14,7 +14,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
     FABRIC_MANAGER_UNIT,
+    IMEX_UNIT,
     FabricManager,
+    Imex,
+    parse_imex,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     NvidiaGpus,
@@ -40,12 +43,14 @@ def observe(path: str | None, timeout: float) -> NvidiaGpus:
     """
     tool = find_tool("nvidia-smi", path)
     if tool is None:
-        return NvidiaGpus(failure="nvidia-smi is not on this node")
+        return NvidiaGpus(failure="nvidia-smi is not on this node", absent=True)
     said = ask_all({"query": [tool, "-q", "-x"], "topology": [tool, "topo", "-m"]}, timeout)
     query, topology = said["query"], said["topology"]
     if isinstance(query, CommandError):
-        return NvidiaGpus(failure=str(query))
+        return NvidiaGpus(failure=str(query), absent=query.not_started)
     gpus = parse_query(query.stdout + query.stderr)
+    if not gpus.devices:
+        gpus.printed = (query.stdout + query.stderr).strip()
     if query.rc != 0:
         gpus.problems.append(f"nvidia-smi -q ended with exit code {query.rc}")
     if isinstance(topology, CommandError):
@@ -72,6 +77,22 @@ def observe_fabric_manager(timeout: float) -> FabricManager:
     return FabricManager(
         service=service.stdout.strip() or None if isinstance(service, Output) else None,
         version=found[1] if found else None,
+    )
+
+
+def observe_imex(timeout: float) -> Imex:
+    """Ask systemd and IMEX itself."""
+    said = ask_all(
+        {
+            "service": ["systemctl", "is-active", IMEX_UNIT],
+            "domain": ["nvidia-imex-ctl", "-N"],
+        },
+        timeout,
+    )
+    service, domain = said["service"], said["domain"]
+    state, unready = parse_imex(domain.stdout) if isinstance(domain, Output) else (None, [])
+    return Imex(
+        service.stdout.strip() or None if isinstance(service, Output) else None, state, unready
     )
 
 
