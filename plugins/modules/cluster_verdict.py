@@ -116,7 +116,8 @@ checks:
   description:
     - All checks, each with its C(host); what is waived also with C(waiver).
     - Those of a host that gave none are V(node-reachable), V(node-become) and V(node-python).
-    - Those of a comparison are V(cluster-clock), V(cluster-weights), V(cluster-weights-hash), V(cluster-mtu),
+    - Those of a comparison are V(cluster-clock), V(cluster-weights), V(cluster-weights-hash),
+      V(cluster-mtu),
       V(cluster-driver-version), V(cluster-npu-tls), V(cluster-npu-address),
       V(cluster-firmware-version), V(cluster-cann-version), V(cluster-super-pod),
       V(cluster-super-pod-server) and V(cluster-super-pod-sdid).

@@ -206,7 +206,14 @@ MATRIX: list[list[Fault]] = [
             (failed(FOLLOWER, "nic-up", NIC),),
             f"ip link set {NIC} down",
             f"ip link set {NIC} up",
-        )
+        ),
+        # The NPUs keep what they were told until the next boot.
+        Fault(
+            "hccn.conf is emptied",
+            HEAD,
+            (warned(HEAD, "npu-hccn-conf", "/etc/hccn.conf"),),
+            ": > /etc/hccn.conf",
+        ),
     ],
     [
         Fault(
@@ -326,6 +333,7 @@ MATRIX: list[list[Fault]] = [
             FOLLOWER,
             "/etc/hccn.conf",
             failed(FOLLOWER, "driver-mount", "/etc/hccn.conf"),
+            warned(FOLLOWER, "npu-hccn-conf", "/etc/hccn.conf"),
             instead="mkdir /etc/hccn.conf",
         ),
     ],
@@ -399,6 +407,15 @@ MATRIX: list[list[Fault]] = [
         tool_fault(
             "npu-smi prints garbage", HEAD, "npu-smi", GARBAGE, failed(HEAD, "npu-tool", "npu-smi")
         ),
+        tool_fault(
+            "npu-smi does not reach its driver",
+            FOLLOWER,
+            "npu-smi",
+            {"output": "dcmi module initialize failed. ret is -8005\n", "rc": 255},
+            failed(FOLLOWER, "npu-tool", "npu-smi"),
+        ),
+    ],
+    [
         tool_fault(
             "npu-smi prints another generation's table",
             FOLLOWER,

@@ -198,9 +198,36 @@ def test_replicas_need_not_agree_with_each_other():
     assert compared(facts, [["a"], ["b"]]) == []
 
 
-def test_what_a_node_does_not_know_or_has_twofold_is_not_compared():
+def test_what_a_node_does_not_know_or_has_twofold_is_said_to_be_unknown():
     facts = facts_of(a={"npu_tls": [0], "mtu": None}, b={"npu_tls": [0, 1]}, c={"npu_tls": []})
-    assert compared(facts, [["a", "b", "c", "d"]]) == []
+    # What nobody tells is compared by nobody: mtu.
+    assert compared(facts, [["a", "b", "c", "d"]]) == [
+        ("b", "cluster-npu-tls", "unknown", "not told by this node"),
+        ("c", "cluster-npu-tls", "unknown", "not told by this node"),
+        ("a", "cluster-npu-tls", "unknown", "told by no other node"),
+    ]
+    assert all(one["remedy"] for one in compare(facts, [["a", "b", "c", "d"]]))
+
+
+def test_what_a_check_of_the_node_explains_is_not_said_again():
+    facts = facts_of(a={"npu_tls": [0]}, b={"npu_tls": [0, 1]}, c={"npu_tls": [0]})
+    seen = [on("b", "npu-tls")]
+    assert brief(compare(facts, [["a", "b", "c"]], seen)) == [
+        ("a", "cluster-npu-tls", "ok"),
+        ("c", "cluster-npu-tls", "ok"),
+    ]
+    # Another node's check explains nothing here.
+    assert ("b", "cluster-npu-tls", "unknown") in brief(
+        compare(facts, [["a", "b", "c"]], [on("a", "npu-tls")])
+    )
+
+
+def test_weights_without_an_index_beside_weights_with_one_are_seen():
+    facts = facts_of(a={"weights_index": "aa"}, b={"weights_index": None})
+    assert brief(compare(facts, [["a", "b"]])) == [
+        ("b", "cluster-weights", "unknown"),
+        ("a", "cluster-weights", "unknown"),
+    ]
 
 
 def clocks(**offsets):
@@ -262,6 +289,7 @@ def test_other_weights_on_one_node_are_named():
     assert brief(compare(facts, [["a", "b", "c"]])) == [
         ("a", "cluster-weights", "failed"),
         ("b", "cluster-weights", "failed"),
+        ("c", "cluster-weights", "unknown"),
     ]
 
 

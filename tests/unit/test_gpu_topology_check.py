@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from xml.etree import ElementTree
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -19,12 +20,14 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvid
     NvidiaGpus,
 )
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.emulators import nvidia_tools
 from lab.emulators.state import load_state
+from lab.emulators.state import save_state as lab_save
 from tests.unit.amd_node import AmdNode
+from tests.unit.amd_node import say as amd_say
 from tests.unit.nvidia_node import EMULATORS, NvidiaNode
 
 OWN_UNIT = "muster-b200-r0-single.service"
@@ -344,6 +347,86 @@ def test_the_labs_driver_fails_as_the_real_one(node, files, driver):
         "failed",
         "failed",
     )
+
+
+def vanished(before, after):
+    """The ids of checks that are gone, though neither tool nor device is said to have failed."""
+    failed = {c["id"] for c in after if c["status"] == "failed"}
+    gone = {c["id"] for c in before} - {c["id"] for c in after}
+    return set() if failed & {"gpu-tool", "gpu-count", "gpu-health"} else gone
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_no_check_vanishes_with_an_element(node, files, data):
+    text = nvidia_tools._query_xml(load_state())
+    state = load_state()
+    before = gpu_look.inspect(options(), files)["checks"]
+    head, body = text.split("<nvidia_smi_log>", 1)
+    root = ElementTree.fromstring(f"<nvidia_smi_log>{body}")  # noqa: S314 - the emulator's own
+    parents = [parent for parent in root.iter() if len(parent)]
+    for _time in range(data.draw(st.integers(1, 4))):
+        parent = data.draw(st.sampled_from(parents))
+        if len(parent):
+            parent.remove(data.draw(st.sampled_from(list(parent))))
+    left = f"{head}{ElementTree.tostring(root, encoding='unicode')}\n"
+    node.set("faults.nvidia-smi -q", {"output": left})
+
+    after = gpu_look.inspect(options(), files)["checks"]
+    lab_save(state)
+
+    assert vanished(before, after) == set()
+    # And what is missing is told by one check at least, unless nobody looks at it.
+    assert after[0]["id"] == "gpu-driver-loaded"
+
+
+@pytest.mark.parametrize("said", ["", "Not supported\n"])
+@pytest.mark.parametrize("query", ["nvidia-smi -q", "nvidia-smi topo", "nv-fabricmanager"])
+def test_no_check_vanishes_with_an_answer(node, files, query, said):
+    before = gpu_look.inspect(options(), files)["checks"]
+    node.set(f"faults.{query}", {"output": said, "rc": 1})
+
+    assert vanished(before, gpu_look.inspect(options(), files)["checks"]) == set()
+
+
+@pytest.mark.parametrize("query", ["list", "static", "metric", "process", "topology", "partition"])
+@pytest.mark.parametrize("said", ["", "[]", "[{}]", "KeyError"])
+def test_no_check_of_an_amd_node_vanishes_with_an_answer(amd_node, files, query, said):
+    before = gpu_look.inspect(amd_options(), files)["checks"]
+    amd_node.set(f"faults.amd-smi {query}", {"output": said, "rc": 1})
+
+    assert vanished(before, gpu_look.inspect(amd_options(), files)["checks"]) == set()
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["list", "static", "metric", "process", "topology"]),
+    st.lists(st.integers(0, 10_000), min_size=1, max_size=4),
+)
+def test_no_check_of_an_amd_node_vanishes_with_a_field(amd_node, files, query, places):
+    state = load_state()
+    before = gpu_look.inspect(amd_options(), files)["checks"]
+    document = json.loads(amd_say("amd-smi", query, "--json").stdout)
+    for place in places:
+        holders = [one for one in walk(document) if one]
+        if holders:
+            holder = holders[place % len(holders)]
+            holder.pop(list(holder)[place % len(holder)])
+    amd_node.set(f"faults.amd-smi {query}", {"output": json.dumps(document)})
+
+    after = gpu_look.inspect(amd_options(), files)["checks"]
+    lab_save(state)
+
+    assert vanished(before, after) == set()
+
+
+def walk(value):
+    """All maps in a JSON document."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value:
+        if isinstance(inner, (dict, list)):
+            yield from walk(inner)
 
 
 def test_the_four_troubles_have_four_remedies():

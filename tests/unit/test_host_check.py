@@ -346,6 +346,11 @@ def test_dockers_version_and_cgroups():
     assert {status for _id, status in statuses(docker_checks(SOUND))} == {"ok"}
     old = docker_checks(replace(SOUND, version="19.03.15"))
     assert ("container-engine-version", "failed") in statuses(old)
+    for untold in ({"version": ""}, {"cgroup_driver": ""}, {"cgroup_version": ""}):
+        told = docker_checks(replace(SOUND, **untold))
+        assert [one["id"] for one in told] == [one["id"] for one in docker_checks(SOUND)]
+        [unknown] = [one for one in told if one["status"] != "ok"]
+        assert (unknown["status"], bool(unknown["remedy"])) == ("unknown", True)
     mixed = docker_checks(replace(SOUND, cgroup_driver="cgroupfs"))
     assert ("container-engine-cgroup", "warning") in statuses(mixed)
     legacy = docker_checks(replace(SOUND, cgroup_driver="cgroupfs", cgroup_version="1"))
@@ -673,3 +678,55 @@ def test_weights_of_another_model_are_named_with_both_architectures():
     assert (one["id"], one["status"]) == ("weights-architecture", "failed")
     assert (one["observed"], one["expected"]) == ("LlamaForCausalLM", wanted)
     assert "muster_model_path" in one["remedy"]
+
+
+def test_memory_that_is_not_told_is_unknown_and_none_at_all_a_fault():
+    assert hugepages_check({})["status"] == "unknown"
+    missing = shm_check(None, None, 1, running=False)
+    assert (missing["status"], missing["observed"]) == ("failed", "not there")
+
+
+# What a node's tools and files tell, by how the host is asked for it.
+SAID = {
+    "systemctl": "LoadState=loaded\nActiveState=inactive\nLimitNOFILE=524288\n",
+    "df": "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/x 9 1 900000000 1% /\n",
+    "getent": "10.0.0.1 STREAM n\n",
+    "systemd-detect-virt": "docker\n",
+}
+
+
+@given(st.sets(st.sampled_from([*SAID, "meminfo", "sysctl", "os-release", "mountinfo"])))
+def test_no_check_of_the_host_vanishes_with_an_answer(silent):
+    class Quiet(host_look.Host):
+        def said(self, *argv):
+            return "" if argv[0] in silent else SAID.get(argv[0], "")
+
+    files = NodeFiles("/")
+    asked = {
+        "meminfo": "/proc/meminfo",
+        "os-release": "/etc/os-release",
+        "mountinfo": "/proc/self/mountinfo",
+    }
+    hidden = [path for name, path in asked.items() if name in silent]
+
+    class Hidden(NodeFiles):
+        def read(self, path):
+            if path in hidden or ("sysctl" in silent and path.startswith("/proc/sys")):
+                return None
+            return super().read(path)
+
+    def ids(node_files, kind):
+        options = {name: spec.get("default") for name, spec in host_look.ARGUMENT_SPEC.items()}
+        options.update(memory_gb=1, shm_gb=0.001, image_gb=1, images=["x:1"], vendor="nvidia")
+        original, host_look.Host = host_look.Host, kind
+        try:
+            seen = host_look.observe(options, node_files, keep_hashes=False)
+        finally:
+            host_look.Host = original
+        return [one["id"] for one in seen["checks"]]
+
+    class Told(host_look.Host):
+        def said(self, *argv):
+            return SAID.get(argv[0], "")
+
+    assert sorted(set(ids(Hidden("/"), Quiet))) == sorted(set(ids(files, Told)))

@@ -27,7 +27,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.contract im
 )
 from ansible_collections.muster.serving.plugins.modules import npu_topology_check
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import rows_of
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lab.emulators import ascend_tools
@@ -71,16 +71,22 @@ def inspect(**options):
     )
 
 
+# What a node without /etc/hccn.conf says, as most of these tests have it.
+NO_FILE = ("npu-hccn-conf", "warning", "/etc/hccn.conf", "there is no such file")
+
+
 def not_ok(**options):
-    """(id, status, subject, observed) of all that is not ok."""
-    return [
+    """(id, status, subject, observed) of all that is not ok, but that there is no hccn.conf."""
+    told = [
         (c["id"], c["status"], c["subject"], c["observed"])
         for c in inspect(**options)["checks"]
         if c["status"] != "ok"
     ]
+    return [one for one in told if one != NO_FILE]
 
 
-def test_a_healthy_node_passes_every_check(node):
+def test_a_healthy_node_passes_every_check(node, tmp_path):
+    configure(tmp_path)
     result = inspect()
 
     assert {(c["id"], c["status"], c["subject"]) for c in result["checks"]} == {
@@ -102,6 +108,7 @@ def test_a_healthy_node_passes_every_check(node):
         ("npu-detect-address", "ok", "devices 0-7"),
         ("npu-tls", "ok", "devices 0-7"),
         ("npu-neighbour", "ok", "device 0"),
+        ("npu-hccn-conf", "ok", "device 0"),
     }
     assert {c["phase"] for c in result["checks"]} == {"bare"}
     assert result["facts"] == {
@@ -524,11 +531,52 @@ def test_a_stale_configuration_is_a_warning(node, tmp_path):
     assert observed.endswith("; tls_enable_2 is 0, the device has 1 and 5 more")
 
 
-def test_what_the_configuration_does_not_tell_is_no_difference(node, tmp_path):
+@pytest.mark.parametrize(
+    ("line", "instead", "observed"),
+    [
+        ("address_5=10.20.0.15", "address_5=", "address_5 is not in it, the device has 10.20.0.15"),
+        ("address_5=10.20.0.15", "", "address_5 is not in it, the device has 10.20.0.15"),
+        ("address_5=10.20.0.15", "address_5=x", "address_5 is x, the device has 10.20.0.15"),
+    ],
+)
+def test_what_the_configuration_does_not_tell_is_lost_at_the_next_boot(
+    node, tmp_path, line, instead, observed
+):
     conf = ascend_tools.hccn_conf(load_state())
-    (tmp_path / "hccn.conf").write_text(conf.replace("address_5=10.20.0.15", "address_5="))
+    assert line in conf
+    (tmp_path / "hccn.conf").write_text(conf.replace(line, instead))
+
+    assert not_ok() == [("npu-hccn-conf", "warning", "device 5", observed)]
+
+
+def test_a_tls_switch_that_nobody_has_set_has_no_line(node, tmp_path):
+    conf = ascend_tools.hccn_conf(load_state())
+    lines = [line for line in conf.splitlines() if not line.startswith("tls_enable")]
+    (tmp_path / "hccn.conf").write_text("\n".join(lines))
 
     assert not_ok() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "observed"),
+    [
+        (None, "there is no such file"),
+        ("", "no setting of devices 0-7 in it"),
+        ("# nothing here\n\n", "no setting of devices 0-7 in it"),
+        ("address_9=10.20.0.19\n", "no setting of devices 0-7 in it"),
+    ],
+)
+def test_a_configuration_without_settings_says_what_is_lost(node, tmp_path, text, observed):
+    if text is not None:
+        (tmp_path / "hccn.conf").write_text(text)
+
+    [conf] = [c for c in inspect()["checks"] if c["id"] == "npu-hccn-conf"]
+    assert (conf["status"], conf["subject"], conf["observed"]) == (
+        "warning",
+        "/etc/hccn.conf",
+        observed,
+    )
+    assert conf["remedy"].endswith("what is set now is lost at the next boot")
 
 
 def test_a_setting_that_the_tool_does_not_tell_is_unknown_and_shown(node):
@@ -539,14 +587,15 @@ def test_a_setting_that_the_tool_does_not_tell_is_unknown_and_shown(node):
 
 
 def test_a_damaged_configuration_is_a_warning(node, tmp_path):
-    (tmp_path / "hccn.conf").write_text("address_0=10.20.0.10\n...\n")
+    conf = ascend_tools.hccn_conf(load_state())
+    (tmp_path / "hccn.conf").write_text(f"...\n{conf}")
 
     assert not_ok() == [
         (
             "npu-hccn-conf",
             "warning",
             "/etc/hccn.conf",
-            "/etc/hccn.conf line 2 is not KEY_DEVICE=VALUE",
+            "/etc/hccn.conf line 1 is not KEY_DEVICE=VALUE",
         )
     ]
 
@@ -554,7 +603,8 @@ def test_a_damaged_configuration_is_a_warning(node, tmp_path):
 def test_a_directory_in_place_of_the_configuration_is_none(node, tmp_path):
     (tmp_path / "hccn.conf").mkdir()
 
-    assert not_ok() == []
+    [conf] = [c for c in inspect()["checks"] if c["id"] == "npu-hccn-conf"]
+    assert (conf["id"], conf["status"], conf["subject"], conf["observed"]) == NO_FILE
 
 
 def test_an_answer_that_is_none_is_shown(node):
@@ -1179,6 +1229,66 @@ def test_a_node_without_the_driver_is_one_cause(node, monkeypatch):
     assert [(row.first["id"], len(row.followers)) for row in rows] == [
         ("npu-driver-loaded", 1 + len(mounts) + len(nodes))
     ]
+
+
+# Every question, and how an answer to it can be none.
+QUERIES = [
+    *("npu-smi ecc", "npu-smi board", "npu-smi topo", "npu-smi spod-info", "npu-smi info"),
+    *("hccn_tool link", "hccn_tool net_health", "hccn_tool ip", "hccn_tool gateway"),
+    *("hccn_tool netdetect", "hccn_tool tls", "hccn_tool lldp", "hccn_tool vnic"),
+    *("npu-smi", "hccn_tool"),
+]
+
+
+def no_check_vanishes(before, after):
+    """Whether each check is there still, or a tool that failed explains why not."""
+    gone = {c["id"] for c in before} - {c["id"] for c in after}
+    failed = {c["id"] for c in after if c["status"] == "failed"}
+    return not gone or failed & {"npu-tool", "npu-fabric-tool"}
+
+
+@pytest.mark.parametrize("conf", [True, False])
+@pytest.mark.parametrize("said", ["", "command is not supported\n", "a : b\n"])
+@pytest.mark.parametrize("query", QUERIES)
+def test_no_check_vanishes_with_an_answer(a3_node, tmp_path, query, said, conf):
+    if conf:
+        configure(tmp_path)
+    before = inspect(device_count=16)["checks"]
+    a3_node.set(f"faults.{query}", {"output": said, "rc": 1})
+
+    assert no_check_vanishes(before, inspect(device_count=16)["checks"])
+
+
+def lines_of(query):
+    tool, _space, command = query.partition(" ")
+    arguments = {"info": ["info"], "topo": ["info", "-t", "topo"]}.get(
+        command, ["info", "-t", command, "-i", "0", "-c", "0"]
+    )
+    if tool == "hccn_tool":
+        arguments = ["-i", "0", f"-{command}", "-g"]
+    return call(ascend_tools.TOOLS[tool], *arguments).stdout.splitlines(keepends=True)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(query=st.sampled_from(QUERIES[:-2]), data=st.data())
+def test_no_check_vanishes_with_a_line(a3_node, tmp_path, query, data):
+    configure(tmp_path)
+    state = load_state()
+    before = inspect(device_count=16)["checks"]
+    lines = lines_of(query)
+    kept = data.draw(st.lists(st.booleans(), min_size=len(lines), max_size=len(lines)))
+    text = "".join(line for line, keep in zip(lines, kept, strict=True) if keep)
+    a3_node.set(f"faults.{query}", {"output": text})
+
+    after = inspect(device_count=16)["checks"]
+    a3_node.write(state)
+
+    assert no_check_vanishes(before, after), (
+        text,
+        {c["id"] for c in before} - {c["id"] for c in after},
+    )
 
 
 @pytest.mark.parametrize("tool", ["npu-smi", "hccn_tool"])

@@ -163,7 +163,10 @@ def test_ports_that_the_kernel_may_give_away():
         ("pending", "port 60000"),
         ("warning", "port 40000"),
     ]
-    assert decide_reserved([60000], None, [], []) == []
+    [untold] = decide_reserved([60000], None, [], [])
+    assert (untold["status"], untold["subject"]) == ("unknown", "port 60000")
+    assert untold["remedy"]
+    assert decide_reserved([], None, [], []) == []
 
 
 def test_each_way_not_to_reach_a_peer_has_its_remedy():

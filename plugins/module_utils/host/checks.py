@@ -181,10 +181,14 @@ def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Ch
 
 def hugepages_check(memory: Mapping[str, int]) -> Check:
     """Memory set aside as huge pages is lost to engines, which ask for none."""
+    if not memory.get("MemTotal"):
+        text = "no MemTotal in /proc/meminfo"
+        remedy = "look at /proc/meminfo"
+        return check("host-hugepages", "unknown", "huge pages", text, "little set aside", remedy)
     pages = memory.get("HugePages_Free", 0) - memory.get("HugePages_Rsvd", 0)
     idle = max(0, pages) * memory.get("Hugepagesize", 0)
     expected = "a tenth of the memory at most set aside and unused"
-    if idle * 10 <= memory.get("MemTotal", 0):
+    if idle * 10 <= memory["MemTotal"]:
         text = f"{idle / GB:.1f} GB set aside and unused"
         return check("host-hugepages", "ok", "huge pages", text, expected)
     return check(
@@ -197,8 +201,19 @@ def hugepages_check(memory: Mapping[str, int]) -> Check:
     )
 
 
-def shm_check(size: int, free: int, need_gb: float, running: bool) -> Check:
-    """Whether processes of a rank can pass their messages through the host's shared memory."""
+def shm_check(size: int | None, free: int | None, need_gb: float, running: bool) -> Check:
+    """Whether processes of a rank can pass their messages through the host's shared memory.
+
+    Args:
+        size: Its bytes; null where there is none.
+        free: What is free of them.
+        need_gb: What has to be.
+        running: Whether units of Muster run.
+    """
+    if size is None or free is None:
+        remedy = f"mount -t tmpfs -o size={need_gb:g}G tmpfs /dev/shm (and in /etc/fstab)"
+        expected = f"at least {need_gb:g} GB free"
+        return check("host-shm", "failed", "/dev/shm", "not there", expected, remedy)
     text = f"{free / GB:.1f} GB of {size / GB:.1f} GB free"
     expected = f"at least {need_gb:g} GB free"
     if running:
@@ -384,14 +399,21 @@ def docker_checks(docker: Docker) -> list[Check]:
         return [one("", "pending", "not running", expected, "prepare starts it")]
     checks = [one("", "ok", "answers", expected)]
     least = ".".join(map(str, OLDEST_DOCKER))
-    if leading_numbers(docker.version) >= OLDEST_DOCKER:
+    if not leading_numbers(docker.version):
+        remedy = "look at docker info (Server Version)"
+        text = docker.version or "no version told"
+        checks.append(one("-version", "unknown", text, f"{least} or later", remedy))
+    elif leading_numbers(docker.version) >= OLDEST_DOCKER:
         checks.append(one("-version", "ok", docker.version, f"{least} or later"))
     else:
         remedy = f"install Docker {least} or later"
         checks.append(one("-version", "failed", docker.version, f"{least} or later", remedy))
     # On the older hierarchy Docker's own default is cgroupfs, and nothing comes of it.
     driver = f"{docker.cgroup_driver} on cgroup v{docker.cgroup_version}"
-    if docker.cgroup_version == "2" and docker.cgroup_driver != "systemd":
+    if not (docker.cgroup_version and docker.cgroup_driver):
+        remedy = "look at docker info (Cgroup Driver, Cgroup Version)"
+        checks.append(one("-cgroup", "unknown", "not told", "systemd on cgroup v2", remedy))
+    elif docker.cgroup_version == "2" and docker.cgroup_driver != "systemd":
         remedy = (
             'set "exec-opts": ["native.cgroupdriver=systemd"] in /etc/docker/daemon.json and '
             "restart Docker while no container runs"

@@ -136,10 +136,17 @@ class Host:
         if self.params["memory_gb"]:
             checks.append(host_checks.memory_check(memory, self.params["memory_gb"], running))
         if self.params["shm_gb"]:
-            shm = os.statvfs(SHM)
-            size, free = shm.f_blocks * shm.f_frsize, shm.f_bavail * shm.f_frsize
+            size, free = self.shm()
             checks.append(host_checks.shm_check(size, free, self.params["shm_gb"], running))
         return checks
+
+    def shm(self) -> tuple[int | None, int | None]:
+        """The bytes of the shared memory, and what is free of them; null where there is none."""
+        try:
+            shm = os.statvfs(SHM)
+        except OSError:
+            return None, None
+        return shm.f_blocks * shm.f_frsize, shm.f_bavail * shm.f_frsize
 
     def docker(self, unit: dict[str, str], release: dict[str, str]) -> tuple[Docker, str]:
         """Docker, and where it keeps its images."""

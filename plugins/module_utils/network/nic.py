@@ -278,7 +278,8 @@ def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
         if other.name != nic.name and other.name.startswith(nic.name) and other.addresses
     ]
     if not others:
-        return []
+        expected = "HCCL_SOCKET_IFNAME, a prefix, matches one NIC"
+        return [check("nic-prefix", "ok", nic.name, "matches no other", expected)]
     return [
         check(
             "nic-prefix",

@@ -188,7 +188,12 @@ def decide_reserved(
         to_reserve: What prepare adds to that.
     """
     if ephemeral is None:
-        return []
+        if not ports:
+            return []
+        expected = "outside the ports of outgoing connections"
+        seen = "net.ipv4.ip_local_port_range is not told"
+        remedy = "look at sysctl net.ipv4.ip_local_port_range"
+        return [check("port-reserved", "unknown", _subject(ports), seen, expected, remedy)]
     first, last = ephemeral
     inside = [port for port in ports if first <= port <= last]
     open_ports = [port for port in inside if port not in reserved]

@@ -319,8 +319,22 @@ def pick(
     return {host: values for host, values in picked.items() if values}
 
 
-def compare(facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[str]]) -> list[Check]:
-    """Compare what nodes reported: within each group for agreement, over all for uniqueness."""
+def compare(
+    facts: Mapping[str, Mapping[str, Any]],
+    groups: Sequence[Sequence[str]],
+    seen: Sequence[Check] = (),
+) -> list[Check]:
+    """Compare what nodes reported: within each group for agreement, over all for uniqueness.
+
+    Args:
+        facts: By host, what it reported.
+        groups: The hosts of each replica.
+        seen: The checks of the hosts themselves, which may say why one tells less than others.
+    """
+    amiss: dict[str, set[str]] = {}
+    for one in seen:
+        if one["status"] != "ok":
+            amiss.setdefault(one["host"], set()).add(one["id"])
     checks = []
     for comparison in COMPARISONS:
         if comparison.unique:
@@ -334,7 +348,42 @@ def compare(facts: Mapping[str, Mapping[str, Any]], groups: Sequence[Sequence[st
             values = {host: value for host, value in known.items() if value}
             if len(values) > 1:
                 checks.extend(_compare_equal(comparison, values))
+            causes = set(CHECKS[comparison.check_id].follows)
+            untold = [
+                host
+                for host in group
+                if comparison.fact in facts.get(host, {})
+                and not known[host]
+                and not causes & amiss.get(host, set())
+            ]
+            if values and untold:
+                checks.extend(_untold(comparison, values, untold))
     return checks
+
+
+def _untold(
+    comparison: Comparison, values: Mapping[str, str], untold: Sequence[str]
+) -> list[Check]:
+    """Return what is to be said of nodes that tell nothing, or several values, unlike others."""
+    others = "; ".join(f"{value} on {host}" for host, value in values.items())
+    remedy = f"see why the node does not tell it, and compare by hand: {others}"
+    missed = dict.fromkeys(untold, "not told by this node")
+    if len(values) == 1:
+        missed.update(dict.fromkeys(values, "told by no other node"))
+    return [
+        _at(
+            host,
+            check(
+                comparison.check_id,
+                "unknown",
+                comparison.subject,
+                observed,
+                "the same on all nodes of the replica",
+                remedy,
+            ),
+        )
+        for host, observed in missed.items()
+    ]
 
 
 def _single(value: Any) -> str:

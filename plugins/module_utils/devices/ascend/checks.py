@@ -327,11 +327,22 @@ def _not_told(npus: Npus, number: int, query: str) -> Finding:
 
 
 def _topology(npus: Npus, devices: list[int]) -> list[Check]:
-    links = WHOLE_FABRIC.get(npus.layout or "")
-    if links is None or len(devices) < 2:
+    if len(devices) < 2:
         return []
-    expected = f"every pair joined by {' or '.join(links)}"
     subject = devices_text(devices)
+    links = WHOLE_FABRIC.get(npus.layout or "")
+    if links is None:
+        return [
+            check(
+                "npu-topology",
+                "unknown",
+                subject,
+                f"NPUs of the kind {npus.layout}",
+                "joined as such NPUs are, which is not known here",
+                "look at what npu-smi info -t topo prints",
+            )
+        ]
+    expected = f"every pair joined by {' or '.join(links)}"
     topology = npus.topology
     if topology is None:
         return [
@@ -402,7 +413,7 @@ def fabric_checks(fabric: Fabric) -> list[Check]:
             "set, so that the device probes its network",
         ),
         *grouped("npu-tls", _tls(fabric, devices), "one value on all devices"),
-        *_neighbour(fabric),
+        *_neighbour(fabric, devices),
         *_findings(fabric, devices, "npu-vnic", _vnic, "UP, with an address"),
         *_configuration(fabric),
     ]
@@ -566,8 +577,16 @@ def _tls(fabric: Fabric, devices: list[int]) -> list[Finding]:
     return [of(device) for device in devices]
 
 
-def _neighbour(fabric: Fabric) -> list[Check]:
-    if fabric.neighbour is None or fabric.neighbour[0] in fabric.stuck:
+def _neighbour(fabric: Fabric, devices: list[int]) -> list[Check]:
+    if fabric.neighbour is None:
+        untold = [one for one in devices if fabric.is_up(one) is None]
+        # Where all links are down, that is what has to be mended.
+        if not untold:
+            return []
+        observed, remedy = "no device is known to have a link", "see what is said of the links"
+        subject = devices_text(untold)
+        return [check("npu-neighbour", "unknown", subject, observed, "a switch", remedy)]
+    if fabric.neighbour[0] in fabric.stuck:
         return []
     device, neighbour = fabric.neighbour
     told = {
@@ -602,19 +621,35 @@ def _vnic(fabric: Fabric, device: int) -> Finding | None:
 
 # By key of hccn.conf, the command that asks the device.
 ASKED_BY = {"address": "ip", "gateway": "gateway", "netdetect": "netdetect", "tls_enable": "tls"}
+SET_ANEW = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or mend it"
 
 
 def _configuration(fabric: Fabric) -> list[Check]:
-    """Whether /etc/hccn.conf, which HCCL's callers read, is what the devices really use."""
+    """Whether /etc/hccn.conf, which HCCL's callers read, is what the devices really use.
+
+    The driver sets the devices by it at the next boot: what it lacks is lost then.
+    """
     expected = "/etc/hccn.conf as the devices are set"
-    damaged = [
-        check("npu-hccn-conf", "warning", subject, problem, expected, "mend the file")
-        for subject, problem in [("/etc/hccn.conf", _few(fabric.problems, 3))]
-        if problem
-    ]
+
+    def verdict(status: str, subject: str, observed: str, remedy: str = "") -> Check:
+        return check("npu-hccn-conf", status, subject, observed, expected, remedy)
+
+    checks = []
+    if fabric.problems:
+        said = _few(fabric.problems, 3)
+        checks.append(verdict("warning", "/etc/hccn.conf", said, "mend the file"))
+    if fabric.failure:
+        return checks
+    devices = list(fabric.net_health)
+    if not any(fabric.configuration.get(device) for device in devices):
+        there = f"no setting of {devices_text(devices)} in it"
+        observed = there if fabric.configured else "there is no such file"
+        remedy = f"{SET_ANEW}; what is set now is lost at the next boot"
+        return [*checks, verdict("warning", "/etc/hccn.conf", observed, remedy)]
     compared = []
     stale = []
-    for device, settings in fabric.configuration.items():
+    for device in devices:
+        settings = fabric.configuration.get(device, {})
         used = {
             "address": fabric.address.get(device),
             "gateway": fabric.gateway.get(device),
@@ -623,21 +658,23 @@ def _configuration(fabric: Fabric) -> list[Check]:
         }
         for key, value in used.items():
             written = settings.get(key, "")
-            if not value or not hccn.is_value(key, written):
+            # A TLS switch that nobody has set has no line.
+            if not value or (not written and key == "tls_enable"):
                 continue
             # What the file alone told agrees with it.
             if (device, ASKED_BY[key]) in fabric.said:
                 compared.append(device)
             if value != written:
-                stale.append((device, f"{key}_{device} is {written}, the device has {value}"))
+                seen = f"is {written}" if written else "is not in it"
+                stale.append((device, f"{key}_{device} {seen}, the device has {value}"))
     if stale:
         subject, texts = devices_text(device for device, _text in stale), [one[1] for one in stale]
-        remedy = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or mend it"
-        seen = ("warning", subject, _few(texts, 3), expected, remedy)
-        return [*damaged, check("npu-hccn-conf", *seen)]
-    if damaged or not compared:
-        return damaged
-    return [check("npu-hccn-conf", "ok", devices_text(compared), "agrees", expected)]
+        return [*checks, verdict("warning", subject, _few(texts, 3), SET_ANEW)]
+    if not compared and not checks:
+        observed = "hccn_tool tells nothing of the devices to hold it against"
+        remedy = "look at what hccn_tool -i N -ip -g prints"
+        return [verdict("unknown", devices_text(devices), observed, remedy)]
+    return checks or [verdict("ok", devices_text(compared), "agrees")]
 
 
 def _few(texts: list[str], limit: int) -> str:

@@ -74,6 +74,7 @@ class Fabric:
     vnic: dict[int, hccn.Vnic | None] = field(default_factory=dict)
     neighbour: tuple[int, str | None] | None = None  # of one device that has a link
     configuration: hccn.Configuration = field(default_factory=dict)
+    configured: bool = True  # there is a /etc/hccn.conf, whatever is in it
     # By key of hccn.conf, the devices whose value is the file's, as one of them has confirmed.
     confirmed: dict[str, set[int]] = field(default_factory=dict)
     said: dict[tuple[int, str], str] = field(default_factory=dict)  # by device and command

@@ -257,18 +257,18 @@ def _read_condition(npus: Npus, kind: str, number: int, answer: Output) -> None:
 # --- hccn_tool --------------------------------------------------------------------------------
 
 
-def read_text(path: str) -> str:
-    """The text of a file that may not be there, or may be a directory that Docker put there."""
+def read_text(path: str) -> str | None:
+    """The text of a file; nothing of one that is not there, or is a folder of Docker's making."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError:
-        return ""
+        return None
 
 
 def observe_fabric(
     tool: HccnTool,
-    configuration: str,
+    configuration: str | None,
     devices: list[int],
     hccs: Collection[int] = (),
     *,
@@ -278,14 +278,14 @@ def observe_fabric(
 
     Args:
         tool: hccn_tool.
-        configuration: The text of /etc/hccn.conf.
+        configuration: The text of /etc/hccn.conf, None where there is none.
         devices: The devices to look at.
         hccs: Those of them whose way to other nodes through HCCS matters, too.
         full: Each device tells its address itself. Otherwise configuration does, where one
             device confirms it; pings show what it has wrong for others.
     """
-    settings, problems = hccn.parse_configuration(configuration)
-    fabric = Fabric(configuration=settings, problems=problems)
+    settings, problems = hccn.parse_configuration(configuration or "")
+    fabric = Fabric(configuration=settings, problems=problems, configured=configuration is not None)
 
     def ask(device: int, command: str) -> str:
         answer = tool.ask(device, f"-{command}", "-g")

@@ -196,6 +196,9 @@ class _Reader:
 def _device(index: int, gpu: ET.Element, problems: Problems) -> NvidiaGpu:
     read = _Reader(f"GPU {index}", gpu, problems)
     action = read.word("gpu_recovery_action")
+    if gpu.find("mig_mode/current_mig") is None:
+        # A GPU that cannot be cut says N/A.
+        read.problem("no MIG mode told")
     return {
         "device_id": index,
         "minor_number": read.count("minor number", "", "minor_number", required=False),
