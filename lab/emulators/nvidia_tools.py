@@ -544,7 +544,9 @@ def _make_nodes(pid: int, root: Path, gpus: list[Device]) -> None:
             number = node.stat().st_rdev
             numbers = [str(os.major(number)), str(os.minor(number))]
             target = str(root / "dev" / name)
-            subprocess.run([*inside, "mknod", "-m", "666", target, "c", *numbers], check=True)
+            # Docker has made those that it was given by name.
+            script = 'test -e "$0" || mknod -m 666 "$0" c "$1" "$2"'
+            subprocess.run([*inside, "sh", "-c", script, target, *numbers], check=True)
 
 
 TOOLS: dict[str, Callable[[list[str]], int]] = {

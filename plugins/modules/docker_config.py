@@ -141,6 +141,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_io impo
     write,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import lack_of
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
+    ReloadError,
+    refuse_reload,
+)
 
 
 def observe(files: NodeFiles, timeout: float) -> Daemon:
@@ -226,6 +230,9 @@ def main() -> None:
         daemon = observe(files, timeout)
         changes = docker.decide(files, wanted, daemon, module.params["deployment"])
         info = daemon.info
+        # To enable a unit reads all of them anew, too.
+        if docker.DROP_IN in changes.files or changes.enable:
+            refuse_reload(files)
         # A daemon that runs without its command is configured once it can be asked.
         if not module.check_mode and not (changes.install and daemon.active):
             write(files, changes)
@@ -233,7 +240,7 @@ def main() -> None:
             act(changes, wanted, timeout)
             if changes.action != "none":
                 info = docker_info(timeout)
-    except (DockerError, CommandError, OSError) as error:
+    except (DockerError, ReloadError, CommandError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=changes.changed,

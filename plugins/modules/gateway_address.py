@@ -84,6 +84,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
+    ReloadError,
+    refuse_reload,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units import gateway_address
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import File
 
@@ -163,9 +167,12 @@ def main() -> None:
             action = gateway_address.verb(deployment, changed, is_active(service))
         else:
             action = "stop" if changed else None
+        # To enable or disable a unit reads all of them anew, too.
+        if action is not None or gateway_address.service_path(deployment) in changed:
+            refuse_reload(files)
         if not module.check_mode:
             apply(files, deployment, changed, action)
-    except (AddressError, CommandError, OSError) as error:
+    except (AddressError, ReloadError, CommandError, OSError) as error:
         module.fail_json(msg=f"{deployment}'s floating address: {error}")
     module.exit_json(
         changed=bool(changed) or action is not None,

@@ -98,6 +98,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
+    ReloadError,
+    refuse_reload,
+)
 from ansible_collections.muster.serving.plugins.module_utils.host.tuning_io import apply
 
 
@@ -118,7 +122,9 @@ def main() -> None:
         present = module.params["state"] == "present"
         wanted = host_tuning.wanted_from(module.params) if present else host_tuning.Wanted()
         changes = host_tuning.decide(files, wanted, module.params["deployment"])
-    except (host_tuning.TuningError, OSError) as error:
+        if host_tuning.UNIT_PATH in changes.files:
+            refuse_reload(files)
+    except (host_tuning.TuningError, ReloadError, OSError) as error:
         module.fail_json(msg=str(error))
 
     refused = []

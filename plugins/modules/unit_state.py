@@ -102,6 +102,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.paths import
     LOG_DIR,
     STATE_DIR,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
+    ReloadError,
+    refuse_reload,
+)
 from ansible_collections.muster.serving.plugins.module_utils.network import ports as net_ports
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
@@ -188,6 +192,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
         ]
     present = [path for path in paths if os.path.lexists(path)]
     if present:
+        refuse_reload(host.files, services_of(names, links))
         enabled = [
             os.path.basename(path) for path in present if path.startswith(unit_files.SYSTEMD_DIR)
         ]
@@ -210,6 +215,8 @@ def unused_files(names: list[str], wanted: list[str]) -> list[str]:
 def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Write and start the units, and return the differences by unit and the diff."""
     units, links = params["units"], params["links"]
+    names = [unit["name"] for unit in units] + params["orphans"]
+    refuse_reload(host.files, services_of(names, links))
     wanted = unit_io.desired(units)
     found = {unit["name"]: unit_io.installed(unit["name"]) for unit in units}
     before = {name: state["effective"] if state else None for name, state in found.items()}
@@ -324,7 +331,7 @@ def main() -> None:
         if params["state"] == "absent" and not glob.glob(unit_files.state_path("*")):
             host.remove([unit_files.LOG_PROGRAM])
         module.exit_json(changed=bool(stopped) or removed, stopped=stopped)
-    except (unit_io.UnitError, OSError, ValueError) as error:
+    except (unit_io.UnitError, ReloadError, OSError, ValueError) as error:
         module.fail_json(msg=str(error))
 
 

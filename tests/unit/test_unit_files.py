@@ -1,6 +1,7 @@
 """From a unit of the plan to the files that run it."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -98,6 +99,24 @@ def test_how_a_unit_logs_restarts_nothing() -> None:
     effective = json.dumps(unit_files.effective(logs, None, {}))
     assert "log-driver" not in effective
     assert unit_files.LOG_PROGRAM not in effective
+
+
+def test_gpus_are_given_so_that_systemd_knows_of_them() -> None:
+    argv = unit_files.docker_argv(unit(container={**unit()["container"], "gpus": [0, 3]}))
+    assert argv[argv.index("--device-cgroup-rule") + 1] == "c 195:* rw"
+    assert argv[argv.index("--device") + 1] == "/dev/nvidia-uvm"
+    # No GPU by name: /dev/nvidiaN may be another than the tools count as N.
+    assert not [word for word in argv if re.fullmatch(r"/dev/nvidia[0-9]+", word)]
+    text = unit_files.service(unit(container={**unit()["container"], "gpus": [0, 3]}), PYTHON)
+    assert "nvidia-modprobe" in text
+    alone = unit(container={**unit()["container"], "gpus": []})
+    assert "--device-cgroup-rule" not in unit_files.docker_argv(alone)
+    assert "nvidia-modprobe" not in unit_files.service(alone, PYTHON)
+
+
+def test_a_release_that_gives_gpus_otherwise_restarts_nothing() -> None:
+    one = unit(container={**unit()["container"], "gpus": [0]})
+    assert not [text for text in unit_files.effective(one, "i", {}).values() if "195" in text]
 
 
 def test_gpus_are_one_value_of_dockers_csv() -> None:

@@ -47,6 +47,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_io impo
     docker_info,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import lack_of
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access import access_check
+from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
+    observe_losers,
+)
 from ansible_collections.muster.serving.plugins.module_utils.weights.hashes_io import hash_checks
 from ansible_collections.muster.serving.plugins.module_utils.weights.model_io import Model, inspect
 
@@ -171,6 +175,16 @@ class Host:
             lack,
         )
         return docker, seen["root_dir"] or root
+
+    def gpu_access(self) -> list[Check]:
+        """Whether running containers keep their GPUs; of NVIDIA's alone that is a question."""
+        if self.params["vendor"] != "nvidia":
+            return []
+        try:
+            lost = observe_losers(self.files, self.params["timeout"])
+        except CommandError as error:
+            return access_check([], [], str(error))
+        return access_check(lost, self.params["own_units"])
 
     def has_images(self) -> bool:
         names = self.params["images"]
@@ -326,6 +340,7 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
         docker, root = host.docker(unit, release)
         checks += host_checks.docker_checks(docker)
         answers = docker.active and not docker.problem and not docker.lack
+    checks += host.gpu_access()
     room = host.disks(root, images=bool(params["images"]))
     # Images that are there already need no room; where it would do anyway, nobody has to know.
     if answers and any(one["status"] != "ok" for one in room) and host.has_images():

@@ -38,6 +38,18 @@ HOME_DIR = "/var/cache/muster"
 # The id of an image or environment that the node does not have.
 NOT_PRESENT = "not present"
 
+# NVIDIA's hook gives a container its GPUs past systemd, which takes them away again at its next
+# daemon-reload. What Docker itself is told stays: this opens the major number of all GPUs and their
+# control device, while the hook still makes the nodes of those alone that --gpus names. By name,
+# /dev/nvidiaN might be another GPU than the tools count as N.
+GPU_RULE = "c 195:* rw"
+# Of a number that the kernel deals out. Nobody may have made its node since the node has booted.
+UVM = "/dev/nvidia-uvm"
+MAKE_UVM = (
+    f"test -e {UVM} || nvidia-modprobe -u -c 0 || {{ modprobe nvidia-uvm; mknod -m 666 {UVM} c "
+    "$(sed -n 's/^ *\\([0-9]*\\) nvidia-uvm$/\\1/p' /proc/devices) 0; }"
+)
+
 # How long an engine may take to end by itself: its workers free the devices in that time.
 STOP_TIMEOUT_S = 30
 
@@ -100,7 +112,8 @@ def docker_argv(unit: Unit) -> list[str]:
     if container.get("gpus"):
         # Docker reads the value as CSV, in which a list of devices needs quotes of its own.
         devices = ",".join(str(device) for device in container["gpus"])
-        argv += ["--gpus", f'"device={devices}"']
+        argv += ["--gpus", f'"device={devices}"', "--device-cgroup-rule", GPU_RULE]
+        argv += ["--device", UVM]
     for device in unit["device_nodes"]:
         argv += ["--device", device]
     for mount in unit["mounts"]:
@@ -162,7 +175,9 @@ def service(unit: Unit, python: str) -> str:
 
 def _container_lines(unit: Unit) -> list[tuple[str, str]]:
     name = names.container(unit["name"])
+    gpus = unit["container"].get("gpus")
     return [
+        *([("ExecStartPre", f"-{command(['/bin/sh', '-c', MAKE_UVM])}")] if gpus else []),
         # A container that a killed engine daemon or client left behind.
         ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
         ("ExecStart", command(docker_argv(unit))),
