@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -12,15 +14,17 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     Output,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.host import gpu_access, gpu_access_io
+from ansible_collections.muster.serving.plugins.module_utils.host import gpu_access_io
 from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
 from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access import (
+    GPU,
+    UVM,
     Container,
     Scope,
     access_check,
     gpu_containers,
-    gpu_majors,
     keeps_gpus,
+    majors_of,
     parse_scopes,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
@@ -96,14 +100,17 @@ def test_whatever_docker_prints_is_read(value):
     gpu_containers(json.dumps([running, value]))
     gpu_containers(json.dumps([{**running, "HostConfig": {"DeviceRequests": [value]}}]))
     parse_scopes(json.dumps(value))
-    gpu_majors(json.dumps(value))
+    majors_of(json.dumps(value))
 
 
-def test_majors_are_those_of_gpus_alone():
-    assert gpu_majors(DEVICES) == ["195"]
-    assert gpu_majors(DEVICES.replace("195 nvidia\n", "195 nvidia-frontend\n")) == ["195"]
-    assert gpu_majors("Character devices:\n511 nvidia-uvm\n") == []
-    assert gpu_majors("Block devices:\n195 nvidia\n") == gpu_majors("") == []
+MAJORS = {GPU: "195", UVM: "511"}
+
+
+def test_majors_are_those_that_cuda_opens():
+    assert majors_of(DEVICES) == MAJORS
+    assert majors_of(DEVICES.replace("195 nvidia\n", "195 nvidia-frontend\n")) == MAJORS
+    assert majors_of("Character devices:\n511 nvidia-uvm\n") == {UVM: "511"}
+    assert majors_of("Block devices:\n195 nvidia\n") == majors_of("") == {}
 
 
 @pytest.mark.parametrize(
@@ -112,11 +119,16 @@ def test_majors_are_those_of_gpus_alone():
         # What runc writes for a container that the hook gave its GPUs.
         ("strict", ["char-pts rwm", "/dev/char/5:2 rwm", "char-* m", "block-* m"], False),
         ("strict", ["/dev/char/195:255 rw", "/dev/char/511:0 rw"], False),
-        ("strict", ["/dev/char/195:0 rw", "/dev/char/195:255 rw"], True),
-        ("strict", ["/dev/char/195:3 m"], False),
-        ("strict", ["/dev/nvidia0 rw"], True),
-        ("strict", ["char-nvidia rw"], True),
-        ("strict", ["char-nvidia-frontend rw"], True),
+        ("strict", ["/dev/char/195:0 rw", "/dev/char/195:255 rw", "/dev/char/511:0 rw"], True),
+        # The GPU alone does not make a CUDA context.
+        ("strict", ["/dev/char/195:0 rw", "/dev/char/195:255 rw"], False),
+        ("strict", ["/dev/char/195:0 rw", "/dev/char/511:1 rw"], False),
+        ("strict", ["/dev/char/195:3 m", "/dev/char/511:0 rw"], False),
+        ("strict", ["/dev/nvidia0 rw", "/dev/nvidia-uvm rw"], True),
+        # All of a major number, as runc writes it for newer and older systemd.
+        ("strict", ["char-195 rw", "/dev/char/511:0 rwm"], True),
+        ("strict", ["char-nvidia rw", "char-nvidia-uvm rw"], True),
+        ("strict", ["char-nvidia-frontend rw", "char-511 rw"], True),
         ("strict", ["char-nvidia-uvm rw"], False),
         ("strict", [], False),
         ("auto", [], True),  # privileged
@@ -126,12 +138,12 @@ def test_majors_are_those_of_gpus_alone():
 def test_systemd_takes_what_is_not_in_its_list(policy, allowed, keeps):
     lines = "".join(f"DeviceAllow={one}\n" for one in allowed)
     shown = f"Id=docker-x.scope\nLoadState=loaded\nDevicePolicy={policy}\n{lines}"
-    assert keeps_gpus(parse_scopes(shown)["docker-x.scope"], ["195"]) is keeps
+    assert keeps_gpus(parse_scopes(shown)["docker-x.scope"], MAJORS) is keeps
 
 
 def test_control_groups_that_are_not_systemds_lose_nothing():
-    assert keeps_gpus(None, ["195"])
-    assert keeps_gpus(Scope(loaded=False, policy="", allowed=[]), ["195"])
+    assert keeps_gpus(None, MAJORS)
+    assert keeps_gpus(Scope(loaded=False, policy="", allowed=[]), MAJORS)
 
 
 def test_scopes_are_told_apart():
@@ -201,7 +213,7 @@ def test_a_container_of_the_hook_keeps_systemd_from_being_reloaded(node):
         gpu_access_io.refuse_reload(node.files)
     # Who starts anew anyway loses nothing.
     gpu_access_io.refuse_reload(node.files, ["train.service"])
-    node.allowed = ["/dev/char/195:0 rw"]
+    node.allowed = ["/dev/char/195:0 rw", "/dev/char/511:0 rw"]
     gpu_access_io.refuse_reload(node.files)
 
 
@@ -272,11 +284,33 @@ def test_every_module_that_reloads_systemd_asks_first():
 
 def test_our_own_units_are_given_their_gpus_by_docker_itself():
     """The rule that Docker writes into the container's list is of all GPUs' major number."""
-    rule = unit_files.GPU_RULE.split()
-    assert rule[0] == "c"
-    major, _colon, minor = rule[1].partition(":")
-    assert (major in gpu_majors(DEVICES), minor) == (True, "*")
-    # runc names such a rule by its group in /proc/devices.
-    for group in ("char-nvidia", "char-nvidia-frontend"):
-        assert keeps_gpus(Scope(True, "strict", [(group, rule[2])]), gpu_majors(DEVICES))
-    assert gpu_access.is_own(OURS, ["muster-n-r0-rank0.service"])
+    kind, number, access = unit_files.GPU_RULE.split()
+    assert (kind, number) == ("c", f"{majors_of(DEVICES)[GPU]}:*")
+    assert re.fullmatch(UVM.path, unit_files.UVM)
+    uvm = ("/dev/char/511:0", "rwm")
+    for group in ("char-195", "char-nvidia", "char-nvidia-frontend"):
+        assert keeps_gpus(Scope(True, "strict", [(group, access), uvm]), MAJORS)
+    assert not keeps_gpus(Scope(True, "strict", [uvm]), MAJORS)
+
+
+def test_the_node_of_uvm_is_made_where_it_is_missing(tmp_path):
+    """With the tools of the driver, or by hand as NVIDIA's guide has it; not where it is there."""
+    log = tmp_path / "log"
+    for name, rc in (("nvidia-modprobe", 1), ("modprobe", 0), ("mknod", 0)):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@" >> {log}\nexit {rc}\n')
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "devices").write_text(DEVICES)
+    node = tmp_path / "nvidia-uvm"
+    script = unit_files.MAKE_UVM.replace("/proc/devices", str(tmp_path / "devices"))
+    script = script.replace("/dev/nvidia-uvm", str(node))
+    path = f"{tmp_path}:/usr/bin:/bin"
+    subprocess.run(["/bin/sh", "-c", script], env={"PATH": path}, check=True)
+    assert log.read_text().splitlines() == [
+        "nvidia-modprobe -u -c 0",
+        "modprobe nvidia-uvm",
+        f"mknod -m 666 {node} c 511 0",
+    ]
+    log.unlink()
+    node.touch()
+    subprocess.run(["/bin/sh", "-c", script], env={"PATH": path}, check=True)
+    assert not log.exists()

@@ -874,6 +874,13 @@ def test_a_device_that_is_not_reached_pings_nobody(node):
     assert pinged(node) == [(1, "10.20.1.11")]
 
 
+def test_the_node_whose_turn_it_is_not_says_who_asks(node):
+    one, other = facts("10.20.0.10"), facts("10.20.1.10")
+
+    assert ping(other, own=one) == [("ok", "device 0", "3 answers of 3, from 10.20.1.10")]
+    assert ping(one, own=other) == [("ok", "device 0", "asked for from the other node")]
+
+
 def test_with_nothing_to_ping_nothing_is_said(node):
     assert ping(own={"npu_reachable": {}}) == []
     assert ping({}) == []

@@ -20,10 +20,24 @@ from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 
-# How the driver registers its GPUs in /proc/devices: newer ones, and those before 560.
-_GPU_DRIVERS = ("nvidia", "nvidia-frontend")
-# nvidia-modeset and nvidiactl, which are no GPUs.
-_NO_GPU = ("254", "255")
+
+class Kind(NamedTuple):
+    """A kind of device that CUDA opens.
+
+    Attributes:
+        drivers: How /proc/devices names it, in newer drivers and in those before.
+        path: A regular expression of its nodes.
+        others: The minor numbers of the same major that are none of it.
+    """
+
+    drivers: Sequence[str]
+    path: str
+    others: Sequence[str] = ()
+
+
+# 254 and 255 are nvidia-modeset and nvidiactl.
+GPU = Kind(("nvidia", "nvidia-frontend"), r"/dev/nvidia\d+", ("254", "255"))
+UVM = Kind(("nvidia-uvm",), r"/dev/nvidia-uvm", ("1",))
 NO_DEVICES = ("", "void", "none")
 
 
@@ -47,10 +61,16 @@ class Scope(NamedTuple):
     allowed: Sequence[tuple[str, str]]
 
 
-def gpu_majors(devices: str) -> list[str]:
-    """Return the major numbers of NVIDIA GPUs in /proc/devices; none without their driver."""
-    found = re.findall(r"^\s*(\d{1,6}) (\S+)$", devices.partition("Block devices:")[0], re.M | re.A)
-    return sorted({major for major, name in found if name in _GPU_DRIVERS})
+def majors_of(devices: str) -> dict[Kind, str]:
+    """Return the major number of each kind in /proc/devices; none without NVIDIA's driver."""
+    characters = devices.partition("Block devices:")[0]
+    found = re.findall(r"^\s*(\d{1,6}) (\S+)$", characters, re.M | re.A)
+    return {
+        kind: major
+        for kind in (GPU, UVM)
+        for major, name in reversed(found)
+        if name in kind.drivers
+    }
 
 
 def gpu_containers(inspected: str) -> list[Container]:
@@ -122,35 +142,37 @@ def parse_scopes(shown: str) -> dict[str, Scope]:
     return scopes
 
 
-def keeps_gpus(scope: Scope | None, majors: Collection[str]) -> bool:
-    """Return whether a container keeps its GPUs over a daemon-reload.
+def keeps_gpus(scope: Scope | None, majors: Mapping[Kind, str]) -> bool:
+    """Return whether a container can open its GPUs after a daemon-reload.
 
     Args:
         scope: Its scope; None, or one that is not loaded, is none of systemd's to apply.
-        majors: The major numbers of the GPUs.
+        majors: The major numbers of what it opens.
     """
     if scope is None or not scope.loaded:
         return True
     # Without a list, this policy lets everything be opened: a privileged container's.
     if scope.policy == "auto" and not scope.allowed:
         return True
-    return any(
-        {"r", "w"} <= set(access) and _is_gpu(path, majors) for path, access in scope.allowed
-    )
+    opened = [path for path, access in scope.allowed if {"r", "w"} <= set(access)]
+    return all(any(_is_of(path, kind, major) for path in opened) for kind, major in majors.items())
 
 
-def _is_gpu(path: str, majors: Collection[str]) -> bool:
-    if re.fullmatch(r"/dev/nvidia\d+", path) or path in ("char-*", "/dev/char/*"):
+def _is_of(path: str, kind: Kind, major: str) -> bool:
+    """Return whether an entry of systemd's list opens devices of a kind.
+
+    runc writes all of a major number as char-NUMBER, or as char-NAME for systemd before 240.
+    """
+    if path in ("char-*", f"char-{major}", *(f"char-{name}" for name in kind.drivers)):
         return True
-    group = path[len("char-") :] if path.startswith("char-") else ""
-    if group in _GPU_DRIVERS or group in majors or group.rstrip("*") in ("nvidia", "nvidia-"):
+    if re.fullmatch(kind.path, path):
         return True
     number = re.fullmatch(r"/dev/char/(\d+):(\d+|\*)", path)
-    return number is not None and number[1] in majors and number[2] not in _NO_GPU
+    return number is not None and number[1] == major and number[2] not in kind.others
 
 
 def losers(
-    containers: Sequence[Container], scopes: Mapping[str, Scope], majors: Collection[str]
+    containers: Sequence[Container], scopes: Mapping[str, Scope], majors: Mapping[Kind, str]
 ) -> list[Container]:
     """Return the containers that would lose their GPUs."""
     return [one for one in containers if not keeps_gpus(scopes.get(one.scope), majors)]

@@ -15,11 +15,12 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import UNIT
 from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access import (
+    GPU,
     Container,
     gpu_containers,
-    gpu_majors,
     is_own,
     losers,
+    majors_of,
     parse_scopes,
     refusal,
 )
@@ -39,8 +40,8 @@ def observe_losers(files: NodeFiles, timeout: float = ASK_TIMEOUT_S) -> list[Con
     Raises:
         CommandError: Docker or systemd did not say.
     """
-    majors = gpu_majors(files.read("/proc/devices") or "")
-    if not majors or not _docker_runs(timeout):
+    majors = majors_of(files.read("/proc/devices") or "")
+    if GPU not in majors or not _docker_runs(timeout):
         return []
     ids = _said(["docker", "ps", "--quiet", "--no-trunc"], timeout).split()
     if not ids:

@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
     Check,
     OptionError,
+    check,
     chosen_devices,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -41,6 +42,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     ping_pairs,
     read_text,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import devices_text
 from ansible_collections.muster.serving.plugins.module_utils.devices.files_io import (
     driver_mount_checks,
     node_checks,
@@ -160,6 +162,12 @@ def ping(params: dict[str, Any]) -> dict[str, Any]:
         own = _addresses(node, fact)
         others = [_addresses(one, fact) for one in (neighbours if fact == "npu_vnic" else peers)]
         pairs = ping_pairs(own, others, full=params["pings"] == "full")
+        known = [int(device) for device, address in own.items() if address]
+        if len(known) == 1 and not pairs and any(any(one.values()) for one in others):
+            # Of two nodes each asks for every other pair, and here there is one.
+            expected = "an answer to every packet"
+            seen = "asked for from the other node"
+            checks.append(check(check_id, "ok", devices_text(known), seen, expected))
         checks += ping_checks(check_id, observe_pings(tool, command, pairs, own.values()))
     return {"checks": checks, "facts": {}}
 

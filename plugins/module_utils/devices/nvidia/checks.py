@@ -29,7 +29,7 @@ IMEX_UNIT = "nvidia-imex.service"
 
 # Grace and Blackwell in one module. The NVLink switches of its rack stand outside the nodes and run
 # the fabric manager themselves; IMEX, on each node, lets GPUs of several nodes share memory.
-_RACK = re.compile(r"\bGB\d{2,3}\b")
+_RACK = re.compile(r"\bGB[2-9]00\b")
 
 _CONDITIONS = {
     "remapped_row_failure": "row remapping failed",
