@@ -53,7 +53,7 @@ SIGNATURES = (
         "the loaded GPU driver is not the installed one",
         "reboot the node, or reload the driver",
         "NVML error 18",
-        ("gpu-tool",),
+        ("gpu-driver-loaded",),
     ),
     Signature(
         "gpu-driver-absent",
@@ -65,17 +65,17 @@ SIGNATURES = (
         "install the driver, or load it (modprobe nvidia, modprobe amdgpu); nvidia-smi or amd-smi"
         " on the node must answer",
         "NVML error 9; NVIDIA container toolkit; torch",
-        ("gpu-tool", "gpu-driver"),
+        ("gpu-driver-loaded",),
     ),
     Signature(
         "gpu-lost-in-container",
         r"(?:NVML: |NVMLError_Unknown: )Unknown Error",
         "the container has lost its GPUs: systemd set its cgroup rules anew, as a daemon-reload"
         " does",
-        "start the unit again; CDI or the devices by name (muster_devices) keep it from coming"
-        " back",
+        "start the unit anew: its container then keeps its GPUs over a reload; give"
+        " other containers theirs by CDI or by name",
         "NVML error 999; NVIDIA container toolkit issues 251 and 1227",
-        ("container-engine-cgroup",),
+        ("container-gpus", "container-engine-cgroup"),
         LIKELY,
     ),
     Signature(

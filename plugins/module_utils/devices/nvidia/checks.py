@@ -116,7 +116,7 @@ DRIVER = Driver(
     signs=("/proc/driver/nvidia/version",),
     complaints=(
         Complaint(
-            r"driver/library version mismatch",
+            r"driver/library version mismatch|nvml/rm version mismatch|api mismatch",
             "the loaded driver is not the installed one, as after an update without a reboot",
             "reboot the node; or stop all that uses the GPUs, unload the driver (rmmod nvidia_uvm "
             "nvidia_drm nvidia_modeset nvidia) and load the new one (modprobe nvidia)",
