@@ -66,6 +66,11 @@ options:
     description: Names this deliberate start; equal on all nodes of a replica.
     type: str
     default: ""
+  restart:
+    description: With O(state=stopped), whether the units are to be started anew after it. Nothing
+      is stopped then where the start would be refused, since it takes another container's GPUs.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -312,6 +317,7 @@ def main() -> None:
             "orphans": {"type": "list", "elements": "str", "default": []},
             "links": {"type": "list", "elements": "dict", "default": []},
             "start_id": {"type": "str", "default": ""},
+            "restart": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -324,7 +330,10 @@ def main() -> None:
         if params["state"] == "started":
             changes, diff = start(host, params)
             module.exit_json(changed=True, differences=changes, diff=diff)
-        stopped = stop(host, services_of(names, params["links"]))
+        services = services_of(names, params["links"])
+        if params["restart"]:
+            refuse_reload(host.files, services)
+        stopped = stop(host, services)
         removed = params["state"] == "absent" and remove(host, names, params["links"])
         if params["state"] == "absent" and not glob.glob(f"{unit_files.CONFIG_DIR}/*.link.json"):
             host.remove([unit_files.LINK_PROGRAM])

@@ -257,13 +257,14 @@ def test_the_check_is_there_for_nvidia(node, vendor, count):
     assert all(one["status"] == "failed" for one in checks)
 
 
-def test_no_unit_is_written_where_it_would_cost_another_his_gpus(
-    node, tmp_path, monkeypatch, capsys
+@pytest.mark.parametrize("asked", [{"state": "started"}, {"state": "stopped", "restart": True}])
+def test_no_unit_is_touched_where_its_start_would_cost_another_his_gpus(
+    node, tmp_path, monkeypatch, capsys, asked
 ):
     monkeypatch.setattr(unit_state, "NodeFiles", lambda: node.files)
     written = sorted(tmp_path.rglob("*"))
     unit = {"name": "n-r0-rank0", "mounts": [], "ports": {}, "files": {}, "systemd_unit": "x"}
-    arguments = {"state": "started", "deployment": "n", "units": [unit]}
+    arguments = {**asked, "deployment": "n", "units": [unit]}
     with patch_module_args(arguments), pytest.raises(SystemExit):
         unit_state.main()
     said = json.loads(capsys.readouterr().out)
