@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Emulates nvidia-smi, nv-fabricmanager and the container toolkit's hook for nodes without GPUs.
 
-What nvidia-smi prints follows public output of drivers 550 to 580, reduced to the fields that
-tools read.
+What nvidia-smi prints is what driver 580 printed of a real H200 (tests/unit/captures), reduced to
+the fields that tools read; several GPUs, their links and the fabric follow public output.
 """
 
 from __future__ import annotations
@@ -144,6 +144,7 @@ def _make_device(server: Server, index: int) -> Device:
 
 # --- nvidia-smi -------------------------------------------------------------------------------
 
+TIMESTAMP = "Sat Nov 21 09:00:00 2026"
 LIST_FIELDS = "GPU {index}: {name} (UUID: {uuid})"
 HEADINGS = (
     "| GPU  Name                 Persistence-M | Bus-Id          Disp.A | Volatile Uncorr. ECC |",
@@ -165,11 +166,8 @@ def nvidia_smi(argv: list[str]) -> int:
         return run_tool("nvidia-smi", "query-gpu", lambda state: _query_csv(state, argv))
     if argv[0] in ("-pm", "--persistence-mode") and argv[1:] in (["0"], ["1"]):
         return run_tool("nvidia-smi", "-pm", lambda state: _set_persistence(state, argv[1]))
-    print(
-        f"Invalid combination of input arguments. Please run 'nvidia-smi -h' for help. {argv}",
-        file=sys.stderr,
-    )
-    return 2
+    print(f"ERROR: Option {argv[-1]} is not recognized. Please run 'nvidia-smi -h'.\n")
+    return 255
 
 
 def _gpus(state: State) -> list[Device]:
@@ -178,7 +176,7 @@ def _gpus(state: State) -> list[Device]:
         raise Refused(DRIVER_WORDS[state["driver"]])
     gpus = present(state)
     if not gpus:
-        raise Refused("No devices were found")
+        raise Refused("No devices were found", rc=6)
     return gpus
 
 
@@ -209,9 +207,10 @@ def _table(state: State) -> str:
         f"CUDA Version: {state['cuda_version']}"
     )
     lines = [
+        f"{TIMESTAMP:<31}",
         _border("-", 89),
         f"| {versions:<88}|",
-        "|" + "+".join("-" * width for width in widths) + "|",
+        _border("-", *widths),
         *HEADINGS,
         "|" + "+".join("=" * width for width in widths) + "|",
     ]
@@ -224,7 +223,7 @@ def _table(state: State) -> str:
             lines.append(f"| {index:>3}  {gpu['name']:<22} {'ERR!':>12} |{_lost(gpu)}")
         else:
             lines += [
-                f"| {index:>3}  {gpu['name']:<25}{persistence:>9} |   {gpu['bus_id']:>16} Off |"
+                f"| {index:>3}  {gpu['name']:<25}{persistence:>8}  |   {gpu['bus_id']:>16} Off |"
                 f" {uncorrectable:>20} |",
                 f"| N/A  {gpu['temperature_c']:>3}C    P0          {power:>14} | {usage:>22} |"
                 f"{gpu['gpu_percent']:>7}%      {gpu['compute_mode']:>7} |",
@@ -232,8 +231,8 @@ def _table(state: State) -> str:
             ]
         lines.append(_border("-", *widths))
     rows = [
-        f"| {index:>4}   N/A  N/A {process['pid']:>16}      C   {process['name']:<28.28}"
-        f"{process['memory_mb']:>14}MiB |"
+        f"| {index:>4}   N/A  N/A {process['pid']:>15}      C   {process['name']:<28.28}"
+        f"{process['memory_mb']:>15}MiB |"
         for index, gpu in enumerate(gpus)
         for process in gpu["processes"]
     ]
@@ -241,8 +240,8 @@ def _table(state: State) -> str:
         "",
         _border("-", 89),
         f"| {'Processes:':<88}|",
-        f"| {' GPU   GI   CI              PID   Type   Process name':<76}{'GPU Memory':<12}|",
-        f"| {'       ID   ID':<76}{'Usage':<12}|",
+        f"| {' GPU   GI   CI              PID   Type   Process name':<77}{'GPU Memory':<11}|",
+        f"| {'       ID   ID':<77}{'Usage':<11}|",
         f"|{'=' * 89}|",
         *(rows or [f"| {' No running processes found':<88}|"]),
         _border("-", 89),
@@ -263,13 +262,13 @@ def _query_xml(state: State) -> str:
     gpus = _gpus(state)
     body = _element(
         "nvidia_smi_log",
-        ("timestamp", "Sat Nov 21 09:00:00 2026"),
+        ("timestamp", TIMESTAMP),
         ("driver_version", state["driver_version"]),
         ("cuda_version", state["cuda_version"]),
         ("attached_gpus", len(gpus)),
         *(_gpu_xml(gpu) for gpu in gpus),
     )
-    head = '<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">\n'
+    head = '<?xml version="1.0" ?>\n<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v13.dtd">\n'
     return head + body + "\n"
 
 
@@ -374,9 +373,6 @@ Legend:
   PXB  = Connection traversing multiple PCIe bridges (without traversing the PCIe Host Bridge)
   PIX  = Connection traversing at most a single PCIe bridge
   NV#  = Connection traversing a bonded set of # NVLinks
-
-NIC Legend:
-
 """  # noqa: E501
 
 
@@ -385,8 +381,8 @@ def _topology(state: State) -> str:
     nics = [f"NIC{number}" for number in range(NICS)]
     labels = [f"GPU{index}" for index in range(len(gpus))] + nics
     # Underlined, also where nobody looks at a terminal.
-    head = "\x1b[4m" + "\t".join(["", *labels, "CPU Affinity", "NUMA Affinity", "GPU NUMA ID"])
-    lines = [head + "\x1b[0m"]
+    head = "\t".join([*labels, "CPU Affinity", "NUMA Affinity", "GPU NUMA ID"])
+    lines = [f"\t\x1b[4m{head}\x1b[0m"]
     for index, gpu in enumerate(gpus):
         node = index * 2 // len(gpus)
         links = [_relation(gpu, peer) for peer in gpus]
@@ -397,7 +393,8 @@ def _topology(state: State) -> str:
         row = [" X " if number == other else "SYS" for other in range(NICS)]
         lines.append("\t".join([nic, *far, *row, "", "", "", ""]))
     mapping = "".join(f"  NIC{number}: mlx5_{number}\n" for number in range(NICS))
-    return "\n".join(lines) + "\n" + LEGEND + mapping + "\n"
+    legend = f"{LEGEND}\nNIC Legend:\n\n{mapping}\n" if nics else LEGEND
+    return "\n".join(lines) + "\n" + legend
 
 
 def _relation(gpu: Device, peer: Device) -> str:

@@ -69,11 +69,12 @@ def present(state: State) -> list[Device]:
 
 
 class Refused(Exception):
-    """The tool says no: text for standard output, or for standard error."""
+    """The tool says no: text for standard output or standard error, and its exit code."""
 
-    def __init__(self, text: str, *, stderr: bool = False) -> None:
+    def __init__(self, text: str, *, stderr: bool = False, rc: int = 1) -> None:
         super().__init__(text)
         self.stream = sys.stderr if stderr else sys.stdout
+        self.rc = rc
 
 
 def run_tool(tool: str, command: str, answer: Callable[[State], str]) -> int:
@@ -95,6 +96,6 @@ def run_tool(tool: str, command: str, answer: Callable[[State], str]) -> int:
         text = answer(state)
     except Refused as refusal:
         print(refusal, file=refusal.stream)
-        return 1
+        return refusal.rc
     sys.stdout.write(text)
     return int(fault.get("rc", 0))

@@ -172,10 +172,10 @@ def test_the_table_has_whole_rows(node):
     node.set("devices.2.processes", [{"pid": 4711, "name": "python3", "memory_mb": 70000}])
     node.set("devices.1.persistence_mode", "Disabled")
 
-    lines = say("nvidia-smi").stdout.splitlines()
+    _clock, *lines = say("nvidia-smi").stdout.splitlines()
 
     assert {len(line) for line in lines} == {91, 0}
-    assert sum(" Off |   00000000" in line for line in lines) == 1
+    assert sum(" Off  |   00000000" in line for line in lines) == 1
     assert re.search(r"\| +2 .* 4711 .* python3 .* 70000MiB \|", "\n".join(lines))
 
 
@@ -213,7 +213,7 @@ def test_persistence_can_be_turned_on(node):
 
 
 def test_what_it_does_not_know_is_refused(node):
-    assert say("nvidia-smi", "--gpu-reset").rc == 2
+    assert say("nvidia-smi", "--gpu-reset").rc == 255
     node.set("devices.*.present", False)
     assert say("nvidia-smi", "-q", "-x").stdout == "No devices were found\n"
 

@@ -1,7 +1,8 @@
 """nvidia-smi's output, whole, partial and broken in every way.
 
-No captured output is stored here. The documents are written after the public document type
-(nvsmi_device_v12.dtd) and what drivers 535 to 580 print; the matrix after servers with NVSwitch.
+Captured output has its tests in test_nvidia_captures.py. These documents are written after the
+public document type (nvsmi_device_v12.dtd) and what drivers 535 to 580 print; the matrix after
+servers with NVSwitch.
 """
 
 from __future__ import annotations
