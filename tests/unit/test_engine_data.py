@@ -33,7 +33,7 @@ def engine(name: str) -> dict[str, Any]:
 
 
 def tables(data: dict[str, Any]) -> list[dict[str, Any]]:
-    found = [data.get("flags", {}), *data.get("keys", {}).values()]
+    found = [data.get("flags", {}), *data.get("keys", {}).values(), data.get("utilizations", {})]
     return [*found, data.get("env_names", {}).get("names", {})]
 
 
@@ -65,7 +65,7 @@ def test_names_are_sorted_and_ranges_can_be_read(name: str) -> None:
         assert list(table) == sorted(table)
         for key, entry in table.items():
             assert NAME.fullmatch(key)
-            spec = entry if name.endswith(("-env", "-keys")) else None
+            spec = None if name.endswith("-flags") else entry
             if isinstance(entry, dict):
                 spec = entry["versions"]
             if spec and spec != "*":
@@ -215,9 +215,10 @@ class FrontendArgs:
 """
 
 
-def write_tree(tree: Path, args: str) -> str:
+def write_tree(tree: Path, args: str, share: str = "0.9") -> str:
     for path, text in {
         "config.py": CONFIG,
+        "config/cache.py": f"class CacheConfig:\n    gpu_memory_utilization: float = {share}\n",
         "engine/arg_utils.py": args,
         "entrypoints/openai/cli_args.py": FRONT,
         "envs.py": 'environment_variables = {\n    "VLLM_A": lambda: os.getenv("VLLM_A"),\n}\n',
@@ -246,6 +247,8 @@ def test_the_reader_finds_types_and_bounds_without_running_code(tmp_path: Path) 
         "overrides": "map",
     }
     assert run("env", "vllm", old, new) == {"VLLM_A": "*"}
+    newest = write_tree(tmp_path / "vllm-1.2.0", ARGS, "Field(default=0.92, gt=0, le=1)")
+    assert run("defaults", "vllm", old, newest, new) == {"0.9": "<1.2", "0.92": ">=1.2"}
 
 
 @pytest.fixture
@@ -353,6 +356,9 @@ def test_a_table_is_as_the_script_writes_it(name: str) -> None:
     data = engine(name)
     places = {"engine/flags": data.get("flags", {})}
     places["engine/env_names/names"] = data.get("env_names", {}).get("names", {})
+    places["engine/utilizations"] = {
+        f'"{share}"': range_ for share, range_ in data.get("utilizations", {}).items()
+    }
     places.update({f"engine/keys/{flag}": keys for flag, keys in data.get("keys", {}).items()})
     for version in covered:
         found = {

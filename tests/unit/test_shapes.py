@@ -212,6 +212,27 @@ def test_memory_adds_up(tensor: int, data: int, prefill: int, device: float, exp
     assert dealt.weights <= need.weights
 
 
+@pytest.mark.parametrize(
+    ("recipe", "version", "args", "share"),
+    [
+        ("minimax-m2.5/vllm-nvidia", "0.19.1", {}, 0.9),
+        ("minimax-m2.5/vllm-nvidia", "0.20.0rc1", {}, 0.92),
+        ("minimax-m2.5/vllm-nvidia", "0.22.1", {}, 0.92),
+        ("minimax-m2.5/vllm-nvidia", "0.22.1", {"gpu-memory-utilization": 0.89}, 0.89),
+        ("minimax-m2.5/vllm-rocm", None, {}, 0.9),
+        ("minimax-m2.1/sglang-nvidia", None, {"mem-fraction-static": None}, 0.85),
+    ],
+)
+def test_the_share_of_memory_is_what_the_engines_version_takes(
+    recipe: str, version: str | None, args: Any, share: float
+) -> None:
+    settings = {"engine_version": version, "engine_version_unproven": bool(version) or None}
+    made = plan(view(c=[host(1, recipe, engine_args=args, **settings)]))
+    assert made["engine"]["memory_utilization"] == share
+    devices = made["engine"]["rank_devices"] * made["memory"]["device_gb"]
+    assert made["memory"]["rank_gb"] == round(devices * share, 1)
+
+
 def test_weights_that_do_not_fit_are_refused_with_the_figures() -> None:
     (found,) = problems(view(c=[host(1, PAIR, replica_nodes=1)]))
     assert "the weights do not fit" in found

@@ -23,11 +23,13 @@ BELOW = {
 }
 # The keys that a shelf's files may have, an engine's by name.
 HOLDS = {
-    "knows": "engine.flags engine.limits engine.keys engine.env_names engine.cuda",
+    "knows": """
+        engine.flags engine.limits engine.keys engine.env_names engine.utilizations engine.cuda
+    """,
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules
-        engine.switches ports container env args features advice mounts host_tuning start_timeout_s
-        restart evidence
+        engine.switches engine.utilizations ports container env args features advice mounts
+        host_tuning start_timeout_s restart evidence
     """,
     "platforms": "platform env mounts container host_tuning evidence",
     "models": "served_model_name model features verify advice",

@@ -30,7 +30,6 @@ class Dialect(NamedTuple):
     longer_env: str
     scales_original: bool
     utilization: str
-    default_utilization: float
     cache_size: str
     # Whether false is written as --no-FLAG; else it is no flag at all.
     negates: bool
@@ -61,7 +60,6 @@ VLLM = Dialect(
     longer_env="VLLM_ALLOW_LONG_MAX_MODEL_LEN",
     scales_original=True,
     utilization="gpu-memory-utilization",
-    default_utilization=0.9,
     cache_size="kv-cache-memory-bytes",
     negates=True,
     head_only=("api-server-count",),
@@ -105,7 +103,6 @@ SGLANG = Dialect(
     longer_env="SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN",
     scales_original=False,
     utilization="mem-fraction-static",
-    default_utilization=0.85,
     cache_size="max-total-tokens",
     negates=False,
     head_only=(),

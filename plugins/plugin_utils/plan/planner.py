@@ -219,7 +219,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "venv": engine.venv,
             "holds_for": recipe["engine"]["holds_for"],
             "changes": engine.changes,
-            "memory_utilization": engine.args.get(engine.dialect.utilization),
+            "memory_utilization": _utilization(recipe, engine),
             "rank_devices": engine.group,
         },
         "model": {
@@ -286,6 +286,18 @@ def _min_cann(recipe: Recipe, engine: Engine) -> str | None:
     return next(fitting, None)
 
 
+def _utilization(recipe: Recipe, engine: Engine) -> float:
+    """Return the share of a device's memory that the engine takes, its version's own if unsaid."""
+    asked = engine.args.get(engine.dialect.utilization)
+    if isinstance(asked, (int, float)):
+        return asked
+    defaults: dict[str, str] = recipe["engine"]["utilizations"]
+    fitting = (
+        share for share, range_ in defaults.items() if versions.holds(engine.version, range_)
+    )
+    return float(next(fitting))
+
+
 def _memory(
     recipe: Recipe, deployment: Deployment, engine: Engine
 ) -> tuple[dict[str, Any], list[str]]:
@@ -294,13 +306,11 @@ def _memory(
     if "muster_weights_gb" in said:
         model = {**model, "memory_gb": said["muster_weights_gb"]}
     device = said.get("muster_device_memory_gb", platform["device_memory_gb"])
-    asked = engine.args.get(engine.dialect.utilization)
-    utilization = asked if isinstance(asked, (int, float)) else engine.dialect.default_utilization
     need = memory.fit(
         model,
         device_gb=device,
         reserve_gb=platform["reserve_gb"],
-        utilization=utilization,
+        utilization=_utilization(recipe, engine),
         sizes={
             "tensor": engine.tensor,
             "data": engine.data,

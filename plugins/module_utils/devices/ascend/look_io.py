@@ -58,7 +58,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "peer_facts": {"type": "list", "elements": "dict"},
     "pings": {"type": "str", "choices": ["sampled", "full"], "default": "sampled"},
     "own_units": {"type": "list", "elements": "str", "default": []},
-    "memory_utilization": {"type": "float", "default": 0.9},
+    "memory_utilization": {"type": "float", "default": 0.92},
     "device_nodes": {"type": "list", "elements": "path", "default": []},
     "mounts": {"type": "list", "elements": "str", "default": []},
     "npu_smi_path": {"type": "path"},

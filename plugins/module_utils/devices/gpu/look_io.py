@@ -82,7 +82,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
         },
     },
     "own_units": {"type": "list", "elements": "str", "default": []},
-    "memory_utilization": {"type": "float", "default": 0.9},
+    "memory_utilization": {"type": "float", "default": 0.92},
     "device_nodes": {"type": "list", "elements": "path", "default": []},
     "mounts": {"type": "list", "elements": "str", "default": []},
     "fabric_manager": {"type": "bool", "default": False},
