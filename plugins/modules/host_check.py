@@ -160,7 +160,7 @@ RETURN = r"""
 checks:
   description:
     - The verdicts.
-    - Of the host, V(host-clock-sync), V(host-memory), V(host-shm), V(host-disk),
+    - Of the host, V(host-systemd), V(host-clock-sync), V(host-memory), V(host-shm), V(host-disk),
       V(host-writable), V(host-hugepages), V(host-limits), V(host-os), V(host-kernel),
       V(host-arch), V(host-python) and V(host-name).
     - Of Docker, V(container-engine), V(container-engine-version), V(container-engine-cgroup) and,

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import LEAST_OPEN_FILES
+
+from lab import machine
 
 from .conftest import (
     ADDRESSES,
@@ -33,9 +36,14 @@ from .conftest import (
 
 CAPTURES = Path(__file__).resolve().parents[1] / "unit" / "captures"
 
-# What prepare will do on a bare node; no fault.
+# What prepare will do on a bare node, and what a machine that may not raise limits hands down to
+# the lab's nodes; no fault.
 BASELINE = frozenset(
     Finding(node, "port-reserved", "pending", "ports 60000-60031") for node in NODES
+) | frozenset(
+    Finding(node, "host-limits", "warning", "open files of docker.service")
+    for node in NODES
+    if not machine.may_raise_limits() and machine.open_files_limit() < LEAST_OPEN_FILES
 )
 
 

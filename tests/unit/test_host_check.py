@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import time
 from dataclasses import replace
 from threading import Event
@@ -21,13 +22,16 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     Folder,
     KeyFile,
     Need,
+    OpenFiles,
     Space,
+    Systemd,
     architecture_check,
     clock_sync_check,
     disk_checks,
     docker_checks,
     format_check,
     free_space,
+    granted,
     hugepages_check,
     key_file_checks,
     limit_checks,
@@ -36,11 +40,14 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     mount_of,
     mount_points,
     name_check,
+    open_files_of,
     properties,
     shm_check,
     system_checks,
+    systemd_check,
     writable_checks,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import default_open_files
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
     Lack,
     Source,
@@ -66,6 +73,11 @@ HugePages_Rsvd:        0
 Hugepagesize:       2048 kB
 """
 OS_RELEASE = 'PRETTY_NAME="Ubuntu 22.04.5 LTS"\nID=ubuntu\nVERSION_ID="22.04"\n'
+LIMITS_TEXT = """Limit                     Soft Limit           Hard Limit           Units
+Max cpu time              unlimited            unlimited            seconds
+Max open files            1024                 20000                files
+Max locked memory         unlimited            unlimited            bytes
+"""
 DF = """Filesystem     1024-blocks     Used Available Capacity Mounted on
 /dev/nvme0n1p2   264212084 29785928  76604984      28% /var/lib/docker
 """
@@ -95,7 +107,9 @@ def test_garbage_is_no_traceback(text):
         parse(text)
     mount_of(text, [text])
     system_checks({"ID": text, "VERSION_ID": text}, text, text, "ascend")
-    limit_checks({"LimitNOFILE": text, "fs.file-max": text}, "docker.service")
+    limit_checks({"fs.file-max": text}, OpenFiles("docker.service", text, text))
+    granted(text, open_files_of(text), text, may_raise=True)
+    default_open_files(text)
     docker_checks(Docker("loaded", True, "", text, text, text))
     clock_sync_check("", {"NTPSynchronized": text}, text)
     name_check(text, [text], True, text)
@@ -244,23 +258,103 @@ def test_a_folder_that_refuses_root_is_named_itself():
 
 
 def test_limits_that_are_too_low_are_named_with_the_command_that_raises_them():
-    seen = {
-        "fs.file-max": "9223372036854775807",
-        "kernel.pid_max": "32768",
-        "LimitNOFILE": "infinity",
-    }
-    checks = {one["subject"]: one for one in limit_checks(seen, "docker.service")}
+    seen = {"fs.file-max": "9223372036854775807", "kernel.pid_max": "32768"}
+    docker = OpenFiles("docker.service", "infinity", "infinity")
+    checks = {one["subject"]: one for one in limit_checks(seen, docker)}
     assert checks["fs.file-max"]["status"] == "ok"
-    assert checks["LimitNOFILE of docker.service"]["status"] == "ok"
+    assert checks["open files of docker.service"]["status"] == "ok"
     assert checks["kernel.threads-max"]["status"] == "unknown"
     low = checks["kernel.pid_max"]
     assert (low["status"], low["remedy"][:28]) == ("warning", "sysctl kernel.pid_max=65536 ")
-    (files,) = [
-        one
-        for one in limit_checks({"LimitNOFILE": "1024"}, "docker.service")
-        if one["status"] == "warning"
-    ]
-    assert "systemctl edit docker.service" in files["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("got", "asked", "status", "seen", "remedy"),
+    [
+        ("1048576", "1048576", "ok", "1048576", ""),
+        ("infinity", "", "ok", "infinity", ""),
+        # A real node: the unit asked, and its systemd could not raise the limit.
+        ("20000", "1048576", "warning", "20000, though 1048576 are asked for", "--ulimit nofile"),
+        ("20000", "infinity", "warning", "20000, though infinity are asked for", "--ulimit"),
+        ("1024", "1024", "warning", "1024", "systemctl edit docker.service"),
+        ("", "1048576", "unknown", "not told", "/proc/PID/limits"),
+        ("?", "1048576", "unknown", "?", "/proc/PID/limits"),
+    ],
+)
+def test_open_files_are_those_that_an_engine_gets(got, asked, status, seen, remedy):
+    *_, files = limit_checks({}, OpenFiles("docker.service", got, asked))
+    assert (files["id"], files["status"], files["observed"]) == ("host-limits", status, seen)
+    assert remedy in files["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "own", "most", "may_raise", "got"),
+    [
+        ("1048576", "20000", "1073741816", False, "20000"),
+        ("1048576", "20000", "1073741816", True, "1048576"),
+        ("1048576", "20000", "65536", True, "65536"),
+        ("infinity", "20000", "1048576", True, "1048576"),
+        ("infinity", "infinity", "1048576", False, "infinity"),
+        ("4096", "20000", "1048576", False, "4096"),
+        ("1048576", "", "1048576", False, ""),
+        ("", "20000", "1048576", True, ""),
+    ],
+)
+def test_what_systemd_may_not_raise_stays_below_its_own_limit(asked, own, most, may_raise, got):
+    assert granted(asked, own, most, may_raise) == got
+
+
+@pytest.mark.parametrize(
+    ("text", "hard"),
+    [
+        (LIMITS_TEXT, "20000"),
+        (LIMITS_TEXT.replace("20000    ", "unlimited"), "infinity"),
+        ("", ""),
+    ],
+)
+def test_the_limit_of_a_process_is_its_hard_one(text, hard):
+    assert open_files_of(text) == hard
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1, "Hard": 20000}}}', "20000"),
+        ('{"default-ulimits": {"nofile": {"Hard": -1}}}', "infinity"),
+        ('{"default-ulimits": {"nofile": {"Hard": true}}}', ""),
+        ('{"default-ulimits": []}', ""),
+        ("{", ""),
+        (None, ""),
+    ],
+)
+def test_the_daemon_may_be_told_what_containers_get(text, told):
+    assert default_open_files(text) == told
+
+
+def test_this_process_keeps_its_limits_when_they_are_tried():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert host_look.may_raise_limits() in (True, False)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+
+
+# systemd
+
+
+@pytest.mark.parametrize(
+    ("seen", "status", "observed"),
+    [
+        (Systemd(True, "systemd", "252.39"), "ok", "systemd 252.39"),
+        (Systemd(False, "tini", problem="x"), "failed", "not running; process 1 is tini"),
+        (Systemd(False), "failed", "not running; process 1 is unknown"),
+        (Systemd(True, "systemd", problem="systemctl did not end"), "unknown", "did not end"),
+        (Systemd(True, "systemd"), "unknown", "does not tell its version"),
+    ],
+)
+def test_a_node_without_systemd_is_named(seen, status, observed):
+    one = systemd_check(seen)
+    assert (one["id"], one["status"]) == ("host-systemd", status)
+    assert observed in one["observed"]
+    assert bool(one["remedy"]) == (status != "ok")
 
 
 @pytest.mark.parametrize(
@@ -404,7 +498,9 @@ def test_weights_of_another_format_are_found(wanted, method, names, status):
 TOOLS = {
     "timedatectl show": "NTP=yes\nNTPSynchronized=yes\n",
     "systemctl show docker.service": "LoadState=loaded\nActiveState=active\nLimitNOFILE=1048576\n",
-    "systemctl show --property=DefaultLimitNOFILE": "DefaultLimitNOFILE=524288\n",
+    "systemctl show --property=DefaultLimitNOFILE,Version": (
+        "DefaultLimitNOFILE=524288\nVersion=252.39\n"
+    ),
     "getent ahosts": "10.0.0.1      STREAM n0\n10.0.0.1      DGRAM\n",
     "docker info": json.dumps(
         {"ServerVersion": "27.3.1", "CgroupDriver": "systemd", "CgroupVersion": "2"}
@@ -440,7 +536,11 @@ def look(tmp_path, monkeypatch):
     files.write("/proc/meminfo", MEMINFO)
     files.write("/etc/os-release", OS_RELEASE)
     files.write("/usr/bin/docker", "")
-    for name in ("fs/file-max", "kernel/pid_max", "kernel/threads-max"):
+    files.write("/run/systemd/system/none", "")
+    files.write("/proc/1/comm", "systemd\n")
+    files.write("/proc/1/limits", LIMITS_TEXT)
+    monkeypatch.setattr(host_look, "may_raise_limits", lambda: True)
+    for name in ("fs/file-max", "fs/nr_open", "kernel/pid_max", "kernel/threads-max"):
         files.write(f"/proc/sys/{name}", "4194304\n")
     tools = dict(TOOLS)
     asked = []
@@ -537,8 +637,48 @@ def test_tools_that_hang_are_unknown_and_no_traceback(look):
         "host-clock-sync": "unknown",
         "host-name": "warning",
         "host-disk": "unknown",
-        "host-limits": "unknown",
+        "host-systemd": "unknown",
     }
+
+
+def open_files(look, **options):
+    result = host_look.observe({**OPTIONS, **options}, look.files, keep_hashes=False)
+    return next(one for one in result["checks"] if one["subject"].startswith("open files"))
+
+
+def test_a_unit_without_a_container_gets_what_systemd_can_give(look, monkeypatch):
+    assert open_files(look)["observed"] == "1048576"
+    monkeypatch.setattr(host_look, "may_raise_limits", lambda: False)
+    one = open_files(look)
+    assert (one["subject"], one["status"]) == ("open files of Muster's units", "warning")
+    assert one["observed"] == "20000, though 1048576 are asked for"
+    # One that runs is asked itself.
+    look.tools["systemctl show docker.service"] = (
+        "LoadState=not-found\nActiveState=inactive\n\nActiveState=active\nMainPID=4711\n"
+    )
+    look.files.write("/proc/4711/limits", LIMITS_TEXT.replace("20000", "70000"))
+    assert open_files(look, own_units=["muster-a.service"])["observed"] == "70000"
+
+
+def test_a_container_gets_what_docker_gives(look):
+    one = open_files(look, images=["engine:1"])
+    assert (one["subject"], one["observed"]) == ("open files of docker.service", "1048576")
+    look.tools["systemctl show docker.service"] += "MainPID=815\n"
+    look.files.write("/proc/815/limits", LIMITS_TEXT)
+    assert open_files(look, images=["engine:1"])["observed"].startswith("20000, though 1048576")
+    look.files.write("/etc/docker/daemon.json", '{"default-ulimits": {"nofile": {"Hard": 1024}}}')
+    assert open_files(look, images=["engine:1"])["observed"] == "1024"
+
+
+def test_a_node_without_systemd_fails_by_name(look):
+    os.remove(look.files.path("/run/systemd/system/none"))
+    os.rmdir(look.files.path("/run/systemd/system"))
+    look.files.write("/proc/1/comm", "init\n")
+    for tool in [one for one in TOOLS if one.startswith("systemctl")]:
+        del look.tools[tool]
+    checks, _facts = look()
+    one = checks["host-systemd"]
+    assert (one["status"], one["observed"]) == ("failed", "not running; process 1 is init")
 
 
 def test_a_path_that_is_not_there_yet_is_measured_where_it_will_lie(look):

@@ -14,6 +14,10 @@ from typing import Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 
+# How many files a unit of Muster's asks to open. Where its limit cannot be raised so far, systemd
+# gives it the highest that can.
+OPEN_FILES = 1048576
+
 # What needs no quotes on a command line. "~" and glob characters mean nothing to systemd, but a
 # reader expects them quoted.
 _PLAIN = re.compile(r"[A-Za-z0-9_@+=:,./-]+")

@@ -23,14 +23,14 @@ GB = 1_000_000_000
 LAB_SYSTEMS: Mapping[str, Sequence[str]] = {"debian": ("12",)}
 # The kernel of the oldest of these systems.
 OLDEST_KERNEL = (4, 18)
-# Engines raise their own soft limit of open files to this. A node of 16 devices runs tens of
-# thousands of threads.
+# A node of 16 devices runs tens of thousands of threads.
 LIMITS = {
     "fs.file-max": 262144,
     "kernel.pid_max": 65536,
     "kernel.threads-max": 65536,
-    "LimitNOFILE": 65535,
 }
+# Engines raise their own soft limit to this.
+LEAST_OPEN_FILES = 65535
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,31 @@ class Docker:
 
 
 @dataclass(frozen=True)
+class Systemd:
+    """What tells whether systemd runs a node: its own mark, who is process 1, and its answer.
+
+    version is empty where systemctl does not answer; problem then says why.
+    """
+
+    booted: bool
+    first_process: str = ""
+    version: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class OpenFiles:
+    """How many files an owner's processes may open, as the kernel has it; "" where unknown.
+
+    asked is what was asked for them, a number or infinity.
+    """
+
+    owner: str
+    got: str
+    asked: str = ""
+
+
+@dataclass(frozen=True)
 class KeyFile:
     """What can be said of a key without reading it out."""
 
@@ -98,6 +123,43 @@ def meminfo(text: str) -> dict[str, int]:
     """The fields of /proc/meminfo, sizes in bytes."""
     fields = re.findall(r"^(\w+):[ \t]+([0-9]{1,18})( kB)?$", text, re.MULTILINE | re.ASCII)
     return {name: int(value) * (1024 if unit else 1) for name, value, unit in fields}
+
+
+def open_files_of(text: str) -> str:
+    """Return the hard limit of open files in the text of /proc/PID/limits, "" where there is none.
+
+    An engine raises its own soft limit to it.
+    """
+    match = re.search(r"^Max open files[ \t]+\S+[ \t]+(\S+)", text, re.MULTILINE)
+    if not match:
+        return ""
+    return "infinity" if match[1] == "unlimited" else match[1]
+
+
+def granted(asked: str, own: str, most: str, may_raise: bool) -> str:
+    """Return the limit that a process gets which systemd is to start, "" where that is not known.
+
+    Args:
+        asked: What is asked for it, a number or infinity.
+        own: The limit of process 1, beyond which it may have no right to raise.
+        most: What the kernel lets anybody have (fs.nr_open).
+        may_raise: Whether root may raise limits on this node.
+    """
+    ceiling = _limit(most if may_raise else own)
+    wanted = _limit(asked)
+    if ceiling is None or wanted is None:
+        return ""
+    lower = min(wanted, ceiling)
+    return "infinity" if lower == _UNLIMITED else str(lower)
+
+
+_UNLIMITED = 1 << 64
+
+
+def _limit(text: str) -> int | None:
+    if text == "infinity":
+        return _UNLIMITED
+    return int(text) if re.fullmatch(r"[0-9]{1,19}", text, re.ASCII) else None
 
 
 def free_space(text: str) -> Space | None:
@@ -279,32 +341,69 @@ def writable_checks(folders: Sequence[Folder]) -> list[Check]:
     return checks
 
 
-def limit_checks(seen: Mapping[str, str], owner: str) -> list[Check]:
+def systemd_check(seen: Systemd) -> Check:
+    """Whether systemd runs the node, as each rank is one of its services."""
+    subject, expected = "systemd", "it runs the node, as its process 1"
+    if not seen.booted:
+        text = f"not running; process 1 is {seen.first_process or 'unknown'}"
+        remedy = "use a machine, or a container, that systemd has booted: each rank is its service"
+        return check("host-systemd", "failed", subject, text, expected, remedy)
+    if not seen.version:
+        text = seen.problem or "systemctl does not tell its version"
+        remedy = "see systemctl is-system-running and journalctl -b; reboot where it stays silent"
+        return check("host-systemd", "unknown", subject, text, expected, remedy)
+    return check("host-systemd", "ok", subject, f"systemd {seen.version}", expected)
+
+
+def limit_checks(seen: Mapping[str, str], files: OpenFiles) -> list[Check]:
     """The kernel's limits, and how many files the engine's processes may open.
 
     Args:
-        seen: The limits by name; infinity is systemd's word for none.
-        owner: Whose LimitNOFILE it is.
+        seen: The kernel's limits by name.
+        files: The limit of open files.
     """
     checks = []
     for name, least in LIMITS.items():
         value = seen.get(name, "")
-        subject = f"{name} of {owner}" if name == "LimitNOFILE" else name
         expected = f"at least {least}"
-        if value == "infinity" or (value.isdecimal() and int(value[:20]) >= least):
-            checks.append(check("host-limits", "ok", subject, value, expected))
+        if _enough(value, least):
+            checks.append(check("host-limits", "ok", name, value, expected))
         elif not value.isdecimal():
-            remedy = "look at systemctl show" if name == "LimitNOFILE" else f"sysctl {name}"
             text = value or "not there"
-            checks.append(check("host-limits", "unknown", subject, text, expected, remedy))
+            checks.append(check("host-limits", "unknown", name, text, expected, f"sysctl {name}"))
         else:
-            remedy = (
-                f"a drop-in with LimitNOFILE={least} (systemctl edit {owner}), then restart it"
-                if name == "LimitNOFILE"
-                else f"sysctl {name}={least} (and in /etc/sysctl.d)"
-            )
-            checks.append(check("host-limits", "warning", subject, value, expected, remedy))
-    return checks
+            remedy = f"sysctl {name}={least} (and in /etc/sysctl.d)"
+            checks.append(check("host-limits", "warning", name, value, expected, remedy))
+    return [*checks, _open_files(files)]
+
+
+def _enough(value: str, least: int) -> bool:
+    limit = _limit(value)
+    return limit is not None and limit >= least
+
+
+def _open_files(files: OpenFiles) -> Check:
+    subject, expected = f"open files of {files.owner}", f"at least {LEAST_OPEN_FILES}"
+    if _limit(files.got) is None:
+        text = files.got or "not told"
+        remedy = "look at /proc/PID/limits of such a process, Max open files"
+        return check("host-limits", "unknown", subject, text, expected, remedy)
+    if _enough(files.got, LEAST_OPEN_FILES):
+        return check("host-limits", "ok", subject, files.got, expected)
+    if _enough(files.asked, LEAST_OPEN_FILES):
+        text = f"{files.got}, though {files.asked} are asked for"
+        remedy = (
+            "this node's systemd may not raise limits: start the container or machine that it "
+            f"runs in with a higher one (as --ulimit nofile={LEAST_OPEN_FILES})"
+        )
+    else:
+        text = files.got
+        remedy = (
+            f"a drop-in with LimitNOFILE={LEAST_OPEN_FILES} (systemctl edit {files.owner}), then "
+            "restart it while no container runs; default-ulimits of /etc/docker/daemon.json go "
+            "before it"
+        )
+    return check("host-limits", "warning", subject, text, expected, remedy)
 
 
 def system_checks(

@@ -147,6 +147,21 @@ def load_daemon_json(text: str | None) -> dict[str, Any]:
     return config
 
 
+def default_open_files(text: str | None) -> str:
+    """Return the hard limit of open files that daemon.json gives containers, "" if it gives none.
+
+    Args:
+        text: What the file holds; what cannot be read gives none.
+    """
+    try:
+        hard = load_daemon_json(text)["default-ulimits"]["nofile"]["Hard"]
+    except (DockerError, KeyError, TypeError):
+        return ""
+    if not isinstance(hard, int) or isinstance(hard, bool):
+        return ""
+    return "infinity" if hard < 0 else str(hard)
+
+
 def load_state(text: str | None) -> State:
     """What Muster itself added, so that it can take it away again, and who wants it."""
     try:

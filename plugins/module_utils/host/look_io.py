@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import socket
 import stat
 import sys
@@ -24,7 +25,10 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    OPEN_FILES,
+    parse_show,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.host import checks as host_checks
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import (
@@ -33,12 +37,15 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     Folder,
     KeyFile,
     Need,
+    OpenFiles,
     Space,
+    Systemd,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     DAEMON_JSON,
     UNIT,
     DockerError,
+    default_open_files,
     load_daemon_json,
     summary,
 )
@@ -86,6 +93,20 @@ DOCKER_ROOT = "/var/lib/docker"
 SHM = "/dev/shm"
 
 
+def may_raise_limits() -> bool:
+    """Whether root may raise limits here, found by raising this process's own for a moment.
+
+    In a container it may lack the right, whatever its capabilities say.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard + 1))
+    except (ValueError, OSError):
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return True
+
+
 class Host:
     """Asks the node, each tool within the time that it is given."""
 
@@ -105,18 +126,51 @@ class Host:
         path = "/proc/sys/" + sysctl.replace(".", "/")
         return (self.files.read(path) or "").strip()
 
-    def units(self) -> tuple[dict[str, str], bool]:
-        """Docker's unit, and whether a unit of Muster runs here."""
-        names = "LoadState,ActiveState,LimitNOFILE"
+    def systemd(self) -> tuple[Systemd, str]:
+        """What tells whether systemd runs the node; how many files a unit may open by default."""
+        booted = self.files.exists("/run/systemd/system")
+        first = (self.files.read("/proc/1/comm") or "").strip()
+        try:
+            output = run(
+                ["systemctl", "show", "--property=DefaultLimitNOFILE,Version"],
+                self.params["timeout"],
+            )
+        except CommandError as error:
+            return Systemd(booted, first, problem=str(error)), ""
+        if output.rc:
+            return Systemd(booted, first, problem=output.text), ""
+        manager = parse_show(output.stdout)[0]
+        version = manager.get("Version", "")
+        return Systemd(booted, first, version), manager.get("DefaultLimitNOFILE", "")
+
+    def units(self) -> tuple[dict[str, str], list[dict[str, str]]]:
+        """Docker's unit, and those of Muster's that run here."""
+        names = "LoadState,ActiveState,LimitNOFILE,MainPID"
         own_units = self.params["own_units"]
         said = self.said("systemctl", "show", UNIT, *own_units, f"--property={names}")
         docker, *own = parse_show(said)
-        return docker, any(unit.get("ActiveState") == "active" for unit in own)
+        return docker, [unit for unit in own if unit.get("ActiveState") == "active"]
 
-    def default_limit(self) -> str:
-        """How many files a unit may open that does not say."""
-        said = self.said("systemctl", "show", "--property=DefaultLimitNOFILE")
-        return parse_show(said)[0].get("DefaultLimitNOFILE", "")
+    def open_files(
+        self, docker: dict[str, str], running: list[dict[str, str]], default: str
+    ) -> OpenFiles:
+        """How many files an engine may open: its container, or its unit where it has none."""
+        if self.params["images"]:
+            # A container has the daemon's limit, unless the daemon is told another one.
+            told = default_open_files(self.files.read(DAEMON_JSON))
+            if told:
+                return OpenFiles(UNIT, told, told)
+            asked, owner = docker.get("LimitNOFILE") or default, UNIT
+            main = docker.get("MainPID", "")
+        else:
+            asked, owner = str(OPEN_FILES), "Muster's units"
+            main = next((unit.get("MainPID", "") for unit in running), "")
+        measured = host_checks.open_files_of(self.files.read(f"/proc/{main}/limits") or "")
+        own = host_checks.open_files_of(self.files.read("/proc/1/limits") or "")
+        got = measured or host_checks.granted(
+            asked, own, self.number("fs.nr_open"), may_raise_limits()
+        )
+        return OpenFiles(owner, got, asked)
 
     def clock(self) -> Check:
         container = self.said("systemd-detect-virt", "--container").strip()
@@ -326,8 +380,9 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
     """The checks of a host, and the facts that are compared between nodes."""
     host = Host(params, files)
     release = host_checks.properties(files.read("/etc/os-release") or "")
+    systemd, default_limit = host.systemd()
     unit, running = host.units()
-    checks = [host.clock(), *host.memory(running)]
+    checks = [host_checks.systemd_check(systemd), host.clock(), *host.memory(bool(running))]
     checks += host_checks.system_checks(
         release, platform.release(), platform.machine(), params["vendor"]
     )
@@ -347,11 +402,8 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
         room = host.disks(root, images=False)
     checks += room
     checks += host_checks.writable_checks(host.folders(root))
-    # Containers get the daemon's limit, and units without one the manager's.
-    in_docker = bool(params["images"]) and unit.get("LoadState") == "loaded"
-    limits = {name: host.number(name) for name in host_checks.LIMITS if "." in name}
-    limits["LimitNOFILE"] = unit.get("LimitNOFILE", "") if in_docker else host.default_limit()
-    checks += host_checks.limit_checks(limits, UNIT if in_docker else "systemd's units")
+    limits = {name: host.number(name) for name in host_checks.LIMITS}
+    checks += host_checks.limit_checks(limits, host.open_files(unit, running, default_limit))
     checks += host_checks.key_file_checks([host.key_file(path) for path in params["key_files"]])
     weights, compared = host.weights(keep_hashes)
     return {"checks": checks + weights, "facts": compared}

@@ -15,6 +15,7 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common import paths
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
+    OPEN_FILES,
     command,
     environment_line,
     unit_file,
@@ -207,7 +208,7 @@ def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
         # Registered memory of the devices; where a limit cannot be raised, systemd takes the
         # highest that can.
         ("LimitMEMLOCK", "infinity"),
-        ("LimitNOFILE", "1048576"),
+        ("LimitNOFILE", str(OPEN_FILES)),
         ("ExecStart", command(unit["argv"])),
         ("ExecStop", f"-{command(['/bin/sh', '-c', stop])} $MAINPID"),
         ("SuccessExitStatus", "137 143 SIGKILL"),
