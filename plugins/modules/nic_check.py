@@ -50,7 +50,8 @@ options:
     type: float
     default: 10
 notes:
-  - Needs C(ip) of iproute2 on the node.
+  - Needs C(ip) of iproute2 on a node with O(peers). On one without them its absence is a warning,
+    and only O(interface) and O(address) are looked for.
 """
 
 EXAMPLES = r"""

@@ -240,7 +240,29 @@ def no_ip(argv, timeout):
 )
 def test_a_useless_ip_is_a_failed_check(monkeypatch, run, seen):
     monkeypatch.setattr(nic_look, "run", run)
-    result = nic_look.look(PARAMS, False)
+    result = nic_look.look({**PARAMS, "peers": ["10.20.0.12"]}, False)
     assert failures(result["checks"]) == [("nic-tool", "failed")]
     assert seen in result["checks"][0]["observed"]
-    assert result["facts"]["mtu"] is None
+    assert (result["facts"]["mtu"], result["usable"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("address", "interface", "wrong"),
+    [
+        ("127.0.0.1", None, []),
+        ("127.0.0.1", "lo", []),
+        ("127.0.0.1", "eth77", ["nic-exists"]),
+        # No node holds an address of the documentation.
+        ("192.0.2.77", "lo", ["nic-address"]),
+        ("2001:db8::77", None, ["nic-address"]),
+    ],
+)
+def test_a_node_alone_needs_no_ip_but_its_address(monkeypatch, address, interface, wrong):
+    monkeypatch.setattr(nic_look, "run", no_ip)
+    result = nic_look.look({**PARAMS, "address": address, "interface": interface}, False)
+    assert failures(result["checks"]) == [
+        ("nic-tool", "warning"),
+        *((one, "failed") for one in wrong),
+    ]
+    assert result["usable"] == (not wrong)
+    assert all(one["remedy"] for one in result["checks"] if one["status"] != "ok")

@@ -143,6 +143,24 @@ def test_what_our_own_units_hold_is_fine():
         ("ports 80-81", "ok"),
         ("port 82", "failed"),
     ]
+    # The foreign one is to go, and not ours.
+    assert checks[1]["observed"] == "pid 3 (nc) listens on 0.0.0.0, beside our own unit"
+    assert checks[1]["remedy"].startswith("end it: kill 3;")
+    assert "muster-a2" not in str(checks[1])
+
+
+def test_two_engines_that_share_a_port_are_both_seen():
+    """vLLM sets SO_REUSEPORT, so that a second one on the same port is not refused."""
+    port = 0
+    with socket.socket() as first, socket.socket() as second:
+        for engine in (first, second):
+            engine.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            engine.bind((HOME, port))
+            engine.listen()
+            port = engine.getsockname()[1]
+        (busy,) = net_sockets.find_busy([port], HOME)
+    assert busy.wanted
+    assert [(one.port, one.listening) for one in busy.sockets] == [(port, True)] * 2
 
 
 def test_another_address_of_the_node_is_a_warning():

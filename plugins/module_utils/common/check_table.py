@@ -129,7 +129,7 @@ _KINDS = (
          "the key's file is there, not empty and not readable by all",
          "put the key there with mode 0600"),
     Kind("nic-tool", "bare", "failed", "the plan",
-         "ip(8) answers",
+         "ip(8) answers; where no replica spans nodes its absence is a warning",
          "install iproute2"),
     Kind("nic-exists", "bare", "failed", "HCCL environment variables",
          "the interface is there",

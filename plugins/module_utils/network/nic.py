@@ -165,6 +165,57 @@ def decide(
     return checks
 
 
+def tool_check(problem: str, status: str) -> Check:
+    """Return the check on an ip(8) that does not tell the node's interfaces, and why."""
+    return check(
+        "nic-tool",
+        status,
+        "ip",
+        problem,
+        "the node's interfaces as JSON",
+        "install iproute2 (5.0 or later)",
+    )
+
+
+def decide_alone(
+    problem: str, names: Sequence[str], interface: str | None, address: str | None, *, held: bool
+) -> list[Check]:
+    """Judge the NIC of a node without peers whose ip(8) does not answer.
+
+    An engine on such a node needs no more than an address that the node holds.
+
+    Args:
+        problem: What is wrong with ip.
+        names: The names of the node's interfaces.
+        interface: The name the inventory gives, or nothing.
+        address: The node's address, or nothing.
+        held: Whether the node holds the address.
+    """
+    checks = [tool_check(problem, "warning")]
+    if interface:
+        there = interface in names
+        candidates = [name for name in names if not _virtual(Nic(name, 0, up=True, carrier=True))]
+        checks.append(
+            check("nic-exists", "ok", interface, "present")
+            if there
+            else _no_such_nic(interface, address, None, candidates)
+        )
+    if address:
+        checks.append(
+            check("nic-address", "ok", address, "held by the node")
+            if held
+            else check(
+                "nic-address",
+                "failed",
+                address,
+                "on no NIC",
+                "an address that the node holds",
+                "set muster_address to the node's address on the cluster network",
+            )
+        )
+    return checks
+
+
 def usable(checks: Sequence[Check]) -> bool:
     """Whether packets can leave through the NIC: it is there, up, and holds the address."""
     needed = ("nic-tool", "nic-exists", "nic-up", "nic-address")

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from typing import Any
 
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import check
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
@@ -17,10 +18,13 @@ from ansible_collections.muster.serving.plugins.module_utils.network.nic import 
     Route,
     chosen_nic,
     decide,
+    decide_alone,
     parse_addresses,
     parse_route,
+    tool_check,
     usable,
 )
+from ansible_collections.muster.serving.plugins.module_utils.network.sockets_io import bind
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "address": {"type": "str"},
@@ -48,6 +52,15 @@ def ip(args: list[str], timeout: float) -> str:
     return output.stdout
 
 
+def holds(address: str | None) -> bool:
+    """Whether the node holds an address: one that it does not cannot be bound."""
+    try:
+        bind(address or "", 0).close()
+    except OSError as error:
+        return error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return True
+
+
 def route_to(peer: str, timeout: float) -> Route:
     try:
         return parse_route(ip(["route", "get", peer], timeout))
@@ -60,16 +73,17 @@ def look(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     try:
         nics = parse_addresses(ip(["-details", "addr", "show"], params["timeout"]))
     except NetError as error:
-        failed = check(
-            "nic-tool",
-            "failed",
-            "ip",
-            str(error),
-            "the node's interfaces as JSON",
-            "install iproute2 (5.0 or later)",
-        )
         facts = {"interface": params["interface"], "mtu": None}
-        return {"checks": [failed], "facts": facts, "usable": False}
+        if params["peers"] or params["min_mtu"] is not None:
+            return {"checks": [tool_check(str(error), "failed")], "facts": facts, "usable": False}
+        checks = decide_alone(
+            str(error),
+            [name for _number, name in socket.if_nameindex()],
+            params["interface"],
+            params["address"],
+            held=holds(params["address"]),
+        )
+        return {"checks": checks, "facts": facts, "usable": usable(checks)}
     interface = chosen_nic(nics, params["interface"], params["address"])
     nic = next((one for one in nics if one.name == interface), None)
     checks = decide(

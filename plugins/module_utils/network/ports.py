@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
@@ -139,7 +139,13 @@ def decide_local(
     groups: dict[tuple[bool, str, str], list[int]] = {}
     for one in busy:
         if one.port not in own:
-            groups.setdefault((one.wanted, _seen(one), _release(one)), []).append(one.port)
+            # The kernel lets a second engine listen beside ours (SO_REUSEPORT) and deals the
+            # connections to both: the other one is named, and to be ended.
+            others = tuple(owner for owner in one.owners if not owner.belongs_to(own_units))
+            beside = ", beside our own unit" if len(others) < len(one.owners) else ""
+            other = replace(one, owners=others)
+            seen = _seen(other) + beside
+            groups.setdefault((one.wanted, seen, _release(other)), []).append(one.port)
     for (wanted, seen, release), held in sorted(groups.items(), key=lambda group: group[1]):
         status = "failed" if wanted else "warning"
         checks.append(check("port-free", status, _subject(held), seen, "free", release))
