@@ -18,6 +18,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.chec
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda import driver_needs
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     NvidiaGpus,
+    parse_query,
 )
 from ansible_collections.muster.serving.plugins.modules import gpu_topology_check
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +29,7 @@ from lab.emulators.state import load_state
 from lab.emulators.state import save_state as lab_save
 from tests.unit.amd_node import AmdNode
 from tests.unit.amd_node import say as amd_say
+from tests.unit.npu_node import capture
 from tests.unit.nvidia_node import EMULATORS, NvidiaNode
 
 OWN_UNIT = "muster-b200-r0-single.service"
@@ -187,7 +189,15 @@ FAULTS = [
         "gpu-memory",
         "failed",
         "device 3",
-        "16000 of 183359 MB used",
+        "16000 of 183359 MB used, by no process that nvidia-smi lists",
+    ),
+    (
+        "devices.3.memory_used_mb",
+        9000,
+        "gpu-processes",
+        "unknown",
+        "device 3",
+        "9000 MB used, and nvidia-smi lists no process",
     ),
     (
         "devices.*.persistence_mode",
@@ -589,6 +599,36 @@ def test_foreign_processes_are_named_with_their_container(node, files):
             f"used by pid {FOREIGN} (train.py) in container notebook",
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("capture_name", "share", "found"),
+    [
+        ("idle", 0.92, []),
+        ("busy", 0.8, [("gpu-processes", "failed")]),
+        ("busy", 0.92, [("gpu-processes", "failed"), ("gpu-memory", "failed")]),
+        # The same moment, seen from another PID namespace than the holder's.
+        ("busy_OTHER_PID_NAMESPACE", 0.8, [("gpu-processes", "unknown")]),
+        ("busy_OTHER_PID_NAMESPACE", 0.92, [("gpu-memory", "failed")]),
+    ],
+)
+def test_a_real_gpu_that_is_held_is_found_whoever_looks(capture_name, share, found):
+    checks = gpu_checks.gpu_checks(
+        RULES,
+        parse_query(capture(f"nvidia_smi_query_H200_580_{capture_name}")),
+        [0],
+        ["H200"],
+        [OWN_UNIT],
+        share,
+        whole_fabric=False,
+        owner_of=Owner,
+    )
+
+    bad = [one for one in checks if one["status"] != "ok"]
+    assert [(one["id"], one["status"]) for one in bad] == found
+    if "OTHER" in capture_name:
+        assert "PID namespace" in bad[0]["remedy"]
+        assert "nvidia-smi lists no process" in bad[0]["observed"] or "by no" in bad[0]["observed"]
 
 
 def test_own_processes_and_their_memory_are_no_obstacle(node, files):

@@ -238,7 +238,14 @@ FAULTS = [
     ("devices.3.health", "Warning", "npu-health", "failed", "device 3", "Warning"),
     ("devices.*.health", "UNKNOWN", "npu-health", "failed", "devices 0-7", "UNKNOWN"),
     ("devices.3.health", "", "npu-health", "failed", "device 3", "no health told"),
-    ("devices.3.hbm_used_mb", 5300, "npu-memory", "failed", "device 3", "5300 of 65536 MB used"),
+    (
+        "devices.3.hbm_used_mb",
+        5300,
+        "npu-memory",
+        "failed",
+        "device 3",
+        "5300 of 65536 MB used, by no process that npu-smi lists",
+    ),
     (
         "devices.7.fabric",
         "SYS",

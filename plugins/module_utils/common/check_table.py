@@ -295,7 +295,7 @@ _KINDS = (
          "uncorrectable memory errors",
          "reset the GPU, replace it if they come back"),
     Kind("gpu-processes", "bare", "failed", "public reports",
-         "no foreign process on a device, with its container",
+         "no foreign process on a device, with its container; memory that nobody seems to hold",
          "end it, or use other devices"),
     Kind("gpu-memory", "bare", "failed", "public reports",
          "free memory against the engine's share",

@@ -154,8 +154,20 @@ def holders_of(device: Device, owner_of: Callable[[int], Owner]) -> list[Owner] 
     return owners
 
 
+def _hidden(listing: str) -> str:
+    """What to do about memory that no listed process holds."""
+    return (
+        f"its holder is in another PID namespace (run {listing} on the host of this container, and "
+        "in every other), or has died: then reset the idle device, or reboot"
+    )
+
+
 def used_by_others(
-    device: Device, holders: list[Owner] | None, own_units: Collection[str], listing: str
+    device: Device,
+    holders: list[Owner] | None,
+    own_units: Collection[str],
+    listing: str,
+    idle_mb: int | None = None,
 ) -> Finding:
     """Whether a process that is not Muster's holds the device.
 
@@ -164,6 +176,7 @@ def used_by_others(
         holders: Who holds it.
         own_units: The systemd units of Muster; what they hold is no obstacle.
         listing: The command that lists the device's processes.
+        idle_mb: The most memory that an idle device shows as used; without it none is too much.
     """
     number = number_of(device)
     if holders is None:
@@ -181,6 +194,10 @@ def used_by_others(
             "used by " + ", ".join(str(owner) for owner in foreign),
             "stop it, or leave the device out of muster_devices",
         )
+    used = device["memory_used_mb"]
+    if not holders and idle_mb is not None and (used or 0) > idle_mb:
+        seen = f"{used} MB used, and {listing.split()[0]} lists no process"
+        return Finding(number, "unknown", seen, _hidden(listing))
     return Finding(number, "ok", "held by Muster's own units" if holders else "none")
 
 
@@ -200,6 +217,10 @@ def memory_free(
     if any(owner.belongs_to(own_units) for owner in holders or []):
         return Finding(number, "ok", "held by Muster's own units")
     if total - used < needed * total:
+        if holders == []:
+            seen = f"{used} of {total} MB used, by no process that {listing.split()[0]} lists"
+            remedy = f"{_hidden(listing)}; or lower gpu-memory-utilization"
+            return Finding(number, "failed", seen, remedy)
         return Finding(
             number,
             "failed",
