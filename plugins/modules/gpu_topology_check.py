@@ -125,6 +125,18 @@ options:
         has to carry out.
     type: bool
     default: false
+  compiler:
+    description:
+      - Whether the engine compiles kernels on the node itself, as one without a container does - it
+        ends where it cannot (V(required)), or does without some (V(used)).
+      - Without it no compiler is looked for.
+    type: str
+    choices: [required, used]
+  cuda_home:
+    description:
+      - Where the engine's environment says that CUDA's toolkit is. Without it C(nvcc) is looked for
+        in the PATH and in C(/usr/local/cuda), as the engine's libraries do.
+    type: path
   tool_path:
     description:
       - Path of C(nvidia-smi) or C(amd-smi).
@@ -156,6 +168,11 @@ checks:
       V(gpu-processes), V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver),
       V(gpu-driver) for both vendors; V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager),
       V(gpu-imex) and V(gpu-toolkit) for NVIDIA;
+    - V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc), V(gpu-processes),
+      V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver), V(gpu-driver) for both
+      vendors;
+      V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager), V(gpu-toolkit) and V(gpu-compiler) for
+      NVIDIA;
       V(gpu-partition) and V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the
       file system.
   returned: always

@@ -83,6 +83,8 @@ def options(**changed):
         "fabric_manager": True,
         "container_gpus": True,
         "multi_node": False,
+        "compiler": None,
+        "cuda_home": None,
         "tool_path": "nvidia-smi",
         "timeout": 5,
         **changed,

@@ -177,8 +177,36 @@ def test_a_container_gets_the_gpus_that_its_variant_needs() -> None:
 
 def test_deep_gemm_can_be_turned_off() -> None:
     name, variant = "minimax-m2.7/vllm-nvidia", "tp4"
-    assert unit_of(name, variant)["env"]["VLLM_USE_DEEP_GEMM"] == "1"
+    assert "VLLM_USE_DEEP_GEMM" not in unit_of(name, variant)["env"]
+    assert unit_of(name, variant, deep_gemm=True)["env"]["VLLM_USE_DEEP_GEMM"] == "1"
     assert unit_of(name, variant, deep_gemm=False)["env"]["VLLM_USE_DEEP_GEMM"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("variables", "compiler", "first_start"),
+    [
+        ({}, None, False),
+        ({"install": "venv"}, "required", True),
+        ({"install": "venv", "engine_version": "0.19.1"}, "used", True),
+        (
+            {"install": "venv", "engine_env": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}},
+            "used",
+            True,
+        ),
+    ],
+)
+def test_kernels_are_compiled_on_the_node_where_no_image_brings_them(
+    variables: Any, compiler: str | None, first_start: bool
+) -> None:
+    made = plan(served("minimax-m2.5/vllm-nvidia", "tp4", **variables))
+    assert made["engine"]["compiler"] == compiler
+    (unit,) = made["units"]
+    assert bool(unit["first_start"]) is first_start
+    if first_start:
+        assert unit["first_start"]["cache"] == f"/var/cache/muster/{unit['name']}/.cache/flashinfer"
+        assert set(unit["first_start"]) == {"cache", "extra_s", "reason"}
+    (checks,) = checks_of(made, needs_of(made)).values()
+    assert checks["gpu_topology_check"]["compiler"] == compiler
 
 
 def test_the_kernels_that_aiter_compiles_stay_on_the_node() -> None:

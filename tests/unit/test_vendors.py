@@ -56,7 +56,7 @@ def test_whoever_is_looked_at_as_a_gpu_is_registered_as_one() -> None:
 
 
 def test_no_parser_knows_of_a_verdict() -> None:
-    judging = ("checks", "look_io", "observe_io", "observation")
+    judging = ("checks", "compiler_checks", "look_io", "observe_io", "observation")
     parsers = [
         path
         for path in DEVICES.glob("*/*.py")

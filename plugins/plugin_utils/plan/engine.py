@@ -360,6 +360,8 @@ def _layers(
             args = overlay(args, switch.get("args", {}))
             env = overlay(env, switch.get("env", {}))
             features += switch.get("features", [])
+        elif variable in said:
+            env = overlay(env, switch.get("off_env", {}))
     if "muster_reasoning_parser" in said:
         args["reasoning-parser"] = said["muster_reasoning_parser"] or None
     if "muster_profiler_dir" in said:

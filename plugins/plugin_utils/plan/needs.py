@@ -19,6 +19,9 @@ PROCESS_GB = 1
 SHM_GB = 1
 IMAGE_GB = 30
 
+# What says where CUDA's toolkit is, the first that is set.
+CUDA_HOMES = ("CUDA_HOME", "CUDA_PATH")
+
 # Seconds that a port listens for the other nodes: until the slowest has been looked at, which takes
 # long when it hashes its weights. Whoever starts units ends what is left of them.
 LISTEN_S = 300
@@ -125,6 +128,10 @@ def _device_options(
         "driver": plan["driver"],
         "fabric_manager": platform["fabric_manager"],
         "container_gpus": needs["container_gpus"],
+        "compiler": plan["engine"]["compiler"],
+        "cuda_home": next(
+            (unit["env"][name] for unit in own for name in CUDA_HOMES if name in unit["env"]), None
+        ),
         "multi_node": bool(needs["peers"]),
         # More is asked of a device for a full ping.
         "pings": "full" if plan["preflight"]["npu_ping"] == "full" else "sampled",

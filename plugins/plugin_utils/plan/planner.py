@@ -221,6 +221,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "changes": engine.changes,
             "memory_utilization": _utilization(recipe, engine),
             "rank_devices": engine.group,
+            "compiler": _compiler(recipe, engine),
         },
         "model": {
             "id": recipe["model"]["id"],
@@ -296,6 +297,16 @@ def _utilization(recipe: Recipe, engine: Engine) -> float:
         share for share, range_ in defaults.items() if versions.holds(engine.version, range_)
     )
     return float(next(fitting))
+
+
+def _compiler(recipe: Recipe, engine: Engine) -> str | None:
+    """Return whether the engine compiles kernels on its node: required, used, or None for no."""
+    spec = recipe["engine"].get("venv", {}).get("compiler") if engine.venv else None
+    if not spec:
+        return None
+    spared = any(engine.env.get(name) == value for name, value in spec["unless_env"].items())
+    required = versions.holds(engine.version, spec["required"]) and not spared
+    return "required" if required else "used"
 
 
 def _memory(

@@ -84,7 +84,7 @@ def engine_unit(
         "install": engine.install,
         "container": container,
         "files": {},
-        "first_start": _first_start(recipe, cache, mounts if in_container else []),
+        "first_start": _first_start(recipe, engine, cache, mounts if in_container else []),
         "start_timeout_s": recipe["start_timeout_s"],
         "restart": recipe["restart"],
         "secret_files": secrets,
@@ -221,13 +221,16 @@ def _env(
     return {**engine.env, **computed, **exact}
 
 
-def _first_start(recipe: Recipe, cache: str, mounts: Sequence[str]) -> dict[str, Any] | None:
+def _first_start(
+    recipe: Recipe, engine: Engine, cache: str, mounts: Sequence[str]
+) -> dict[str, Any] | None:
     """Return what the first start does once, with the folder that keeps it as the node has it."""
     once = recipe["engine"].get("first_start")
-    if not once:
+    if not once or engine.install not in once.get("installs", [engine.install]):
         return None
     path = once["cache"].replace("{cache}", cache)
-    return {**once, "cache": _on_node(path, mounts) or path}
+    told = {name: once[name] for name in ("extra_s", "reason")}
+    return {**told, "cache": _on_node(path, mounts) or path}
 
 
 def hub_folder(unit: Mapping[str, Any], source: str) -> str | None:

@@ -242,8 +242,8 @@ VARIABLES: tuple[Variable, ...] = (
         "muster_deep_gemm",
         "bool",
         "cluster",
-        "the recipe's",
-        "Whether vLLM on NVIDIA uses the DeepGEMM kernels.",
+        "vLLM's own choice",
+        "Whether vLLM on NVIDIA uses the DeepGEMM kernels: for everything, or for nothing.",
     ),
     Variable(
         "muster_reasoning_parser",

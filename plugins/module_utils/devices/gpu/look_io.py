@@ -88,6 +88,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "fabric_manager": {"type": "bool", "default": False},
     "multi_node": {"type": "bool", "default": False},
     "container_gpus": {"type": "bool", "default": False},
+    "compiler": {"type": "str", "choices": ["required", "used"]},
+    "cuda_home": {"type": "path"},
     "tool_path": {"type": "path"},
     "timeout": {"type": "float", "default": 30},
 }

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -15,6 +15,13 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.chec
     in_rack,
     rack_checks,
     toolkit_check,
+)
+from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.compiler_checks import (
+    CXX,
+    ELSEWHERE,
+    Compilers,
+    compiler_checks,
+    nvcc_places,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.nvidia_smi import (
     NvidiaGpus,
@@ -33,6 +40,7 @@ def more_checks(
     params: dict[str, Any], gpus: NvidiaGpus, wanted: list[int], files: NodeFiles
 ) -> list[Check]:
     """Return what is checked of NVIDIA's alone: the fabric and the container toolkit."""
+    """Return what is checked of NVIDIA's alone: fabric manager, container toolkit, compilers."""
     checks = []
     if in_rack(gpus):
         seen = observe_imex(params["timeout"])
@@ -41,4 +49,19 @@ def more_checks(
         checks += fabric_manager_checks(observe_fabric_manager(params["timeout"]), gpus, wanted)
     if params["container_gpus"]:
         checks.append(toolkit_check(observe_toolkit(files)))
+    if params["compiler"]:
+        home = params["cuda_home"]
+        required = params["compiler"] == "required"
+        checks += compiler_checks(observe_compilers(files, home), home, required=required)
     return checks
+
+
+def observe_compilers(files: NodeFiles, cuda_home: str | None) -> Compilers:
+    """Look for the compilers where an engine's libraries do."""
+
+    def first(places: Sequence[str]) -> str:
+        return next((place for place in places if files.exists(place)), "")
+
+    return Compilers(
+        first(nvcc_places(cuda_home)), first(CXX), tuple(sorted(files.glob(ELSEWHERE)))
+    )

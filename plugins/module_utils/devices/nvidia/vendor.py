@@ -14,7 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.vendor 
 NVIDIA = Vendor(
     name="nvidia",
     check_module="gpu_topology_check",
-    options=GPU_OPTIONS,
+    options=(*GPU_OPTIONS, "compiler", "cuda_home"),
     systems={
         **ENTERPRISE_LINUX,
         "ubuntu": ("20.04", "22.04", "24.04", "26.04"),
