@@ -81,6 +81,18 @@ def test_each_node_of_a_pair_links_its_unit_to_the_other() -> None:
     assert {link["port"] for link in plan(pair(link_port=9))["links"]} == {9}
 
 
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [(SINGLE, "VLLM_HOST_IP"), ("minimax-m2.1/sglang-nvidia", "SGLANG_HOST_IP")],
+)
+def test_an_engine_alone_is_told_its_planned_address(recipe: str, name: str) -> None:
+    """Else it names that of the default route, which another NIC may carry."""
+    (unit,) = plan(view(c=[host(1, recipe)]))["units"]
+    assert unit["env"][name] == unit["address"] == flags(unit)["host"]
+    own = view(c=[host(1, recipe, engine_env={name: "10.9.9.9"})])
+    assert plan(own)["units"][0]["env"][name] == "10.9.9.9"
+
+
 def test_one_node_needs_no_ports_or_names_for_others() -> None:
     assert plan(single(interface=None))["links"] == []
     (unit,) = plan(single(interface=None))["units"]

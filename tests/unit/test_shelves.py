@@ -28,8 +28,8 @@ HOLDS = {
     """,
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules
-        engine.switches engine.utilizations ports container env args features advice mounts
-        host_tuning start_timeout_s restart evidence
+        engine.switches engine.utilizations engine.address_env ports container env args features
+        advice mounts host_tuning start_timeout_s restart evidence
     """,
     "platforms": "platform env mounts container host_tuning evidence",
     "models": "served_model_name model features verify advice",

@@ -218,7 +218,10 @@ def _env(
         for name, value in computed.items()
         if engine.env.get(name) == f"={value}"
     }
-    return {**engine.env, **computed, **exact}
+    own_address = recipe["engine"].get("address_env")
+    alone_on_node = shape.nodes == 1 and own_address
+    named = {own_address: slot.node.address} if alone_on_node else {}
+    return {**named, **engine.env, **computed, **exact}
 
 
 def _first_start(
