@@ -167,8 +167,8 @@ def table(plan: planner.Plan) -> str:
         f"  engine    {engine['name']} {engine['version']}, {_origin(engine)}",
         f"  endpoint  {endpoint['url']} as {endpoint['model']} ({', '.join(endpoint['features'])})",
         f"  evidence  {evidence['level']}. {evidence.get('note', '')}".rstrip(". "),
-        f"  memory    {memory['rank_gb']:g} GB a rank: {memory['weights_gb']:g} GB of weights, "
-        f"{memory['cache_gb']:g} GB of KV cache; longest context {memory['max_context']} tokens",
+        f"  memory    {memory['rank_gb']:g} GiB a rank: {memory['weights_gb']:g} GiB of weights, "
+        f"{memory['cache_gb']:g} GiB of KV cache; longest context {memory['max_context']} tokens",
     ]
     if plan["driver"] and plan["driver"]["floors"]:
         oldest = plan["driver"]["floors"][0]

@@ -9,7 +9,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.plan_support import PAIR, flags, host, pair, plan, problems, single, view
+from tests.unit.plan_support import PAIR, flags, host, load, pair, plan, problems, single, view
 
 FOUR_RANKS = {"tensor-parallel-size": 4, "data-parallel-size": 4}
 M2 = {
@@ -191,6 +191,13 @@ def test_the_cache_is_what_the_vllm_guide_publishes(
     assert 0.75 < need.tokens / published < 4 / 3
 
 
+def test_the_cache_of_a_token_is_what_a_real_engine_counted() -> None:
+    """vLLM 0.22.1 on an H200 found room for 15,696,336 tokens of two layers in 119.75 GiB."""
+    a_million = 119.75 / 15.696336 / 2 * 62
+    recipe = load("minimax-m2.5/vllm-nvidia", None)
+    assert recipe["model"]["kv_gb_per_million_tokens"] == pytest.approx(a_million, rel=0.02)
+
+
 @given(
     tensor=st.sampled_from([1, 2, 4, 8, 16]),
     data=st.integers(1, 16),
@@ -236,7 +243,7 @@ def test_the_share_of_memory_is_what_the_engines_version_takes(
 def test_weights_that_do_not_fit_are_refused_with_the_figures() -> None:
     (found,) = problems(view(c=[host(1, PAIR, replica_nodes=1)]))
     assert "the weights do not fit" in found
-    assert "471 GB a rank, 460 GB of them weights" in found
+    assert "471 GiB a rank, 460 GiB of them weights" in found
 
 
 def test_the_largest_context_that_fits_is_said() -> None:

@@ -110,7 +110,7 @@ def _section(variants: Sequence[Mapping[str, Any]]) -> list[str]:
         ),
         _cells(["installs", ", ".join(engine["installs"])]),
         _cells(["image", f"`{engine['image'].replace('{version}', engine['version'])}`"]),
-        _cells(["weights", f"{model['id']}, {model['size_gb']:g} GB: {'; '.join(sources)}"]),
+        _cells(["weights", f"{model['id']}, {model['size_gb']:g} GiB: {'; '.join(sources)}"]),
         _cells(["licence", model["licence"]]),
         _cells(["served as", f"`{recipe['served_model_name']}`"]),
         _cells(["asked by verify", ", ".join(recipe["features"])]),

@@ -11,7 +11,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.contexts impor
 
 
 class Memory(NamedTuple):
-    """One data parallel rank's memory, in GB; tokens is what its KV cache can hold."""
+    """One data parallel rank's memory, in GiB; tokens is what its KV cache can hold."""
 
     available: float
     weights: float
@@ -68,8 +68,8 @@ def misfits(memory: Memory, context: Context, flag: str, engine_needs: str) -> l
         flag: The engine's flag for it.
         engine_needs: What to change when the weights alone do not fit.
     """
-    left = f"{memory.available:.0f} GB a rank, {memory.weights:.0f} GB of them weights and "
-    left += f"{memory.reserve:.0f} GB reserve"
+    left = f"{memory.available:.0f} GiB a rank, {memory.weights:.0f} GiB of them weights and "
+    left += f"{memory.reserve:.0f} GiB reserve"
     if not memory.tokens:
         return [f"the weights do not fit: there are {left}: {engine_needs}"]
     if context.asked == AUTO or context.longest <= memory.tokens:
@@ -79,7 +79,7 @@ def misfits(memory: Memory, context: Context, flag: str, engine_needs: str) -> l
         said = f"the model's own context of {context.limit}"
     fits = min(memory.tokens // 1024 * 1024, context.limit)
     return [
-        f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GB for "
+        f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GiB for "
         f"{memory.tokens} tokens: set {flag} in muster_engine_args to {fits} or less, or give "
         "a rank more devices"
     ]

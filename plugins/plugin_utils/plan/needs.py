@@ -17,6 +17,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import h
 # shared memory as the guides give it to a container of its own, disk for an engine's image.
 PROCESS_GB = 1
 SHM_GB = 1
+# Sizes of weights are in GiB, those of disks in GB.
+GB_OF_GIB = 2**30 / 1e9
 IMAGE_GB = 30
 
 # What says where CUDA's toolkit is, the first that is set.
@@ -150,7 +152,7 @@ def _host_options(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> di
         {
             "what": f"weights of {unit['name']}",
             "path": hub_folder(unit, model["source"]),
-            "need_gb": model["size_gb"],
+            "need_gb": round(model["size_gb"] * GB_OF_GIB, 1),
         }
         for unit in engines
         if model["source"] != "local"

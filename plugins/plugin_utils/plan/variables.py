@@ -114,14 +114,14 @@ VARIABLES: tuple[Variable, ...] = (
         "float",
         "cluster",
         "the recipe's",
-        "Device memory that other weights than the recipe's take.",
+        "Device memory that other weights than the recipe's take, in GiB.",
     ),
     Variable(
         "muster_device_memory_gb",
         "device gb",
         "cluster",
         "the recipe's",
-        "Memory of one device, where the nodes have larger or smaller ones than the recipe says.",
+        "Memory of one device in GiB, where the nodes have other ones than the recipe says.",
     ),
     Variable(
         "muster_image",
