@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.checks import (
+    FabricManager,
+    fabric_manager_checks,
     health,
     modes,
 )
@@ -57,6 +59,8 @@ def test_an_idle_gpu_is_read_whole():
     }
     assert health(device) == "OK"
     assert {mode.status for mode in modes(device)} == {"ok"}
+    fabric = fabric_manager_checks(FabricManager(None, None), query, [0])
+    assert {one["status"] for one in fabric} == {"unknown"}
 
 
 @pytest.mark.parametrize(
