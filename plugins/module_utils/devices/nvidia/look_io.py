@@ -39,8 +39,7 @@ __all__ = ["RULES", "more_checks", "observe"]
 def more_checks(
     params: dict[str, Any], gpus: NvidiaGpus, wanted: list[int], files: NodeFiles
 ) -> list[Check]:
-    """Return what is checked of NVIDIA's alone: the fabric and the container toolkit."""
-    """Return what is checked of NVIDIA's alone: fabric manager, container toolkit, compilers."""
+    """Return what is checked of NVIDIA's alone: fabric, container toolkit, compilers."""
     checks = []
     if in_rack(gpus):
         seen = observe_imex(params["timeout"])
