@@ -28,6 +28,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
     of_group,
     waiting_for,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.this_run_io import execute
 
 # How often a node is looked at: a loading engine needs its cores. Where an API is awaited, the look
 # stays on the node for that long and ends as soon as it serves or its engine has died.
@@ -130,6 +131,7 @@ class ActionModule(ControllerAction):
         "hosts": {"type": "dict", "required": True},
         "restarts_before": {"type": "dict", "default": {}},
         "timeout": {"type": "int"},
+        "lock": {"type": "str"},
     }
     _requires_connection = True
 
@@ -156,16 +158,19 @@ class ActionModule(ControllerAction):
         explained: set[str] = set()
         while pending:
             look = time.monotonic()
-            seen = self._execute_module(
-                module_name="muster.serving.unit_info",
-                module_args={
+            seen = execute(
+                self,
+                {
                     "deployment": args["deployment"],
                     "units": [unit for group in pending for unit in group.units],
                     "model": args["model"],
                     "restarts_before": args["restarts_before"],
                     "wait": LOOK_S,
+                    "lock": args["lock"],
                 },
-                task_vars=variables,
+                variables,
+                name="muster.serving.unit_info",
+                must_hold=True,
             )
             if seen.get("failed") or seen.get("unreachable"):
                 # The others must not wait for a host that does not answer any more.

@@ -20,6 +20,8 @@ extends_documentation_fragment:
   - muster.serving.attributes.read_only
   - muster.serving.checks
   - muster.serving.checks.enforce
+  - muster.serving.run
+  - muster.serving.run.owner
 options:
   device_nodes:
     description: Device nodes that the containers get.
@@ -70,6 +72,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.chec
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.observe_io import (
     observe_toolkit,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
 
 def main() -> None:
@@ -79,9 +82,12 @@ def main() -> None:
             "mounts": {"type": "list", "elements": "str", "default": []},
             "container_gpus": {"type": "bool", "default": False},
             "enforce": {"type": "bool", "default": False},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
+    run_lock_io.hold(module)
     files = NodeFiles()
     checks = node_checks(files, module.params["device_nodes"])
     checks += mount_checks(files, module.params["mounts"])

@@ -29,6 +29,8 @@ description:
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.checks
+  - muster.serving.run
+  - muster.serving.run.owner
 attributes:
   check_mode:
     support: partial
@@ -221,6 +223,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.requirements
     requirement_check,
     why_unasked,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
 NVIDIA_CONFIG = "/etc/nvidia-container-runtime/config.toml"
 
@@ -405,9 +408,12 @@ def main() -> None:
             },
             "timeout": {"type": "int", "default": 3600},
             "proof_timeout": {"type": "int", "default": 120},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
+    run_lock_io.hold(module, busy_s=2 * module.params["timeout"], changes=True)
     files = NodeFiles()
     result: dict[str, Any] = dict.fromkeys(("changed", "pulled", "built"), False)
     result.update(dict.fromkeys(("image_id", "derived_id")))

@@ -20,6 +20,8 @@ description:
   - Adds the system user C(muster), as which such engines run, with the groups of the device nodes.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.run
+  - muster.serving.run.owner
 attributes:
   check_mode:
     support: full
@@ -133,6 +135,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     unreadable_problem,
     venv_argv,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
 ASK_TIMEOUT_S = 60
 
@@ -249,9 +252,12 @@ def main() -> None:
             "find_links": {"type": "str"},
             "readable": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 3600},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
+    run_lock_io.hold(module, busy_s=2 * module.params["timeout"], changes=True)
     params = module.params
     path, timeout = params["path"], params["timeout"]
     request = Request(

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only
   - muster.serving.deployment
+  - muster.serving.run
 attributes:
   check_mode:
     support: full

@@ -16,6 +16,8 @@ author:
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only
+  - muster.serving.run
+  - muster.serving.run.owner
 options:
   deployment:
     description: Name of the deployment, to find its units that the plan no longer has.
@@ -146,7 +148,12 @@ import time
 from typing import Any, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    names,
+    run_lock_io,
+    unit_files,
+    unit_io,
+)
 
 POLL_S = 1.0
 
@@ -188,10 +195,13 @@ def main() -> None:
             "model": {"type": "str", "default": ""},
             "wait": {"type": "float", "default": 0},
             "restarts_before": {"type": "dict", "default": {}},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
 
+    run_lock_io.hold(module, busy_s=module.params["wait"])
     deadline = time.monotonic() + module.params["wait"]
     try:
         seen = look(module.params)

@@ -17,6 +17,8 @@ author:
   - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.run
+  - muster.serving.run.owner
 attributes:
   check_mode:
     support: full
@@ -120,7 +122,11 @@ from ansible_collections.muster.serving.plugins.module_utils.programs import (
     replica_link,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    run_lock_io,
+    unit_files,
+    unit_io,
+)
 
 # A stop waits for the engine to end, then for Docker to remove its container.
 STOP_TIMEOUT_S = 120
@@ -318,11 +324,14 @@ def main() -> None:
             "links": {"type": "list", "elements": "dict", "default": []},
             "start_id": {"type": "str", "default": ""},
             "restart": {"type": "bool", "default": False},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
     # The engine's user reads the files and folders made here, unless their mode says otherwise.
     os.umask(0o022)
+    run_lock_io.hold(module, changes=True)
     host = Host(module)
     params = module.params
     names = [unit["name"] for unit in params["units"]] + params["orphans"]

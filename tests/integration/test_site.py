@@ -133,6 +133,39 @@ def test_a_changed_flag_restarts_both_ranks_and_nothing_else(play: Play) -> None
         assert on_node(node, "systemctl", "show", "-p", "InvocationID", "docker") == docker[node]
 
 
+def test_a_second_run_is_told_of_the_first_before_it_changes_anything(play: Play) -> None:
+    with subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", str(LAB_INVENTORY), "playbooks/serve.yml", "-l", "a2-cluster"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as first:
+        assert first.stdout is not None
+        # The flag of the test before is given back, so the pair restarts.
+        for line in first.stdout:
+            if " s, waiting for" in line:
+                break
+        else:
+            pytest.fail("the first run never waited for the pair")
+        started = containers()
+        for playbook in ("playbooks/serve.yml", "playbooks/stop.yml", "playbooks/prepare.yml"):
+            second = play(playbook)
+            assert second.rc != 0
+            assert "another run holds a2-cluster on this node: serve.yml by " in second.stdout
+            assert second.changed_tasks() == []
+        assert play("playbooks/prepare.yml", "--check").rc == 0
+        assert play("playbooks/status.yml").rc != 1
+        first.stdout.read()
+    assert first.returncode == 0
+    assert containers() == started
+    for node in NODES:
+        assert on_node(node, "sh", "-c", "ls /run/muster").strip() == ""
+
+
 def test_half_a_pair_is_refused_before_any_node_is_touched(play: Play) -> None:
     before = containers()
     outcome = play("site.yml", limit="a2-node0")

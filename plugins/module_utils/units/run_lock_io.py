@@ -1,0 +1,117 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take and release the lock of a run on the node."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock
+
+ARGUMENT_SPEC: dict[str, Any] = {"lock": {"type": "str"}, "owner": {"type": "dict"}}
+
+
+def hold(module: AnsibleModule, busy_s: float = 0, changes: bool = False) -> None:
+    """Take the lock that the module's options name, or end the module where another run has it.
+
+    Args:
+        module: The module, with the options of ARGUMENT_SPEC. In check mode it takes none.
+        busy_s: How long the call may take.
+        changes: Whether it changes the node. While it does, no other run takes over, even where its
+            own is known to have died.
+    """
+    deployment, owner = module.params["lock"], module.params["owner"]
+    if not deployment or not owner or module.check_mode:
+        return
+    own = {key: value for key, value in owner.items() if key not in ("gone", "must_hold")}
+    call = os.getpid() if changes else 0
+    own.update(call=call, call_started=_started(call) if call else "")
+    files = NodeFiles()
+    try:
+        with _alone(files):
+            before = read(files, deployment)
+            outcome = run_lock.take(
+                deployment,
+                before,
+                own,
+                now(),
+                busy_s=busy_s,
+                working=before is not None and _works(before),
+                gone=owner.get("gone", ()),
+                must_hold=owner.get("must_hold", False),
+            )
+            if outcome.record:
+                text = run_lock.record_text(outcome.record)
+                files.write(run_lock.lock_path(deployment), text, 0o644)
+    except OSError as error:
+        module.fail_json(msg=f"{run_lock.lock_path(deployment)}: {error}")
+    if outcome.refusal:
+        module.fail_json(msg=outcome.refusal, held_by=before)
+    if outcome.replaced:
+        module.warn(
+            f"took over {deployment} from a run that has ended without releasing it: "
+            f"{run_lock.described(outcome.replaced)}"
+        )
+
+
+def release(deployment: str, owner: Mapping[str, Any]) -> None:
+    """Release the lock, where this run holds it.
+
+    Raises:
+        OSError: Its file cannot be removed.
+    """
+    files = NodeFiles()
+    with _alone(files):
+        if run_lock.may_release(read(files, deployment), owner):
+            files.remove(run_lock.lock_path(deployment))
+
+
+def holder(deployment: str) -> dict[str, Any] | None:
+    """Return the lock of the run that holds a deployment here now, None where none does."""
+    record = read(NodeFiles(), deployment)
+    return record if record and run_lock.is_held(record, now()) else None
+
+
+def read(files: NodeFiles, deployment: str) -> dict[str, Any] | None:
+    """Return what the lock's file says."""
+    return run_lock.read_record(files.read(run_lock.lock_path(deployment)))
+
+
+def now() -> run_lock.Now:
+    """Return the node's time. The first figure does not jump when its clock is set."""
+    clock = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+    return run_lock.Now(time.monotonic(), clock)
+
+
+def _works(record: Mapping[str, Any]) -> bool:
+    return bool(record["call_started"]) and _started(record["call"]) == record["call_started"]
+
+
+def _started(pid: int) -> str:
+    """Return the start time of a process; empty where it has ended."""
+    try:
+        with open(f"/proc/{pid:d}/stat", encoding="utf-8", errors="replace") as stream:
+            return run_lock.process_of(stream.read())[1]
+    except (OSError, ValueError):
+        return ""
+
+
+@contextmanager
+def _alone(files: NodeFiles) -> Iterator[None]:
+    """Keep other calls on this node from the files of locks meanwhile."""
+    folder = files.path(run_lock.FOLDER)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    handle = os.open(os.path.join(folder, ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,452 @@
+"""Runs that meet on one cluster: any interleaving of them, and what a dead one leaves behind."""
+
+import json
+import multiprocessing
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.muster.serving.plugins.action import run_lock as run_lock_action
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock, run_lock_io
+from ansible_collections.muster.serving.plugins.module_utils.units.run_lock import (
+    LEASE_S,
+    Now,
+    is_gone,
+    is_held,
+    may_release,
+    process_of,
+    read_record,
+    record_text,
+    take,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import this_run_io
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import ROOT
+
+STAT = "77 (ansible (x) y) S 1 77 77 0 -1 4194304 1 0 0 0 1 1 0 0 20 0 1 0 4242 1 1 1\n"
+
+
+def owner(name: str, call: int = 0) -> dict[str, Any]:
+    return {
+        "id": f"ctl:{name}",
+        "who": f"{name} on ctl",
+        "doing": "serve.yml",
+        "place": "boot 1",
+        "pid": 77,
+        "started": "4242",
+        "call": call,
+        "call_started": "",
+    }
+
+
+def held(name: str = "ann", at: float = 100.0) -> dict[str, Any]:
+    record = take("c", None, owner(name), Now(at, "12:00")).record
+    assert record is not None
+    return record
+
+
+def test_the_second_run_is_told_who_runs_and_since_when() -> None:
+    record = take("c", held(), owner("ann"), Now(160, "12:01")).record
+    assert record is not None
+    outcome = take("c", record, owner("bob"), Now(220, "12:02"))
+    assert outcome.record is None
+    for told in ("serve.yml by ann on ctl", "since 12:00", "last heard of at 12:01", "20 min"):
+        assert told in outcome.refusal
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gone", "working", "granted"),
+    [
+        (10, [], False, False),
+        (LEASE_S - 1, [], False, False),
+        (LEASE_S, [], False, True),
+        (10, ["ctl:ann"], False, True),
+        (10, ["ctl:eve"], False, False),
+        # A dead controller's pull may still run on the node.
+        (10, ["ctl:ann"], True, False),
+        (LEASE_S, [], True, False),
+        # The node has restarted, and its file outlived that.
+        (-50, [], False, True),
+    ],
+)
+def test_a_stale_lock_is_recognised(
+    seconds: float, gone: list[str], working: bool, granted: bool
+) -> None:
+    now = Now(100 + seconds, "13:00")
+    outcome = take("c", held(), owner("bob"), now, gone=gone, working=working)
+    assert bool(outcome.record) == granted
+    assert bool(outcome.refusal) != granted
+    if granted:
+        assert outcome.record is not None
+        assert outcome.record["since"] == "13:00"
+        assert outcome.replaced == held()
+
+
+def test_a_long_call_extends_its_lease() -> None:
+    record = take("c", None, owner("ann"), Now(0, ""), busy_s=3600).record
+    assert record is not None
+    assert is_held(record, Now(3600 + LEASE_S - 1, ""))
+    assert not is_held(record, Now(3600 + LEASE_S, ""))
+
+
+def test_what_builds_on_an_earlier_look_needs_the_lock_of_that_time() -> None:
+    assert take("c", held(), owner("ann"), Now(200, ""), must_hold=True).record
+    # Quiet for long, and nobody came: nothing has changed.
+    assert take("c", held(), owner("ann"), Now(9999, ""), must_hold=True).record
+    assert "no longer holds c" in take("c", None, owner("ann"), Now(1, ""), must_hold=True).refusal
+    lost = take("c", held("bob"), owner("ann"), Now(9999, ""), must_hold=True)
+    assert "no longer holds c" in lost.refusal
+    assert "by bob" in take("c", held("bob"), owner("ann"), Now(101, ""), must_hold=True).refusal
+
+
+class Node:
+    """A node's lock, and who was granted what on it, in order."""
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] | None = None
+        self.grants: list[str] = []
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["look", "look", "change", "change", "release", "die"]),
+        st.sampled_from(["ann", "bob", "eve"]),
+        st.sampled_from([0, 1, 2]),
+        # How long it lasts until the next step.
+        st.sampled_from([0.0, 1.0, 60.0, LEASE_S - 1, LEASE_S]),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_no_two_runs_mix_on_a_node_in_any_order(steps: list[tuple[str, str, int, float]]) -> None:
+    nodes = [Node(), Node(), Node()]
+    looked: dict[tuple[str, int], int] = {}
+    quiet_since: dict[tuple[str, int], float] = {}
+    dead: set[str] = set()
+    time = 0.0
+    for kind, run, index, lasts in steps:
+        node, now = nodes[index], Now(time, f"t{time:g}")
+        time += lasts
+        if kind == "die":
+            dead.add(run)
+        if run in dead:
+            continue
+        if kind == "release":
+            if may_release(node.record, owner(run)):
+                node.record = None
+            continue
+        before = node.record
+        gone = [f"ctl:{one}" for one in dead]
+        outcome = take("c", before, owner(run), now, gone=gone, must_hold=kind == "change")
+        assert bool(outcome.record) != bool(outcome.refusal)
+        if outcome.refusal:
+            continue
+        if before is not None and before["id"] != f"ctl:{run}":
+            # Taken from another: only from a dead one, or one that was quiet for its lease.
+            other = before["id"].partition(":")[2]
+            assert other in dead or now.seconds - quiet_since[other, index] >= LEASE_S
+        if kind == "change":
+            # Nobody else was here since this run looked.
+            assert set(node.grants[looked[run, index] :]) <= {run}
+        else:
+            looked[run, index] = len(node.grants)
+        node.grants.append(run)
+        node.record = read_record(record_text(outcome.record or {}))
+        quiet_since[run, index] = now.seconds
+
+
+@given(st.permutations([("ann", 0), ("ann", 1), ("bob", 0), ("bob", 1)]))
+def test_two_runs_that_start_at_once_never_both_get_a_replica(
+    order: list[tuple[str, int]],
+) -> None:
+    records: list[dict[str, Any] | None] = [None, None]
+    got: dict[str, int] = {"ann": 0, "bob": 0}
+    for run, node in order:
+        outcome = take("c", records[node], owner(run), Now(1, "now"))
+        if outcome.record:
+            records[node] = outcome.record
+            got[run] += 1
+    # A replica is changed only where all of its nodes are held.
+    assert [run for run, count in got.items() if count == 2] in (["ann"], ["bob"], [])
+
+
+def test_runs_on_different_replicas_go_beside_each_other() -> None:
+    first = take("c", None, owner("ann"), Now(1, ""))
+    second = take("c", None, owner("bob"), Now(1, ""))
+    assert first.record
+    assert second.record
+
+
+@given(
+    st.one_of(
+        st.none(),
+        st.text(),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.floats(), st.text()),
+            lambda inner: st.one_of(
+                st.lists(inner), st.dictionaries(st.sampled_from([*held()]), inner)
+            ),
+        ).map(json.dumps),
+    )
+)
+def test_a_file_of_any_content_is_a_lock_or_none(text: str | None) -> None:
+    record = read_record(text)
+    outcome = take("c", record, owner("bob"), Now(1, "now"))
+    assert bool(outcome.record) != bool(outcome.refusal)
+
+
+def test_a_written_lock_is_read_back() -> None:
+    assert read_record(record_text(held())) == held()
+
+
+@pytest.mark.parametrize(
+    ("place", "stat", "gone"),
+    [
+        ("boot 1", STAT, False),
+        ("boot 1", "", True),
+        ("boot 1", STAT.replace("4242", "4243"), True),
+        ("boot 1", STAT.replace(") S ", ") Z "), True),
+        # Another machine or container, and one that does not tell its processes.
+        ("boot 2", "", False),
+        ("boot 1", None, False),
+    ],
+)
+def test_a_run_is_gone_when_its_process_is(place: str, stat: str | None, gone: bool) -> None:
+    assert is_gone(held(), place, stat) == gone
+
+
+@given(st.text())
+def test_any_text_of_a_process_can_be_read(text: str) -> None:
+    state, started = process_of(text)
+    assert bool(state) == bool(started)
+
+
+class Failed(Exception):
+    pass
+
+
+class Call:
+    """A module on a node, as far as taking a lock goes."""
+
+    def __init__(self, check_mode: bool = False, **params: Any) -> None:
+        self.params = {"lock": None, "owner": None, **params}
+        self.check_mode = check_mode
+        self.warnings: list[str] = []
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def fail_json(self, **result: Any) -> None:
+        raise Failed(result)
+
+
+@pytest.fixture
+def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(run_lock_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    return tmp_path
+
+
+def of_run(name: str, **more: Any) -> dict[str, Any]:
+    kept = ("id", "who", "doing", "place", "pid", "started")
+    return {**{key: value for key, value in owner(name).items() if key in kept}, **more}
+
+
+def test_a_node_keeps_a_second_run_out_until_the_first_releases(node: Path) -> None:
+    run_lock_io.hold(Call(lock="c", owner=of_run("ann", must_hold=False)), changes=True)
+    run_lock_io.hold(Call(lock="other", owner=of_run("bob")))
+    # This process stands for ann's call: it still works.
+    with pytest.raises(Failed, match=f"still changes it .pid {os.getpid()}."):
+        run_lock_io.hold(Call(lock="c", owner=of_run("bob", gone=["ctl:ann"])))
+    run_lock_io.release("c", of_run("bob"))
+    assert run_lock_io.holder("c")["who"] == "ann on ctl"
+    run_lock_io.release("c", of_run("ann"))
+    assert run_lock_io.holder("c") is None
+    run_lock_io.hold(Call(lock="c", owner=of_run("bob")))
+
+
+def _hold_once(root: str) -> None:
+    run_lock_io.NodeFiles = lambda: NodeFiles(root)  # type: ignore[assignment]
+    run_lock_io.hold(Call(lock="c", owner=of_run("ann")), changes=True)
+
+
+def test_a_run_whose_process_has_gone_is_replaced_with_a_warning(node: Path) -> None:
+    child = multiprocessing.get_context("fork").Process(target=_hold_once, args=(str(node),))
+    child.start()
+    child.join()
+    with pytest.raises(Failed, match=r"another run holds c on this node: serve\.yml by ann"):
+        run_lock_io.hold(Call(lock="c", owner=of_run("bob")))
+    call = Call(lock="c", owner=of_run("bob", gone=["ctl:ann"]))
+    run_lock_io.hold(call)
+    assert "took over c" in call.warnings[0]
+    assert "ann on ctl" in call.warnings[0]
+
+
+@pytest.mark.parametrize("call", [Call(), Call(check_mode=True, lock="c", owner=of_run("ann"))])
+def test_without_a_lock_and_in_check_mode_nothing_is_written(node: Path, call: Call) -> None:
+    run_lock_io.hold(call)
+    assert list(node.iterdir()) == []
+
+
+class Caller:
+    """An action on a node where another run holds the lock."""
+
+    def __init__(self, other: dict[str, Any]) -> None:
+        self.other = other
+        self.calls: list[dict[str, Any]] = []
+
+    def _execute_module(self, **call: Any) -> dict[str, Any]:
+        args = call["module_args"]
+        self.calls.append(args)
+        if self.other["id"] in args.get("owner", {}).get("gone", ()):
+            return {"changed": False}
+        return {"failed": True, "msg": "held", "held_by": self.other}
+
+
+def other_run(**more: Any) -> dict[str, Any]:
+    mine = this_run_io.this_run({})
+    return {**mine, "id": "another", **more}
+
+
+def test_a_run_that_lives_on_this_controller_is_left_alone() -> None:
+    caller = Caller(other_run())
+    assert this_run_io.execute(caller, {"lock": "c"}, {}) == {"failed": True, "msg": "held"}
+    assert len(caller.calls) == 1
+
+
+def test_a_run_that_has_gone_from_this_controller_is_replaced() -> None:
+    caller = Caller(other_run(started="1"))
+    assert this_run_io.execute(caller, {"lock": "c"}, {}) == {"changed": False}
+    # A step that builds on what was seen before does not.
+    caller = Caller(other_run(started="1"))
+    assert this_run_io.execute(caller, {"lock": "c"}, {}, must_hold=True)["failed"]
+
+
+def test_a_run_of_another_controller_is_left_alone() -> None:
+    caller = Caller(other_run(place="elsewhere", started="1"))
+    assert this_run_io.execute(caller, {"lock": "c"}, {})["failed"]
+
+
+def test_a_task_without_a_lock_says_nothing_of_its_run() -> None:
+    caller = Caller(other_run())
+    this_run_io.execute(caller, {"deployment": "c"}, {})
+    assert caller.calls == [{"deployment": "c"}]
+
+
+def test_awx_says_whose_job_it_is() -> None:
+    assert this_run_io.this_run({"awx_user_name": "carol"})["who"].startswith("carol on ")
+
+
+@pytest.mark.parametrize(
+    ("run_tags", "skip_tags", "runs"),
+    [
+        (["all"], [], True),
+        (["prepare", "verify"], [], True),
+        (["tagged"], [], True),
+        (["prepare", "serve"], [], False),
+        (["all"], ["verify"], False),
+        (["all"], ["tagged"], False),
+        (["untagged"], [], False),
+    ],
+)
+def test_a_stage_that_tags_leave_out_releases_nothing(
+    run_tags: list[str], skip_tags: list[str], runs: bool
+) -> None:
+    assert run_lock_action.runs("verify", run_tags, skip_tags) == runs
+
+
+@pytest.mark.parametrize(
+    ("more", "released"),
+    [
+        ({}, False),
+        ({"ansible_play_hosts": ["n1"]}, True),
+        ({"ansible_skip_tags": ["verify"]}, True),
+    ],
+)
+def test_a_host_that_failed_releases_before_its_time(more: dict[str, Any], released: bool) -> None:
+    action = run_lock_action.ActionModule.__new__(run_lock_action.ActionModule)
+    called: list[Any] = []
+    action._task = SimpleNamespace(
+        args={"state": "released", "lock": "c", "after": "verify"}, check_mode=False, async_val=0
+    )
+    action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
+    action._execute_module = lambda **call: called.append(call) or {}
+    variables = {
+        "inventory_hostname": "n0",
+        "ansible_play_hosts": ["n0", "n1"],
+        "ansible_run_tags": ["all"],
+        "ansible_skip_tags": [],
+        **more,
+    }
+    action.run(task_vars=variables)
+    assert bool(called) == released
+
+
+def tasks_of(name: str) -> list[dict[str, Any]]:
+    """Return all tasks of a playbook, those of its blocks among them."""
+
+    def flat(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        inner = [
+            flat(task.get(part, [])) for task in tasks for part in ("block", "rescue", "always")
+        ]
+        return [*tasks, *(task for found in inner for task in found)]
+
+    plays = yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
+    return [task for play in plays for task in flat(play.get("tasks", []))]
+
+
+@pytest.mark.parametrize("name", ["prepare", "serve", "start", "stop"])
+def test_what_a_playbook_holds_it_releases_also_when_it_fails(name: str) -> None:
+    text = (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")
+    assert re.search(r"_?lock: ", text)
+    (block,) = [
+        task
+        for task in tasks_of(name)
+        if any("muster.serving.run_lock" in one for one in task.get("always", []))
+    ]
+    last = block["always"][-1]["muster.serving.run_lock"]
+    assert last["state"] == "released"
+    held_names = set(re.findall(r"lock: (.+)", yaml.safe_dump(block["block"])))
+    assert {one.strip("'") for one in held_names} == {last["lock"]}
+
+
+@pytest.mark.parametrize("name", ["plan", "preflight", "status", "diagnose", "recipes"])
+def test_what_changes_nothing_holds_nothing(name: str) -> None:
+    assert "lock:" not in (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def test_prepare_holds_all_nodes_before_it_changes_one() -> None:
+    roles = [
+        task["ansible.builtin.import_role"]["name"]
+        for task in tasks_of("prepare")
+        if "ansible.builtin.import_role" in task
+    ]
+    assert roles[0] == "muster.serving.accelerator"
+    only = yaml.safe_load((ROOT / "roles/accelerator/tasks/main.yml").read_text(encoding="utf-8"))
+    assert [set(task) & {"muster.serving.accelerator_files"} for task in only] == [
+        {"muster.serving.accelerator_files"}
+    ]
+
+
+def test_every_module_that_holds_has_an_action_that_says_who() -> None:
+    plugins = ROOT / "plugins"
+    holding = {
+        path.stem
+        for path in (plugins / "modules").glob("*.py")
+        if "run_lock_io.hold(" in path.read_text(encoding="utf-8")
+    }
+    named = {
+        path.stem
+        for path in (plugins / "action").glob("*.py")
+        if "HoldingAction" in path.read_text(encoding="utf-8")
+    }
+    assert holding == named
+    assert run_lock.lock_path("c").startswith("/run/")
