@@ -22,6 +22,8 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_io impor
     serves,
 )
 from ansible_collections.muster.serving.plugins.modules import unit_state
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.unit.plan_support import host, plan, view
 
@@ -120,6 +122,37 @@ def test_an_engine_is_asked_with_the_key_that_its_unit_names(tmp_path) -> None:
             }
             assert is_ready(unit, "minimax25")
     assert [b"Authorization: Bearer sk-1" in request for request in asked] == [True, True]
+
+
+@pytest.mark.parametrize("install", ["container", "venv"])
+@given(key=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1))
+def test_the_key_that_a_unit_was_started_with_is_read_back(install: str, key: str) -> None:
+    unit = {"install": install, "env": {"A": "VLLM_API_KEY=x", "Z": "1"}}
+    text = unit_files.env_file(unit, {"VLLM_API_KEY": key})
+    assert unit_files.env_value(text, "VLLM_API_KEY", install == "venv") == key
+    assert unit_files.env_value(text, "API_KEY", install == "venv") is None
+
+
+def test_after_a_rotation_an_engine_is_asked_with_the_key_it_was_started_with(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(unit_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    (tmp_path / "key").write_text("new")
+    asked: list[bytes] = []
+    with answering(reply({"data": [{"id": "minimax25"}]}), asked) as url:
+        unit = {
+            "name": "u",
+            "install": "container",
+            "role": "single",
+            "api_url": url,
+            "env": {},
+            "secret_files": {"VLLM_API_KEY": str(tmp_path / "key")},
+            "api_key_env": "VLLM_API_KEY",
+        }
+        started = unit_files.env_file(unit, {"VLLM_API_KEY": "old"})
+        NodeFiles(str(tmp_path)).write(unit_files.env_path(unit), started)
+        assert is_ready(unit, "minimax25")
+    assert b"Authorization: Bearer old" in asked[0]
 
 
 def test_the_plan_says_which_secret_is_the_key() -> None:

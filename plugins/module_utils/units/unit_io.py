@@ -169,7 +169,21 @@ def is_ready(unit: unit_files.Unit, model: str) -> bool:
     url = str(unit["api_url"])
     if unit["role"] == "gateway":
         return answers(urllib.parse.urljoin(url, "/muster/health"))
-    return serves(url, model, secrets(unit).get(unit.get("api_key_env") or ""))
+    return serves(url, model, api_key(unit))
+
+
+def api_key(unit: unit_files.Unit) -> str | None:
+    """Return the key that the API of an engine asks for; None where it asks for none.
+
+    It is the one that the unit was started with: the file that the plan names may hold another
+    since, which only a restart takes over.
+    """
+    name = unit.get("api_key_env")
+    if not name:
+        return None
+    text = NodeFiles().read(unit_files.env_path(unit))
+    started = unit_files.env_value(text, name, unit_files.in_venv(unit)) if text else None
+    return secrets(unit).get(name) if started is None else started
 
 
 def answers(url: str, timeout: float = 3.0) -> bool:
