@@ -19,7 +19,11 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io im
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import status_rows
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import (
+    problems,
+    status_rows,
+    under_way,
+)
 
 
 class ActionModule(ControllerAction):
@@ -38,6 +42,11 @@ class ActionModule(ControllerAction):
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
         show(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
         show("\n".join(columns([heading, *rows])))
+        wrong, runs = problems(units, seen), under_way(seen)
+        for run in runs:
+            show(f"  a run is under way: {run}")
+        for text in wrong:
+            show(f"  {text}", color="red")
         report = {
             "schema": 1,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -47,7 +56,15 @@ class ActionModule(ControllerAction):
                 {"host": host, **unit} for host in hosts for unit in seen[host].get("units", [])
             ],
             "unreachable": [host for host in hosts if "units" not in seen[host]],
+            "problems": wrong,
+            "runs": runs,
         }
         if args["report_file"]:
             write_json(args["report_file"], report)
-        return {"ansible_stats": statistics("muster_status", {plan["deployment"]: report})}
+        count = "1 thing is" if len(wrong) == 1 else f"{len(wrong)} things are"
+        failure = f"{plan['deployment']}: {count} not as planned, see above" if wrong else ""
+        return {
+            "problems": wrong,
+            "failure": failure,
+            "ansible_stats": statistics("muster_status", {plan["deployment"]: report}),
+        }

@@ -9,7 +9,9 @@ module: cluster_status
 short_description: Show the state of a cluster's units
 version_added: "0.1.0"
 description:
-  - Prints one table of the units that M(muster.serving.unit_info) looked at and writes it as JSON.
+  - Prints one table of the units that M(muster.serving.unit_info) looked at, and below it all that
+    is not as planned, and writes both as JSON.
+  - It does not fail of it; C(playbooks/status.yml) does, by RV(problems).
   - Runs on the controller; a host that could not be reached is shown as such.
 author:
   - Muster contributors (!UNKNOWN)
@@ -40,6 +42,18 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+problems:
+  description:
+    - All that is not as planned, a line each. A host cannot be reached or asked; a unit is not
+      installed, does not run, does not serve, or differs from the plan; one that is installed is no
+      longer planned.
+  returned: success
+  type: list
+  elements: str
+failure:
+  description: RV(problems) as one sentence, for the end of a run; empty where there are none.
+  returned: success
+  type: str
 ansible_stats:
   description: The same for the run's statistics, by deployment under C(muster_status).
   returned: success

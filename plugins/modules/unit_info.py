@@ -142,6 +142,11 @@ orphans:
   returned: success
   type: list
   elements: str
+run:
+  description: The run that holds the deployment here, with C(who), C(doing) and C(since). Null
+    where none does.
+  returned: success
+  type: dict
 """
 
 import time
@@ -233,6 +238,7 @@ def main() -> None:
             ],
         },
         orphans=[name for name in present if name not in planned],
+        run=run_lock_io.holder(module.params["deployment"]),
     )
 
 

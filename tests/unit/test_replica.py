@@ -40,6 +40,7 @@ def test_a_healthy_replica_is_left_alone() -> None:
         "start": False,
         "stays": False,
         "wait": False,
+        "running": True,
         "reasons": [],
     }
 
@@ -74,7 +75,8 @@ def test_one_unit_starts_all_of_them(host: str, change: dict[str, Any], reason: 
 
 def test_a_loading_replica_is_waited_for_and_not_restarted() -> None:
     verdict = decide(UNITS, reports(n0={"ready": False}))
-    assert verdict == {"start": False, "stays": False, "wait": True, "reasons": []}
+    assert (verdict["start"], verdict["stays"], verdict["wait"]) == (False, False, True)
+    assert verdict["reasons"] == []
 
 
 def test_the_unit_with_a_fault_is_named_before_the_one_that_followed_it() -> None:

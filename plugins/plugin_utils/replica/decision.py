@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Collection, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import (
     gateways_of,
+    group_text,
     is_gateway,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
@@ -44,6 +46,7 @@ def decide(
         start: True when any unit differs from the plan or does not run, and the group may start.
         stays: True when it would start, but runs and must be left alone.
         wait: True when all run as planned and one with an API does not serve yet.
+        running: Whether any of them runs now.
         reasons: Why it starts, or would.
     """
     reasons: list[str] = []
@@ -53,12 +56,8 @@ def decide(
         if not report["installed"]:
             reasons.append(f"{unit['name']} is not installed on {unit['host']}")
             continue
-        reasons += [f"{unit['name']}: {_change(row)}" for row in report["differences"]]
-        # "activating" without a start of systemd's own is a unit on its way up.
-        running.append(
-            report["active_state"] in ("active", "activating")
-            and report["sub_state"] != "auto-restart"
-        )
+        reasons += [f"{unit['name']}: {change_text(row)}" for row in report["differences"]]
+        running.append(runs(report))
         if not running[-1]:
             reasons.append(
                 f"{unit['name']} does not run on {unit['host']} ({report['active_state']})"
@@ -70,8 +69,38 @@ def decide(
         "start": bool(reasons) and not stays,
         "stays": stays,
         "wait": not reasons and any(reports[unit["name"]]["ready"] is False for unit in units),
+        "running": any(running),
         "reasons": reasons,
     }
+
+
+def runs(report: Report) -> bool:
+    """Return whether a unit runs, or is on its way up without a start of systemd's own."""
+    return (
+        report["active_state"] in ("active", "activating") and report["sub_state"] != "auto-restart"
+    )
+
+
+def start_text(
+    group: str, deployment: str, hosts: Sequence[str], verdict: Mapping[str, Any]
+) -> list[str]:
+    """Return why a group starts, for the operator, as lines; equal reasons of units are one.
+
+    Args:
+        group: The group.
+        deployment: Whose it is.
+        hosts: Its hosts.
+        verdict: What decide says of it.
+    """
+    verb = "restarts" if verdict["running"] else "starts"
+    units: dict[str, list[str]] = {}
+    for reason in verdict["reasons"]:
+        name = re.match(r"[^ :]*", reason)[0]  # type: ignore[index]
+        units.setdefault(reason[len(name) :], []).append(name)
+    return [
+        f"{group_text(group)} of {deployment} {verb} on {', '.join(hosts)}:",
+        *(f"  {', '.join(names)}{reason}" for reason, names in units.items()),
+    ]
 
 
 def removable(
@@ -110,7 +139,8 @@ def without_environment(reports: Sequence[Report]) -> list[str]:
     ]
 
 
-def _change(row: Mapping[str, Any]) -> str:
+def change_text(row: Mapping[str, Any]) -> str:
+    """Return in what a unit is to run otherwise, of an entry of its differences."""
     if row["current"] is None:
         return f"{row['name']} added ({row['desired']})"
     if row["desired"] is None:
@@ -167,32 +197,3 @@ def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) 
             elif report["active_state"] != "active":
                 missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
     return missing
-
-
-def status_rows(
-    units: Sequence[Mapping[str, Any]], seen: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str, ...]]:
-    """A row a planned unit: node, unit, role, state, restarts, API, agreement with the plan.
-
-    seen is what unit_info said, by host; a host without units could not be asked.
-    """
-    rows: list[tuple[str, ...]] = []
-    for unit in units:
-        host = unit["host"]
-        reports = {report["name"]: report for report in seen[host].get("units", [])}
-        report = reports.get(unit["name"])
-        if report is None:
-            state = "unreachable" if seen[host].get("unreachable") else "unknown"
-            rows.append((host, unit["name"], unit["role"], state, "-", "-", "-"))
-            continue
-        api = {True: "serves", False: "silent", None: "-"}[report["ready"]]
-        if not report["installed"]:
-            agreement = "not installed"
-        elif report["differences"]:
-            agreement = f"{len(report['differences'])} differences"
-        else:
-            agreement = "as planned"
-        state = f"{report['active_state']} ({report['sub_state']})"
-        restarts = str(report["restarts"])
-        rows.append((host, unit["name"], unit["role"], state, restarts, api, agreement))
-    return rows
