@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.units.names import (
     gateways_of,
     group_text,
@@ -16,11 +17,13 @@ from ansible_collections.muster.serving.plugins.module_utils.units.names import 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     decide,
     groups_of,
     of_kind,
     removable,
+    start_text,
     without_environment,
 )
 
@@ -70,6 +73,9 @@ class ActionModule(ControllerAction):
                     display.warning(_left_alone(group, plan["deployment"], restart, verdict))
             if verdict["start"]:
                 starting.add(group)
+                if host == hosts[0]:
+                    for line in start_text(group, plan["deployment"], hosts, verdict):
+                        show(redaction.line(line))
                 missing = without_environment([reports[unit["name"]] for unit in units])
                 if missing and not self._task.check_mode:
                     raise AnsibleActionFail(
@@ -85,6 +91,8 @@ class ActionModule(ControllerAction):
                 f"no longer planned. To remove it: {_take_over(plan['deployment'])}"
             )
         reasons += [f"{name} is no longer planned" for name in orphans]
+        if orphans:
+            show(f"{', '.join(orphans)} on {host} is removed: it is no longer planned")
 
         links = [link for link in plan["links"] if link["host"] == host]
         return {

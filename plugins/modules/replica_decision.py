@@ -11,6 +11,7 @@ version_added: "0.1.0"
 description:
   - Ranks live and die together. If one unit of a replica differs from the plan or does not run, all
     its units stop and start as one; no other replica is touched. A gateway is a group of its own.
+  - Says before anything is stopped why a group starts or restarts, in check mode, too.
   - Fails before anything is stopped where a unit would start from an environment that is not there.
   - Reads what M(muster.serving.unit_info) returned on each host. Runs on the controller, once a
     host, and sends nothing to the node.

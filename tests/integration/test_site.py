@@ -97,6 +97,8 @@ def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
     outcome = play("site.yml", "--check", "--diff", muster_engine_args=args)
     assert outcome.rc == 0
     assert "+argv --max-num-seqs: 7" in outcome.stdout
+    assert "replica 0 of a2-cluster restarts on a2-node0, a2-node1:" in outcome.stdout
+    assert "argv --max-num-seqs 128 -> 7" in outcome.stdout
     assert "-argv --max-num-seqs: 128" in outcome.stdout
     assert containers() == before
 
@@ -203,8 +205,12 @@ def test_status_tells_units_apart_and_stop_stops_them(play: Play, tmp_path: Path
         ("a2-cluster-r0-rank0", "active", True),
         ("a2-cluster-r0-rank1", "active", None),
     ]
+    assert report["problems"] == []
     assert play("playbooks/stop.yml").rc == 0
     assert not any(containers().values())
+    stopped = play("playbooks/status.yml")
+    assert stopped.rc == 2
+    assert "a2-cluster-r0-rank1 on a2-node1 does not run (inactive" in stopped.stdout
 
 
 def test_an_engine_that_dies_at_start_ends_the_play_with_its_last_lines(play: Play) -> None:

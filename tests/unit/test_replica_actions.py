@@ -137,6 +137,38 @@ def test_a_gateway_does_not_wait_for_a_host_of_a_replica() -> None:
         decide("n0", units, gone="n1")
 
 
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_why_a_replica_restarts_is_said_once_before_anything_stops(
+    monkeypatch: pytest.MonkeyPatch, check_mode: bool
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(replica_decision, "show", said.append)
+    key = {"name": "secret VLLM_API_KEY", "current": "<secret>", "desired": "<another secret>"}
+    rows = [{"name": "image", "current": "a", "desired": "b"}, key]
+    states = {"c-r0-rank0": {"differences": rows}, "c-r0-rank1": {"differences": rows[:1]}}
+    decide("n0", PAIR, states, check_mode=check_mode)
+    assert said == [
+        "replica 0 of c restarts on n0, n1:",
+        "  c-r0-rank0, c-r0-rank1: image a -> b",
+        "  c-r0-rank0: secret VLLM_API_KEY <secret> -> <another secret>",
+    ]
+    decide("n1", PAIR, states)
+    assert len(said) == 3, "one host speaks for the replica"
+
+
+def test_a_first_start_is_none_and_what_goes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(replica_decision, "show", said.append)
+    decide("n0", [unit("n0")], {"c-r0-rank0": NOT_INSTALLED}, orphans=["c-gateway7"])
+    assert said == [
+        "replica 0 of c starts on n0:",
+        "  c-r0-rank0 is not installed on n0",
+        "c-gateway7 on n0 is removed: it is no longer planned",
+    ]
+    decide("n0", PAIR)
+    assert len(said) == 3, "what runs as planned is not spoken of"
+
+
 OTHER = {"differences": [{"name": "image", "current": "a", "desired": "b"}]}
 
 
