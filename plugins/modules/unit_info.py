@@ -142,6 +142,19 @@ orphans:
   returned: success
   type: list
   elements: str
+others:
+  description: Other deployments of which units run on this node.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    deployment:
+      description: Its name.
+      type: str
+    units:
+      description: Names of its units that run.
+      type: list
+      elements: str
 run:
   description: The run that holds the deployment here, with C(who), C(doing) and C(since). Null
     where none does.
@@ -221,11 +234,12 @@ def main() -> None:
             lines = unit_io.LOG_LINES if ended and report["installed"] else 1
             report.update(ended=ended, log=unit_io.last_log(unit["systemd_unit"], lines))
             reports.append(report)
+        present = unit_io.installed_names(module.params["deployment"])
+        others = unit_io.running_others(module.params["deployment"])
     except unit_io.UnitError as error:
         module.fail_json(msg=str(error))
 
     planned = {unit["name"] for unit in module.params["units"]}
-    present = unit_io.installed_names(module.params["deployment"])
     module.exit_json(
         changed=False,
         units=reports,
@@ -238,6 +252,7 @@ def main() -> None:
             ],
         },
         orphans=[name for name in present if name not in planned],
+        others=others,
         run=run_lock_io.holder(module.params["deployment"]),
     )
 

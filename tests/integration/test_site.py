@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,30 @@ def test_a_second_run_is_told_of_the_first_before_it_changes_anything(play: Play
     assert containers() == started
     for node in NODES:
         assert on_node(node, "sh", "-c", "ls /run/muster").strip() == ""
+
+
+def test_a_renamed_cluster_is_told_how_to_stop_what_it_runs_under_its_former_name(
+    play: Play, tmp_path: Path
+) -> None:
+    before = containers()
+    inventory = tmp_path / "renamed"
+    shutil.copytree(LAB_INVENTORY, inventory)
+    (inventory / "group_vars/a2-cluster.yml").rename(inventory / "group_vars/prod-a2.yml")
+    hosts = inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text().replace("a2-cluster:", "prod-a2:"))
+    way = "ansible-playbook playbooks/stop.yml -l prod-a2 -e muster_cluster=a2-cluster"
+
+    outcome = play("playbooks/preflight.yml", inventory=inventory, limit="prod-a2")
+    assert outcome.rc == 2
+    assert way in " ".join(outcome.stdout.split())
+    assert "docker stop" not in outcome.stdout
+
+    outcome = play("playbooks/stop.yml", inventory=inventory, limit="prod-a2")
+    assert outcome.rc == 0
+    said = " ".join(outcome.stdout.split())
+    assert "a2-cluster runs on here (a2-cluster-r0-rank0)" in said
+    assert way in said
+    assert containers() == before
 
 
 def test_half_a_pair_is_refused_before_any_node_is_touched(play: Play) -> None:

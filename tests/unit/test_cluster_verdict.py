@@ -25,6 +25,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict imp
     pick,
     sentence,
     table,
+    with_hosts,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,16 @@ def test_checks_of_all_hosts_are_collected_in_order():
         ("b", "nic-up", "ok"),
         ("a", "nic-up", "ok"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "hosts"),
+    [("prod-a2", "prod-a2"), (None, "a"), ("a2:!n3", "'a2:!n3'"), ("n[0:1]", "'n[0:1]'")],
+)
+def test_a_remedy_that_limits_a_playbook_takes_the_limit_of_the_run(limit, hosts):
+    checks = [on("a", remedy="stop.yml -l <hosts> -e x"), on("b", remedy="a reboot")]
+    told = [one["remedy"] for one in with_hosts(checks, limit)]
+    assert told == [f"stop.yml -l {hosts} -e x", "a reboot"]
 
 
 def test_a_node_that_cannot_be_reached_is_one_failed_check_with_the_error_of_ssh():

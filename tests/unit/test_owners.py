@@ -8,12 +8,15 @@ from ansible_collections.muster.serving.plugins.module_utils.common import owner
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
+    deployment_of,
     parse_cgroup,
+    way_to_end,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
     container_name,
     read_owner,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.checks import used_by_others
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,3 +96,80 @@ def test_a_container_without_a_record_has_no_name(tmp_path, monkeypatch):
 
     monkeypatch.setattr(owners, "run", no_docker)
     assert container_name(ID, tmp_path) == ""
+
+
+INSTALLED = {"a2-r0-rank0": "a2", "a2-gateway0": "a2", "a2-b-r0-rank0": "a2-b"}
+
+
+@pytest.mark.parametrize(
+    ("service", "deployment"),
+    [
+        ("muster-a2-r0-rank0.service", "a2"),
+        ("muster-a2-r0-rank0", "a2"),
+        ("muster-a2-b-r0-rank0", "a2-b"),
+        # Agents are not units; their names begin as their deployment's units' do.
+        ("muster-a2-r0-link.service", "a2"),
+        ("muster-a2-b-r0-link.service", "a2-b"),
+        ("muster-a2-address.service", "a2"),
+        ("muster-c3-r0-rank0.service", ""),
+        ("muster-listen", ""),
+        ("vllm.service", ""),
+    ],
+)
+def test_whose_a_service_of_muster_is(service, deployment):
+    assert deployment_of(service, INSTALLED) == deployment
+
+
+MUSTER = "ansible-playbook playbooks/stop.yml -l <hosts> -e muster_cluster=a2"
+
+
+@pytest.mark.parametrize(
+    ("holders", "way"),
+    [
+        # systemd would start a unit's container again.
+        (
+            [Owner(1, "vllm", "", ID, "muster-a2-r0-rank0", "a2")],
+            f"stop the deployment that it belongs to: {MUSTER}",
+        ),
+        ([Owner(2, "link", "muster-a2-r0-link.service", deployment="a2")], MUSTER),
+        (
+            [Owner(1, container="muster-x-r0-rank0")],
+            "stop it: systemctl stop muster-x-r0-rank0.service",
+        ),
+        ([Owner(1, container="minimax2_5")], "stop it: docker stop minimax2_5"),
+        ([Owner(1, unit="vllm.service")], "stop it: systemctl stop vllm.service"),
+        ([Owner(7, unit="session-1.scope"), Owner(8)], "end it: kill 7 8"),
+        ([], ""),
+    ],
+)
+def test_the_way_to_end_a_holder_is_one_that_lasts(holders, way):
+    assert way_to_end(holders).endswith(way)
+    assert bool(way_to_end(holders)) == bool(holders)
+
+
+@pytest.mark.parametrize(
+    ("holder", "remedy"),
+    [
+        (Owner(1, container="muster-a2-r0-rank0", deployment="a2"), f"{MUSTER}, or leave the"),
+        (Owner(1, container="notebook"), "stop it, or leave the"),
+    ],
+)
+def test_a_device_of_another_deployment_is_let_go_by_its_stop(holder, remedy):
+    finding = used_by_others({"device_id": 0}, [holder], ["muster-b-r0-rank0.service"], "tool")
+    assert (finding.status, remedy in finding.remedy) == ("failed", True)
+
+
+def test_the_deployment_of_a_process_is_that_of_its_installed_unit(tmp_path):
+    process = tmp_path / "proc" / "42"
+    process.mkdir(parents=True)
+    (process / "comm").write_text("vllm\n")
+    (process / "cgroup").write_text("0::/system.slice/muster-a2-r0-rank0.service\n")
+    units = tmp_path / "units"
+    units.mkdir()
+    (units / "a2-r0-rank0.json").write_text(json.dumps({"deployment": "a2", "effective": {}}))
+    (units / "broken.json").write_text("{")
+    (units / "odd.json").write_text("[]")
+    owner = read_owner(42, tmp_path / "proc", units=units)
+    assert owner.deployment == "a2"
+    assert str(owner) == "pid 42 (vllm) of muster-a2-r0-rank0.service of a2, a deployment of Muster"
+    assert read_owner(42, tmp_path / "proc", units=tmp_path / "none").deployment == ""

@@ -117,10 +117,14 @@ def test_ports_that_share_a_verdict_share_a_check():
     ("owner", "remedy"),
     [
         (Owner(9, "x", "old-vllm.service"), "systemctl stop old-vllm.service"),
+        (
+            Owner(9, "vllm", "", "ab" * 32, "muster-a2-r0-rank0", "a2"),
+            "ansible-playbook playbooks/stop.yml -l <hosts> -e muster_cluster=a2; or choose",
+        ),
         # Stopping the login that someone started an engine from is no remedy.
         (Owner(9, "x", "ssh.service"), "kill 9"),
         (Owner(9, "x"), "kill 9"),
-        (None, "ss -tanp"),
+        (None, "find and stop what holds it (ss -tanp); or choose another port"),
     ],
 )
 def test_the_remedy_fits_what_holds_the_port(owner, remedy):

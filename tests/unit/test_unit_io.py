@@ -224,6 +224,23 @@ def states(tmp_path, monkeypatch):
     return install
 
 
+def test_what_other_deployments_run_here_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(unit_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    for name, owner in (("a-r0-rank0", "a"), ("b-r0-rank0", "b"), ("b-r0-rank1", "b"), ("x", "")):
+        state = {"deployment": owner, "effective": {}}
+        NodeFiles(str(tmp_path)).write(unit_files.state_path(name), json.dumps(state))
+    asked = []
+
+    def shown(services):
+        asked.extend(services)
+        return {"muster-b-r0-rank1.service": {"ActiveState": "active"}}
+
+    monkeypatch.setattr(unit_io, "show", shown)
+    assert unit_io.running_others("a") == [{"deployment": "b", "units": ["b-r0-rank1"]}]
+    assert asked == ["muster-b-r0-rank0.service", "muster-b-r0-rank1.service"]
+    assert unit_io.installed_names("b") == ["b-r0-rank0", "b-r0-rank1"]
+
+
 def test_a_file_goes_with_the_last_unit_that_has_it(states) -> None:
     own, shared, foreign = "/etc/muster/a/x", "/etc/muster/x", "/etc/hosts"
     states(a=[own, shared, foreign], b=[shared])

@@ -16,6 +16,10 @@ _SEVERITY = {"ok": 0, "waived": 0, "pending": 1, "unknown": 1, "warning": 1, "fa
 
 Check = Dict[str, str]
 
+# Stands in a remedy for the hosts to limit a playbook to. The verdict puts them in, since a node
+# does not know them.
+HOSTS = "<hosts>"
+
 
 class OptionError(ValueError):
     """Options of a check that do not go together."""

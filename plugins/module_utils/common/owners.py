@@ -1,12 +1,19 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""To whom a process belongs: its systemd unit and its container, by its control group."""
+"""To whom a process belongs: its systemd unit and its container, by its control group.
+
+What a unit of Muster holds is let go by a stop of its deployment alone: systemd starts a unit again
+whose container is stopped.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Collection, NamedTuple
+from typing import Collection, Iterable, Mapping, NamedTuple
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import HOSTS
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX
 
 # docker-<id>.scope and libpod-<id>.scope (systemd driver), /docker/<id> (cgroupfs driver).
 _CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
@@ -21,6 +28,8 @@ class Owner(NamedTuple):
     unit: str = ""
     container_id: str = ""
     container: str = ""
+    # Of Muster, whose unit or agent it is.
+    deployment: str = ""
 
     def __str__(self) -> str:
         text = f"pid {self.pid}"
@@ -30,7 +39,7 @@ class Owner(NamedTuple):
             text += f" in container {self.container or self.container_id[:12]}"
         elif self.unit:
             text += f" of {self.unit}"
-        return text
+        return text + (f" of {self.deployment}, a deployment of Muster" if self.deployment else "")
 
     def belongs_to(self, units: Collection[str]) -> bool:
         """Whether one of these systemd units runs the process, itself or in its container.
@@ -39,6 +48,45 @@ class Owner(NamedTuple):
         ran docker run; Muster gives both the same name.
         """
         return self.unit in units or (bool(self.container) and f"{self.container}.service" in units)
+
+
+def deployment_of(service: str, installed: Mapping[str, str]) -> str:
+    """Return whose a service or container of Muster is; empty where it is not Muster's or unknown.
+
+    Args:
+        service: Its name.
+        installed: By name of an installed unit, its deployment.
+    """
+    match = re.fullmatch(rf"{PREFIX}(.+?)(?:\.service)?", service)
+    if match is None:
+        return ""
+    name = match.group(1)
+    # An agent's name, too, begins with its deployment's.
+    near = (one for one in installed.values() if name.startswith(f"{one}-"))
+    return installed.get(name) or max(near, key=len, default="")
+
+
+def stop_command(deployment: str) -> str:
+    """Return the command that stops all of a deployment on the nodes of this run."""
+    return f"ansible-playbook playbooks/stop.yml -l {HOSTS} -e muster_cluster={deployment}"
+
+
+def way_to_end(owners: Iterable[Owner]) -> str:
+    """Return how to end what holds something; empty where nobody is known to."""
+    owners = list(owners)
+    deployments = sorted({owner.deployment for owner in owners if owner.deployment})
+    if deployments:
+        commands = " and ".join(stop_command(one) for one in deployments)
+        return f"stop the deployment that it belongs to: {commands}"
+    for owner in owners:
+        # A unit of Muster whose file has gone still starts its container again.
+        unit = f"{owner.container}.service" if owner.container else owner.unit
+        if owner.container and not owner.container.startswith(PREFIX):
+            return f"stop it: docker stop {owner.container}"
+        if unit and not unit.startswith(("session-", "user@", "ssh")):
+            return f"stop it: systemctl stop {unit}"
+    pids = " ".join(sorted({str(owner.pid) for owner in owners}))
+    return f"end it: kill {pids}" if pids else ""
 
 
 def parse_cgroup(text: str, node: str = "") -> tuple[str, str]:

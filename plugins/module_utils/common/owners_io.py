@@ -14,21 +14,45 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
+    deployment_of,
     parse_cgroup,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
+    PREFIX,
+    UNITS_DIR,
 )
 
 
-def read_owner(pid: int, proc: Path = Path("/proc"), docker_root: Path | None = None) -> Owner:
+def read_owner(
+    pid: int,
+    proc: Path = Path("/proc"),
+    docker_root: Path | None = None,
+    units: Path = Path(UNITS_DIR),
+) -> Owner:
     """What is known about a process; it may have ended meanwhile."""
     node = _read(proc / "1" / "cgroup")
     unit, container_id = parse_cgroup(_read(proc / str(pid) / "cgroup"), node)
+    container = container_name(container_id, docker_root) if container_id else ""
+    service = next((name for name in (container, unit) if name.startswith(PREFIX)), "")
     return Owner(
         pid=pid,
         name=_read(proc / str(pid) / "comm").strip(),
         unit=unit,
         container_id=container_id,
-        container=container_name(container_id, docker_root) if container_id else "",
+        container=container,
+        deployment=deployment_of(service, installed_units(units)) if service else "",
     )
+
+
+def installed_units(folder: Path) -> dict[str, str]:
+    """Return by name of an installed unit of Muster its deployment."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            found[path.stem] = str(json.loads(_read(path))["deployment"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
 
 
 def container_name(container_id: str, docker_root: Path | None = None) -> str:

@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 MANAGED_HEADER = "# Managed by Muster (muster.serving). Local changes will be overwritten."
+# Before the names of all services and containers of Muster.
+PREFIX = "muster-"
 STATE_DIR = "/var/lib/muster"
+# One file an installed unit, which names its deployment.
+UNITS_DIR = f"{STATE_DIR}/units"
 # Logs that an engine writes into files, a folder a unit.
 LOG_DIR = "/var/log/muster"
 

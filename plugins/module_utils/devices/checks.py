@@ -12,6 +12,13 @@ from typing import Any, Callable, Collection, Hashable, Mapping, NamedTuple, Seq
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
+from typing import Callable, Collection, Hashable, Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    Owner,
+    way_to_end,
+)
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
     Device,
     Observation,
@@ -192,13 +199,18 @@ def used_by_others(
             number,
             "failed",
             "used by " + ", ".join(str(owner) for owner in foreign),
-            "stop it, or leave the device out of muster_devices",
+            f"{_end(foreign)}, or leave the device out of muster_devices",
         )
     used = device["memory_used_mb"]
     if not holders and idle_mb is not None and (used or 0) > idle_mb:
         seen = f"{used} MB used, and {listing.split()[0]} lists no process"
         return Finding(number, "unknown", seen, _hidden(listing))
     return Finding(number, "ok", "held by Muster's own units" if holders else "none")
+
+
+def _end(foreign: Sequence[Owner]) -> str:
+    """How to end them: of several that are not Muster's, none may be right."""
+    return way_to_end(foreign) if any(one.deployment for one in foreign) else "stop it"
 
 
 def memory_free(

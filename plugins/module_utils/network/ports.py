@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Collection, Iterable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    Owner,
+    way_to_end,
+)
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import (
     port_range,
     ranges_text,
@@ -168,15 +171,8 @@ def _seen(one: Busy) -> str:
 
 
 def _release(one: Busy) -> str:
-    for owner in one.owners:
-        if owner.container:
-            return f"stop it: docker stop {owner.container}; or choose another port"
-        if owner.unit and not owner.unit.startswith(("session-", "user@", "ssh")):
-            return f"stop it: systemctl stop {owner.unit}; or choose another port"
-    if one.owners:
-        pids = " ".join(sorted({str(owner.pid) for owner in one.owners}))
-        return f"end it: kill {pids}; or choose another port"
-    return "find and stop what holds it (ss -tanp), or choose another port"
+    way = way_to_end(one.owners) or "find and stop what holds it (ss -tanp)"
+    return f"{way}; or choose another port"
 
 
 def decide_reserved(

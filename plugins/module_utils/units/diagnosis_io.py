@@ -23,6 +23,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     LOG_DIR,
     MANAGED_HEADER,
+    PREFIX,
+    UNITS_DIR,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     by_id,
@@ -56,7 +58,7 @@ COMMANDS = {
         for vendor in VENDORS.values()
         for name, argv in vendor.commands.items()
     },
-    "docker/ps.txt": ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}",
+    "docker/ps.txt": ["docker", "ps", "--all", "--filter", f"name={PREFIX}",
                       "--format", "table {{.Names}}\t{{.Image}}\t{{.Status}}"],
 }  # fmt: skip
 
@@ -69,7 +71,7 @@ FILES = (
     *(path for vendor in VENDORS.values() for path in vendor.files),
 )
 CONFIGURATIONS = (
-    f"{unit_files.UNITS_DIR}/*.json",
+    f"{UNITS_DIR}/*.json",
     f"{unit_files.CONFIG_DIR}/*.link.json",
     "/var/lib/muster/verified/*.json",
     f"{unit_files.SYSTEMD_DIR}/{names.SERVICES}",
@@ -178,9 +180,9 @@ def configuration(text: str) -> str:
 
 def containers() -> str:
     """Return what Docker says of Muster's containers, without the values of their environments."""
-    filtered = ["docker", "ps", "--all", "--filter", f"name={names.PREFIX}"]
+    filtered = ["docker", "ps", "--all", "--filter", f"name={PREFIX}"]
     present = ask([*filtered, "--format", "{{.Names}}"]).split()
-    own = [name for name in present if name.startswith(names.PREFIX)]
+    own = [name for name in present if name.startswith(PREFIX)]
     if not own:
         return ""
     try:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 from typing import Iterable
 
-PREFIX = "muster-"
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX
+
 # What systemctl and the file system match all services of Muster by.
 SERVICES = f"{PREFIX}*.service"
 

@@ -28,7 +28,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     identity_of,
     marker_path,
 )
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 
 _SHOWN = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID"
 LOG_LINES = 25
@@ -144,11 +144,32 @@ def installed(name: str) -> dict[str, Any] | None:
     return state if isinstance(state, dict) and isinstance(state.get("effective"), dict) else None
 
 
-def installed_names(deployment: str) -> list[str]:
-    """Return the names of all units of a deployment that this node has, planned or not."""
+def deployments() -> dict[str, str]:
+    """Return the deployment of each installed unit by its name."""
     paths = NodeFiles().glob(unit_files.state_path("*"))
     stems = [os.path.basename(path)[: -len(".json")] for path in paths]
-    return [stem for stem in stems if (installed(stem) or {}).get("deployment") == deployment]
+    return {stem: str((installed(stem) or {}).get("deployment") or "") for stem in stems}
+
+
+def installed_names(deployment: str) -> list[str]:
+    """Return the names of all units of a deployment that this node has, planned or not."""
+    return [name for name, owner in deployments().items() if owner == deployment]
+
+
+def running_others(deployment: str) -> list[dict[str, Any]]:
+    """Return the other deployments of which units run here, each with their names.
+
+    Raises:
+        UnitError: systemctl did not answer.
+    """
+    owners = {name: owner for name, owner in deployments().items() if owner not in ("", deployment)}
+    shown = show([names.service(name) for name in owners])
+    running: dict[str, list[str]] = {}
+    for name, owner in owners.items():
+        state = shown.get(names.service(name), {}).get("ActiveState", "inactive")
+        if state not in ("inactive", "failed"):
+            running.setdefault(owner, []).append(name)
+    return [{"deployment": owner, "units": found} for owner, found in sorted(running.items())]
 
 
 def owners_of_files() -> dict[str, set[str]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 import statistics
 import textwrap
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
+    HOSTS,
     STATUSES,
     Check,
     broken_check,
@@ -251,6 +253,19 @@ def collect(
             checks.append(_at(host, _silent(silent)))
     unique = {tuple(one.items()): one for one in checks}
     return list(unique.values())
+
+
+def with_hosts(checks: Sequence[Check], limit: str | None) -> list[Check]:
+    """Return checks whose remedies say which hosts to limit a playbook to.
+
+    Args:
+        checks: The checks, each with its host.
+        limit: The limit of this run; without one a remedy is for the check's own host.
+    """
+    return [
+        {**one, "remedy": one["remedy"].replace(HOSTS, shlex.quote(limit or one["host"]))}
+        for one in checks
+    ]
 
 
 def _at(host: str, one: Mapping[str, Any]) -> Check:
