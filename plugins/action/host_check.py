@@ -18,6 +18,11 @@ class ActionModule(ActionBase):
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         sent = time.time()
-        result.update(self._execute_module(task_vars=task_vars))
+        result.update(self.call(task_vars or {}))
         note_clock_offset(result, sent, received=time.time())
+        return result
+
+    def call(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return what the module returns."""
+        result: dict[str, Any] = self._execute_module(task_vars=variables)
         return result

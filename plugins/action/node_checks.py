@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.action import host_check
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.this_run_io import execute
 
 
 class ActionModule(host_check.ActionModule):
@@ -17,3 +18,7 @@ class ActionModule(host_check.ActionModule):
         if self._task.args.get("checks") == {}:
             return {"skipped": True, "skip_reason": "there is nothing to check"}
         return super().run(tmp, task_vars)
+
+    def call(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """Return what the module returns, with the lock of this run where the task names one."""
+        return execute(self, self._task.args, variables)

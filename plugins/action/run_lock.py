@@ -10,6 +10,8 @@ from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.this_run_io import (
     HoldingAction,
+    holds,
+    let_go,
 )
 
 
@@ -17,18 +19,22 @@ class ActionModule(HoldingAction):
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        variables = task_vars or {}
+        args, variables = self._task.args, task_vars or {}
         if self._task.check_mode:
             return {"skipped": True, "skip_reason": "in check mode no run holds anything"}
-        after = self._task.args.get("after")
-        alive = variables.get("inventory_hostname") in variables.get("ansible_play_hosts", ())
-        if (
-            after
-            and alive
-            and runs(after, *(variables[f"ansible_{kind}_tags"] for kind in ("run", "skip")))
-        ):
+        if args.get("state") != "released":
+            return super().run(tmp, task_vars)
+        if not holds(args["lock"], variables):
+            return {"skipped": True, "skip_reason": "this run does not hold it here"}
+        after = args.get("after")
+        alive = variables["inventory_hostname"] in variables["ansible_play_hosts"]
+        tags = (variables["ansible_run_tags"], variables["ansible_skip_tags"])
+        if after and alive and runs(after, *tags):
             return {"skipped": True, "skip_reason": f"{after} releases it"}
-        return super().run(tmp, task_vars)
+        result = super().run(tmp, task_vars)
+        if not (result.get("failed") or result.get("unreachable")):
+            let_go(args["lock"], variables)
+        return result
 
 
 def runs(stage: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:

@@ -19,6 +19,8 @@ extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only
   - muster.serving.checks
+  - muster.serving.run
+  - muster.serving.run.owner
 attributes:
   check_mode:
     support: partial
@@ -34,6 +36,13 @@ options:
       - Without any the task is skipped, and the node is not connected to.
     type: dict
     required: true
+  hold:
+    description:
+      - Whether the run is to change the node, so that it takes O(lock). Where another run has it,
+        that is a failed check, and no other is made.
+      - Without it the other run is a warning, and nothing is started or ended on the node.
+    type: bool
+    default: false
 notes:
   - An action of the same name runs it, and notes the controller's time before and after.
 seealso:
@@ -68,7 +77,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: The verdicts of all modules that were asked for.
+  description: The verdicts of all modules that were asked for, and with O(lock) V(node-run).
   returned: always
   type: list
   elements: dict
@@ -114,18 +123,39 @@ listening:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
+    Check,
+    OptionError,
+)
 from ansible_collections.muster.serving.plugins.module_utils.node.look_io import look
+from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"checks": {"type": "dict", "required": True}}, supports_check_mode=True
+        argument_spec={
+            "checks": {"type": "dict", "required": True},
+            "hold": {"type": "bool", "default": False},
+            "lock": {"type": "str"},
+            "owner": {"type": "dict"},
+        },
+        supports_check_mode=True,
     )
+    runs: list[Check] = []
+    other = None
     try:
-        result = look(module.params["checks"], module.check_mode)
-    except OptionError as error:
+        if module.params["lock"]:
+            run_check, other = run_lock_io.look(module)
+            runs = [run_check]
+            if run_check["status"] == "failed":
+                # What else there is to see is the other run's doing.
+                module.exit_json(changed=False, checks=runs, facts={}, held_by=other)
+        result = look(module.params["checks"], module.check_mode or other is not None)
+    except (OptionError, OSError) as error:
         module.fail_json(msg=str(error))
+    result["checks"] = [*runs, *result["checks"]]
+    if other:
+        result["held_by"] = other
     module.exit_json(changed=False, **result)
 
 

@@ -21,6 +21,7 @@ from lab import machine
 from .conftest import (
     ADDRESSES,
     FOLLOWER,
+    GROUP,
     HEAD,
     NIC,
     NODES,
@@ -58,6 +59,24 @@ class Fault:
     undo: str = ""
     # Variables of the inventory that say what is not so, by node or C(all).
     sets: dict[str, Any] = field(default_factory=dict)
+
+
+# As a run of another controller leaves it on a node, with a lease that does not end here.
+OTHER_RUN = {
+    "id": "elsewhere:1",
+    "who": "ann on elsewhere",
+    "doing": "site.yml",
+    "place": "elsewhere",
+    "pid": 1,
+    "started": "1",
+    "since": "2026-11-30 01:00:00Z",
+    "seen": "2026-11-30 01:00:00Z",
+    "call": 0,
+    "call_started": "",
+    "at": 0,
+    "expires": 1e9,
+}
+LOCK = f"/run/muster/{GROUP}.run.json"
 
 
 def failed(node: str, check: str, subject: str) -> Finding:
@@ -145,6 +164,17 @@ chmod 755 {AHEAD}/python3
 """
 
 MATRIX: list[list[Fault]] = [
+    # --- other runs -------------------------------------------------------------------------
+    # Alone: no port is listened on there meanwhile.
+    [
+        Fault(
+            "another controller's run holds a node",
+            FOLLOWER,
+            (warned(FOLLOWER, "node-run", GROUP),),
+            f"mkdir -p /run/muster; echo {shlex.quote(json.dumps(OTHER_RUN))} > {LOCK}",
+            f"rm {LOCK}",
+        ),
+    ],
     # --- ports ------------------------------------------------------------------------------
     [
         held("a stale engine holds the API's port", HEAD, 20004),

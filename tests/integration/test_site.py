@@ -155,11 +155,18 @@ def test_a_second_run_is_told_of_the_first_before_it_changes_anything(play: Play
         else:
             pytest.fail("the first run never waited for the pair")
         started = containers()
-        for playbook in ("playbooks/serve.yml", "playbooks/stop.yml", "playbooks/prepare.yml"):
+        refused = "another run holds a2-cluster on this node: serve.yml by "
+        for playbook, says in (
+            ("playbooks/stop.yml", refused),
+            ("playbooks/prepare.yml", refused),
+            ("site.yml", "failed  node-run"),
+        ):
             second = play(playbook)
             assert second.rc != 0
-            assert "another run holds a2-cluster on this node: serve.yml by " in second.stdout
+            assert says in second.stdout
+            assert "serve.yml by " in second.stdout
             assert second.changed_tasks() == []
+        assert "warning  node-run" in play("playbooks/preflight.yml").stdout
         assert play("playbooks/prepare.yml", "--check").rc == 0
         assert play("playbooks/status.yml").rc != 1
         first.stdout.read()

@@ -4,12 +4,14 @@ import json
 import multiprocessing
 import os
 import re
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from ansible import constants
 from ansible_collections.muster.serving.plugins.action import run_lock as run_lock_action
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock, run_lock_io
@@ -264,7 +266,7 @@ def test_a_node_keeps_a_second_run_out_until_the_first_releases(node: Path) -> N
     run_lock_io.hold(Call(lock="c", owner=of_run("ann", must_hold=False)), changes=True)
     run_lock_io.hold(Call(lock="other", owner=of_run("bob")))
     # This process stands for ann's call: it still works.
-    with pytest.raises(Failed, match=f"still changes it .pid {os.getpid()}."):
+    with pytest.raises(Failed, match=f"still changes the node .pid {os.getpid()}."):
         run_lock_io.hold(Call(lock="c", owner=of_run("bob", gone=["ctl:ann"])))
     run_lock_io.release("c", of_run("bob"))
     assert run_lock_io.holder("c")["who"] == "ann on ctl"
@@ -296,17 +298,49 @@ def test_without_a_lock_and_in_check_mode_nothing_is_written(node: Path, call: C
     assert list(node.iterdir()) == []
 
 
-class Caller:
-    """An action on a node where another run holds the lock."""
+@pytest.mark.parametrize(("hold", "status"), [(True, "failed"), (False, "warning")])
+def test_another_run_is_a_check_of_preflight(node: Path, hold: bool, status: str) -> None:
+    run_lock_io.hold(Call(lock="c", owner=of_run("ann")))
+    call = Call(lock="c", hold=hold, owner=of_run("bob"))
+    verdict, other = run_lock_io.look(call)
+    assert (verdict["id"], verdict["status"], verdict["subject"]) == ("node-run", status, "c")
+    assert verdict["observed"].startswith("serve.yml by ann on ctl, since ")
+    assert other is not None
+    assert other["id"] == "ctl:ann"
+    gone = Call(lock="c", hold=hold, owner=of_run("bob", gone=["ctl:ann"]))
+    assert run_lock_io.look(gone)[0]["status"] == "ok"
+    # The one that only looks has left it as it was.
+    holder = run_lock_io.holder("c")
+    assert holder is not None
+    assert holder["id"] == ("ctl:bob" if hold else "ctl:ann")
 
-    def __init__(self, other: dict[str, Any]) -> None:
+
+def test_a_run_is_none_other_to_itself(node: Path) -> None:
+    for hold in (True, False, True):
+        verdict, other = run_lock_io.look(Call(lock="c", hold=hold, owner=of_run("ann")))
+        assert (verdict["status"], other) == ("ok", None)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "ansible-local-1x"
+    folder.mkdir()
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(folder))
+    return folder
+
+
+class Caller:
+    """An action on a node where another run may hold the lock."""
+
+    def __init__(self, other: dict[str, Any] | None, check_mode: bool = False) -> None:
         self.other = other
         self.calls: list[dict[str, Any]] = []
+        self._task = SimpleNamespace(check_mode=check_mode)
 
     def _execute_module(self, **call: Any) -> dict[str, Any]:
         args = call["module_args"]
         self.calls.append(args)
-        if self.other["id"] in args.get("owner", {}).get("gone", ()):
+        if not self.other or self.other["id"] in args.get("owner", {}).get("gone", ()):
             return {"changed": False}
         return {"failed": True, "msg": "held", "held_by": self.other}
 
@@ -341,6 +375,33 @@ def test_a_task_without_a_lock_says_nothing_of_its_run() -> None:
     assert caller.calls == [{"deployment": "c"}]
 
 
+@pytest.mark.parametrize(
+    ("args", "check_mode", "other", "held"),
+    [
+        ({}, False, None, True),
+        ({"hold": True}, False, None, True),
+        # It only looks.
+        ({"hold": False}, False, None, False),
+        ({}, True, None, False),
+        ({}, False, {"place": "elsewhere"}, False),
+    ],
+)
+def test_a_run_knows_what_it_holds(
+    run_folder: Path,
+    args: dict[str, Any],
+    check_mode: bool,
+    other: dict[str, Any] | None,
+    held: bool,
+) -> None:
+    caller = Caller(other_run(**other) if other else None, check_mode)
+    variables = {"inventory_hostname": "n/0"}
+    this_run_io.execute(caller, {"lock": "c", **args}, variables)
+    assert this_run_io.holds("c", variables) == held
+    assert not this_run_io.holds("c", {"inventory_hostname": "n1"})
+    this_run_io.let_go("c", variables)
+    assert not this_run_io.holds("c", variables)
+
+
 def test_awx_says_whose_job_it_is() -> None:
     assert this_run_io.this_run({"awx_user_name": "carol"})["who"].startswith("carol on ")
 
@@ -364,14 +425,18 @@ def test_a_stage_that_tags_leave_out_releases_nothing(
 
 
 @pytest.mark.parametrize(
-    ("more", "released"),
+    ("more", "holds", "released"),
     [
-        ({}, False),
-        ({"ansible_play_hosts": ["n1"]}, True),
-        ({"ansible_skip_tags": ["verify"]}, True),
+        ({}, True, False),
+        ({"ansible_play_hosts": ["n1"]}, True, True),
+        ({"ansible_skip_tags": ["verify"]}, True, True),
+        # It could not be reached, or another run has it.
+        ({"ansible_play_hosts": ["n1"]}, False, False),
     ],
 )
-def test_a_host_that_failed_releases_before_its_time(more: dict[str, Any], released: bool) -> None:
+def test_a_host_that_failed_releases_before_its_time_what_it_holds(
+    run_folder: Path, more: dict[str, Any], holds: bool, released: bool
+) -> None:
     action = run_lock_action.ActionModule.__new__(run_lock_action.ActionModule)
     called: list[Any] = []
     action._task = SimpleNamespace(
@@ -386,8 +451,11 @@ def test_a_host_that_failed_releases_before_its_time(more: dict[str, Any], relea
         "ansible_skip_tags": [],
         **more,
     }
+    if holds:
+        this_run_io.execute(Caller(None), {"lock": "c"}, variables)
     action.run(task_vars=variables)
     assert bool(called) == released
+    assert this_run_io.holds("c", variables) == (holds and not released)
 
 
 def tasks_of(name: str) -> list[dict[str, Any]]:
@@ -418,9 +486,71 @@ def test_what_a_playbook_holds_it_releases_also_when_it_fails(name: str) -> None
     assert {one.strip("'") for one in held_names} == {last["lock"]}
 
 
-@pytest.mark.parametrize("name", ["plan", "preflight", "status", "diagnose", "recipes"])
+@pytest.mark.parametrize("name", ["plan", "status", "diagnose", "recipes"])
 def test_what_changes_nothing_holds_nothing(name: str) -> None:
     assert "lock:" not in (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")
+
+
+def test_preflight_holds_only_for_a_run_that_changes_nodes_after_it() -> None:
+    (part,) = [task for task in tasks_of("preflight") if "block" in task]
+    (role,), (release,) = part["block"], part["always"]
+    assert role["vars"]["preflight_hold"] == "{{ run_changes | default(false) }}"
+    assert release["when"] == "run_changes | default(false)"
+    assert release["muster.serving.run_lock"]["lock"] == role["vars"]["preflight_lock"]
+    runs = {
+        name: {
+            play["import_playbook"]: play.get("vars", {})
+            for play in yaml.safe_load(
+                (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")
+            )
+            if "import_playbook" in play
+        }
+        for name in ("site", "serve", "start")
+    }
+    assert runs["site"]["preflight.yml"]["run_changes"]
+    assert runs["serve"]["preflight.yml"]["run_changes"]
+    # Its checks only warn, and it holds the nodes when it comes to their units.
+    assert "run_changes" not in runs["start"]["preflight.yml"]
+    # One stage of site.yml releases for all.
+    after = {vars.get("release_after") for vars in runs["site"].values()} - {None}
+    assert after == {"verify"}
+
+
+def test_what_lets_serve_pass_over_preflight_is_set_by_its_last_task_alone() -> None:
+    """The condition of an import is asked anew for each task of the imported plays."""
+    plays = yaml.safe_load((ROOT / "playbooks/serve.yml").read_text(encoding="utf-8"))
+    condition = plays[0]["when"]
+    tasks = tasks_of("preflight")
+    assert condition == f"{tasks[-1]['register']} is not defined"
+    role = (ROOT / "roles/preflight/tasks/main.yml").read_text(encoding="utf-8")
+    assert tasks[-1]["register"] not in role
+
+
+def test_serve_does_not_touch_a_node_whose_checks_have_failed(tmp_path: Path) -> None:
+    node = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": str(tmp_path / "none"),
+        "ansible_become": False,
+        "muster_address": "10.0.0.11",
+        "muster_recipe": "minimax-m2.5-w8a8/vllm-ascend-a2",
+        "muster_model_path": "/data/model",
+        "muster_output_dir": str(tmp_path / "output"),
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"a2": {"hosts": {"npu-a": node}}}))
+    ran = subprocess.run(
+        ["ansible-playbook", "playbooks/serve.yml", "-i", str(inventory)],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ran.returncode == 2, ran.stdout + ran.stderr
+    assert "npu-a  failed  node-python" in ran.stdout
+    assert "Go on without the replicas that have failed checks" in ran.stdout
+    assert "Look at this node's units" not in ran.stdout
 
 
 def test_prepare_holds_all_nodes_before_it_changes_one() -> None:
@@ -441,12 +571,12 @@ def test_every_module_that_holds_has_an_action_that_says_who() -> None:
     holding = {
         path.stem
         for path in (plugins / "modules").glob("*.py")
-        if "run_lock_io.hold(" in path.read_text(encoding="utf-8")
+        if re.search(r"run_lock_io\.(hold|look)\(", path.read_text(encoding="utf-8"))
     }
     named = {
         path.stem
         for path in (plugins / "action").glob("*.py")
-        if "HoldingAction" in path.read_text(encoding="utf-8")
+        if re.search(r"HoldingAction|execute\(self, self\._task\.args", path.read_text("utf-8"))
     }
     assert holding == named
     assert run_lock.lock_path("c").startswith("/run/")

@@ -18,6 +18,8 @@ from __future__ import annotations
 import json
 from typing import Any, Collection, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+
 # Seconds without a call after which a run counts as dead where its process cannot be seen. A call
 # that may take longer adds that. A run waits for its slowest node, so it is minutes.
 LEASE_S = 1200
@@ -152,6 +154,37 @@ def process_of(stat: str) -> tuple[str, str]:
     return (fields[0], fields[19]) if len(fields) > 19 else ("", "")
 
 
+def run_check(
+    deployment: str, other: Mapping[str, Any] | None, now: Now, changes: bool, working: bool = False
+) -> Check:
+    """Return the verdict on whether another run keeps a node to itself.
+
+    Args:
+        deployment: What it holds.
+        other: The lock of the other run; None where there is none.
+        now: The node's time.
+        changes: Whether the run that asks wants to change the node.
+        working: As for take.
+    """
+    if other is None:
+        return check("node-run", "ok", deployment, "no other run", "no other run")
+    status = "failed" if changes else "warning"
+    way = _way_out(other, now, working)
+    return check("node-run", status, deployment, described(other), "no other run", way)
+
+
+def _way_out(holder: Mapping[str, Any], now: Now, working: bool) -> str:
+    """Return what to do about the run that holds a lock."""
+    if working:
+        pid = f"{holder['call']:.0f}"
+        return f"wait until it has ended: a step of it still changes the node (pid {pid})"
+    minutes = int((holder["expires"] - now.seconds) // 60) + 1
+    return (
+        "wait until it has ended. If it was killed, run again on its own controller, where this is "
+        f"seen at once; elsewhere its lock ends by itself in {minutes} min"
+    )
+
+
 def _refusal(
     deployment: str,
     holder: Mapping[str, Any] | None,
@@ -165,15 +198,7 @@ def _refusal(
             f"this run ({owner['doing']}) no longer holds {deployment} on this node: it was quiet "
             f"for too long, and another run may have been here since. {untouched}: run it again"
         )
-    if working:
-        return (
-            f"another run holds {deployment} on this node: {described(holder)}, and a step of it "
-            f"still changes it (pid {holder['call']:.0f}). {untouched}. Wait until it has ended"
-        )
-    minutes = int((holder["expires"] - now.seconds) // 60) + 1
     return (
         f"another run holds {deployment} on this node: {described(holder)}, last heard of at "
-        f"{holder['seen']}. {untouched}. Wait until it has ended. If it was killed, run again on "
-        f"its own controller, where this is seen at once; elsewhere its lock ends by itself in "
-        f"{minutes} min"
+        f"{holder['seen']}. {untouched}. To go on, {_way_out(holder, now, working)}"
     )

@@ -10,56 +10,104 @@ import fcntl
 import os
 import time
 from contextlib import contextmanager
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock
 
-ARGUMENT_SPEC: dict[str, Any] = {"lock": {"type": "str"}, "owner": {"type": "dict"}}
+
+class Attempt(NamedTuple):
+    """What taking a lock came to, and the other run's lock that was in its way or was replaced."""
+
+    outcome: run_lock.Outcome
+    other: dict[str, Any] | None
+    working: bool
+
+
+def attempt(
+    deployment: str, owner: Mapping[str, Any], busy_s: float = 0, changes: bool = False
+) -> Attempt:
+    """Take the lock of a deployment, or tell who has it.
+
+    Args:
+        deployment: What is held.
+        owner: The run, as its action says it: with gone and must_hold.
+        busy_s: How long the call may take.
+        changes: Whether it changes the node. While it does, no other run takes over, even where its
+            own is known to have died.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    own = {key: value for key, value in owner.items() if key not in ("gone", "must_hold")}
+    call = os.getpid() if changes else 0
+    own.update(call=call, call_started=_started(call) if call else "")
+    files = NodeFiles()
+    with _alone(files):
+        before = read(files, deployment)
+        working = before is not None and _works(before)
+        outcome = run_lock.take(
+            deployment,
+            before,
+            own,
+            now(),
+            busy_s=busy_s,
+            working=working,
+            gone=owner.get("gone", ()),
+            must_hold=owner.get("must_hold", False),
+        )
+        if outcome.record:
+            text = run_lock.record_text(outcome.record)
+            files.write(run_lock.lock_path(deployment), text, 0o644)
+    return Attempt(outcome, before, working)
 
 
 def hold(module: AnsibleModule, busy_s: float = 0, changes: bool = False) -> None:
     """Take the lock that the module's options name, or end the module where another run has it.
 
-    Args:
-        module: The module, with the options of ARGUMENT_SPEC. In check mode it takes none.
-        busy_s: How long the call may take.
-        changes: Whether it changes the node. While it does, no other run takes over, even where its
-            own is known to have died.
+    In check mode none is taken. For the other arguments see attempt().
     """
     deployment, owner = module.params["lock"], module.params["owner"]
     if not deployment or not owner or module.check_mode:
         return
-    own = {key: value for key, value in owner.items() if key not in ("gone", "must_hold")}
-    call = os.getpid() if changes else 0
-    own.update(call=call, call_started=_started(call) if call else "")
-    files = NodeFiles()
     try:
-        with _alone(files):
-            before = read(files, deployment)
-            outcome = run_lock.take(
-                deployment,
-                before,
-                own,
-                now(),
-                busy_s=busy_s,
-                working=before is not None and _works(before),
-                gone=owner.get("gone", ()),
-                must_hold=owner.get("must_hold", False),
-            )
-            if outcome.record:
-                text = run_lock.record_text(outcome.record)
-                files.write(run_lock.lock_path(deployment), text, 0o644)
+        made = attempt(deployment, owner, busy_s, changes)
     except OSError as error:
         module.fail_json(msg=f"{run_lock.lock_path(deployment)}: {error}")
-    if outcome.refusal:
-        module.fail_json(msg=outcome.refusal, held_by=before)
+    if made.outcome.refusal:
+        module.fail_json(msg=made.outcome.refusal, held_by=made.other)
+    warn_of_takeover(module, made.outcome)
+
+
+def warn_of_takeover(module: AnsibleModule, outcome: run_lock.Outcome) -> None:
+    """Warn of a dead run whose lock this one has now."""
     if outcome.replaced:
         module.warn(
-            f"took over {deployment} from a run that has ended without releasing it: "
+            f"took over {module.params['lock']} from a run that has ended without releasing it: "
             f"{run_lock.described(outcome.replaced)}"
         )
+
+
+def look(module: AnsibleModule) -> tuple[Check, dict[str, Any] | None]:
+    """Return whether another run keeps the node to itself, and its lock.
+
+    Where the options say that this run will change the node (hold), it takes the lock with that.
+
+    Raises:
+        OSError: The file cannot be read or written.
+    """
+    deployment, owner = module.params["lock"], module.params["owner"] or {}
+    if module.params["hold"] and not module.check_mode:
+        made = attempt(deployment, owner)
+        warn_of_takeover(module, made.outcome)
+        other = made.other if made.outcome.refusal else None
+        return run_lock.run_check(deployment, other, now(), True, made.working), other
+    other = holder(deployment)
+    if other and (other["id"] == owner.get("id") or other["id"] in owner.get("gone", ())):
+        other = None
+    return run_lock.run_check(deployment, other, now(), False), other
 
 
 def release(deployment: str, owner: Mapping[str, Any]) -> None:

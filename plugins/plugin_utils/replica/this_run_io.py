@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from ansible import constants, context
 from ansible.plugins.action import ActionBase
@@ -56,25 +57,44 @@ def execute(
         name: The module; without it the one of the action's name.
         must_hold: Whether this run took the lock before.
     """
-    if not args.get("lock"):
-        return _call(action, args, variables, name)
+
+    def call(**more: Any) -> dict[str, Any]:
+        result: dict[str, Any] = action._execute_module(
+            module_name=name, module_args={**args, **more}, task_vars=variables
+        )
+        return result
+
+    lock = args.get("lock")
+    if not lock:
+        return call()
     owner = {**this_run(variables), "must_hold": must_hold}
-    result = _call(action, {**args, "owner": owner}, variables, name)
+    result = call(owner=owner)
     other = result.get("held_by")
     if other and not must_hold and run_lock.is_gone(other, owner["place"], _stat(other["pid"])):
-        result = _call(action, {**args, "owner": {**owner, "gone": [other["id"]]}}, variables, name)
+        result = call(owner={**owner, "gone": [other["id"]]})
     # The message says it all, and callbacks print all of a failed result.
-    result.pop("held_by", None)
+    refused = result.pop("held_by", None)
+    # Without hold, node_checks only looks.
+    takes = args.get("hold", True) and not action._task.check_mode
+    if takes and not (refused or result.get("unreachable")):
+        _mark(lock, variables).touch()
     return result
 
 
-def _call(
-    action: ActionBase, args: Mapping[str, Any], variables: dict[str, Any], name: str | None
-) -> dict[str, Any]:
-    result: dict[str, Any] = action._execute_module(
-        module_name=name, module_args=dict(args), task_vars=variables
-    )
-    return result
+def holds(lock: str, variables: Mapping[str, Any]) -> bool:
+    """Return whether this run has taken a lock on the task's host and not released it."""
+    return _mark(lock, variables).exists()
+
+
+def let_go(lock: str, variables: Mapping[str, Any]) -> None:
+    """Note that this run has released a lock on the task's host."""
+    _mark(lock, variables).unlink(missing_ok=True)
+
+
+def _mark(lock: str, variables: Mapping[str, Any]) -> Path:
+    """Return the file that says so to the other tasks of this run."""
+    name = quote(f"{lock} {variables.get('inventory_hostname')}", safe="")
+    return Path(constants.DEFAULT_LOCAL_TMP) / f"muster-holds-{name}"
 
 
 def this_run(variables: Mapping[str, Any]) -> dict[str, Any]:
