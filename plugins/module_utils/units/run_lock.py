@@ -195,8 +195,10 @@ def _refusal(
     untouched = "Nothing was changed by this step"
     if holder is None:
         return (
-            f"this run ({owner['doing']}) no longer holds {deployment} on this node: it was quiet "
-            f"for too long, and another run may have been here since. {untouched}: run it again"
+            f"this run ({owner['doing']}) does not hold {deployment} on this node, and another one "
+            f"may have been here since it looked: the node has restarted, or this run was quiet for "
+            f"over {LEASE_S // 60} minutes, or the step that looks first was left out. {untouched}: "
+            "run it again"
         )
     return (
         f"another run holds {deployment} on this node: {described(holder)}, last heard of at "
