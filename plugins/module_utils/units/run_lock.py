@@ -196,9 +196,9 @@ def _refusal(
     if holder is None:
         return (
             f"this run ({owner['doing']}) does not hold {deployment} on this node, and another one "
-            f"may have been here since it looked: the node has restarted, or this run was quiet for "
-            f"over {LEASE_S // 60} minutes, or the step that looks first was left out. {untouched}: "
-            "run it again"
+            "may have been here since it looked: the node has restarted, or this run was quiet for "
+            f"over {LEASE_S // 60} minutes, or the step that looks first was left out. "
+            f"{untouched}: run it again"
         )
     return (
         f"another run holds {deployment} on this node: {described(holder)}, last heard of at "
