@@ -62,7 +62,6 @@ class ActionModule(ControllerAction):
         checks = verdict.collect(hosts, results, modules)
         facts = verdict.collect_facts(results)
         checks += verdict.compare(facts, replicas, checks)
-        checks += verdict.compare(facts, replicas)
         checks = verdict.with_hosts(checks, variables.get("ansible_limit"))
         checks.sort(key=lambda one: hosts.index(one["host"]))
         checks, expired = verdict.apply_waivers(checks, waivers, today)

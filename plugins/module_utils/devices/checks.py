@@ -10,15 +10,11 @@ from collections import Counter
 from typing import Any, Callable, Collection, Hashable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
-from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
-from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
-from typing import Callable, Collection, Hashable, Mapping, NamedTuple, Sequence
-
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
     way_to_end,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
     Device,
     Observation,
