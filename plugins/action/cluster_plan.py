@@ -29,6 +29,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     stages,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory_io import (
+    cluster_name,
     groups_that_set,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
@@ -260,7 +261,9 @@ def _without_plan(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[
 def _run_of_none(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Return the folder for reports of a run that has no plan of one cluster."""
     first = plain(variables["hostvars"][limited[0]])
-    name = first.get("muster_cluster") or next(iter(first.get("group_names", ())), "all")
+    name = first.get("muster_cluster") or cluster_name(
+        first.get("group_names", ()), variables["hostvars"], variables["playbook_dir"]
+    )
     return {"output_dir": first.get("muster_output_dir") or f"muster-output/{name}"}
 
 

@@ -72,6 +72,12 @@ options:
     type: list
     elements: str
     default: []
+  unit_ports:
+    description:
+      - By systemd unit of Muster, its ports. While a unit is up they are left to it, bound or not;
+        a listener would keep an engine that is starting from its port.
+    type: dict
+    default: {}
   lifetime:
     description:
       - Seconds after which a listener ends.
@@ -124,7 +130,8 @@ free:
   type: list
   elements: int
 own:
-  description: The ports that our own units, or a listener of this module, hold.
+  description: The ports that our own units, or a listener of this module, hold, or that are left
+    to a unit that is up.
   returned: in the modes local and listen
   type: list
   elements: int

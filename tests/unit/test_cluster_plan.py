@@ -151,6 +151,18 @@ def test_further_groups_and_names_that_are_addresses_ask_for_nothing(
     run = playbook("-i", str(tmp_path / name), "-l", "10.1.0.11")
     assert run.returncode == 0, run.stdout + run.stderr
     assert "prod-r0-rank0  10.1.0.11  head      0      0-7      10.1.0.11 eth0" in run.stdout
+    # Verbs without a plan take the same group.
+    ask = "msg={{ group_names | muster.serving.cluster_name(hostvars, playbook_dir) }}"
+    told = subprocess.run(
+        [BIN / "ansible", "-i", tmp_path / name, "10.1.0.11", "-m", "debug", "-a", ask],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "prod" in told.stdout.split("msg")[1]
 
 
 def test_a_missing_ca_stops_only_what_would_install_it() -> None:

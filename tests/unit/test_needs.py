@@ -47,6 +47,7 @@ def test_a_node_is_checked_for_what_its_units_take() -> None:
         "reserve": ["60000-60031"],
         "lifetime": 300,
         "own_units": units,
+        "unit_ports": {units[0]: ["20004", "2347", "2348", "60000-60031"]},
     }
     npus = head["npu_topology_check"]
     assert (npus["devices"], npus["multi_node"]) == (list(range(8)), True)

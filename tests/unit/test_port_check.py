@@ -331,7 +331,7 @@ def module(ports, **more):
         "from ansible_collections.muster.serving.plugins.module_utils.network"
         " import ports_io as m\n"
         f"params = dict(ports={ports!r}, bind_address={HOME!r}, peers=[{HOME!r}], own_units=[],"
-        f" reserve=[], lifetime=30, **{more!r})\n"
+        f" reserve=[], lifetime=30, unit_ports={{}}, **{more!r})\n"
         "result = m.look_here(params, True)\n"
         "print(m.listen(result['free'], params), flush=True)\n"
     )
@@ -355,7 +355,13 @@ def test_a_listener_outlives_its_module_and_the_next_run_replaces_it():
     assert first != second
 
     # Another run that may not end it sees no fault in it.
-    params = {"ports": ports, "bind_address": HOME, "own_units": [], "reserve": []}
+    params = {
+        "ports": ports,
+        "bind_address": HOME,
+        "own_units": [],
+        "unit_ports": {},
+        "reserve": [],
+    }
     seen = port_look.look_here(params, may_end_listeners=False)
     assert (seen["own"], seen["free"]) == (ports, [])
     assert {one["status"] for one in seen["checks"] if one["id"] == "port-free"} == {"ok"}
@@ -366,3 +372,22 @@ def test_a_listener_outlives_its_module_and_the_next_run_replaces_it():
     while net_sockets.find_busy(ports, HOME) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert net_sockets.find_busy(ports, HOME) == []
+
+
+def test_the_ports_of_a_unit_that_is_up_are_left_to_it(monkeypatch):
+    ports = free_ports(3)
+    monkeypatch.setattr(
+        port_look, "active_units", lambda units: [name for name in units if name == "up"]
+    )
+    params = {
+        "ports": ports,
+        "bind_address": HOME,
+        "own_units": ["up", "down"],
+        "unit_ports": {"up": [str(ports[0])], "down": [str(ports[1])]},
+        "reserve": [],
+    }
+    seen = port_look.look_here(params, may_end_listeners=True)
+    assert (seen["own"], seen["free"]) == (ports[:1], ports[1:])
+    observed = {one["observed"] for one in seen["checks"] if one["id"] == "port-free"}
+    assert observed == {"free", "left to our own unit, which is up"}
+    assert {one["status"] for one in seen["checks"] if one["id"] == "port-free"} == {"ok"}

@@ -117,12 +117,22 @@ class Busy:
 
 
 def decide_local(
-    ports: Sequence[int], busy: Sequence[Busy], own_units: Collection[str]
+    ports: Sequence[int],
+    busy: Sequence[Busy],
+    own_units: Collection[str],
+    starting: Collection[int] = (),
 ) -> tuple[list[Check], list[int]]:
     """Judge what holds the ports.
 
+    Args:
+        ports: The ports that are planned on this node.
+        busy: Those of them that cannot be bound.
+        own_units: The systemd units of Muster.
+        starting: The ports of those that are up: an engine may bind one at any moment.
+
     Returns:
-        The checks, and the ports that we hold ourselves: our units, or an earlier check's listener.
+        The checks, and the ports that are ours: held by our units or an earlier check's listener,
+        or left to a unit that is up.
     """
     taken = {one.port for one in busy}
     own = [
@@ -132,12 +142,17 @@ def decide_local(
         and all(owner.name == LISTENER or owner.belongs_to(own_units) for owner in one.owners)
     ]
     checks = []
-    free = [port for port in ports if port not in taken]
+    free = [port for port in ports if port not in taken and port not in starting]
+    left = [port for port in ports if port not in taken and port in starting]
     if free:
         checks.append(check("port-free", "ok", _subject(free), "free", "free"))
     if own:
         observed = "held by our own unit"
         checks.append(check("port-free", "ok", _subject(own), observed, "free"))
+
+    if left:
+        observed = "left to our own unit, which is up"
+        checks.append(check("port-free", "ok", _subject(left), observed, "free"))
 
     groups: dict[tuple[bool, str, str], list[int]] = {}
     for one in busy:
@@ -152,7 +167,7 @@ def decide_local(
     for (wanted, seen, release), held in sorted(groups.items(), key=lambda group: group[1]):
         status = "failed" if wanted else "warning"
         checks.append(check("port-free", status, _subject(held), seen, "free", release))
-    return checks, own
+    return checks, sorted([*own, *left])
 
 
 def _subject(ports: Sequence[int]) -> str:

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterable
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    run,
+)
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
@@ -30,9 +34,11 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "peer_ports": {"type": "dict"},
     "reserve": {"type": "list", "elements": "raw", "default": []},
     "own_units": {"type": "list", "elements": "str", "default": []},
+    "unit_ports": {"type": "dict", "default": {}},
     "lifetime": {"type": "float", "default": 60},
     "timeout": {"type": "float", "default": 3},
 }
+SYSTEMCTL_S = 30
 _SYSCTL = Path("/proc/sys/net/ipv4")
 
 
@@ -43,19 +49,33 @@ def sysctl(name: str) -> str:
         return ""
 
 
+def active_units(units: Iterable[str]) -> list[str]:
+    """Return which units run or are on their way; none where systemd does not tell."""
+    names = list(units)
+    if not names:
+        return []
+    try:
+        said = run(["systemctl", "is-active", *names], SYSTEMCTL_S).stdout.split()
+    except CommandError:
+        return []
+    return [name for name, state in zip(names, said) if state in ("active", "activating")]
+
+
 def look_here(params: dict[str, Any], may_end_listeners: bool) -> dict[str, Any]:
     ports = parse_ports(params["ports"])
     busy = net_sockets.find_busy(ports, params["bind_address"])
     if may_end_listeners and net_sockets.end_listeners(busy):
         busy = net_sockets.find_busy(ports, params["bind_address"])
-    checks, own = decide_local(ports, busy, params["own_units"])
+    by_unit = params["unit_ports"]
+    starting = parse_ports([port for unit in active_units(by_unit) for port in by_unit[unit]])
+    checks, own = decide_local(ports, busy, params["own_units"], starting)
     checks += decide_reserved(
         ports,
         parse_ephemeral(sysctl("ip_local_port_range")),
         parse_kernel_ranges(sysctl("ip_local_reserved_ports")),
         parse_ports(params["reserve"]),
     )
-    taken = {one.port for one in busy}
+    taken = {*(one.port for one in busy), *starting}
     return {"checks": checks, "own": own, "free": [port for port in ports if port not in taken]}
 
 

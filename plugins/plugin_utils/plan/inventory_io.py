@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ansible.vars.plugins import get_vars_from_inventory_sources, get_vars_from_path
 
@@ -39,3 +40,13 @@ def groups_that_set(name: str, hostvars: Any, playbook_dir: str) -> list[str]:
         for group in inventory.groups.values()
         if any(found.get(name) is not None for found in own(group))
     ]
+
+
+def cluster_name(groups: Sequence[str], hostvars: Any, playbook_dir: str) -> str:
+    """Return the one of a host's groups that is its cluster, for verbs that need no plan.
+
+    It is the one that sets muster_recipe; where none or several do, the first one.
+    """
+    setting = groups_that_set("muster_recipe", hostvars, playbook_dir)
+    own = [name for name in groups if name in setting]
+    return own[0] if len(own) == 1 else next(iter(groups), "all")

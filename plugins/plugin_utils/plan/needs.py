@@ -94,6 +94,10 @@ def checks_of(
                 "reserve": plan["host_tuning"]["reserved_ports"],
                 "lifetime": LISTEN_WHILE_HASHING_S if hashes else LISTEN_S,
                 "own_units": own_units,
+                "unit_ports": {
+                    unit["systemd_unit"]: [str(port) for port in unit["ports"].values()]
+                    for unit in own
+                },
             },
         }
     return checks

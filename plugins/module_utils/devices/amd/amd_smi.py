@@ -88,7 +88,7 @@ def number(value: Any) -> float | None:
 
 def integer(value: Any) -> int | None:
     found = number(value)
-    return None if found is None else round(found)
+    return None if found is None else int(found)
 
 
 def is_index(value: int) -> bool:
