@@ -459,8 +459,19 @@ MATRIX: list[list[Fault]] = [
             FOLLOWER,
             "npu-smi info",
             {"output": OLDER_TABLE},
-            # It is understood, up to the process that it shows.
+            # It is understood, up to the process that it shows; of 32 GB even an idle device has
+            # less free than the engine takes.
             failed(FOLLOWER, "npu-processes", "device 0"),
+            *(
+                failed(FOLLOWER, "npu-memory", subject)
+                for subject in (
+                    "device 0",
+                    "devices 1, 4",
+                    "devices 2, 5",
+                    "device 3",
+                    "devices 6-7",
+                )
+            ),
         ),
     ],
     [
