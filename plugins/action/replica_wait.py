@@ -107,7 +107,7 @@ class Group:
 
     @property
     def dead(self) -> bool:
-        """Whether one has ended, and nothing more is to be learnt of why."""
+        """Tell whether one has ended, and nothing more is to be learnt of why."""
         if not self.death or self.died is None:
             return False
         named = self.verdict is not None and self.verdict.judged.cause is not None

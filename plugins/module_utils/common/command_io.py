@@ -17,7 +17,7 @@ class CommandError(Exception):
 
     @property
     def not_started(self) -> bool:
-        """Whether there is no such command, or none that may be run."""
+        """Tell whether there is no such command, or none that may be run."""
         return isinstance(self.__cause__, OSError)
 
 
@@ -29,7 +29,7 @@ class Output:
 
     @property
     def text(self) -> str:
-        """What an operator would have seen, for a message."""
+        """Return what an operator would have seen, for a message."""
         said = self.stderr.strip() or self.stdout.strip() or f"exit code {self.rc}"
         return said.rstrip(".")
 

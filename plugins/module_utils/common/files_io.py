@@ -25,7 +25,7 @@ class NodeFiles:
         return os.path.exists(self.path(path))
 
     def read(self, path: str) -> str | None:
-        """Text of a file, or None where there is none."""
+        """Return the text of a file, or None where there is none."""
         try:
             with open(self.path(path), encoding="utf-8", errors="surrogateescape") as stream:
                 return stream.read()
@@ -33,7 +33,7 @@ class NodeFiles:
             return None
 
     def glob(self, pattern: str) -> list[str]:
-        """The node's own paths that match, sorted."""
+        """Return the node's own paths that match, sorted."""
         found = glob.glob(os.path.join(glob.escape(self.root), pattern.lstrip("/")))
         return sorted("/" + os.path.relpath(path, self.root) for path in found)
 
@@ -65,7 +65,7 @@ class NodeFiles:
             stream.write(value + "\n")
 
     def link(self, path: str, target: str) -> None:
-        """A symbolic link, made once."""
+        """Make a symbolic link, once."""
         if self.is_link(path, target):
             return
         link = self.path(path)

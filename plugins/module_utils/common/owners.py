@@ -42,7 +42,7 @@ class Owner(NamedTuple):
         return text + (f" of {self.deployment}, a deployment of Muster" if self.deployment else "")
 
     def belongs_to(self, units: Collection[str]) -> bool:
-        """Whether one of these systemd units runs the process, itself or in its container.
+        """Tell whether one of these systemd units runs the process, itself or in its container.
 
         Docker starts a container's processes in a control group of its own, outside the unit that
         ran docker run; Muster gives both the same name.
@@ -90,7 +90,7 @@ def way_to_end(owners: Iterable[Owner]) -> str:
 
 
 def parse_cgroup(text: str, node: str = "") -> tuple[str, str]:
-    """The innermost systemd unit and the container id in the text of /proc/PID/cgroup.
+    """Return the innermost systemd unit and the container id in the text of /proc/PID/cgroup.
 
     Args:
         text: The control groups of the process.

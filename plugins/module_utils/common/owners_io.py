@@ -29,7 +29,7 @@ def read_owner(
     docker_root: Path | None = None,
     units: Path = Path(UNITS_DIR),
 ) -> Owner:
-    """What is known about a process; it may have ended meanwhile."""
+    """Return what is known about a process; it may have ended meanwhile."""
     node = _read(proc / "1" / "cgroup")
     unit, container_id = parse_cgroup(_read(proc / str(pid) / "cgroup"), node)
     container = container_name(container_id, docker_root) if container_id else ""
@@ -56,7 +56,7 @@ def installed_units(folder: Path) -> dict[str, str]:
 
 
 def container_name(container_id: str, docker_root: Path | None = None) -> str:
-    """The name of a Docker container, or nothing.
+    """Return the name of a Docker container, or nothing.
 
     Docker's own record is read first: it answers at once, and also while the daemon hangs.
     """

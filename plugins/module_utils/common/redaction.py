@@ -63,7 +63,7 @@ def without_users(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line of a log."""
+    """Return one line of a log without secrets."""
     cut = text[:LINE_LIMIT]
     folded = cut.casefold()
     if not any(hint in folded for hint in _HINTS):
@@ -74,14 +74,14 @@ def line(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """A text of many lines."""
+    """Return a text of many lines without secrets."""
     # Every break that a reader's program may take for one, a lone carriage return included.
     whole = _PRIVATE_KEY.sub(SECRET, text)
     return "".join(f"{line(one)}\n" for one in whole.splitlines())
 
 
 def value(data: Any) -> Any:
-    """Data as JSON has it: what stands under a secret's name or after its flag goes."""
+    """Hide in data as JSON has it what stands under a secret's name or after its flag."""
     if isinstance(data, dict):
         return {
             str(key): SECRET if _is_secret(str(key)) and one else value(one)
@@ -98,11 +98,11 @@ def value(data: Any) -> Any:
 
 
 def _is_secret(name: str) -> bool:
-    """Whether a key names a secret; an effective configuration's secret NAME does, too."""
+    """Tell whether a key names a secret; an effective configuration's secret NAME does, too."""
     return bool(_SECRET_NAME.search(name)) or name.startswith("secret ")
 
 
 def without_values(environment: Any) -> list[str]:
-    """The names of an environment of KEY=VALUE entries."""
+    """Return the names of an environment of KEY=VALUE entries."""
     entries = environment if isinstance(environment, list) else []
     return [f"{str(one).partition('=')[0]}=" for one in entries]

@@ -10,7 +10,7 @@ from typing import Callable
 
 
 def ended(work: Callable[[], None], timeout: float) -> bool:
-    """Whether some work came to its end within so many seconds. What it raises is raised here.
+    """Tell whether some work ended within so many seconds. What it raises is raised here.
 
     A shared file system that has gone away blocks its reader for ever, and is not waited for: the
     thread is left behind.

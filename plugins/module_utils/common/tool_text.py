@@ -27,6 +27,6 @@ class Problems:
 
 
 def excerpt(text: str, limit: int = 100) -> str:
-    """One printable line for a message."""
+    """Return one printable line for a message."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -63,7 +63,7 @@ class Driver(NamedTuple):
 
 
 def _reason(tool: str, seen: Observation[Any]) -> str:
-    """Why there are no devices, in the tool's own words or for want of them."""
+    """Say why there are no devices, in the tool's own words or for want of them."""
     if seen.printed:
         return f"{tool} says: {excerpt(seen.printed, 160)}"
     return seen.failure or "; ".join(seen.problems) or f"{tool} lists no device"
@@ -116,7 +116,7 @@ def silence(
 
 
 def odd_ones(values: Mapping[int, Hashable]) -> set[int]:
-    """The devices whose value is not that of most; all of them where most have none in common."""
+    """Return the devices whose value is not that of most; all where most have none in common."""
     counts = Counter(values.values()).most_common()
     if len(counts) < 2:
         return set()
@@ -135,7 +135,7 @@ class Finding(NamedTuple):
 
 
 def grouped(check_id: str, findings: list[Finding], expected: str) -> list[Check]:
-    """One check for each thing that is wrong with some devices, or one that all are well."""
+    """Return one check for each thing wrong with some devices, or one that all are well."""
     bad = [finding for finding in findings if finding.status != "ok"]
     groups: dict[tuple[str, str, str], list[int]] = {}
     for device, *said in bad or findings:
@@ -147,7 +147,7 @@ def grouped(check_id: str, findings: list[Finding], expected: str) -> list[Check
 
 
 def holders_of(device: Device, owner_of: Callable[[int], Owner]) -> list[Owner] | None:
-    """Who holds the device; null when its tool does not tell."""
+    """Return who holds the device; null when its tool does not tell."""
     if device["processes"] is None:
         return None
     owners = []
@@ -158,7 +158,7 @@ def holders_of(device: Device, owner_of: Callable[[int], Owner]) -> list[Owner] 
 
 
 def _hidden(listing: str) -> str:
-    """What to do about memory that no listed process holds."""
+    """Say what to do about memory that no listed process holds."""
     return (
         f"its holder is in another PID namespace (run {listing} on the host of this container, and "
         "in every other), or has died: then reset the idle device, or reboot"
@@ -172,7 +172,7 @@ def used_by_others(
     listing: str,
     idle_mb: int | None = None,
 ) -> Finding:
-    """Whether a process that is not Muster's holds the device.
+    """Check whether a process that is not Muster's holds the device.
 
     Args:
         device: The device.
@@ -205,7 +205,7 @@ def used_by_others(
 
 
 def _end(foreign: Sequence[Owner]) -> str:
-    """How to end them: of several that are not Muster's, none may be right."""
+    """Say how to end them: of several that are not Muster's, none may be right."""
     return way_to_end(foreign) if any(one.deployment for one in foreign) else "stop it"
 
 
@@ -216,7 +216,7 @@ def memory_free(
     needed: float,
     listing: str,
 ) -> Finding:
-    """Whether this share of the memory is free, or Muster's own already."""
+    """Check whether this share of the memory is free, or Muster's own already."""
     number, used, total = number_of(device), device["memory_used_mb"], device["memory_total_mb"]
     if used is None or total is None:
         return Finding(

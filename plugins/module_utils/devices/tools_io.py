@@ -20,7 +20,7 @@ MAX_CALLS = 4
 
 
 def find_tool(name: str, path: str | None, folders: Sequence[str] = ()) -> str | None:
-    """A tool as the caller names it, or from these folders, or from the PATH."""
+    """Return a tool as the caller names it, or from these folders, or from the PATH."""
     places = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
     return path or shutil.which(name, path=places)
 

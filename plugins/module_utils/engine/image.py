@@ -54,14 +54,14 @@ class Reference:
 
     @property
     def local(self) -> str:
-        """The name under which a container is started from it."""
+        """Return the name under which a container is started from it."""
         if self.tag:
             return f"{self.repository}:{self.tag}"
         return f"{self.repository}@{self.digest}"
 
     @property
     def source(self) -> str:
-        """The name under which it is pulled: by digest where there is one."""
+        """Return the name under which it is pulled: by digest where there is one."""
         return f"{self.repository}@{self.digest}" if self.digest else self.local
 
 
@@ -90,7 +90,7 @@ def parse_reference(image: str, digest: str | None = None) -> Reference:
 
 
 def parse_inspect(text: str) -> dict[str, Any] | None:
-    """The image of docker image inspect, or None where its output holds none."""
+    """Return the image of docker image inspect, or None where its output holds none."""
     try:
         document = json.loads(text)
         image = document[0]
@@ -109,7 +109,7 @@ def parse_inspect(text: str) -> dict[str, Any] | None:
 
 
 def matches(image: Mapping[str, Any] | None, reference: Reference) -> bool:
-    """Is what is here what is wanted? Without a digest the tag's name decides."""
+    """Tell whether what is here is what is wanted. Without a digest the tag's name decides."""
     if image is None:
         return False
     if reference.digest is None:
@@ -120,7 +120,7 @@ def matches(image: Mapping[str, Any] | None, reference: Reference) -> bool:
 def architecture_problem(
     image: Mapping[str, Any], reference: Reference, machine: str
 ) -> str | None:
-    """What to say of an image that was built for another kind of node."""
+    """Say what is wrong with an image that was built for another kind of node."""
     wanted = ARCHITECTURES.get(machine, machine)
     if not image["architecture"] or image["architecture"] == wanted:
         return None
@@ -182,7 +182,7 @@ PULL_FAILURES = (
 
 
 def explain_pull(reference: Reference, output: str) -> str:
-    """One message for what docker pull said: what it means and what to do."""
+    """Explain in one message what docker pull said: what it means and what to do."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     said = lines[-1] if lines else "nothing"
     unknown = ("it failed", f"Try docker pull {reference.source} on the node.")
@@ -199,12 +199,12 @@ def explain_pull(reference: Reference, output: str) -> str:
 
 
 def derived_mark(base_id: str, containerfile: str) -> str:
-    """What a derived image is made of, as its label says it."""
+    """Return what a derived image is made of, as its label says it."""
     return hashlib.sha256(f"{base_id}\n{containerfile}".encode()).hexdigest()
 
 
 def explain_build(image: str, base: str, output: str) -> str:
-    """One message for what docker build said: what it means and what to do."""
+    """Explain in one message what docker build said: what it means and what to do."""
     problem = f"cannot build {image} from {base}: "
     # Older builders colour what a step says.
     output = re.sub(r"\x1b\[[0-9;]*m", "", output)
@@ -227,7 +227,7 @@ def explain_build(image: str, base: str, output: str) -> str:
 
 
 def missing_preloads(stderr: str, libraries: Sequence[str]) -> list[str]:
-    """Libraries of which the dynamic linker says that it cannot preload them."""
+    """Return the libraries of which the dynamic linker says that it cannot preload them."""
     refused = set(re.findall(r"object '([^'\n]+)' from LD_PRELOAD cannot be preloaded", stderr))
     return [library for library in libraries if library in refused]
 
@@ -242,7 +242,7 @@ def preload_problem(reference: Reference, libraries: Sequence[str]) -> str:
 
 
 def notes_path(image_id: str) -> str:
-    """Where is kept what was found out about an image, which never changes."""
+    """Return the path of the notes on an image, which never changes."""
     return f"{STATE_DIR}/images/{re.sub(r'[^0-9A-Za-z]', '-', image_id)}.json"
 
 
@@ -258,7 +258,7 @@ class Notes:
 
 
 def read_notes(text: str | None) -> Notes | None:
-    """The notes that were kept, if any. Unreadable ones are none: test again."""
+    """Return the notes that were kept, if any. Unreadable ones are none: test again."""
     try:
         found = json.loads(text or "")
         preloads, cann = found["preloads"], found.get("cann")
@@ -278,13 +278,13 @@ def dump_notes(image_id: str, notes: Notes) -> str:
 
 
 def parse_cann(text: str) -> str:
-    """The version in ascend_toolkit_install.info, empty where there is none."""
+    """Return the version in ascend_toolkit_install.info, empty where there is none."""
     match = re.search(r"^version=([!-~]{1,64})[ \t\r]*$", text, re.MULTILINE)
     return match[1] if match else ""
 
 
 def cann_check(reference: Reference, version: str | None, floor: str) -> Check:
-    """Whether the CANN in an image is new enough for the engine in it."""
+    """Check whether the CANN in an image is new enough for the engine in it."""
     older = is_older(version, floor) if version else None
     status = {True: "failed", False: "ok", None: "unknown"}[older]
     remedy = {

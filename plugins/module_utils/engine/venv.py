@@ -46,7 +46,7 @@ class Request:
         return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
     def describe(self) -> str:
-        """Lines for --diff, without passwords in addresses."""
+        """Return lines for --diff, without passwords in addresses."""
         lines = [f"python {self.python}", *self.requirements]
         lines += [f"index {url}" for url in self.index_urls]
         lines += [f"torch backend {self.torch_backend}"] if self.torch_backend else []
@@ -63,7 +63,7 @@ class Marker:
 
     @property
     def identity(self) -> str:
-        """What tells two environments apart: what they hold."""
+        """Return what tells two environments apart: what they hold."""
         return "sha256:" + hashlib.sha256("\n".join(self.packages).encode()).hexdigest()
 
     def dump(self) -> str:
@@ -75,7 +75,7 @@ def marker_path(path: str) -> str:
 
 
 def parse_marker(text: str | None) -> Marker | None:
-    """The marker of an environment; None where there is none or it cannot be read."""
+    """Return the marker of an environment; None where there is none or it cannot be read."""
     try:
         value = json.loads(text or "")
         packages = value["packages"]
@@ -87,12 +87,12 @@ def parse_marker(text: str | None) -> Marker | None:
 
 
 def environment_of(argv: Sequence[str]) -> str:
-    """The environment whose program an argv starts, as PATH of PATH/bin/PROGRAM."""
+    """Return the environment whose program an argv starts, as PATH of PATH/bin/PROGRAM."""
     return posixpath.dirname(posixpath.dirname(argv[0]))
 
 
 def request_problem(path: str, request: Request) -> str | None:
-    """What is wrong with a request before anything was tried."""
+    """Say what is wrong with a request before anything was tried."""
     if not posixpath.isabs(path) or posixpath.normpath(path) != path or path.count("/") < 2:
         return f"path: {path!r} is not an absolute path of a folder of its own"
     if not re.fullmatch(r"3\.[0-9]{1,2}(\.[0-9]{1,2})?", request.python, re.ASCII):
@@ -115,14 +115,14 @@ def request_problem(path: str, request: Request) -> str | None:
 
 
 def venv_argv(uv: str, path: str, request: Request) -> list[str]:
-    """The command that makes the empty environment."""
+    """Return the command that makes the empty environment."""
     offline = ["--offline"] if request.find_links else []
     return [uv, "venv", "--no-project", "--python", request.python, *offline, path]
 
 
 def install_argv(uv: str, path: str, request: Request) -> list[str]:
-    """The command that fills it. Indexes come by the process's environment: they may hold a
-    password."""
+    """Return the command that fills it. Indexes come by the process's environment: they may
+    hold a password."""
     argv = [uv, "pip", "install", "--python", f"{path}/bin/python"]
     if request.torch_backend:
         argv += ["--torch-backend", request.torch_backend]
@@ -132,7 +132,7 @@ def install_argv(uv: str, path: str, request: Request) -> list[str]:
 
 
 def bootstrap_argv(request: Request) -> list[str]:
-    """The command that installs uv itself, with the pip of an environment of its own."""
+    """Return the command that installs uv itself, with the pip of an environment of its own."""
     argv = [f"{UV_HOME}/bin/python", "-m", "pip", "install", "--no-input", "--quiet"]
     argv += ["--disable-pip-version-check"]
     if request.find_links:
@@ -141,13 +141,13 @@ def bootstrap_argv(request: Request) -> list[str]:
 
 
 def is_usable(version: str) -> bool:
-    """Is this answer of uv --version of a release that knows what is asked of it?"""
+    """Tell whether this answer of uv --version is of a release that knows what is asked of it."""
     match = re.match(r"uv ([0-9]{1,9})\.([0-9]{1,9})", version, re.ASCII)
     return match is not None and (int(match[1]), int(match[2])) >= UV_OLDEST
 
 
 def parse_freeze(text: str) -> list[str]:
-    """The packages that uv pip freeze lists, sorted."""
+    """Return the packages that uv pip freeze lists, sorted."""
     lines = (line.strip() for line in text.splitlines())
     return sorted(without_users(line) for line in lines if line and not line.startswith("#"))
 
@@ -195,7 +195,7 @@ FAILURES = (
 
 
 def explain(what: str, output: str) -> str:
-    """One message for what a tool said: what it means and what to do."""
+    """Explain in one message what a tool said: what it means and what to do."""
     lines = [" ".join(line.split()) for line in output.splitlines() if line.strip()]
     said = " ".join(lines[-5:]) or "nothing"
     unknown = ("it failed", "Try the same on the node by hand.")
@@ -217,6 +217,6 @@ def unreadable_problem(path: str, said: str) -> str:
 
 
 def identity_of(text: str | None) -> str | None:
-    """The identity of the environment with this marker's text, None where none is finished."""
+    """Return the identity of the environment with this marker's text, None if none is finished."""
     marker = parse_marker(text)
     return marker.identity if marker else None

@@ -120,7 +120,7 @@ def properties(text: str) -> dict[str, str]:
 
 
 def meminfo(text: str) -> dict[str, int]:
-    """The fields of /proc/meminfo, sizes in bytes."""
+    """Return the fields of /proc/meminfo, sizes in bytes."""
     fields = re.findall(r"^(\w+):[ \t]+([0-9]{1,18})( kB)?$", text, re.MULTILINE | re.ASCII)
     return {name: int(value) * (1024 if unit else 1) for name, value, unit in fields}
 
@@ -163,7 +163,7 @@ def _limit(text: str) -> int | None:
 
 
 def free_space(text: str) -> Space | None:
-    """The last line of df -Pk PATH, or None where there is none."""
+    """Return the last line of df -Pk PATH, or None where there is none."""
     for line in reversed(text.splitlines()):
         match = re.fullmatch(r".*\s([0-9]{1,18})\s+[0-9]{1,3}%\s+(/.*)", line.strip(), re.ASCII)
         if match:
@@ -172,7 +172,7 @@ def free_space(text: str) -> Space | None:
 
 
 def mount_points(text: str) -> list[str]:
-    """Where file systems are mounted, as /proc/self/mountinfo lists them."""
+    """Return where file systems are mounted, as /proc/self/mountinfo lists them."""
     rows = (line.split(" ") for line in text.splitlines())
     # Blanks and the like stand there as octal numbers.
     return [
@@ -183,13 +183,13 @@ def mount_points(text: str) -> list[str]:
 
 
 def mount_of(path: str, points: Sequence[str]) -> str:
-    """The mount point that a path lies on."""
+    """Return the mount point that a path lies on."""
     holders = [point for point in points if f"{path}/".startswith(f"{point.rstrip('/')}/")]
     return max(holders, key=len, default="/")
 
 
 def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str = "") -> Check:
-    """Whether something keeps the node's clock right.
+    """Check whether something keeps the node's clock right.
 
     Args:
         container: What kind of container the node is, if it is one.
@@ -214,7 +214,7 @@ def clock_sync_check(container: str, timedate: Mapping[str, str], problem: str =
 
 
 def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Check:
-    """Whether the engine's processes fit beside what runs; its own are no fault."""
+    """Check whether the engine's processes fit beside what runs; its own are no fault."""
     expected = f"at least {need_gb:g} GB available"
     available = memory.get("MemAvailable")
     if available is None:
@@ -242,7 +242,7 @@ def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Ch
 
 
 def hugepages_check(memory: Mapping[str, int]) -> Check:
-    """Memory set aside as huge pages is lost to engines, which ask for none."""
+    """Check for memory set aside as huge pages, lost to engines, which ask for none."""
     if not memory.get("MemTotal"):
         text = "no MemTotal in /proc/meminfo"
         remedy = "look at /proc/meminfo"
@@ -264,7 +264,7 @@ def hugepages_check(memory: Mapping[str, int]) -> Check:
 
 
 def shm_check(size: int | None, free: int | None, need_gb: float, running: bool) -> Check:
-    """Whether processes of a rank can pass their messages through the host's shared memory.
+    """Check whether processes of a rank can pass their messages through the host's shared memory.
 
     Args:
         size: Its bytes; null where there is none.
@@ -290,7 +290,7 @@ def shm_check(size: int | None, free: int | None, need_gb: float, running: bool)
 
 
 def disk_checks(needs: Sequence[Need]) -> list[Check]:
-    """One verdict for each file system, since what lies on one shares its space."""
+    """Return one verdict for each file system, since what lies on one shares its space."""
     by_mount: dict[str, list[Need]] = {}
     for need in needs:
         by_mount.setdefault(need.space.mount, []).append(need)
@@ -312,7 +312,7 @@ def disk_checks(needs: Sequence[Need]) -> list[Check]:
 
 
 def writable_checks(folders: Sequence[Folder]) -> list[Check]:
-    """One verdict for each mount, since one command mends it, and one for each other problem."""
+    """Return a verdict for each mount, since one command mends it, and for each other problem."""
 
     def one(status: str, subject: str, seen: str, paths: Sequence[str], remedy: str = "") -> Check:
         expected = f"can be written, for {', '.join(paths)}"
@@ -342,7 +342,7 @@ def writable_checks(folders: Sequence[Folder]) -> list[Check]:
 
 
 def systemd_check(seen: Systemd) -> Check:
-    """Whether systemd runs the node, as each rank is one of its services."""
+    """Check whether systemd runs the node, as each rank is one of its services."""
     subject, expected = "systemd", "it runs the node, as its process 1"
     if not seen.booted:
         text = f"not running; process 1 is {seen.first_process or 'unknown'}"
@@ -356,7 +356,7 @@ def systemd_check(seen: Systemd) -> Check:
 
 
 def limit_checks(seen: Mapping[str, str], files: OpenFiles) -> list[Check]:
-    """The kernel's limits, and how many files the engine's processes may open.
+    """Check the kernel's limits, and how many files the engine's processes may open.
 
     Args:
         seen: The kernel's limits by name.
@@ -409,7 +409,7 @@ def _open_files(files: OpenFiles) -> Check:
 def system_checks(
     release: Mapping[str, str], kernel: str, machine: str, vendor: str | None
 ) -> list[Check]:
-    """Operating system, kernel and architecture, as far as somebody vouches for them."""
+    """Check operating system, kernel and architecture, as far as somebody vouches for them."""
     name, number = release.get("ID", ""), release.get("VERSION_ID", "")
     shown = release.get("PRETTY_NAME") or f"{name} {number}".strip() or "unknown"
     vendors = [VENDORS[vendor]] if vendor else VENDORS.values()
@@ -463,7 +463,7 @@ def _among(number: str, versions: Sequence[str]) -> bool:
 
 
 def name_check(name: str, addresses: Sequence[str], several: bool, address: str | None) -> Check:
-    """Whether the node's own name leads to it, and where peers hear of it not to themselves."""
+    """Check whether the node's name resolves, and for peers to more than a loopback address."""
     subject = f"hostname {name}"
     expected = "resolves to an address that peers reach" if several else "resolves"
     own = address or "ADDRESS"
@@ -479,7 +479,7 @@ def name_check(name: str, addresses: Sequence[str], several: bool, address: str 
 
 
 def docker_checks(docker: Docker) -> list[Check]:
-    """Whether Docker is there and takes orders. What prepare installs or starts is pending."""
+    """Check whether Docker is there and answers. What prepare installs or starts is pending."""
 
     def one(part: str, status: str, observed: str, expected: str, remedy: str = "") -> Check:
         return check(f"container-engine{part}", status, "Docker", observed, expected, remedy)
@@ -524,7 +524,7 @@ def docker_checks(docker: Docker) -> list[Check]:
 
 
 def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:
-    """The file with the API's key: there, with something in it, and nobody else's to read."""
+    """Check the file with the API's key: there, not empty, and nobody else's to read."""
     checks = []
     for one in files:
         expected = "a file with the key that only its owner reads"
@@ -540,7 +540,7 @@ def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:
 
 
 def architecture_check(path: str, wanted: str, seen: str) -> Check:
-    """Whether config.json is that of the recipe's model."""
+    """Check whether config.json is that of the recipe's model."""
     if seen == wanted:
         return check("weights-architecture", "ok", path, seen, wanted)
     return check(
@@ -571,7 +571,7 @@ FORMATS: dict[str, Callable[[str, Sequence[str]], bool]] = {
 
 
 def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequence[str]) -> Check:
-    """Whether the weights are of the recipe's format.
+    """Check whether the weights are of the recipe's format.
 
     Args:
         path: The folder of the weights.

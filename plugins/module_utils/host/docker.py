@@ -128,7 +128,7 @@ def wanted_from(params: Mapping[str, Any], files: FilesView) -> Wanted:
 
 
 def load_daemon_json(text: str | None) -> dict[str, Any]:
-    """The daemon's own configuration, which is merged into and never replaced."""
+    """Return the daemon's own configuration, which is merged into and never replaced."""
     if text is None or not text.strip():
         return {}
     try:
@@ -163,7 +163,7 @@ def default_open_files(text: str | None) -> str:
 
 
 def load_state(text: str | None) -> State:
-    """What Muster itself added, so that it can take it away again, and who wants it."""
+    """Return what Muster itself added, so that it can take it away again, and who wants it."""
     try:
         stored = json.loads(text or "{}")
         return State(
@@ -185,13 +185,13 @@ def dump_state(state: State) -> str | None:
 
 
 def merge(existing: Sequence[str], ours: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The node's own entries stay, ours follow what is wanted."""
+    """Merge two lists: the node's own entries stay, ours follow what is wanted."""
     kept = [item for item in existing if item not in ours or item in wanted]
     return kept + [item for item in dict.fromkeys(wanted) if item not in kept]
 
 
 def render_environment(proxy: Mapping[str, str]) -> str:
-    """A file for systemd's EnvironmentFile, which expands nothing inside quotes but escapes."""
+    """Return a file for systemd's EnvironmentFile, which expands nothing in quotes but escapes."""
     lines = [MANAGED_HEADER]
     for name, value in sorted(proxy.items()):
         lines.append(environment_line(name, value))
@@ -199,7 +199,7 @@ def render_environment(proxy: Mapping[str, str]) -> str:
 
 
 def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
-    """What the running daemon goes by, from docker info."""
+    """Return what the running daemon goes by, from docker info."""
     config = info.get("RegistryConfig") or {}
     indexes = config.get("IndexConfigs") or {}
     insecure = {name for name, entry in indexes.items() if entry and not entry.get("Secure")}
@@ -210,7 +210,7 @@ def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
 
 
 def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
-    """Wanted entries that the running daemon does not go by yet."""
+    """Return the wanted entries that the running daemon does not go by yet."""
     live = live_registries(info)
     return [item for item in wanted.insecure_registries if item not in live[INSECURE]] + [
         item for item in wanted.registry_mirrors if item.rstrip("/") not in live[MIRRORS]
@@ -312,7 +312,7 @@ def _step(subject: str, text: str) -> dict[str, str]:
 
 
 def summary(info: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of docker info that others need."""
+    """Return the part of docker info that others need."""
     return {
         "version": info.get("ServerVersion"),
         "cgroup_driver": info.get("CgroupDriver"),

@@ -38,7 +38,7 @@ def client_of(files: NodeFiles) -> str | None:
 
 
 def docker_info(timeout: float) -> dict[str, Any]:
-    """What the running daemon says about itself.
+    """Return what the running daemon says about itself.
 
     Raises:
         DockerError: It does not answer.

@@ -94,7 +94,7 @@ SHM = "/dev/shm"
 
 
 def may_raise_limits() -> bool:
-    """Whether root may raise limits here, found by raising this process's own for a moment.
+    """Tell whether root may raise limits here, found by raising this process's own for a moment.
 
     In a container it may lack the right, whatever its capabilities say.
     """
@@ -115,7 +115,7 @@ class Host:
         self.files = files
 
     def said(self, *argv: str) -> str:
-        """What a tool prints, or nothing where it cannot say."""
+        """Return what a tool prints, or nothing where it cannot say."""
         try:
             output = run(list(argv), self.params["timeout"])
         except CommandError:
@@ -127,7 +127,7 @@ class Host:
         return (self.files.read(path) or "").strip()
 
     def systemd(self) -> tuple[Systemd, str]:
-        """What tells whether systemd runs the node; how many files a unit may open by default."""
+        """Return what tells whether systemd runs the node; a unit's default limit of open files."""
         booted = self.files.exists("/run/systemd/system")
         first = (self.files.read("/proc/1/comm") or "").strip()
         try:
@@ -144,7 +144,7 @@ class Host:
         return Systemd(booted, first, version), manager.get("DefaultLimitNOFILE", "")
 
     def units(self) -> tuple[dict[str, str], list[dict[str, str]]]:
-        """Docker's unit, and those of Muster's that run here."""
+        """Return Docker's unit, and those of Muster's that run here."""
         names = "LoadState,ActiveState,LimitNOFILE,MainPID"
         own_units = self.params["own_units"]
         said = self.said("systemctl", "show", UNIT, *own_units, f"--property={names}")
@@ -154,7 +154,7 @@ class Host:
     def open_files(
         self, docker: dict[str, str], running: list[dict[str, str]], default: str
     ) -> OpenFiles:
-        """How many files an engine may open: its container, or its unit where it has none."""
+        """Return how many files an engine may open: its container, or its unit if it has none."""
         if self.params["images"]:
             # A container has the daemon's limit, unless the daemon is told another one.
             told = default_open_files(self.files.read(DAEMON_JSON))
@@ -199,7 +199,7 @@ class Host:
         return checks
 
     def shm(self) -> tuple[int | None, int | None]:
-        """The bytes of the shared memory, and what is free of them; null where there is none."""
+        """Return the bytes of the shared memory, and what is free of it; null if there is none."""
         try:
             shm = os.statvfs(SHM)
         except OSError:
@@ -207,7 +207,7 @@ class Host:
         return shm.f_blocks * shm.f_frsize, shm.f_bavail * shm.f_frsize
 
     def docker(self, unit: dict[str, str], release: dict[str, str]) -> tuple[Docker, str]:
-        """Docker, and where it keeps its images."""
+        """Return Docker, and where it keeps its images."""
         load, active = unit.get("LoadState", ""), unit.get("ActiveState") == "active"
         lack = lack_of(release, load == "loaded", client_of(self.files))
         root = DOCKER_ROOT
@@ -231,7 +231,7 @@ class Host:
         return docker, seen["root_dir"] or root
 
     def gpu_access(self) -> list[Check]:
-        """Whether running containers keep their GPUs; of NVIDIA's alone that is a question."""
+        """Check whether running containers keep their GPUs; only NVIDIA's may lose them."""
         if self.params["vendor"] != "nvidia":
             return []
         try:
@@ -245,12 +245,12 @@ class Host:
         return bool(self.said("docker", "image", "inspect", "--format", "{{.Id}}", *names))
 
     def held(self, path: str) -> int:
-        """The bytes that a path has already of what it needs."""
+        """Return the bytes that a path has already of what it needs."""
         said = self.said("du", "-sk", path)
         return int(said.split()[0]) * 1024 if said[:1].isdigit() else 0
 
     def space(self, path: str, held: int) -> Space | None:
-        """What is free where a path lies or will lie."""
+        """Return what is free where a path lies or will lie."""
         while True:
             seen = host_checks.free_space(self.said("df", "-Pk", path))
             if seen or path == "/":
@@ -287,7 +287,7 @@ class Host:
         ]
 
     def nearest(self, path: str) -> str:
-        """A path, or what of it exists already.
+        """Return a path, or what of it exists already.
 
         Raises:
             OSError: Its file system does not let it be seen.
@@ -299,7 +299,7 @@ class Host:
         return path
 
     def folder(self, path: str, points: list[str]) -> Folder:
-        """What forbids to write to a folder, or to make it where it is missing."""
+        """Return what forbids to write to a folder, or to make it where it is missing."""
         try:
             there = self.files.path(self.nearest(path))
             read_only = bool(os.statvfs(there).f_flag & os.ST_RDONLY)
@@ -311,7 +311,7 @@ class Host:
         return Folder(path, mount, read_only, "may not be written to" if refused else "")
 
     def folders(self, root: str) -> list[Folder]:
-        """The folders that are written to, with Docker's own where it has to run images."""
+        """Return the folders that are written to, with Docker's own where it has to run images."""
         paths = self.params["writes"] + ([root] if self.params["images"] else [])
         points = host_checks.mount_points(self.files.read("/proc/self/mountinfo") or "")
         seen: dict[str, Folder] = {}
@@ -350,7 +350,7 @@ class Host:
         )
 
     def weights(self, keep_hashes: bool) -> tuple[list[Check], dict[str, str | None]]:
-        """The checks on the weights, and the facts by which they are compared."""
+        """Return the checks on the weights, and the facts by which they are compared."""
         path, draft, wanted, architecture = (
             self.params[name]
             for name in ("model_path", "draft_path", "model_format", "model_architecture")
@@ -377,7 +377,7 @@ class Host:
 
 
 def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict[str, Any]:
-    """The checks of a host, and the facts that are compared between nodes."""
+    """Return the checks of a host, and the facts that are compared between nodes."""
     host = Host(params, files)
     release = host_checks.properties(files.read("/etc/os-release") or "")
     systemd, default_limit = host.systemd()

@@ -97,7 +97,7 @@ def parse_ports(text: str) -> set[int]:
 
 
 def sysctl_path(name: str) -> str:
-    """File of a sysctl. As in sysctl(8), the first separator decides what the other one means."""
+    """Return a sysctl's file. As in sysctl(8), the first separator decides what the other means."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./:-]*", name) or ".." in name:
         raise TuningError(f"sysctl: {name!r} is not the name of a sysctl")
     separators = re.findall(r"[./]", name)
@@ -135,7 +135,7 @@ def wanted_from(params: Mapping[str, Any]) -> Wanted:
 
 
 def combine(wants: Iterable[Wanted]) -> Wanted:
-    """What several deployments on one machine want together. The last one decides a conflict."""
+    """Combine what several deployments on one machine want. The last one decides a conflict."""
     governor: str | None = None
     sysctl: dict[str, str] = {}
     cost: int | None = None
@@ -149,7 +149,7 @@ def combine(wants: Iterable[Wanted]) -> Wanted:
 
 
 def load_state(text: str | None) -> State:
-    """What was found before the first change, and who wants what."""
+    """Return what was found before the first change, and who wants what."""
     try:
         state = json.loads(text) if text is not None else {"original": {}}
         return State(
@@ -254,7 +254,7 @@ def decide(files: FilesView, own_wish: Wanted, deployment: str) -> Changes:
 
 
 def render_sysctl(persisted: Mapping[str, str]) -> str | None:
-    """The file that systemd-sysctl reads at boot."""
+    """Return the file that systemd-sysctl reads at boot."""
     lines = [
         f"{sysctl_name(path)} = {value}"
         for path, value in sorted(persisted.items())
@@ -264,7 +264,7 @@ def render_sysctl(persisted: Mapping[str, str]) -> str | None:
 
 
 def render_unit(persisted: Mapping[str, str]) -> str | None:
-    """The unit that writes at boot what is no sysctl.
+    """Return the unit that writes at boot what is no sysctl.
 
     Not tmpfiles.d, which runs before udev has loaded the CPU frequency driver.
     """
@@ -300,7 +300,7 @@ def render_unit(persisted: Mapping[str, str]) -> str | None:
 
 
 def describe(settings: Mapping[str, str]) -> str:
-    """Live settings as lines. The many CPUs of a governor are counted, not listed."""
+    """Return live settings as lines. The many CPUs of a governor are counted, not listed."""
     lines: list[str] = []
     governors: dict[str, int] = {}
     for path, value in sorted(settings.items()):
@@ -315,7 +315,7 @@ def describe(settings: Mapping[str, str]) -> str:
 
 
 def diff(changes: Changes) -> list[dict[str, str]]:
-    """What an operator reads with --diff."""
+    """Return what an operator reads with --diff."""
     entries = []
     if changes.writes:
         entries.append(
@@ -339,7 +339,7 @@ def diff(changes: Changes) -> list[dict[str, str]]:
 
 
 def live_value(files: FilesView, path: str) -> str | None:
-    """The value that the kernel has now, None where it has none or shows none."""
+    """Return the value that the kernel has now, None where it has none or shows none."""
     try:
         text = files.read(path)
     except PermissionError:
@@ -410,7 +410,7 @@ def _compare_files(changes: Changes, files: FilesView, persisted: Mapping[str, s
 
 
 def _overridden(files: FilesView, persisted: Mapping[str, str]) -> list[str]:
-    """Later files of sysctl.d that would undo ours at the next boot."""
+    """Return later files of sysctl.d that would undo ours at the next boot."""
     warnings = []
     ours = posixpath.basename(SYSCTL_PATH)
     for folder in SYSCTL_DIRS:

@@ -76,7 +76,7 @@ def parse_addresses(text: str) -> list[Nic]:
 
 
 def parse_route(text: str) -> Route:
-    """The route in the output of ip -json route get.
+    """Return the route in the output of ip -json route get.
 
     Raises:
         NetError: The text is not such an output.
@@ -99,7 +99,7 @@ def _json_objects(text: str) -> list[dict[str, Any]]:
 
 
 def chosen_nic(nics: Sequence[Nic], interface: str | None, address: str | None) -> str:
-    """The NIC to look at: the named one, else the one that holds the address, else nothing."""
+    """Return the NIC to look at: the named one, else that which holds the address, else nothing."""
     if interface:
         return interface
     holder = _holder(nics, address)
@@ -217,7 +217,7 @@ def decide_alone(
 
 
 def usable(checks: Sequence[Check]) -> bool:
-    """Whether packets can leave through the NIC: it is there, up, and holds the address."""
+    """Tell whether packets can leave through the NIC: it is there, up, and holds the address."""
     needed = ("nic-tool", "nic-exists", "nic-up", "nic-address")
     return not any(one["id"] in needed and one["status"] == "failed" for one in checks)
 
@@ -322,7 +322,7 @@ def _route(nic: Nic, peer: str, route: Route) -> Check:
 
 
 def _prefix(nic: Nic, nics: Sequence[Nic]) -> list[Check]:
-    """HCCL_SOCKET_IFNAME is matched as a prefix, so a VLAN of the NIC can be taken for it."""
+    """Check that no VLAN of the NIC is taken for it: HCCL_SOCKET_IFNAME is matched as a prefix."""
     others = [
         other.name
         for other in nics

@@ -38,7 +38,7 @@ RULES: dict[str, Any] = {"required_one_of": [["address", "interface"]]}
 
 
 def ip(args: list[str], timeout: float) -> str:
-    """What ip -json prints.
+    """Return what ip -json prints.
 
     Raises:
         NetError: It cannot be run, failed, or did not end in time.
@@ -53,7 +53,7 @@ def ip(args: list[str], timeout: float) -> str:
 
 
 def holds(address: str | None) -> bool:
-    """Whether the node holds an address: one that it does not cannot be bound."""
+    """Tell whether the node holds an address: one that it does not cannot be bound."""
     try:
         bind(address or "", 0).close()
     except OSError as error:

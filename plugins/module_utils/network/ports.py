@@ -30,7 +30,7 @@ class PortError(ValueError):
 
 
 def parse_ports(values: Iterable[Any]) -> list[int]:
-    """Numbers and FIRST-LAST ranges as a sorted list of ports.
+    """Return numbers and FIRST-LAST ranges as a sorted list of ports.
 
     Raises:
         PortError: A value is neither.
@@ -45,7 +45,7 @@ def parse_ports(values: Iterable[Any]) -> list[int]:
 
 
 def parse_kernel_ranges(text: str) -> list[int]:
-    """Ports of ip_local_reserved_ports; what cannot be read as a port is no port."""
+    """Return the ports of ip_local_reserved_ports; what cannot be read as a port is no port."""
     ports: set[int] = set()
     for part in text.replace(",", " ").split():
         try:
@@ -56,7 +56,7 @@ def parse_kernel_ranges(text: str) -> list[int]:
 
 
 def parse_ephemeral(text: str) -> tuple[int, int] | None:
-    """First and last port of ip_local_port_range."""
+    """Return the first and last port of ip_local_port_range."""
     numbers = [int(word) for word in text.split() if word.isascii() and word.isdigit()]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
@@ -73,7 +73,7 @@ class SocketEntry:
 
 
 def parse_socket_table(text: str) -> list[SocketEntry]:
-    """The sockets of /proc/net/tcp or /proc/net/tcp6; lines of another shape are left out."""
+    """Return the sockets of /proc/net/tcp or /proc/net/tcp6, without lines of another shape."""
     entries = []
     for line in text.splitlines():
         fields = line.split()
@@ -95,7 +95,7 @@ def parse_socket_table(text: str) -> list[SocketEntry]:
 
 
 def _endpoint(text: str) -> tuple[str, int] | None:
-    """0100007F:4E24 as address and port: each 32-bit word is printed in the host's order."""
+    """Return 0100007F:4E24 as address and port: each 32-bit word is in the host's order."""
     raw, _colon, port = text.partition(":")
     try:
         words = [bytes.fromhex(raw[at : at + 8])[::-1] for at in range(0, len(raw), 8)]

@@ -32,7 +32,7 @@ _AT_ONCE = 256
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """A TCP socket bound as an engine binds it, so that closed connections do not matter.
+    """Return a TCP socket bound as an engine binds it: closed connections do not matter.
 
     Raises:
         OSError: The port cannot be bound.
@@ -52,7 +52,7 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 def find_busy(ports: Sequence[int], address: str | None, proc: Path = Path("/proc")) -> list[Busy]:
-    """Ports that cannot be bound on the address or, without one, on all addresses."""
+    """Return ports that cannot be bound on the address or, without one, on all addresses."""
     wildcard = "::" if address and ":" in address else "0.0.0.0"  # noqa: S104 (bound, never served)
     problems = {}
     for port in ports:
@@ -93,7 +93,7 @@ def _bind_problem(address: str, port: int) -> tuple[int, str] | None:
 
 
 def _sockets(ports: Iterable[int], proc: Path) -> dict[int, list[SocketEntry]]:
-    """The sockets on each port: its listeners, or else its connections."""
+    """Return the sockets on each port: its listeners, or else its connections."""
     found: dict[int, list[SocketEntry]] = {port: [] for port in ports}
     for table in ("tcp", "tcp6"):
         try:
@@ -110,7 +110,7 @@ def _sockets(ports: Iterable[int], proc: Path) -> dict[int, list[SocketEntry]]:
 
 
 def _owners(sockets: Mapping[int, Sequence[SocketEntry]], proc: Path) -> dict[int, list[Owner]]:
-    """The processes that hold each socket, by its inode."""
+    """Return the processes that hold each socket, by its inode."""
     wanted = {
         f"socket:[{entry.inode}]": entry.inode for found in sockets.values() for entry in found
     }
@@ -125,7 +125,7 @@ def _owners(sockets: Mapping[int, Sequence[SocketEntry]], proc: Path) -> dict[in
 
 
 def _links(directory: Path) -> list[str]:
-    """Where a process's file descriptors lead; nothing when it has ended or is not ours to see."""
+    """Return where a process's file descriptors lead; nothing when it has ended or is not ours."""
     links = []
     try:
         for entry in os.scandir(directory):
@@ -136,7 +136,7 @@ def _links(directory: Path) -> list[str]:
 
 
 def listen(ports: Sequence[int], address: str) -> list[socket.socket]:
-    """Listening sockets on all the ports that can be bound."""
+    """Listen on all the ports that can be bound, and return the sockets."""
     listeners = []
     for port in ports:
         try:

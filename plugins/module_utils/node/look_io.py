@@ -68,7 +68,7 @@ _FORKS = "port_check"
 
 
 def options_of(name: str, given: Any) -> dict[str, Any]:
-    """A module's options, as AnsibleModule would hand them to it.
+    """Return a module's options, as AnsibleModule would hand them to it.
 
     Raises:
         OptionError: It would not take them.

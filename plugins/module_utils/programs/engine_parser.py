@@ -31,7 +31,7 @@ class Refused(Exception):
 
 
 def vllm() -> Parse:
-    """How vllm serve takes its arguments."""
+    """Return how vllm serve takes its arguments."""
     # The subcommand is where all versions meet: what it is made of moves from module to module.
     serve = importlib.import_module("vllm.entrypoints.cli.serve")
     commands = {command.name: command for command in serve.cmd_init()}
@@ -55,7 +55,7 @@ def vllm() -> Parse:
 
 
 def sglang() -> Parse:
-    """How sglang.launch_server takes its arguments, short of looking for devices."""
+    """Return how sglang.launch_server takes its arguments, short of looking for devices."""
     arguments = importlib.import_module("sglang.srt.server_args")
     parser = argparse.ArgumentParser(prog="sglang.launch_server")
     arguments.ServerArgs.add_cli_args(parser)

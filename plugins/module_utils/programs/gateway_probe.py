@@ -21,7 +21,7 @@ TIMEOUT_S = 1.5
 
 
 def status_of(url: str) -> int | None:
-    """The HTTP status of a gateway's health page; None where no gateway answers."""
+    """Return the HTTP status of a gateway's health page; None where no gateway answers."""
     # A proxy of the environment has no part in asking a gateway.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -36,7 +36,7 @@ def status_of(url: str) -> int | None:
 def should_hold(
     own: str, peers: Sequence[str], ask: Callable[[str], int | None] = status_of
 ) -> bool:
-    """Whether the gateway with the health page own is the one to send clients to."""
+    """Tell whether the gateway with the health page own is the one to send clients to."""
     status = ask(own)
     if status == 503:
         return not any(ask(peer) == 200 for peer in peers)

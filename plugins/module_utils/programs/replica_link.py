@@ -61,17 +61,17 @@ class Unit(NamedTuple):
 
     @property
     def crashed(self) -> bool:
-        """systemd is about to restart it."""
+        """Tell whether systemd is about to restart it."""
         return "auto-restart" in self.sub
 
     @property
     def unsettled(self) -> bool:
-        """Between two lives: what comes next is not known yet."""
+        """Tell whether it is between two lives: what comes next is not known yet."""
         return self.active == "deactivating" or self.crashed
 
     @property
     def failed(self) -> bool:
-        """systemd gave up."""
+        """Tell whether systemd gave up."""
         return self.active == "failed" and not self.unsettled
 
     @property
@@ -143,7 +143,7 @@ class Action(NamedTuple):
 def decide(
     memory: Memory | None, local: Local, peers: Mapping[str, Peer | None], now: float
 ) -> tuple[Memory, list[Action]]:
-    """What to remember and to do.
+    """Decide what to remember and to do.
 
     Args:
         memory: What the last call returned, None before the first.
@@ -214,7 +214,7 @@ def _own_restarts(
     now: float,
     rebooted: bool,
 ) -> list[Action]:
-    """A unit lives anew and not by our doing: the whole replica has to."""
+    """Restart the whole replica where a unit lives anew and not by our doing."""
     changed = [
         name
         for name, unit in units.items()
@@ -242,7 +242,7 @@ def _own_restarts(
 def _follow(
     memory: Memory, units: Mapping[str, Unit], peers: Mapping[str, Peer], now: float
 ) -> list[Action]:
-    """A peer is ahead: restart as it did."""
+    """Follow a peer that is ahead: restart as it did."""
     ahead = {a: p for a, p in peers.items() if p.generation > memory.generation}
     if not ahead:
         return []
@@ -273,7 +273,7 @@ def _follow(
 def _unheard_crashes(
     memory: Memory, units: Mapping[str, Unit], peers: Mapping[str, Peer], now: float
 ) -> list[Action]:
-    """A peer came to our generation by a crash of its own, when we did not hear each other.
+    """Restart if a peer came to our generation by a crash of its own, neither hearing the other.
 
     If our units had been up for long by then, they have met what crashed. Each crash is looked at
     once, soon after it, because the clocks of two nodes drift apart.
@@ -298,7 +298,7 @@ def _unheard_crashes(
 def _half_replica(
     memory: Memory, units: Mapping[str, Unit], peers: Mapping[str, Peer], now: float
 ) -> list[Action]:
-    """A half replica serves nobody: stop ours where another part has failed for good."""
+    """Stop ours where another part has failed for good: a half replica serves nobody."""
     failed = {
         f"{name} here ({unit.result})"
         for name, unit in units.items()
@@ -329,7 +329,7 @@ def _half_replica(
 
 
 def _restartable(memory: Memory, units: Mapping[str, Unit], by_hand: bool) -> list[str]:
-    """Not what the operator stopped, and what gave up only if the operator starts anew."""
+    """Leave out what the operator stopped, and what gave up unless the operator starts anew."""
     return [
         name
         for name, unit in units.items()
@@ -357,7 +357,7 @@ def _restart(names: Sequence[str], by_hand: bool, why: str) -> list[Action]:
 
 
 def state_of(memory: Memory, units: Mapping[str, Unit]) -> str:
-    """One of STATES for the node."""
+    """Return one of STATES for the node."""
     at_rest = [unit for name, unit in units.items() if name not in memory.pending]
     if any(unit.failed for unit in at_rest):
         return "failed"
@@ -369,7 +369,7 @@ def state_of(memory: Memory, units: Mapping[str, Unit]) -> str:
 
 
 def render_answer(memory: Memory, units: Mapping[str, Unit], now: float) -> str:
-    """What the peers read. Times go as ages: clocks of two nodes are not comparable."""
+    """Return what the peers read. Times go as ages: clocks of two nodes are not comparable."""
     answer = {
         "start_id": memory.start_id,
         "generation": memory.generation,
@@ -382,7 +382,7 @@ def render_answer(memory: Memory, units: Mapping[str, Unit], now: float) -> str:
 
 
 def parse_answer(text: str, now: float) -> Peer:
-    """A peer's answer.
+    """Parse a peer's answer.
 
     Raises:
         ValueError: It is none.
@@ -404,7 +404,7 @@ def parse_answer(text: str, now: float) -> Peer:
 
 
 def parse_units(text: str, names: Sequence[str]) -> dict[str, Unit]:
-    """The output of systemctl show with the properties of observe().
+    """Parse the output of systemctl show with the properties of observe().
 
     Raises:
         ValueError: A unit or a property is missing.
@@ -432,7 +432,7 @@ def parse_units(text: str, names: Sequence[str]) -> dict[str, Unit]:
 
 
 def parse_memory(text: str) -> Memory:
-    """The state file.
+    """Parse the state file.
 
     Raises:
         ValueError: It is none.
@@ -473,7 +473,7 @@ class Config(NamedTuple):
 
 
 def parse_config(text: str) -> Config:
-    """The configuration file.
+    """Parse the configuration file.
 
     Raises:
         ValueError: What is wrong with it.
@@ -552,7 +552,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """A line for every poll of every peer would bury the events."""
+        """Log nothing: a line for every poll of every peer would bury the events."""
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -569,7 +569,7 @@ class Server(socketserver.ThreadingTCPServer):
         super().__init__((listen, port), Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A peer that hangs up concerns the peer, which says so."""
+        """Say nothing of a peer that hangs up: that concerns the peer, which says so."""
 
 
 class Poller(threading.Thread):

@@ -42,7 +42,7 @@ def config_path(deployment: str) -> str:
 def wanted_files(
     deployment: str, floating: Mapping[str, Any] | None, python: str
 ) -> dict[str, File | None]:
-    """By path, what a host of the deployment has to have; None for what it must not.
+    """Return by path what a host of the deployment has to have; None for what it must not.
 
     floating is that of the host's gateway unit in the plan, python the host's interpreter.
     """
@@ -59,7 +59,7 @@ def wanted_files(
 
 
 def service(deployment: str, address: str) -> str:
-    """A keepalived of its own, which the distribution's does not know of."""
+    """Return the service of a keepalived of its own, which the distribution's does not know of."""
     pid_file = f"/run/muster-{deployment}-address"
     argv = [
         KEEPALIVED,
@@ -99,7 +99,7 @@ def service(deployment: str, address: str) -> str:
 
 
 def verb(deployment: str, changed: Mapping[str, Any], active: bool) -> str | None:
-    """What systemctl is to do with the service, None for nothing.
+    """Return what systemctl is to do with the service, None for nothing.
 
     A reload leaves the address where it is.
     """

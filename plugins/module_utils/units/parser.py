@@ -50,14 +50,14 @@ class Verdict(NamedTuple):
 
 
 def place_of(unit: Unit) -> Place:
-    """Where a unit's engine lives."""
+    """Return where a unit's engine lives."""
     if unit_files.in_venv(unit):
         return Place(None, environment_of(unit["argv"]), ())
     return Place(unit["image"], None, tuple(unit["container"].get("entrypoint") or ()))
 
 
 def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
-    """One question an engine, with each command line once and the environment that all units share.
+    """Return one question an engine: each command line once, and the environment all units share.
 
     What differs between units, their devices above all, means nothing where there is no device.
     """
@@ -76,7 +76,7 @@ def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
 
 
 def command(question: Question, program: str, container: str) -> list[str]:
-    """The process that answers; from an image, one without network, devices, mounts and secrets."""
+    """Return the command that answers; in an image, without network, devices, mounts, secrets."""
     image, venv, entrypoint = question.place
     request = json.dumps({"engine": question.engine, "argvs": question.argvs})
     asking = ["-c", program, request]
@@ -94,19 +94,19 @@ def command(question: Question, program: str, container: str) -> list[str]:
 
 
 def notes_path(identity: str, question: Question, program: str) -> str:
-    """Where is kept what an engine of this identity answered: asked again, it would repeat it."""
+    """Return where an engine's answer is kept by its identity: asked again, it would repeat it."""
     asked = json.dumps([identity, command(question, program, "")])
     return f"{STATE_DIR}/parser/{hashlib.sha256(asked.encode()).hexdigest()}.json"
 
 
 def find_answer(stdout: str) -> str:
-    """The marked line among all that an engine printed; empty where there is none."""
+    """Return the marked line among all that an engine printed; empty where there is none."""
     marked = [line for line in stdout.splitlines() if line.startswith(MARK)]
     return marked[-1][len(MARK) :] if marked else ""
 
 
 def read_answer(text: str | None, count: int) -> list[Verdict] | None:
-    """The verdicts on so many command lines, or None where the text does not hold them."""
+    """Return the verdicts on so many command lines, or None where the text does not hold them."""
     try:
         answer = json.loads(text or "")
         if answer["error"] is not None:
@@ -119,18 +119,18 @@ def read_answer(text: str | None, count: int) -> list[Verdict] | None:
 
 
 def is_definite(verdicts: Sequence[Verdict]) -> bool:
-    """Whether asking again would bring nothing else."""
+    """Tell whether asking again would bring nothing else."""
     return all(verdict.status in (ACCEPTED, REFUSED) for verdict in verdicts)
 
 
 def last_line(text: str) -> str:
-    """What a process said last, where the cause of its end stands."""
+    """Return what a process said last, where the cause of its end stands."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "nothing"
 
 
 def judge(unit: Unit, verdict: Verdict) -> Check:
-    """The check of one unit."""
+    """Return the check of one unit."""
     statuses = {ACCEPTED: "ok", REFUSED: "failed", UNKNOWN: "unknown", ABSENT: "pending"}
     observed = {ACCEPTED: "accepted", UNKNOWN: f"could not be asked: {verdict.text}"}
     remedies: Mapping[str, str] = {

@@ -69,12 +69,12 @@ def unit_path(systemd_unit: str) -> str:
 
 
 def in_venv(unit: Unit) -> bool:
-    """Whether the unit runs from a virtual environment on the node, without a container."""
+    """Tell whether the unit runs from a virtual environment on the node, without a container."""
     return str(unit["install"]) == "venv"
 
 
 def is_removable(path: str) -> bool:
-    """Whether a file of a unit goes with it: one that stands among Muster's own."""
+    """Tell whether a file of a unit goes with it: one that stands among Muster's own."""
     return posixpath.normpath(path).startswith(CONFIG_DIR + "/")
 
 
@@ -85,7 +85,7 @@ def log_folders(unit: Unit) -> list[str]:
 
 
 def docker_argv(unit: Unit) -> list[str]:
-    """The foreground docker run of one unit, secrets and environment left to its env file.
+    """Return the foreground docker run of a unit; secrets and environment are in its env file.
 
     What the engine prints goes through this command to the journal, which is bounded. Docker's own
     copy is not while the container lives, and goes with it: so it keeps none. Both pass through its
@@ -127,7 +127,7 @@ def docker_argv(unit: Unit) -> list[str]:
 
 
 def service(unit: Unit, python: str) -> str:
-    """The systemd service of one unit: a foreground process that lives and dies with it.
+    """Return the systemd service of one unit: a foreground process that lives and dies with it.
 
     Args:
         unit: The unit.
@@ -217,8 +217,8 @@ def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
 
 
 def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
-    """The unit's environment, to be written with mode 0600: as Docker reads it, KEY=VALUE a line
-    with values taken literally, or as systemd does.
+    """Return the unit's environment, to be written with mode 0600: as Docker reads it, KEY=VALUE a
+    line with values taken literally, or as systemd does.
 
     Raises:
         ValueError: A value holds a character that the format cannot carry.
@@ -244,7 +244,7 @@ def env_value(text: str, name: str, venv: bool) -> str | None:
 
 
 def link_config(link: Mapping[str, Any], start_id: str) -> str:
-    """Configuration of the agent that restarts this node's units with those of its peers.
+    """Return the configuration of the agent that restarts this node's units with its peers'.
 
     link is {name, listen, port, peers, units} of the replica on this node, units being
     the systemd units that the agent may restart.
@@ -266,7 +266,7 @@ def link_config(link: Mapping[str, Any], start_id: str) -> str:
 
 
 def link_service(link: Mapping[str, Any], python: str) -> str:
-    """The agent's own service."""
+    """Return the agent's own service."""
     return unit_file(
         [
             (
@@ -304,7 +304,7 @@ def link_config_path(name: str) -> str:
 
 
 def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:
-    """What decides how a unit runs, as {name: value}; two equal ones need no restart.
+    """Return what decides how a unit runs, as {name: value}; two equal ones need no restart.
 
     Deliberately not the text of the unit's own service: a release that words it anew restarts
     nothing. Secrets enter as hashes, under names that start with secret; files do under
@@ -342,13 +342,13 @@ def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> 
 
 
 def file_paths(effective_config: Mapping[str, str] | None) -> list[str]:
-    """The files of a unit that was installed with this configuration."""
+    """Return the files of a unit that was installed with this configuration."""
     names = effective_config or {}
     return [name[len("file ") :] for name in names if name.startswith("file ")]
 
 
 def flatten_argv(argv: Sequence[str]) -> dict[str, str]:
-    """An engine's argv as {"argv --flag": "values"}; what stands before the flags as "argv"."""
+    """Return an argv as {"argv --flag": "values"}; what stands before the flags as "argv"."""
     flat: dict[str, str] = {}
     key = "argv"
     values: list[str] = []
@@ -367,7 +367,7 @@ def flatten_argv(argv: Sequence[str]) -> dict[str, str]:
 def differences(
     current: Mapping[str, str] | None, desired: Mapping[str, str] | None
 ) -> list[dict[str, str | None]]:
-    """[{name, current, desired}] of what is not equal; a secret shows only that it differs."""
+    """Return [{name, current, desired}] of what is not equal; of a secret only that it differs."""
     rows = []
     for name in sorted({*(current or {}), *(desired or {})}):
         before = (current or {}).get(name)
@@ -382,7 +382,7 @@ def differences(
 
 
 def diff_text(effective_config: Mapping[str, str] | None) -> str:
-    """An effective configuration as sorted lines for --diff, without secrets."""
+    """Return an effective configuration as sorted lines for --diff, without secrets."""
     if not effective_config:
         return ""
     lines = [
@@ -393,7 +393,7 @@ def diff_text(effective_config: Mapping[str, str] | None) -> str:
 
 
 def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
-    """Whether systemd's word on a started unit means that its engine has ended since.
+    """Tell whether systemd's word on a started unit means that its engine has ended since.
 
     Args:
         shown: Properties of the unit, as systemctl show names them.
@@ -408,6 +408,6 @@ def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
 
 
 def restarts(shown: Mapping[str, str]) -> int:
-    """NRestarts: what systemd restarted by itself since the last deliberate start."""
+    """Return NRestarts: what systemd restarted by itself since the last deliberate start."""
     text = shown.get("NRestarts", "")
     return int(text) if text.isdecimal() and text.isascii() else 0

@@ -233,7 +233,7 @@ def serves(api_url: str, model: str, api_key: str | None, timeout: float = 3.0) 
 
 
 def _direct() -> urllib.request.OpenerDirector:
-    """A proxy of the environment has no part in asking a node for its own port."""
+    """Return an opener that asks a node for its own port past any proxy of the environment."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 

@@ -19,18 +19,18 @@ def record_path(deployment: str) -> str:
 
 
 def digest(part: Mapping[str, Any]) -> str:
-    """What tells two parts of plans apart; equal on all nodes of a replica."""
+    """Return what tells two parts of plans apart; equal on all nodes of a replica."""
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
 def record_text(part: Mapping[str, Any], engines: Mapping[str, str]) -> str:
-    """The file: a part of a plan and the id of the engine that each unit of the node ran."""
+    """Return the file: a part of a plan and the id of the engine that each unit of the node ran."""
     record = {"schema": SCHEMA, "digest": digest(part), "engines": dict(engines), "plan": part}
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
 def read_record(text: str | None) -> dict[str, Any] | None:
-    """The file's content; None where there is none, or none that is whole."""
+    """Return the file's content; None where there is none, or none that is whole."""
     try:
         record = json.loads(text or "")
         whole = record["schema"] == SCHEMA and record["digest"] == digest(record["plan"])
@@ -40,7 +40,7 @@ def read_record(text: str | None) -> dict[str, Any] | None:
 
 
 def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """By unit, the id of the image or environment that it would run from."""
+    """Return by unit the id of the image or environment that it would run from."""
     return {
         name: effective.get("image id") or effective.get("environment id") or NOT_PRESENT
         for name, effective in wanted.items()
@@ -48,7 +48,7 @@ def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def engine_problem(recorded: str | None, present: str) -> str:
-    """Why a unit cannot start from the engine that it was verified with; empty where it can."""
+    """Say why a unit cannot start from the engine it was verified with; empty where it can."""
     if present == NOT_PRESENT:
         return "its image or environment is not on this node any more: run playbooks/prepare.yml"
     if recorded != present:

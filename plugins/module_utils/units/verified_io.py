@@ -14,7 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.threads_io i
 
 
 def mount_problems(files: NodeFiles, mounts: Sequence[str], timeout: float = 30) -> list[str]:
-    """What a container would mount and is no longer there. Docker makes an empty folder of it."""
+    """Return what a container would mount and is gone. Docker makes an empty folder of it."""
     foreign = [one for one in mounts if not (one.split(":")[0] + "/").startswith(OWN_SOURCES)]
     problems: list[str] = []
     if ended(lambda: problems.extend(_mount_problems(files, foreign)), timeout):

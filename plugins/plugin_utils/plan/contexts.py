@@ -27,7 +27,7 @@ class Context(NamedTuple):
 
     @property
     def longest(self) -> int:
-        """What the engine will take if it has the memory."""
+        """Return what the engine will take if it has the memory."""
         return self.asked if self.asked and self.asked > 0 else self.limit
 
 

@@ -71,5 +71,5 @@ def derive(image: str, patches: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _run(script: str, *words: str) -> str:
-    """A step in the form that no shell reads: JSON keeps any path and any line as it is."""
+    """Return a step in the form that no shell reads: JSON keeps any path and line as it is."""
     return "RUN " + json.dumps(["/bin/sh", "-ec", script, "sh", *words])

@@ -67,17 +67,17 @@ class Engine(NamedTuple):
 
     @property
     def group(self) -> int:
-        """The devices of one rank."""
+        """Return the devices of one rank."""
         return self.tensor * self.prefill
 
     @property
     def experts_shared(self) -> bool:
-        """Whether all data parallel ranks share the experts, whole or in parts."""
+        """Tell whether all data parallel ranks share the experts, whole or in parts."""
         return not self.dialect.deals_in_rank
 
     @property
     def unit_image(self) -> str | None:
-        """The image that units run."""
+        """Return the image that units run."""
         if self.derived:
             return self.derived["image"]
         return f"{self.image}@{self.digest}" if self.digest else self.image

@@ -28,7 +28,7 @@ class Mount(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mount as the plan writes it."""
+        """Return the mount as the plan writes it."""
         return ":".join(filter(None, (self.source, self.target, self.options)))
 
 

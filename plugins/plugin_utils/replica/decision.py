@@ -130,7 +130,7 @@ def of_kind(names: Sequence[str], group: str) -> list[str]:
 
 
 def without_environment(reports: Sequence[Report]) -> list[str]:
-    """The units that would start from an environment that their node does not have."""
+    """Return the units that would start from an environment that their node does not have."""
     return [
         report["name"]
         for report in reports
@@ -160,7 +160,7 @@ def of_group(
 
 
 def first_starts(statuses: Mapping[str, Sequence[Report]]) -> dict[str, Mapping[str, Any]]:
-    """What units do once, at their first start on a host, by host; the longest of each."""
+    """Return what units do once, at their first start on a host, by host; the longest of each."""
     found: dict[str, Mapping[str, Any]] = {}
     for host in sorted(statuses):
         for report in statuses[host]:
@@ -171,7 +171,7 @@ def first_starts(statuses: Mapping[str, Sequence[Report]]) -> dict[str, Mapping[
 
 
 def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] | None:
-    """The host and report of a unit that has ended, as told by any host; None when all live.
+    """Return the host and report of a unit that has ended, as told by any host; None when all live.
 
     When several have ended, the one whose exit status says a fault comes first: it is the likelier
     cause, while the others followed it.
@@ -187,7 +187,7 @@ def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] 
 
 
 def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) -> list[str]:
-    """What is still missing, a phrase each: hosts without word and units that do not serve yet."""
+    """Return what is missing, a phrase each: hosts without word, units that do not serve yet."""
     missing = [f"word from {host}" for host in hosts if host not in statuses]
     for host in sorted(statuses):
         for report in statuses[host]:

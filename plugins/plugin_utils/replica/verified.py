@@ -20,7 +20,7 @@ VERIFY = "run playbooks/serve.yml, then playbooks/verify.yml"
 
 
 def deployment_of(seen: Seen) -> str:
-    """The one deployment whose hosts were asked; empty where none answered.
+    """Return the one deployment whose hosts were asked; empty where none answered.
 
     Raises:
         PlanError: There are several.
@@ -32,7 +32,7 @@ def deployment_of(seen: Seen) -> str:
 
 
 def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
-    """One plan of what can start, from what verified_plan read on each host.
+    """Return one plan of what can start, from what verified_plan read on each host.
 
     Returns:
         The plan, and by host what of it cannot start as it was verified and why. A replica does so
@@ -71,7 +71,7 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _silence(deployment: str, one: Mapping[str, Any]) -> str:
-    """Why a host tells of nothing that could start."""
+    """Say why a host tells of nothing that could start."""
     if "plan" not in one:
         return f"it could not be asked ({one.get('msg') or 'no answer'})"
     if not one["plan"]:
@@ -96,7 +96,7 @@ def _reasons(
     seen: Seen,
     silent: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Why the units of one group cannot start as they were verified."""
+    """Say why the units of one group cannot start as they were verified."""
     outside = [host for host in hosts if host not in seen]
     if outside:
         return [f"{', '.join(outside)} was verified as a part of it and is not in the limit"]
@@ -119,7 +119,7 @@ def _reasons(
 
 
 def changes(verified: Mapping[str, Any], planned: Mapping[str, Any]) -> list[str]:
-    """The units that start otherwise than the inventory plans them now."""
+    """Return the units that start otherwise than the inventory plans them now."""
     wanted = {unit["name"]: unit for unit in planned["units"]}
     return [unit["name"] for unit in verified["units"] if wanted.get(unit["name"]) != unit]
 

@@ -57,7 +57,7 @@ _NUMBER = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 
 
 def json_in(text: str) -> Any:
-    """The first JSON map, or list of maps, that begins a line; null when there is none.
+    """Return the first JSON map, or list of maps, that begins a line; null when there is none.
 
     Warnings of Python and of amd-smi itself stand before it. What is inside a document is indented,
     so that half a document is never taken for a whole one.
@@ -76,7 +76,7 @@ def json_in(text: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """A number that is bare, a numeral, or in {value, unit}; null for N/A and all else."""
+    """Return a number that is bare, a numeral, or in {value, unit}; null for N/A and the rest."""
     if isinstance(value, dict):
         value = value.get("value")
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
@@ -92,12 +92,12 @@ def integer(value: Any) -> int | None:
 
 
 def is_index(value: int) -> bool:
-    """Whether a number can be a GPU's; JSON's true is none."""
+    """Tell whether a number can be a GPU's; JSON's true is none."""
     return not isinstance(value, bool) and 0 <= value < 1024
 
 
 def size(value: Any, unit: str) -> int | None:
-    """Bytes; unit is that of a bare number."""
+    """Return bytes; unit is that of a bare number."""
     found = number(value)
     named = value.get("unit", unit) if isinstance(value, dict) else unit
     factor = UNITS.get(named) if isinstance(named, str) else None
@@ -109,7 +109,7 @@ def megabytes(count: int | None) -> int | None:
 
 
 def word(value: Any) -> str | None:
-    """A text that says something; null for N/A and all else."""
+    """Return a text that says something; null for N/A and all else."""
     text = excerpt(value) if isinstance(value, str) else ""
     return None if text in ("", "N/A") else text
 
@@ -119,7 +119,7 @@ def one_of(value: Any, words: Iterable[str]) -> str | None:
 
 
 def inner(row: Row, *names: str) -> Any:
-    """The value at the end of these names, or null."""
+    """Return the value at the end of these names, or null."""
     value: Any = row
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
@@ -146,7 +146,7 @@ def make_device(device_id: int, **facts: Any) -> AmdGpu:
 
 
 def engine_order(node_ids: Mapping[int, int | None], problems: Problems) -> dict[int, int]:
-    """The device number that HIP, and so the engine, gives to each GPU of the tool.
+    """Return the device number that HIP, and so the engine, gives to each GPU of the tool.
 
     The tools count along the PCI bus, HIP along the driver's own node ids; on some servers these
     are not the same order.
@@ -174,7 +174,7 @@ def finish(devices: list[AmdGpu], problems: Problems) -> None:
 def make_topology(
     links: Mapping[tuple[int, int], str], order: Mapping[int, int], problems: Problems
 ) -> Topology | None:
-    """The matrix of links between GPUs; null and a problem when it is not whole."""
+    """Return the matrix of links between GPUs; null and a problem when it is not whole."""
     gpus = sorted(order, key=lambda gpu: order[gpu])
     matrix = [[LINK_WORDS.get(links.get((one, other), ""), "") for other in gpus] for one in gpus]
     for gpu, row in zip(gpus, matrix):
@@ -191,7 +191,7 @@ def make_topology(
 
 
 def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
-    """What amd-smi told of the GPUs.
+    """Return what amd-smi told of the GPUs.
 
     Args:
         said: By sub-command, what it printed. A sub-command that was not asked is not missed, but
@@ -245,7 +245,7 @@ def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
 
 
 def tells_partition(text: str) -> bool:
-    """Whether the output of amd-smi static has the partition of its GPUs."""
+    """Tell whether the output of amd-smi static has the partition of its GPUs."""
     return any("partition" in row for row in _rows("static", text, Problems()).values())
 
 
@@ -280,7 +280,7 @@ def _driver_version(row: Row) -> str | None:
 
 
 def _processes(gpu: int, entries: Any, problems: Problems) -> list[Process] | None:
-    """The processes that hold memory of a GPU.
+    """Return the processes that hold memory of a GPU.
 
     A metrics exporter attaches to every GPU and holds nothing of it; it is nobody's obstacle.
     """
@@ -305,7 +305,7 @@ def _processes(gpu: int, entries: Any, problems: Problems) -> list[Process] | No
 
 
 def _links(rows: Rows) -> dict[tuple[int, int], str]:
-    """By the numbers of two GPUs the kind of link from the one to the other."""
+    """Return by the numbers of two GPUs the kind of link from the one to the other."""
     links: dict[tuple[int, int], str] = {}
     for gpu, row in rows.items():
         entries, kinds = row.get("links"), row.get("link_type")

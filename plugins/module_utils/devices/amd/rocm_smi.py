@@ -58,7 +58,7 @@ _LINK = re.compile(
 
 
 def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
-    """What rocm-smi told of the GPUs.
+    """Return what rocm-smi told of the GPUs.
 
     Args:
         said: By a key of ARGUMENTS, what rocm-smi printed.
@@ -124,7 +124,7 @@ def _cards(text: str | None, problems: Problems) -> tuple[Rows, Row]:
 def _processes(
     said: Mapping[str, str], cards: list[int], problems: Problems
 ) -> dict[int, list[Process]] | None:
-    """By card the processes that hold memory; null when that is not understood."""
+    """Return by card the processes that hold memory; null when that is not understood."""
     text = said.get("users")
     if text is None:
         return None
@@ -150,7 +150,7 @@ def _processes(
 
 
 def _names(text: str | None) -> dict[int, tuple[str, int | None]]:
-    """By process its name, and the memory that it holds over all GPUs."""
+    """Return by process its name, and the memory that it holds over all GPUs."""
     found = {}
     for key, value in _map(_map(json_in(text or "")).get("system")).items():
         match = _PID.fullmatch(key)
@@ -162,7 +162,7 @@ def _names(text: str | None) -> dict[int, tuple[str, int | None]]:
 
 
 def _links(text: str | None) -> dict[tuple[int, int], str]:
-    """By the numbers of two cards the kind of their link, which is told one way only."""
+    """Return by the numbers of two cards the kind of their link, which is told one way only."""
     links = {}
     for key, value in _map(_map(json_in(text or "")).get("system")).items():
         match = _LINK.fullmatch(key)

@@ -113,7 +113,7 @@ def npu_checks(
     min_driver: str | None = None,
     device_nodes: Collection[str] = (),
 ) -> list[Check]:
-    """All checks on what npu-smi told.
+    """Return all checks on what npu-smi told.
 
     Args:
         npus: What was observed.
@@ -160,13 +160,13 @@ def npu_checks(
 
 
 def lost_devices(npus: Npus, wanted: list[int]) -> list[int]:
-    """Those of the wanted devices that npu-smi would have listed, were they there."""
+    """Return those of the wanted devices that npu-smi would have listed, were they there."""
     listed = {device["device_id"] for device in npus.devices}
     return [number for number in wanted if npus.whole and number not in listed]
 
 
 def _without_unknowns(checks: list[Check]) -> list[Check]:
-    """Once a tool has failed, what it did not tell says nothing more."""
+    """Leave out unknowns: once a tool has failed, what it did not tell says nothing more."""
     return [one for one in checks if one["status"] != "unknown"]
 
 
@@ -387,7 +387,7 @@ HANGS = "see whether hccn_tool -i N -link -g answers by hand; reset the chip, or
 
 
 def fabric_checks(fabric: Fabric) -> list[Check]:
-    """All checks on the devices' own network ports, which ranks on other nodes are reached by.
+    """Check the devices' own network ports, by which ranks on other nodes are reached.
 
     What only follows from another finding on the same device is left out.
     """
@@ -432,7 +432,7 @@ def _findings(
 
 
 def _mute(fabric: Fabric) -> list[int]:
-    """The devices of which nothing was understood."""
+    """Return the devices of which nothing was understood."""
     if fabric.failure:
         return []
     return [
@@ -492,7 +492,7 @@ def _link(fabric: Fabric, device: int) -> Finding:
 
 
 def _is_sick(fabric: Fabric, device: int) -> bool:
-    """Whether the device's probe fails, though nothing that it needs is known to be amiss."""
+    """Tell whether the device's probe fails, though nothing that it needs is known to be amiss."""
     return (
         fabric.net_health[device] not in (hccn.HEALTHY, "Init", None)
         and fabric.is_up(device) is not False
@@ -625,7 +625,7 @@ SET_ANEW = "set them anew (hccn_tool -i N -ip -s ...), which writes the file, or
 
 
 def _configuration(fabric: Fabric) -> list[Check]:
-    """Whether /etc/hccn.conf, which HCCL's callers read, is what the devices really use.
+    """Check whether /etc/hccn.conf, which HCCL's callers read, is what the devices really use.
 
     The driver sets the devices by it at the next boot: what it lacks is lost then.
     """
@@ -686,7 +686,7 @@ def _few(texts: list[str], limit: int) -> str:
 
 
 def ping_checks(check_id: str, pings: Pings) -> list[Check]:
-    """Whether the NPUs of other nodes answer to those of this one.
+    """Check whether the NPUs of other nodes answer to those of this one.
 
     Args:
         check_id: npu-ping, or npu-hccs-ping for what went through HCCS.
@@ -744,7 +744,7 @@ def _ping(check_id: str, answer: Ping | None, said: str) -> tuple[str, str, str]
 
 
 def npu_facts(npus: Npus) -> dict[str, Any]:
-    """What has to agree, or to differ, between nodes, as npu-smi tells it.
+    """Return what has to agree, or to differ, between nodes, as npu-smi tells it.
 
     Server indexes and SDIDs have a meaning within their super pod alone.
     """
@@ -759,7 +759,7 @@ def npu_facts(npus: Npus) -> dict[str, Any]:
 
 
 def fabric_facts(fabric: Fabric, wanted: list[int], hccs: Collection[int]) -> dict[str, Any]:
-    """What has to agree, or to differ, between nodes, and where they reach each other's devices."""
+    """Return what has to agree or differ between nodes, and where their devices are reached."""
 
     def reachable(device: int) -> str | None:
         up = fabric.is_up(device) and device not in fabric.stuck

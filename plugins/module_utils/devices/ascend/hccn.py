@@ -41,60 +41,60 @@ class Ping(NamedTuple):
 
 
 def parse_link(text: str) -> str | None:
-    """UP or DOWN from -link -g."""
+    """Return UP or DOWN from -link -g."""
     found = re.search(r"^\s*link status:\s*(UP|DOWN)\s*$", text, re.MULTILINE)
     return found[1] if found else None
 
 
 def parse_net_health(text: str) -> str | None:
-    """The word behind -net_health -g, for instance Success or Socket fail."""
+    """Return the word behind -net_health -g, for instance Success or Socket fail."""
     found = re.search(r"^\s*net health status:[ \t]*(\S[^\r\n]*?)\s*$", text, re.MULTILINE)
     return found[1] if found else None
 
 
 def parse_tls(text: str, device: int) -> str | None:
-    """The TLS switch from -tls -g: 0 or 1. Certificates and other devices may follow."""
+    """Return the TLS switch from -tls -g: 0 or 1. Certificates and other devices may follow."""
     return next((switch for number, switch in _TLS.findall(text) if int(number) == device), None)
 
 
 def parse_vnic(text: str) -> Vnic | None:
-    """The link and the address from -vnic -g."""
+    """Return the link and the address from -vnic -g."""
     link = re.search(r"^\s*vnic link status:\s*(UP|DOWN)\s*$", text, re.MULTILINE)
     address = re.search(r"^\s*vnic ipaddr:\s*(\S+)\s*$", text, re.MULTILINE)
     return Vnic(link[1], address[1]) if link and address and is_address(address[1]) else None
 
 
 def parse_address(text: str) -> str | None:
-    """The NPU's address from -ip -g."""
+    """Return the NPU's address from -ip -g."""
     found = re.search(r"^\s*ipaddr:\s*(\S+)\s*$", text, re.MULTILINE)
     return found[1] if found and is_address(found[1]) else None
 
 
 def parse_gateway(text: str) -> str | None:
-    """The NPU's gateway from -gateway -g."""
+    """Return the NPU's gateway from -gateway -g."""
     found = re.search(r"^\s*default gateway:\s*([^\s,]+)", text, re.MULTILINE)
     return found[1] if found and is_address(found[1]) else None
 
 
 def parse_detect_address(text: str) -> str | None:
-    """The address that the net health is measured against, from -netdetect -g."""
+    """Return the address that the net health is measured against, from -netdetect -g."""
     found = re.search(r"^\s*netdetect addr(?:ess)?:\s*(\S+)\s*$", text, re.MULTILINE)
     return found[1] if found and is_address(found[1]) else None
 
 
 def parse_ping(text: str) -> Ping | None:
-    """The summary of -ping -g address X, or of -hccs_ping."""
+    """Return the summary of -ping -g address X, or of -hccs_ping."""
     found = _PING.findall(text)
     return Ping(*map(int, found[-1])) if found else None
 
 
 def is_unset(text: str) -> bool:
-    """Whether the tool says that a setting was never made; for an address it may say nothing."""
+    """Tell whether the tool says a setting was never made; for an address it may say nothing."""
     return not text.strip() or re.search(r"because no \S+ was preset", text) is not None
 
 
 def parse_neighbour(text: str) -> str | None:
-    """What the NPU's cable ends at, from -lldp -g: switch, npu, or nothing known."""
+    """Return what the NPU's cable ends at, from -lldp -g: switch, npu, or nothing known."""
     description = []
     inside = False
     for line in text.splitlines():
@@ -108,7 +108,7 @@ def parse_neighbour(text: str) -> str | None:
 
 
 def parse_configuration(text: str) -> tuple[Configuration, list[str]]:
-    """The settings of /etc/hccn.conf by device, and the lines that are none."""
+    """Return the settings of /etc/hccn.conf by device, and the lines that are none."""
     settings: Configuration = {}
     problems = []
     for number, raw in enumerate(text.splitlines(), 1):
@@ -124,7 +124,7 @@ def parse_configuration(text: str) -> tuple[Configuration, list[str]]:
 
 
 def is_value(key: str, text: str) -> bool:
-    """Whether a setting of /etc/hccn.conf has such a value: a TLS switch, or an address."""
+    """Tell whether a setting of /etc/hccn.conf has such a value: a TLS switch, or an address."""
     return text in ("0", "1") if key == "tls_enable" else is_address(text)
 
 

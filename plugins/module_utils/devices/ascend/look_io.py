@@ -119,14 +119,14 @@ def inspect(params: dict[str, Any], wanted: list[int]) -> dict[str, Any]:
 
 
 def hccs_devices(npus: Npus, wanted: list[int], *, full: bool) -> list[int]:
-    """The devices that are reached through HCCS: all, or for a sample one chip of each card."""
+    """Return the devices reached through HCCS: all, or for a sample one chip of each card."""
     used = [one for one in npus.devices if one["device_id"] in wanted]
     cards = {one["npu_id"]: one["device_id"] for one in reversed(used)}
     return [number for number in wanted if full or number in cards.values()]
 
 
 def files_checks(params: dict[str, Any], lost: list[int], absent: list[str]) -> list[Check]:
-    """The device nodes and what the driver brings, without what a failed check has said already.
+    """Check the device nodes and what the driver brings, without what a failed check has said.
 
     Args:
         params: The module's options.
@@ -173,7 +173,7 @@ def ping(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _addresses(facts: dict[str, Any], fact: str) -> dict[str, str | None]:
-    """The addresses of a node's devices.
+    """Return the addresses of a node's devices.
 
     Raises:
         OptionError: They are not by device, or are none.

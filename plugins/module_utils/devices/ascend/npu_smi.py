@@ -295,7 +295,7 @@ def _integer(word: str) -> int | None:
 
 
 def _decimal(word: str) -> float | None:
-    """A number; null for NA, and for the - of a card's second chip."""
+    """Return a number; null for NA, and for the - of a card's second chip."""
     return float(word) if _DECIMAL.fullmatch(word) else None
 
 
@@ -303,7 +303,7 @@ def _decimal(word: str) -> float | None:
 
 
 def parse_error_codes(text: str) -> list[str]:
-    """The error codes in the output of npu-smi info -t health -i N -c C."""
+    """Return the error codes in the output of npu-smi info -t health -i N -c C."""
     found = re.search(r"^\s*Error Code\s*:[ \t]*(.*)$", text, re.MULTILINE)
     words = found[1].split() if found else []
     return [word for word in words if re.fullmatch(r"[0-9A-Fa-f]{4,16}", word)]
@@ -336,7 +336,7 @@ class SuperPod(NamedTuple):
 
 
 def parse_ecc(text: str) -> Ecc | None:
-    """The counts of npu-smi info -t ecc -i N -c C, over all memory that the chip tells of."""
+    """Return the counts of npu-smi info -t ecc -i N -c C, over all memory the chip tells of."""
     fields = _fields(text)
     kinds = [kind for kind in ("HBM", "DDR") if f"{kind} Double Bit Error Count" in fields]
     errors = [_integer(fields[f"{kind} Double Bit Error Count"]) for kind in kinds]
@@ -348,7 +348,7 @@ def parse_ecc(text: str) -> Ecc | None:
 
 
 def parse_board(text: str) -> Board:
-    """The versions in npu-smi info -t board -i N, and whether they fit each other."""
+    """Return the versions in npu-smi info -t board -i N, and whether they fit each other."""
     fields = _fields(text)
     return Board(
         fields.get("Software Version"), fields.get("Firmware Version"), fields.get("Compatibility")
@@ -356,7 +356,7 @@ def parse_board(text: str) -> Board:
 
 
 def parse_super_pod(text: str) -> SuperPod | None:
-    """The place that npu-smi info -t spod-info -i N -c C tells."""
+    """Return the place that npu-smi info -t spod-info -i N -c C tells."""
     fields = _fields(text)
     sdid, pod, server = (
         _integer(fields.get(key, "")) for key in ("SDID", "Super Pod ID", "Server Index")
@@ -367,7 +367,7 @@ def parse_super_pod(text: str) -> SuperPod | None:
 
 
 def _fields(text: str) -> dict[str, str]:
-    """The key : value lines of one chip or card. A key with two values is none."""
+    """Return the key : value lines of one chip or card. A key with two values is none."""
     fields: dict[str, str] = {}
     ambiguous = set()
     for line in text.splitlines():

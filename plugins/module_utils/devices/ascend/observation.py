@@ -38,7 +38,7 @@ class Npus(npu_smi.Info):
 
 
 def missing_devices(npus: Npus, used: Collection[int] = ()) -> list[str]:
-    """Which devices npu-smi or /dev does not have, without those that are used."""
+    """Return which devices npu-smi or /dev does not have, without those that are used."""
     if not npus.devices:
         return []
     listed = {device["device_id"] for device in npus.devices if device["device_id"] is not None}

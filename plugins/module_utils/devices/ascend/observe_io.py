@@ -51,7 +51,7 @@ class Tool:
         self._deadline: float | None = None
 
     def call(self, arguments: Sequence[str], seconds: float) -> Output | str | None:
-        """What the tool answers, or how it hangs; nothing, with failure, once it is given up."""
+        """Return the tool's answer, or how it hangs; nothing, with failure, once it is given up."""
         if self.failure or not self.path:
             return None
         now = time.monotonic()
@@ -136,7 +136,7 @@ class HccnTool(Tool):
 
 
 def find_npu_smi(path: str | None, timeout: float) -> NpuSmi:
-    """npu-smi as the caller names it, or where the driver's installer puts it."""
+    """Return npu-smi as the caller names it, or where the driver's installer puts it."""
     return NpuSmi(find_tool("npu-smi", path, NPU_SMI_FOLDERS), timeout)
 
 
@@ -144,7 +144,7 @@ def find_npu_smi(path: str | None, timeout: float) -> NpuSmi:
 
 
 def device_numbers(folder: str = "/dev") -> list[int]:
-    """The N of every /dev/davinciN."""
+    """Return the N of every /dev/davinciN."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -258,7 +258,7 @@ def _read_condition(npus: Npus, kind: str, number: int, answer: Output) -> None:
 
 
 def read_text(path: str) -> str | None:
-    """The text of a file; nothing of one that is not there, or is a folder of Docker's making."""
+    """Return a file's text; nothing of one that is not there, or is a folder of Docker's making."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
@@ -343,7 +343,7 @@ def observe_fabric(
 def _confirm(
     fabric: Fabric, key: str, devices: list[int], ask: Callable[[int], str | None]
 ) -> dict[int, str | None]:
-    """A setting of each device, as /etc/hccn.conf has it.
+    """Return a setting of each device, as /etc/hccn.conf has it.
 
     One device is asked whether the file holds. When it does not, and where the file does not tell
     or has one device's TLS switch unlike most others', the devices are asked themselves.
@@ -373,7 +373,7 @@ Addresses = Mapping[str, Optional[str]]
 
 
 def ping_pairs(own: Addresses, peers: Sequence[Addresses], *, full: bool) -> list[tuple[int, str]]:
-    """Which device pings which address.
+    """Return which device pings which address.
 
     Args:
         own: The devices of this node.

@@ -218,7 +218,7 @@ def toolkit_check(found: Sequence[str]) -> Check:
 def fabric_manager_checks(
     manager: FabricManager, gpus: NvidiaGpus, wanted: list[int]
 ) -> list[Check]:
-    """Does the fabric manager run, is it the driver's, and has it joined the devices?"""
+    """Check that the fabric manager runs, is the driver's, and has joined the devices."""
     return [
         _service(manager),
         _manager_version(manager, gpus.version),

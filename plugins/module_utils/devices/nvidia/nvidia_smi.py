@@ -142,13 +142,13 @@ def _document(text: str, problems: Problems) -> ET.Element | None:
 
 
 def _text(parent: ET.Element, path: str) -> str | None:
-    """The text of an element; null where there is no such element."""
+    """Return the text of an element; null where there is no such element."""
     found = parent.find(path)
     return None if found is None else excerpt(found.text or "", 200)
 
 
 def _told(parent: ET.Element, path: str) -> str | None:
-    """The text of an element; null also where the tool says that it has none to tell."""
+    """Return the text of an element; null also where the tool says that it has none to tell."""
     text = _text(parent, path)
     if text is None or _UNTOLD.fullmatch(text) or _BROKEN.match(text) or _WITHHELD.match(text):
         return None
@@ -174,7 +174,7 @@ class _Reader:
         return _told(self.gpu, path)
 
     def quantity(self, what: str, unit: str, *paths: str, required: bool = True) -> float | None:
-        """A number with its unit, from the first place that has one."""
+        """Return a number with its unit, from the first place that has one."""
         for path in paths:
             text = self.word(path)
             if text is None:
@@ -257,7 +257,7 @@ def _processes(read: _Reader) -> list[Process] | None:
 
 
 def _uncorrectable(read: _Reader, since: str) -> int | None:
-    """The sum of all uncorrectable errors, in the tags of old and new drivers."""
+    """Return the sum of all uncorrectable errors, in the tags of old and new drivers."""
     counters = read.gpu.find(f"ecc_errors/{since}")
     if counters is None:
         return None
@@ -304,7 +304,7 @@ def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
 
 
 def _is_header(words: list[str]) -> bool:
-    """A row of the matrix has its own label and then a link."""
+    """Tell whether it is the header: a row of the matrix has its own label and then a link."""
     return bool(_GPU_LABEL.fullmatch(words[0])) and (
         len(words) == 1 or not _LINK.fullmatch(words[1])
     )
