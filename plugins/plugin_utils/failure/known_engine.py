@@ -1,15 +1,12 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures of what the engine was given: arguments, model, weights, memory."""
+"""Failures of what the engine was given: its arguments, and memory for them."""
 
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
     LIKELY,
-    PREPARE,
-    RECIPE_IMAGE,
-    SYMPTOM,
     Signature,
 )
 
@@ -90,50 +87,6 @@ SIGNATURES = (
         ("weights-config",),
     ),
     Signature(
-        "model-too-new",
-        r"does not recognize this architecture|[Mm]odel architectures .{0,200}are not supported"
-        r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
-        r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
-        r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
-        r"|Unrecognized (?:configuration class|model in)",
-        "the engine or its transformers is older than the model, or config.json is not the model's"
-        " own",
-        "take the image or muster_engine_version that the recipe names",
-        "transformers; vLLM issue 20198; MiniMax-M2 issue 40",
-        ("weights-architecture",),
-    ),
-    Signature(
-        "model-code-missing",
-        r"Could not locate the \S+\.py inside",
-        "the model's own code is missing in the folder of its weights",
-        f"copy the .py files from the publisher beside config.json, or {PREPARE}",
-        "transformers; vllm-ascend issue 619",
-        ("weights-complete",),
-    ),
-    Signature(
-        "remote-code",
-        r"contains custom code which must be executed|execute the configuration file in that repo"
-        r"|argument `trust_remote_code=True`",
-        "the model brings its own code, which the engine was not allowed to run",
-        "set trust-remote-code in muster_engine_args, if you trust the publisher",
-        "transformers",
-    ),
-    Signature(
-        "weights-quantisation",
-        r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
-        r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
-        r"|There is no module or parameter named|Attempted to load weight \("
-        r"|(?i:unknown|invalid) quantization method"
-        r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
-        r"|does not match the quantization method specified in the `?quantization"
-        r"|Cannot find the config file for \w+",
-        "the weights are not in the format that the quantisation argument or description says",
-        "take the recipe of these weights (W8A8 of ModelSlim wants --quantization ascend and its"
-        " description, fp8 wants neither)",
-        "vllm-ascend issues 119, 633 and 876",
-        ("weights-format",),
-    ),
-    Signature(
         "quantisation-unsupported",
         r"quantization is currently not supported in|quantization method \S+ is not supported for"
         r" the current GPU|Minimum capability: \d+\. Current capability",
@@ -148,23 +101,6 @@ SIGNATURES = (
         "this vLLM takes the model for one with grouped routing on B200",
         "pin vLLM 0.12.0 with muster_engine_version",
         "MiniMax guide for B200",
-    ),
-    # The environment. An exception in quotation marks is one that the program met and went on.
-    Signature(
-        "package-mismatch",
-        r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name",
-        "two Python packages of the image or environment do not fit each other",
-        f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
-        "Python",
-        rank=LIKELY,
-    ),
-    Signature(
-        "module-missing",
-        r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named",
-        "the image or environment lacks a Python module",
-        f"take the image that the recipe names; for an environment, {PREPARE}",
-        "Python",
-        rank=LIKELY,
     ),
     # Memory.
     Signature(
@@ -203,57 +139,6 @@ SIGNATURES = (
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
     ),
-    # Weights.
-    Signature(
-        "hub-access",
-        r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
-        r"|Repository Not Found for url|must have access to it and be authenticated",
-        "Hugging Face refuses the model: it wants a token with access to it",
-        "accept the model's terms and give the token to prepare, or take muster_model_source of"
-        " your own",
-        "huggingface_hub",
-        ("weights-directory",),
-    ),
-    Signature(
-        "hub-unreachable",
-        r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
-        r"|offline mode is enabled"
-        r"|outgoing traffic has been disabled|in offline mode",
-        "the engine looks for the model on Hugging Face, which this node does not reach or is told"
-        " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
-        PREPARE,
-        "huggingface_hub",
-        ("weights-directory", "weights-config"),
-    ),
-    Signature(
-        "weights-absent",
-        r"does not appear to have a file named|Cannot find any model weights|Repo id must (?:be"
-        r"|use)"
-        r"|Invalid repository ID or local directory|is not a local folder and is not a valid model"
-        r"|[Ee]rror no file named"
-        r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
-        "the model's files are not at muster_model_path on this node",
-        PREPARE,
-        "transformers, huggingface_hub; vLLM",
-        ("weights-directory", "weights-config"),
-    ),
-    Signature(
-        "weights-broken",
-        r"Error while deserializing header|SafetensorError: |failed reading zip archive"
-        r"|No such file or directory: .{0,200}\.safetensors",
-        "a file of the weights is missing, or cut off",
-        f"copy it again: {PREPARE} tells which",
-        "safetensors",
-        ("weights-complete",),
-    ),
-    Signature(
-        "tokenizer",
-        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer",
-        "the tokenizer's files are missing or not whole",
-        PREPARE,
-        "transformers",
-        ("weights-tokenizer",),
-    ),
     Signature(
         "engine-configuration",
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b",
@@ -262,13 +147,5 @@ SIGNATURES = (
         "vLLM's configuration classes",
         ("engine-parser",),
         LIKELY,
-    ),
-    Signature(
-        "model-inspection",
-        r"[Mm]odel architectures .{0,200}failed to be inspected",
-        "the engine could not load its own code for the model; the lines before say why",
-        "read them, and take the image that the recipe names",
-        "vLLM",
-        rank=SYMPTOM,
     ),
 )

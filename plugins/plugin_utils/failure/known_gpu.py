@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures of GPUs: their drivers, libraries and containers, and kernels compiled at start."""
+"""Failures of GPUs: their drivers, health and containers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     LIKELY,
     PREFLIGHT,
     PREPARE,
-    RECIPE_IMAGE,
     SYMPTOM,
     Signature,
 )
@@ -211,116 +210,5 @@ SIGNATURES = (
         "NVIDIA container toolkit",
         ("gpu-toolkit", "gpu-tool"),
         SYMPTOM,
-    ),
-    # Libraries that are missing or do not fit.
-    Signature(
-        "gpu-library",
-        r"lib(?:cuda|nvidia-ml)\.so(?:\.\d+)?: cannot open|NVML Shared Library Not Found",
-        "the container or environment has no driver library: Docker gave it no GPU, or the node has"
-        " no driver",
-        f"see that nvidia-smi answers on the node, then {PREPARE} (toolkit, Docker's runtime)",
-        "gpustack issue 3810; vLLM issue 27268",
-        ("gpu-toolkit", "gpu-tool"),
-    ),
-    Signature(
-        "cuda-library-missing",
-        r"lib(?:cudart|cublas\w*|cudnn\w*|nvrtc\w*|nvJitLink|cusparse\w*|cufft\w*|curand|cusolver"
-        r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*: (?:cannot open|undefined symbol)"
-        r"|undefined symbol: (?:__nv|nccl|cudnn|cublas)\w+|version `lib(?:cu|nv|nccl)\S+' not found"
-        r"|Unable to load any of \{libcu|Could not load library libcu",
-        "the engine or a kernel library is built for another CUDA than the one in this image or"
-        " environment",
-        "one CUDA for torch, engine and kernels: the recipe's image, or wheels of one"
-        " muster_wheel_channel; CUDA 13 wants driver 580",
-        "vLLM issues 1738, 44335 and 47628",
-        ("gpu-driver",),
-    ),
-    Signature(
-        "rocm-mismatch",
-        r"lib(?:roctx64|roctracer64|amdhip64|rocblas|hipblas\w*|hipsparse\w*|hipfft|hipsolver"
-        r"|hiprtc|MIOpen|rccl|hsa-runtime64|rocm_smi64|rocprofiler\S*|rocsolver|rocsparse"
-        r"|amd_comgr|rocrand|hiprand)\.so[.\d]*: (?:cannot open|undefined symbol)"
-        r"|undefined symbol: (?:hip|hsa|roc|rccl)\w+|version `hip_[\d.]+' not found",
-        "torch or the engine is built for another ROCm than the one in this image or environment",
-        RECIPE_IMAGE,
-        "ROCm",
-    ),
-    Signature(
-        "sglang-import",
-        r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
-        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol",
-        "SGLang and the kernels in this image (sgl_kernel, AITER) are not built for each other or"
-        " for this torch",
-        "take the image that the recipe names, or an older tag of its series, with muster_image",
-        "SGLang issues 13948, 14398 and 23083",
-    ),
-    Signature(
-        "torch-mismatch",
-        r"undefined symbol: _ZN\w*(?:c10|torch|3at)\w*",
-        "a compiled part of the engine is built for another torch than the one beside it",
-        f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
-        "torch's extensions",
-    ),
-    # Kernels compiled at start.
-    Signature(
-        "jit-libcuda",
-        r"cannot find -lcuda|libcuda\.so cannot found",
-        "a kernel is compiled at start, and the linker does not find the driver's libcuda.so",
-        "put a link libcuda.so beside the driver's libcuda.so.1, or name its folder in LIBRARY_PATH"
-        " (muster_engine_env)",
-        "Triton; FlashInfer",
-        explains=("jit-compiler",),
-    ),
-    Signature(
-        "jit-compiler",
-        r"(?i:could not find nvcc)|No such file or directory: '[^']*(?:nvcc|ninja|hipcc)'"
-        r"|nvcc: (?:command )?not found|ninja: (?:command )?not found|Ninja is required"
-        r"|Ninja build failed|Error building extension|Command '\['(?:\S*/)?ninja'"
-        r"|(?i:cannot find CUDA[_ ]HOME)|CUDA_HOME is not (?:set|None)|NVR?T?C?C compilation failed"
-        r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
-        r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
-        r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
-        r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+|nv\w+)\.h"
-        r"|Error compiling objects for extension",
-        "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
-        " what it needs is missing or fails; the lines before say which",
-        "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"
-        " image that has the kernels or a backend that needs none",
-        "FlashInfer issue 1919; vLLM issues 23176 and 50705",
-    ),
-    Signature(
-        "triton-compile",
-        r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
-        r"|ptxas fatal|\bub overflow, requires|Internal Triton PTX codegen error",
-        "Triton cannot compile a kernel for this device",
-        "another engine version or image whose Triton knows the device, or a backend without"
-        " Triton",
-        "Triton; vllm-ascend issue 7421",
-        ("gpu-name", "npu-topology"),
-    ),
-    Signature(
-        "aiter-build",
-        r"failed (?:jit build|build jit) \[|\[aiter\] build \[?\w+\]? .{0,200}failed",
-        "a module of AITER could not be built at start; the lines after say why",
-        f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
-        "AITER",
-    ),
-    Signature(
-        "aiter-shape",
-        r"Unsupported kernel config for moe|device_\w+ with the specified compilation parameters"
-        r" does not support",
-        "AITER has no kernel for the model's shapes at this parallelism",
-        "another tensor- or expert-parallel size, or VLLM_ROCM_USE_AITER_MOE=0 (muster_engine_env)",
-        "AITER, fused MoE",
-    ),
-    Signature(
-        "aiter-lock",
-        r"waiting for baton release at",
-        "workers wait for the lock of a build of AITER's kernels: another one builds, or ended"
-        " without giving it back",
-        "where it does not go on within minutes: stop the unit, remove the lock that the line names"
-        " and start again; AITER_JIT_DIR to null in muster_engine_env keeps to the image's own",
-        "AITER issue 3635; SGLang issue 16242",
-        rank=LIKELY,
     ),
 )

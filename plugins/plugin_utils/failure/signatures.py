@@ -15,11 +15,14 @@ import re
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import (
     known_ascend,
+    known_docker,
     known_engine,
     known_follow_ups,
     known_gpu,
     known_host,
+    known_libraries,
     known_ranks,
+    known_weights,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
     LIKELY,
@@ -30,9 +33,12 @@ SIGNATURES: tuple[Signature, ...] = (
     *known_follow_ups.FIRST,
     *known_ascend.SIGNATURES,
     *known_gpu.SIGNATURES,
+    *known_libraries.SIGNATURES,
     *known_ranks.SIGNATURES,
     *known_engine.SIGNATURES,
+    *known_weights.SIGNATURES,
     *known_host.SIGNATURES,
+    *known_docker.SIGNATURES,
     *known_follow_ups.LAST,
 )
 

@@ -1,0 +1,119 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Failures of the model: what the engine knows of it, its weights, and where they come from."""
+
+from __future__ import annotations
+
+from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    PREPARE,
+    SYMPTOM,
+    Signature,
+)
+
+SIGNATURES = (
+    # The model and its format.
+    Signature(
+        "model-too-new",
+        r"does not recognize this architecture|[Mm]odel architectures .{0,200}are not supported"
+        r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
+        r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
+        r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
+        r"|Unrecognized (?:configuration class|model in)",
+        "the engine or its transformers is older than the model, or config.json is not the model's"
+        " own",
+        "take the image or muster_engine_version that the recipe names",
+        "transformers; vLLM issue 20198; MiniMax-M2 issue 40",
+        ("weights-architecture",),
+    ),
+    Signature(
+        "model-code-missing",
+        r"Could not locate the \S+\.py inside",
+        "the model's own code is missing in the folder of its weights",
+        f"copy the .py files from the publisher beside config.json, or {PREPARE}",
+        "transformers; vllm-ascend issue 619",
+        ("weights-complete",),
+    ),
+    Signature(
+        "remote-code",
+        r"contains custom code which must be executed|execute the configuration file in that repo"
+        r"|argument `trust_remote_code=True`",
+        "the model brings its own code, which the engine was not allowed to run",
+        "set trust-remote-code in muster_engine_args, if you trust the publisher",
+        "transformers",
+    ),
+    Signature(
+        "weights-quantisation",
+        r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
+        r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
+        r"|There is no module or parameter named|Attempted to load weight \("
+        r"|(?i:unknown|invalid) quantization method"
+        r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
+        r"|does not match the quantization method specified in the `?quantization"
+        r"|Cannot find the config file for \w+",
+        "the weights are not in the format that the quantisation argument or description says",
+        "take the recipe of these weights (W8A8 of ModelSlim wants --quantization ascend and its"
+        " description, fp8 wants neither)",
+        "vllm-ascend issues 119, 633 and 876",
+        ("weights-format",),
+    ),
+    # Files and hubs.
+    Signature(
+        "hub-access",
+        r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
+        r"|Repository Not Found for url|must have access to it and be authenticated",
+        "Hugging Face refuses the model: it wants a token with access to it",
+        "accept the model's terms and give the token to prepare, or take muster_model_source of"
+        " your own",
+        "huggingface_hub",
+        ("weights-directory",),
+    ),
+    Signature(
+        "hub-unreachable",
+        r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
+        r"|offline mode is enabled"
+        r"|outgoing traffic has been disabled|in offline mode",
+        "the engine looks for the model on Hugging Face, which this node does not reach or is told"
+        " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
+        PREPARE,
+        "huggingface_hub",
+        ("weights-directory", "weights-config"),
+    ),
+    Signature(
+        "weights-absent",
+        r"does not appear to have a file named|Cannot find any model weights|Repo id must (?:be"
+        r"|use)"
+        r"|Invalid repository ID or local directory|is not a local folder and is not a valid model"
+        r"|[Ee]rror no file named"
+        r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
+        "the model's files are not at muster_model_path on this node",
+        PREPARE,
+        "transformers, huggingface_hub; vLLM",
+        ("weights-directory", "weights-config"),
+    ),
+    Signature(
+        "weights-broken",
+        r"Error while deserializing header|SafetensorError: |failed reading zip archive"
+        r"|No such file or directory: .{0,200}\.safetensors",
+        "a file of the weights is missing, or cut off",
+        f"copy it again: {PREPARE} tells which",
+        "safetensors",
+        ("weights-complete",),
+    ),
+    Signature(
+        "tokenizer",
+        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer",
+        "the tokenizer's files are missing or not whole",
+        PREPARE,
+        "transformers",
+        ("weights-tokenizer",),
+    ),
+    Signature(
+        "model-inspection",
+        r"[Mm]odel architectures .{0,200}failed to be inspected",
+        "the engine could not load its own code for the model; the lines before say why",
+        "read them, and take the image that the recipe names",
+        "vLLM",
+        rank=SYMPTOM,
+    ),
+)
