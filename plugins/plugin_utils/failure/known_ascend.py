@@ -3,14 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Failures of Ascend: HCCL, the driver, CANN and its operators.
 
-The codes are those of CANN's reference: EInnnn of HCCL, ELnnnn and EEnnnn of the runtime, 107nnn,
-207nnn and 507nnn of ACL.
+The codes are those of CANN's reference: EInnnn and EJnnnn of HCCL, ELnnnn of the driver, EEnnnn and
+EHnnnn of the runtime, EZnnnn of operators, 107nnn, 207nnn and 507nnn of ACL, -80nn of dcmi.
 """
 
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
     DIAGNOSE,
+    FOLLOW_UP,
     LIKELY,
     PREFLIGHT,
     PREPARE,
@@ -22,7 +23,17 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
 
 def _acl(codes: str) -> str:
     """Return a pattern of these codes of ACL as torch_npu and the runtime print them."""
-    return rf"(?:[Cc]ode(?: is)?|[Rr]esult|\b[Rr]et|failed)\W{{1,3}}(?:{codes})\b"
+    return rf"(?:[Cc]ode(?: is)?|[Rr]esult|\b[Rr]et(?:[Cc]ode)?|failed)\W{{1,3}}(?:{codes})\b"
+
+
+def _hccl(codes: str) -> str:
+    """Return a pattern of these results of HCCL as torch_npu prints them."""
+    return rf"HCCL function error\b.{{0,300}}error code is (?:{codes})\b"
+
+
+def _dcmi(codes: str) -> str:
+    """Return a pattern of these codes of the driver's management interface."""
+    return rf"(?i:dcmi|dsmi|npu-smi).{{0,120}}-(?:{codes})\b"
 
 
 SIGNATURES = (
@@ -63,15 +74,9 @@ SIGNATURES = (
         ("nic-exists", "nic-address"),
     ),
     Signature(
-        "hccl-environment",
-        r"\bEI0001\b",
-        "HCCL refuses a variable of its environment; the line names it and what it takes",
-        "correct it in muster_engine_env",
-        "HCCL EI0001",
-    ),
-    Signature(
         "npu-tls",
-        r"\bEI0016\b",
+        r"\bEI0016\b.{0,200}(?i:\btls\b)|config \W{0,3}tls\b"
+        r"|(?i:\btls\b.{0,80}(?:inconsisten|not (?:the same|consistent)|differ))",
         "the TLS switch is not the same on all NPUs of all nodes",
         "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
         "HCCL EI0016, from driver 25.2.0 on; before it is a time-out",
@@ -79,15 +84,50 @@ SIGNATURES = (
     ),
     Signature(
         "super-pod",
-        r"\bEI0014\b",
+        r"\bEI0014\b.{0,300}(?i:super|\bsdid\b)|superDeviceId .{0,80}(?:not unique|invalid|repeat)",
         "the super pod's device ids are not unique, or its nodes are of different super pods",
         "compare npu-smi info -t spod-info of all devices, and unset HCCL_LOGIC_SUPERPOD_ID",
         "HCCL EI0014",
         ("npu-superpod",),
     ),
     Signature(
+        "npu-driver-mount",
+        r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open"
+        r"|/Ascend/driver/\S+.{0,80}(?i:is invalid|not (?:found|exist)|no such|cannot open)",
+        "files of the NPU's driver are not in the container",
+        "see that the driver is installed on the node and that the plan mounts its folders",
+        "Ascend driver; vllm-ascend issues 1440 and 11052",
+        ("driver-mount", "npu-driver-install"),
+    ),
+    Signature(
+        "npu-address",
+        r"\bEJ0004\b|Check ip fail|ra rdev init failed\W+ret ?\[?\W?17\b"
+        r"|(?i:device ip\b.{0,60}(?:not (?:found|exist|set)|invalid|is empty|mismatch))",
+        "an NPU has no address of its own, or another one than HCCL was told",
+        "compare hccn_tool -i DEVICE -ip -g with /etc/hccn.conf and set it: hccn_tool -i DEVICE -ip"
+        " -s address ADDRESS netmask MASK",
+        "HCCL EJ0004; CANN, HCCP returns -17",
+        ("npu-address", "npu-hccn-conf", "cluster-npu-address"),
+    ),
+    Signature(
+        "hccl-ranktable",
+        r"\b(?:EI0004|EI0014|EI0017)\b|Config_Error_Ranktable|parse the ranktable",
+        "the list of ranks and devices that HCCL was given cannot be read or does not fit the"
+        " devices; the line names the field",
+        "take RANK_TABLE_FILE and its kin out of muster_engine_env: the engine makes its own list",
+        "HCCL EI0004, EI0014 and EI0017",
+        ("npu-topology",),
+    ),
+    Signature(
+        "hccl-environment",
+        r"\b(?:EI0001|EI0016|EE2002)\b|for environment variable \[?\w+\]? is invalid",
+        "HCCL or the runtime refuses a variable or setting; the line names it and what it takes",
+        "correct it in muster_engine_env",
+        "HCCL EI0001 and EI0016; runtime EE2002",
+    ),
+    Signature(
         "hccl-versions",
-        r"\bEI0008\b",
+        r"\bEI0008\b|(?:HCCL|CANN) versions are inconsistent",
         "the nodes of the replica run different versions of CANN or HCCL",
         "give all nodes the same image: muster_image, then playbooks/prepare.yml",
         "HCCL EI0008",
@@ -110,7 +150,7 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-memory",
-        r"\b(?:EI0007|EI0011)\b|Failed to allocate resource\[",
+        r"\b(?:EI0007|EI0011)\b|Failed to allocate resource\[|" + _hccl("3"),
         "HCCL found no memory or other resource left on the device",
         "lower gpu-memory-utilization or max-model-len in muster_engine_args, or HCCL_BUFFSIZE in"
         " muster_engine_env",
@@ -119,28 +159,32 @@ SIGNATURES = (
     ),
     Signature(
         "npu-streams",
-        r"(?i:(?:new|create) capture stream failed|alloc sq cq fail|no stream resource)"
-        r"|\bEL0009\b|(?i:stream resources are insufficient)"
+        r"(?i:(?:new|create) capture stream failed|alloc sq cq fail"
+        r"|no (?:stream|event|notify|model) resource)"
+        r"|\bEL00(?:08|09|10|11)\b|(?i:(?:stream|event|notify) resources are insufficient)"
         r"|(?i:(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur)|"
-        + _acl("207008"),
-        "the captured graphs use up the NPU's streams",
+        + _acl("207007|207008|207009|207010"),
+        "the captured graphs use up the NPU's streams or events",
         "capture fewer sizes: cudagraph_capture_sizes in compilation-config, or fewer ranks on a"
         " device; enforce-eager starts without graphs",
-        "CANN EL0009, ACL 207008; vllm-ascend issues 8393 and 9564",
+        "CANN EL0008 to EL0011, ACL 207007 to 207010; vllm-ascend issues 8393 and 9564",
     ),
     Signature(
         "npu-held",
-        r"because the device is used|\bEJ0001\b|Failed to initialize the HCCP process",
+        r"because the device is used|\b(?:EJ0001|EL0005)\b|Failed to initialize the HCCP process"
+        r"|\b(?:hal|drv|dsmi|uda)\w+.{0,100}[Rr]et(?:Code)?\W{1,2}87\b|Conflict open udevid|"
+        + _dcmi("8020"),
         "another process or container holds the NPU",
         "stop it (npu-smi info on the node lists processes), or give this unit other devices with"
         " muster_devices; after a kill wait ten seconds",
-        "driver, dcmi return code -8020; HCCL EJ0001",
+        "driver error 87, dcmi -8020, EL0005; HCCL EJ0001",
         ("npu-processes",),
     ),
     Signature(
         "npu-visible-devices",
         r"set ASCEND_RT_VISIBLE_DEVICES.{0,40}error|\binput data rang(?:e)?\[\d+-\d+\)"
-        r"|[Ss]et visible device failed|(?i:\binvalid device id\b)|" + _acl("107001"),
+        r"|[Ss]et visible device failed|(?<!AssertionError: )\b[Ii]nvalid [Dd]evice [Ii][Dd]\b"
+        r"|\bEL0002\b|" + _acl("107001"),
         "ASCEND_RT_VISIBLE_DEVICES names a device that is not there: in a container it counts those"
         " that the container was given, from 0",
         "take it out of muster_engine_env and choose with muster_devices: the plan computes it",
@@ -148,8 +192,39 @@ SIGNATURES = (
         ("npu-count",),
     ),
     Signature(
+        "npu-few",
+        r"local_world_size \(\d+\) must be less than or equal to the number of visible devices",
+        "the container or node shows fewer NPUs than the plan's parallelism needs",
+        PREFLIGHT,
+        "vllm-ascend issue 14628",
+        ("npu-count", "device-node"),
+    ),
+    Signature(
+        "npu-permission",
+        r"\bEL0007\b|" + _dcmi("8002") + "|" + _acl("207006"),
+        "the engine's user may not use the NPU",
+        "see ls -l /dev/davinci* on the node, and the container's user and group_add in the plan;"
+        " HwHiAiUser's group owns the devices",
+        "CANN EL0007, ACL 207006, dcmi -8002",
+        ("device-node",),
+        LIKELY,
+    ),
+    Signature(
+        "npu-driver-old",
+        r"\bEE1015\b|driver version capacity is insufficient"
+        r"|(?i:(?:npu|ascend|hdk|\bcurrent)\W.{0,30}driver (?:package )?version .{0,80}"
+        r"(?:too (?:low|old)|lower than|not (?:match|support|compatib)|does ?n[o']t match))"
+        r"|(?i:please (?:upgrade|update) the (?:npu |ascend )?driver)",
+        "the NPU driver of the node is older than the CANN of the image needs",
+        "install the driver and firmware that CANN's release names, or take an older image"
+        " (muster_image)",
+        "CANN EE1015",
+        ("npu-driver-install", "npu-firmware", "cann-version"),
+    ),
+    Signature(
         "npu-lost",
         r"(?i:\blost heartbeat|heartbeat (?:is )?lost|\bcard (?:drop|lost)\w*|\bhdc disconnect"
+        r"|multi-bit ecc|hbm.{0,40}(?:uncorrectable|multi ?bit)"
         r"|\b(?:npu|chip|device) (?:is |was )?(?:lost|dropped|offline)\b)|"
         + _acl("507010|507053|507054|507056|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
@@ -179,14 +254,6 @@ SIGNATURES = (
         ("npu-topology",),
     ),
     Signature(
-        "npu-driver-mount",
-        r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open",
-        "the NPU driver's libraries are not in the container",
-        "see that the driver is installed on the node and that the plan mounts its folders",
-        "Ascend driver; vllm-ascend issue 1440",
-        ("driver-mount", "npu-driver-install"),
-    ),
-    Signature(
         "cann-library",
         r"lib(?:hccl|ascendcl|acl_\w+|atb\w*|mki|ge_\w+|graph\w*|msprofiler|profapi|runtime"
         r"|opapi\w*|nnopbase|register|platform|error_manager|ascendalog|tiling_api|exe_graph|lcal"
@@ -204,7 +271,8 @@ SIGNATURES = (
         r"/(?:nnal|ascend-toolkit|cann[\w.-]*)/\S+: undefined symbol|undefined symbol: \w*(?:Mki"
         r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*"
         r"|undefined symbol: rt[A-Z]\w+"
-        r"|not in libopapi\.so|\bEZ3003\b|No supported Ops kernel|Cannot find bin of op"
+        r"|not in libopapi\.so|\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
+        r"|Ops kernel .{0,80}is unsupported"
         r"|(?i:cann) version .{0,80}(?:not (?:match|compatib|support)|mismatch|too (?:old|low))",
         "CANN and what is built on it (torch_npu, vllm-ascend, operators) are of versions that do"
         " not fit",
@@ -236,7 +304,7 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-timeout",
-        r"\bEI0006\b|wait socket establish timeout",
+        r"\bEI0006\b|wait socket establish timeout|" + _hccl("9"),
         "an NPU waited in vain for another one: link, gateway, address, TLS or a rank that ended",
         f"{PREFLIGHT}; a peer that only loads slowly needs a higher HCCL_CONNECT_TIMEOUT",
         "HCCL EI0006; vllm-ascend issue 486",
@@ -245,7 +313,7 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-agent-timeout",
-        r"\bEI0015\b|topo exchange \w+ get socket timeout",
+        r"\bEI0015\b|topo exchange \w+ get socket timeout|" + _hccl("11|13"),
         "not all ranks reached each other over the cluster NIC in time",
         "see that all units of the replica ran, then the NIC and the ports between the nodes",
         "HCCL EI0015",
@@ -255,7 +323,7 @@ SIGNATURES = (
     Signature(
         "npu-notify-timeout",
         r"\bEI0002\b|Notify register times out|(?i:ffts\W?plus.{0,20}time ?out)|"
-        + _acl("50704[68]"),
+        + _acl("507012|50704[68]|1070(?:19|20)"),
         "an NPU waited in vain for another rank within HCCL_EXEC_TIMEOUT: that rank ended, hangs or"
         " is still busy",
         DIAGNOSE,
@@ -274,10 +342,13 @@ SIGNATURES = (
     ),
     Signature(
         "npu-transfer",
-        r"\b(?:EI0010|EI0012|EI0013|EI0018)\b",
+        r"\b(?:EI0010|EI0012|EI0013|EI0018)\b|SUSPECT REMOTE ERROR|"
+        + _hccl("12|14|19|21")
+        + "|"
+        + _acl("507013|507057"),
         "a transfer between NPUs broke off: a link, a peer that ended, or memory of the peer",
         f"{DIAGNOSE}; then hccn_tool -i DEVICE -link -g and -stat -g",
-        "HCCL EI0010 (P2P), EI0012 (SDMA), EI0013 (RoCE), EI0018 (UB)",
+        "HCCL EI0010 (P2P), EI0012 (SDMA), EI0013 (RoCE), EI0018 (UB); ACL 507013",
         ("npu-link", "npu-ping"),
         SYMPTOM,
     ),
@@ -293,27 +364,60 @@ SIGNATURES = (
     ),
     Signature(
         "npu-driver",
-        r"dcmi module initialize failed. {0,2}ret is -8005|DrvMngGetConsoleLogLevel failed",
+        r"DrvMngGetConsoleLogLevel failed|\bEL0006\b|"
+        + _dcmi("8005|8006|8008|8009|801[0-7]")
+        + "|"
+        + _acl("507000|507001|507008|507899|507900"),
         "the NPU driver does not answer: another container holds the NPU, its device nodes are not"
         " in the container, or the node was not rebooted after a driver's installation",
         "see what npu-smi info says on the node itself, as root",
-        "driver, dcmi return code -8005; vllm-ascend issue 2698",
+        "dcmi -8005 to -8017, ACL 507000 to 507008 and 507899; vllm-ascend issue 2698",
         ("npu-tool", "npu-processes", "device-node"),
         SYMPTOM,
     ),
     Signature(
         "npu-unavailable",
-        r"The device is unavailable|" + _acl("20700[46]"),
+        r"The device is unavailable|\b(?:EL0001|EL0015)\b|" + _acl("207004"),
         "the runtime finds no NPU that it may use",
         PREFLIGHT,
-        "ACL 207004 and 207006",
+        "CANN EL0001 and EL0015, ACL 207004",
         ("npu-count", "device-node", "npu-processes"),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-unsupported",
+        r"\b(?:EE1005|EE1006|EE1016|EL0014)\b|" + _acl("207000|507009"),
+        "the driver or this kind of NPU does not know what CANN asks of it",
+        "hold the driver's version to the image's CANN, and the image to the kind of NPU",
+        "CANN EE1005, EE1006, EE1016 and EL0014, ACL 207000 and 507009",
+        ("npu-driver-install", "cann-version"),
+        SYMPTOM,
+    ),
+    Signature(
+        "cann-compiler",
+        r"GEInitialize failed|Init compiler failed|AclSetCompileopt|OpCompileProcessor init failed",
+        "CANN's compiler of operators cannot start: a Python package that it needs is missing or"
+        " too new (numpy, decorator, sympy, attrs), or CANN is not whole",
+        "read the lines around it; the recipe's image has them all",
+        "CANN, error 500001; vllm-ascend issue 692",
+        ("cann-version",),
+        SYMPTOM,
+    ),
+    Signature(
+        "npu-runtime",
+        r"ascend-docker-(?:hook|cli|runtime|destroy)|verify parameters valid and parse runtime opt"
+        r"|failed to (?:do file mounting for|setup container)\b",
+        "Ascend's runtime for Docker could not give the container its NPUs or driver files",
+        "the plan gives devices by name and needs no such runtime: take it out of Docker's default"
+        " in /etc/docker/daemon.json, or read what the line says is missing",
+        "Ascend Docker Runtime",
+        ("driver-mount", "device-node"),
         SYMPTOM,
     ),
     Signature(
         "npu-operator",
         r"(?i:aicore|vector core) (?:exception|timeout)|current working operator name is|"
-        + _acl("5070(?:1[1-8]|3[45])"),
+        + _acl("5070(?:1[14-8]|3[4-6])"),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",
         "ACL 507011 to 507018, 507034 and 507035",
@@ -322,12 +426,22 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-failed",
-        r"HCCL function error|DIST call hccl api failed",
+        r"HCCL function error|DIST call hccl api failed|DIST call api failed|\bEI0003\b",
         "HCCL could not be set up or used; the words do not say why",
         f"read the plogs below /var/log/muster of all ranks; {PREPARE} and preflight hold what HCCL"
         " needs",
         "torch_npu; vllm-ascend issue 3367",
         ("npu-link", "npu-address", "port-free"),
         SYMPTOM,
+    ),
+    Signature(
+        "cann-inner",
+        r"\bE[A-Z0-9][0-9]?9999\b|\bEH0001\b|\bEE10\d\d\b|\bEL0003\b|\bE[0-9]0\d{3}: "
+        r"|call acl api failed|call aclnn\w+ failed",
+        "CANN met an error; the words behind say which, and what went before says why",
+        f"read the plogs below /var/log/muster; {PREPARE} and preflight hold what CANN needs",
+        "CANN, inner errors",
+        ("npu-health", "cann-version"),
+        FOLLOW_UP,
     ),
 )

@@ -14,7 +14,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
 
 _NETWORK = (
     r"(?:request canceled|Client\.Timeout|i/o timeout|connection refused|no such host"
-    r"|network is unreachable|no route to host|TLS handshake timeout|context deadline exceeded"
+    r"|network is unreachable|no route to host|failure in name resolution|TLS handshake timeout"
+    r"|context deadline exceeded"
     r"|\bEOF\b|connection reset by peer)"
 )
 
@@ -38,7 +39,9 @@ SIGNATURES = (
     ),
     Signature(
         "image-architecture",
-        r"(?i)exec format error|no matching manifest for \S+",
+        r"(?i)exec format error|no matching manifest for \S+|wrong ELF class"
+        r"|does not match the detected"
+        r" host platform.{0,80}no specific|is not a supported wheel on this platform",
         "the image is built for another processor than this node's",
         "take a tag that holds this architecture with muster_image",
         "kernel, ENOEXEC; Docker",
@@ -47,19 +50,11 @@ SIGNATURES = (
     Signature(
         "image-command",
         r"exec: \"[^\"]+\": (?:executable file not found|stat [^:]+: no such file)"
-        r"|status=203/EXEC|Failed at step EXEC",
+        r"|status=203/EXEC|Failed at step EXEC|exec: \"[^\"]+\": permission denied"
+        r"|exec \S+: (?:no such file|permission denied)|exec user process caused",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
         "Docker; systemd",
-    ),
-    Signature(
-        "image-certificate",
-        r"x509: |certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED",
-        "the registry or Hub, or a proxy before it, shows a certificate that this node does not"
-        " know",
-        f"name its authority with muster_registry_ca, then {PREPARE}",
-        "Docker",
-        ("container-engine",),
     ),
     Signature(
         "registry-plain",
@@ -102,6 +97,28 @@ SIGNATURES = (
         "Docker",
     ),
     Signature(
+        "image-name",
+        r"invalid reference format|repository name must be lowercase",
+        "the image's name is not well formed",
+        "correct muster_image: REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
+        "Docker",
+    ),
+    Signature(
+        "image-broken",
+        r"failed to register layer: (?!.{0,200}no space)|filesystem layer verification failed"
+        r"|layer does"
+        r" not exist|failed to extract layer (?!.{0,300}no space)|unexpected commit digest"
+        r"|failed (?:size|digest) validation|(?:error creating|failed to mount) overlay"
+        r"|invalid tar header"
+        r"|content digest .{0,120}not found|digest verification failed",
+        "a layer of the image came broken, or Docker's store on this node is damaged",
+        f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
+        " /var/lib/docker",
+        "Docker; containerd",
+        ("host-disk", "container-engine"),
+        LIKELY,
+    ),
+    Signature(
         "image-not-pulled",
         r"Unable to find image|No such image",
         "the image is not on this node",
@@ -130,5 +147,41 @@ SIGNATURES = (
         "look at systemctl status docker",
         "Docker",
         ("container-engine",),
+    ),
+    Signature(
+        "docker-network",
+        r"[Ii]ptables failed|No chain/target/match by that name"
+        r"|address pools have been fully subnetted"
+        r"|failed to (?:create|set up) (?:endpoint|container networking)"
+        r"|failed programming external",
+        "Docker's own network cannot be set up: a firewall was started anew after Docker and took"
+        " its"
+        " rules away, mostly",
+        "systemctl restart docker on the node, then start the unit again",
+        "Docker",
+        ("container-engine",),
+        LIKELY,
+    ),
+    Signature(
+        "container-cgroup",
+        r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist"
+        r"|cgroups?: .{0,80}(?:no such"
+        r" file|not supported|permission denied)|unable to start unit \"docker-"
+        r"|openat2 /sys/fs/cgroup",
+        "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
+        " driver",
+        "native.cgroupdriver=systemd in /etc/docker/daemon.json, then restart Docker; or reboot",
+        "runc",
+        ("container-engine-cgroup",),
+        LIKELY,
+    ),
+    Signature(
+        "docker-old",
+        r"client version \S+ is too (?:old|new)|API version .{0,40}(?:is too (?:old|new)|required)"
+        r"|requires API version|unknown flag: --\w",
+        "Docker on this node, or its client, is of a version that does not fit",
+        f"{PREPARE} with a newer Docker on the node",
+        "Docker",
+        ("container-engine-version",),
     ),
 )

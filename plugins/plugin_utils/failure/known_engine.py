@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
     LIKELY,
+    RECIPE_IMAGE,
     Signature,
 )
 
@@ -49,6 +50,55 @@ SIGNATURES = (
         ("engine-parser",),
     ),
     Signature(
+        "engine-environment",
+        r"VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
+        r"|SGLANG|SGL)_\w+"
+        r"|Unknown vLLM environment variable|could not convert string to \w+: '.{0,40}VLLM"
+        r"|Neither 127\.0\.0\.1 nor ::1 are bound|VLLM_\w+ is set but",
+        "a variable of the engine's environment has a value that it refuses; the line names it",
+        "correct it in muster_engine_env",
+        "vLLM and SGLang",
+    ),
+    Signature(
+        "platform-plugins",
+        r"Only one platform plugin can be activated",
+        "plugins of two platforms are installed beside vLLM",
+        f"{RECIPE_IMAGE}, or name the one to use with VLLM_PLUGINS in muster_engine_env",
+        "vLLM",
+    ),
+    Signature(
+        "batched-tokens",
+        r"max_num_batched_tokens \(\d+\) (?:is smaller than|must be greater)"
+        r"|increas(?:e|ing) max_num_batched_tokens|enough slots to schedule a token",
+        "max-num-batched-tokens is too small for max-model-len, max-num-seqs or the drafted tokens",
+        "raise it in muster_engine_args, or lower the other one that the line names",
+        "vLLM",
+        ("engine-parser",),
+    ),
+    Signature(
+        "attention-backend",
+        r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
+        r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
+        r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
+        r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported",
+        "no attention backend, or not the one that was asked for, serves this device, cache type or"
+        " head size",
+        "take attention-backend and kv-cache-dtype out of muster_engine_args and"
+        " VLLM_ATTENTION_BACKEND out of muster_engine_env, or take the recipe's engine version",
+        "vLLM and SGLang",
+        ("engine-parser",),
+    ),
+    Signature(
+        "chat-template",
+        r"chat template string .{0,120}appears path-like|chat template .{0,80}(?:not found"
+        r"|does not exist)",
+        "the file of the chat template is not where the engine looks for it",
+        "mount it with muster_extra_mounts, and name its path in the container in"
+        " muster_engine_args",
+        "vLLM",
+        ("mount-source",),
+    ),
+    Signature(
         "fp8-block",
         r"is not divisible by weight quantization block_[nk]",
         "tensor parallelism cuts an expert below the block of 128 of the fp8 weights",
@@ -58,7 +108,7 @@ SIGNATURES = (
     ),
     Signature(
         "experts-parallel",
-        r"(?i)experts?\b.{0,80}(?:must be divisible"
+        r"(?i)experts?\b.{0,80}(?:must be divisible|must be greater than 0"
         r"|(?:is )?not divisible|(?:can ?not|must) be evenly)"
         r"|(?:must be|not) divisible by (?:the )?(?:ep_size|expert[ _]parallel)"
         r"|greater than the number of experts|assert .{0,60}experts\w* % ",
@@ -69,8 +119,13 @@ SIGNATURES = (
     ),
     Signature(
         "parallel-size",
-        r"(?i)(?:attention|kv|query) heads.{0,80}must be divisible|^.*AssertionError: \d+ is not"
+        r"(?i)(?:attention|kv|query|sink) heads.{0,80}must be divisible"
+        r"|^.*AssertionError: \d+ is not"
         r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible"
+        r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
+        r"|evenly divide the (?:total )?world size"
+        r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
+        r"|pipeline parallelism is not supported for"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
         "a size of the model cannot be cut by the parallelism that was asked for",
         "another tensor-parallel size: one that divides heads, KV heads and experts",
@@ -89,8 +144,14 @@ SIGNATURES = (
     Signature(
         "quantisation-unsupported",
         r"quantization is currently not supported in|quantization method \S+ is not supported for"
-        r" the current GPU|Minimum capability: \d+\. Current capability",
-        "the engine cannot serve this quantisation on this kind of device",
+        r" the current GPU|Minimum capability: \d+\. Current capability"
+        r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
+        r"|fp8)"
+        r"|is not supported for quantization method|fp8\w* .{0,40}not supported (?:on|in|for)"
+        r"|(?:Error|Exception): .{0,80}(?:requires?|only supports?|(?:only )?supported (?:on"
+        r"|for)) .{0,40}"
+        r"(?:\bsm_?\d\d+|\bgfx\d+|compute capability|Hopper|Blackwell|Ampere)",
+        "the engine cannot serve this quantisation, number format or kernel on this kind of device",
         "take weights and a recipe that are made for the platform",
         "vLLM",
         ("weights-format", "gpu-name"),
@@ -105,7 +166,9 @@ SIGNATURES = (
     # Memory.
     Signature(
         "memory-taken",
-        r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced",
+        r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced"
+        r"|Error in memory profiling|[Pp]rocesses? (?:has"
+        r"|have) .{0,20}memory in use.{0,80}free memory is",
         "something else holds memory of a device",
         "end it: the vendor's tool lists the processes of each device",
         "vLLM and SGLang, start-up",
@@ -130,7 +193,9 @@ SIGNATURES = (
     ),
     Signature(
         "device-memory",
-        r"(?:CUDA|NPU|HIP) out of memory|OutOfMemoryError: |CUDA error: out of memory"
+        r"(?:CUDA|NPU|HIP) out of memory|(?<!ray\.exceptions\.)OutOfMemoryError: "
+        r"|(?:CUDA|HIP) error: out of memory|(?:Prefill|Decode) out of memory"
+        r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
         r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is 207001\b"
         r"|\bEL0004\b",
@@ -141,8 +206,26 @@ SIGNATURES = (
     ),
     Signature(
         "engine-configuration",
-        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b",
-        "the engine takes the flags, but not one of their values; the next lines say which",
+        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
+        r"|(?:Value|Assertion|NotImplemented)[Ee]rror[:,] .{0,240}(?:mutually exclusive"
+        r"|can't work (?:at|with|together)"
+        r"|incompatible with"
+        r"|not (?:yet |currently )?(?:compatible|supported) (?:with|unless|when|together"
+        r"|in combination)"
+        r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"
+        r"|to|when)"
+        r"|requires? .{0,12}--\w|only (?:valid|applicable|supported|available|works"
+        r"|be set) (?:with|when|for|if|on)|not (?:yet )?supported (?:on|in|for|by) (?:the "
+        r"|this )?(?:current|model|config|arch|V\d)|(?:Valid|Supported) (?:values|options|modes"
+        r"|layouts|tasks) ?(?:are)?|[Mm]ust be one of|(?:dense|[Nn]on-MoE) models"
+        r"|does not (?:yet )?support (?:async|sleep|external|LoRA)|exceeds the maximum supported"
+        r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
+        r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"
+        r"|(?:Value|Assertion)[Ee]rror[:,] \S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"
+        r"|fraction)\b.{0,80}"
+        r"(?:must|cannot|should|greater|exceeds)",
+        "the engine takes the flags, but not one of their values or not together; the line or the"
+        " next ones say which",
         "correct it in muster_engine_args",
         "vLLM's configuration classes",
         ("engine-parser",),

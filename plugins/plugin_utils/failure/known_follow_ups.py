@@ -29,8 +29,10 @@ FIRST = (
     # the name of a file in a traceback.
     Signature(
         "harmless-level",
-        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO (?!.{0,160}\(\d+/\d+\))"
-        r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]"
+        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO (?!.{0,160}\(\d+/\d+\)"
+        r"|.{0,200}not found \(required by)"
+        r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\[c10d\] The (?:client|server) socket .{0,120}"
+        r"errno: 9[79]\b|hostname of the client socket cannot be retrieved"
         r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  File \"[^\"]*\", line \d+, in ",
         "",
         "",
@@ -50,9 +52,34 @@ FIRST = (
 
 LAST = (
     Signature(
+        "name-resolution",
+        r"(?i)(?<!huggingface\.co: )temporary failure in name resolution|name or service not known"
+        r"|nodename nor servname|no address associated with hostname"
+        r"|network addresses of \([^)]*\) cannot be retrieved",
+        "a host's name cannot be resolved on this node",
+        "give addresses in place of names (muster_address), or mend DNS or /etc/hosts",
+        "torch; libc",
+        ("nic-route",),
+    ),
+    Signature(
+        "no-route",
+        r"(?i)(?<!connect returned )\bno route to host|network is unreachable|host is unreachable"
+        r"|\[Errno 11[03]\]",
+        "the node has no way to the address in the line: a route, a gateway or a firewall",
+        "ip route get ADDRESS on the node; admit the cluster network in the firewall of both ends",
+        "kernel, EHOSTUNREACH and ENETUNREACH",
+        ("nic-route", "port-reachable"),
+        LIKELY,
+    ),
+    Signature(
         "library-missing",
-        r"\b[\w.-]+\.so[.\d]*: cannot open shared object",
-        "the image or environment lacks a shared library; the line names it",
+        r"\b[\w.-]+\.so[.\d]*: cannot open shared object"
+        r"|cannot open shared object file: No such file"
+        r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
+        r"|undefined symbol: \w+",
+        "the image or environment lacks a shared library, or has another version of it; the line"
+        " names"
+        " it",
         RECIPE_IMAGE,
         "ld.so",
         rank=LIKELY,
@@ -86,7 +113,8 @@ LAST = (
         "peer-ended",
         r"[Cc]onnection closed by (?:remote )?peer|\bncclRemoteError\b"
         r"|Failed to recv, got 0 bytes|[Cc]onnection reset by peer"
-        r"|Please check rank \d+ logs|Parent process exited",
+        r"|Please check rank \d+ logs|Parent process exited|remote process exited"
+        r"|(?:send|recv)\w* failed .{0,120}Broken pipe|BrokenPipeError",
         "another process of the replica ended before this one",
         "look at the other units of the replica: playbooks/diagnose.yml",
         "seen with vLLM 0.32.0",
@@ -94,7 +122,10 @@ LAST = (
     ),
     Signature(
         "engine-core",
-        r"Engine core initialization failed|WorkerProc (?:initialization failed|failed to start)"
+        r"Engine (?:core|process) (?:initialization failed|failed to start)|\bChildFailedError\b"
+        r"|WorkerProc (?:initialization failed|failed to start)|\b(?:Ray)?(?:ActorDied|Task)Error\b"
+        r"|Initialization failed\. (?:Please see|warmup error)|Frontend process failed during"
+        r"|(?:Input socket thread|Engine loop|engine process|API server process) .{0,40}\bdied\b"
         r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
         r"|Engine core proc \S+ died"
         r"|died unexpectedly, shutting down"

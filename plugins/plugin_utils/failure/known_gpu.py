@@ -19,11 +19,14 @@ SIGNATURES = (
         "cuda-driver-old",
         r"driver on your system is too old|unsatisfied condition: (?:cuda|driver|brand)"
         r"|driver version is insufficient|cudaErrorInsufficientDriver"
-        r"|PTX was compiled with an unsupported toolchain|please update your driver to a newer",
+        r"|PTX was compiled with an unsupported toolchain|please update your driver to a newer"
+        r"|API call is not supported in the installed CUDA driver|(?:cudaError|CUDA_ERROR)\w*"
+        r"(?:CallRequiresNewerDriver|UNSUPPORTED_PTX_VERSION|UnsupportedPtxVersion)"
+        r"|undefined symbol: cu[A-Z]\w+",
         "the node's GPU driver is older than the CUDA that the image or the wheels are built for",
         "install a newer driver, or take an image or wheels for the older CUDA (muster_image,"
         " muster_wheel_channel)",
-        "CUDA errors 35 and 222; torch; NVIDIA container toolkit",
+        "CUDA errors 35, 36 and 222; torch; SGLang issue 8701; NVIDIA container toolkit",
         ("gpu-driver", "image-requirement", "image-cuda"),
     ),
     Signature(
@@ -58,8 +61,10 @@ SIGNATURES = (
         "gpu-driver-absent",
         r"(?i)driver not loaded|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
-        r"|nvidia-container-cli: initialization error: (?:load library failed|driver error)"
-        r"|Module nvidia not found",
+        r"|nvidia-container-cli: initialization error: (?:load library failed|driver error"
+        r"|cannot open shared|nvml error: driver not loaded)"
+        r"|Module nvidia not found|AMDSMI_STATUS_DRIVER_NOT_LOADED"
+        r"|(?i:amdgpu (?:driver|module) (?:is )?not (?:loaded|found|initialized))",
         "the node has no GPU driver, or its driver is not loaded",
         "install the driver, or load it (modprobe nvidia, modprobe amdgpu); nvidia-smi or amd-smi"
         " on the node must answer",
@@ -80,11 +85,15 @@ SIGNATURES = (
     Signature(
         "gpu-lost",
         r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
-        r"|Unable to determine the device handle for (?:GPU|gpu)|(?i:\bxid\b.{0,40}\b79\b)",
-        "a GPU no longer answers on the bus",
+        r"|Unable to determine the device handle for (?:GPU|gpu)|(?i:\bxid\b.{0,40}\b79\b)"
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143|154)\b|RmInitAdapter failed"
+        r"|(?i:\bgpu\b.{0,40}(?:requires reset|reset required))|amdgpu.{0,80}(?:GPU reset"
+        r"|ring \S+ timeout)"
+        r"|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
+        "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
         " it out of muster_devices",
-        "NVIDIA Xid 79; NVML error 15",
+        "NVIDIA Xid 62, 79, 109, 119, 120, 143 and 154; NVML errors 15 and 16; amdgpu",
         ("gpu-count", "gpu-health"),
     ),
     Signature(
@@ -108,7 +117,9 @@ SIGNATURES = (
         "gpu-code",
         r"no kernel image is available|hipErrorNoBinaryForGpu|error: invalid device function"
         r"|device kernel image is invalid|hipErrorInvalid(?:DeviceFunction|KernelFile|Image)"
-        r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch",
+        r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch"
+        r"|CUBLAS_STATUS_ARCH_MISMATCH|cudaErrorNoKernelImageForDevice"
+        r"|CUDA_ERROR_NO_BINARY_FOR_GPU",
         "the image holds no code for this kind of GPU",
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
@@ -117,29 +128,135 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-ordinal",
-        r"invalid device ordinal|NVMLError_InvalidArgument|device error: \S+: unknown device",
-        "a GPU was named that this node does not have",
+        r"invalid device ordinal|NVMLError_InvalidArgument|device error: \S+: unknown device"
+        r"|invalid literal for int\(\) with base 10: '(?:MIG|GPU)-|Non-integer device ID"
+        r"|visible device ordinal \d+ is out of range|--device-ids index"
+        r"|is not visible in \w+_DEVICES"
+        r"|Inconsistent GPU visibility env vars|(?:hip|cuda)ErrorInvalidDevice\b"
+        r"|CUDA_ERROR_INVALID_DEVICE\b|Invalid device id\b",
+        "a GPU was named that this node does not have, or in a form that the engine does not read",
         "choose devices with muster_devices; CUDA_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES are the"
         " plan's",
-        "CUDA error 101; NVML error 2; NVIDIA container toolkit",
-        ("gpu-count",),
+        "CUDA error 101; NVML error 2; vLLM; NVIDIA container toolkit",
+        ("gpu-count", "gpu-mig"),
+    ),
+    Signature(
+        "gpu-shared",
+        r"Duplicate GPU detected",
+        "two ranks were given the same GPU",
+        "choose devices with muster_devices and take CUDA_VISIBLE_DEVICES out of muster_engine_env;"
+        " end an engine of an earlier run",
+        "NCCL",
+        ("gpu-count", "gpu-processes"),
+    ),
+    Signature(
+        "gpu-busy",
+        r"CUDA-capable device\(s\) is/are busy|cudaErrorDevicesUnavailable"
+        r"|CUDA_ERROR_DEVICE_UNAVAILABLE|devices are busy or unavailable"
+        r"|exclusive-thread device already in use",
+        "a GPU is in exclusive mode and held by another process, or in a state that admits none",
+        "end what nvidia-smi lists; nvidia-smi -c DEFAULT lets several processes use a GPU; where"
+        " it lists none, reset the GPU",
+        "CUDA errors 46 and 54",
+        ("gpu-processes", "gpu-health"),
+        LIKELY,
+    ),
+    Signature(
+        "gpu-mps",
+        r"MPS (?:client|server|control daemon)\b.{0,80}(?:fail|not|unable)"
+        r"|(?:cudaErrorMps|CUDA_ERROR_MPS_)\w+|\bError 80[5-9]\b",
+        "a GPU is shared by NVIDIA's MPS, whose daemon does not answer",
+        "start nvidia-cuda-mps-control on the node and give its pipe to the container, or end MPS",
+        "CUDA errors 805 to 809",
+    ),
+    Signature(
+        "cuda-fork",
+        r"Cannot re-initialize (?:CUDA|NPU|XPU) in forked subprocess",
+        "something used the device before the engine's processes were forked",
+        "set VLLM_WORKER_MULTIPROC_METHOD: spawn in muster_engine_env",
+        "torch; vLLM's troubleshooting",
+    ),
+    Signature(
+        "torch-cpu",
+        r"Torch not compiled with CUDA enabled|PyTorch (?:was|is) not (?:built|compiled) with"
+        r" (?:CUDA|ROCm)",
+        "the torch of this image or environment is built without CUDA",
+        "take the image that the recipe names; an environment wants wheels of a"
+        " muster_wheel_channel for CUDA",
+        "torch",
+        ("gpu-driver",),
     ),
     Signature(
         "gpu-few",
-        r"World size \(\d+\) is larger than the number of available GPUs",
-        "the node shows fewer devices than the plan's parallelism needs",
-        PREFLIGHT,
-        "vLLM 0.22.1",
+        r"World size \(\d+\) is larger than the number of available"
+        r"|cannot be larger than the number of available GPUs|exceeds assigned_physical_gpu_ids"
+        r"|is out of bounds for \d+ devices"
+        r"|Error (?:setting|computing) .{0,80}local range: \[|--device-ids provides \d+ devices"
+        r"|physical_device_id = device_ids|device_id \d+ is out of range for assigned"
+        r"|[Nn]ot enough (?:GPUs?|devices)\b"
+        r"|only \d+ (?:GPUs?|devices) (?:are )?(?:available|visible)",
+        "the engine was given fewer devices than its parallelism needs",
+        f"{PREFLIGHT}; muster_devices and the recipe's parallelism say how many; an engine over"
+        " several nodes needs its --nnodes or data-parallel flags on each",
+        "vLLM; NeMo Skills issue 1059",
         ("gpu-count", "npu-count"),
     ),
     Signature(
         "gpu-none",
         r"No (?:CUDA|HIP) GPUs are available|no (?:CUDA|ROCm)-capable device is detected"
-        r"|Failed to infer device type|Device string must not be empty",
-        "the engine sees no device",
-        "see that the vendor's tool lists the devices on the node; run playbooks/preflight.yml",
+        r"|Failed to infer device type|Device string must not be empty|No CUDA-capable device"
+        r"|only supported with GPUs, no GPUs found|(?:cuda|hip)ErrorNoDevice|CUDA_ERROR_NO_DEVICE"
+        r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
+        r"|Found no (?:NVIDIA|AMD) (?:GPU|device)",
+        "the engine sees no device: it was given none, may not open them, a variable hides them, or"
+        " the driver does not answer",
+        "see that the vendor's tool lists the devices on the node, then ls -l of the device nodes"
+        f" and the container's user and group_add; {PREFLIGHT}",
         "torch; vLLM",
         ("gpu-count", "npu-count", "device-node"),
+        SYMPTOM,
+    ),
+    Signature(
+        "cuda-unknown",
+        r"CUDA unknown error|CUDA error: (?:unknown error|initialization error)"
+        r"|cudaErrorUnknown|cudaErrorInitializationError|(?:Error|failure) 999\b"
+        r"|CU(?:DNN|BLAS)_STATUS_(?:NOT_INITIALIZED|INTERNAL_ERROR|EXECUTION_FAILED)"
+        r"|cuda(?:ErrorOperatingSystem|ErrorNotPermitted|ErrorNotSupported)\b"
+        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|HIP error: (?:unknown error|invalid argument)",
+        "CUDA or HIP could not start its work on a device; the words do not say why: modules of the"
+        " driver (nvidia_uvm), memory that is taken, or libraries that do not fit",
+        "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"
+        " another image",
+        "CUDA errors 3, 304, 801 and 999; cuDNN; ROCm",
+        ("gpu-tool", "gpu-processes", "gpu-driver"),
+        SYMPTOM,
+    ),
+    # GPUs among each other.
+    Signature(
+        "gpu-peer",
+        r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
+        r"|Error happened when batch testing peer-to-peer access"
+        r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:fault|IO_PAGE_FAULT)",
+        "the GPUs of the node cannot reach each other's memory: an IOMMU, ACS or a virtual machine"
+        " is between them",
+        "set NCCL_P2P_DISABLE: 1 in muster_engine_env and disable-custom-all-reduce in"
+        " muster_engine_args; on the node, iommu=pt and ACS off",
+        "CUDA error 217; vLLM issue 406; kernel",
+        ("gpu-topology",),
+        LIKELY,
+    ),
+    Signature(
+        "gpu-multicast",
+        r"\bnvls\.cc\S* .{0,40}(?:[Cc]uda|CUDA) failure|cuMulticast\w+.{0,60}(?:fail|error)"
+        r"|Failed to bind NVLink SHARP|(?i:multicast).{0,60}(?:not supported|failed|error)"
+        r"|(?i:imex).{0,80}(?:fail|not (?:running|configured|ready|found)|error)",
+        "NVLink's multicast, or IMEX between nodes, does not work: the fabric manager or its"
+        " channels are not in order",
+        "restart nvidia-fabricmanager (nvidia-imex between nodes) and reset the GPUs;"
+        " NCCL_NVLS_ENABLE: 0 in muster_engine_env does without",
+        "NCCL issue 1788; NVIDIA fabric manager guide",
+        ("gpu-fabric-manager",),
+        LIKELY,
     ),
     # Faults of kernels.
     Signature(
@@ -179,12 +296,22 @@ SIGNATURES = (
     Signature(
         "gpu-toolkit",
         r"could not select device driver|unknown or invalid runtime name: nvidia"
-        r"|nvidia-container-(?:runtime|cli|toolkit)\S*: (?:executable file )?not found"
+        r"|unknown flag: --gpus|[Uu]nknown runtime specified nvidia"
+        r"|nvidia-container-(?:runtime|cli|toolkit)\S*:"
+        r" (?:executable file )?(?:not found|no such file)"
         r"|exec: \"nvidia-container-runtime\w*(?:-hook)?\"",
         "Docker cannot give a container GPUs: the vendor's container toolkit is not there or not"
         " made known to it",
         f"install nvidia-container-toolkit, then {PREPARE}",
         "Docker, NVIDIA container toolkit",
+        ("gpu-toolkit",),
+    ),
+    Signature(
+        "gpu-runtime-mode",
+        r"invoking the NVIDIA Container Runtime Hook directly",
+        "the container toolkit works in CDI mode, where --gpus is refused",
+        f"{PREPARE}: units name their devices by CDI; by hand, --runtime=nvidia in place of --gpus",
+        "NVIDIA container toolkit",
         ("gpu-toolkit",),
     ),
     Signature(

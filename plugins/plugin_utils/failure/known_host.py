@@ -20,7 +20,11 @@ SIGNATURES = (
         "node-memory",
         r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
         r"|\boom-kill:constraint=|memory cgroup out of memory|\bOOMKilled\b"
-        r"|\[Errno 12\] Cannot allocate memory|DefaultCPUAllocator: (?:can't|not enough)",
+        r"|\[Errno 12\] Cannot allocate memory|DefaultCPUAllocator: (?:can't|not enough)"
+        r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
+        r"|\bstd::bad_alloc|\bEE1013\b|host memory has been exhausted"
+        r"|Unable to allocate \S+ [GMT]iB for"
+        r"|fork: cannot allocate memory|\bMemoryError\s*$",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
@@ -68,12 +72,59 @@ SIGNATURES = (
         ("host-limits",),
     ),
     Signature(
+        "inotify-limit",
+        r"(?i)inotify\w*.{0,80}(?:no space left|limit|too many open)"
+        r"|too many open files.{0,40}inotify",
+        "the limit of inotify watches or instances is reached",
+        "raise fs.inotify.max_user_watches and max_user_instances with sysctl on the node",
+        "kernel, inotify",
+    ),
+    Signature(
         "open-files",
-        r"(?i)too many open files",
+        r"(?i)too many open files|received 0 items of ancdata",
         "the limit of open files is reached",
         "raise LimitNOFILE of the service or --ulimit nofile of the container",
-        "kernel, EMFILE",
+        "kernel, EMFILE; torch",
         ("host-limits",),
+    ),
+    Signature(
+        "rlimit-refused",
+        r"(?i)error setting rlimits?\b|setrlimit.{0,60}not permitted|cannot modify limit",
+        "a limit that the container asks for is above what Docker's own service may give",
+        "raise it in Docker's service (systemctl edit docker: LimitMEMLOCK, LimitNOFILE), or lower"
+        " it"
+        " in the container of an own recipe",
+        "runc",
+        ("host-limits",),
+    ),
+    Signature(
+        "hugepages",
+        r"(?i)\bhuge_?(?:page|tlb)s?\b.{0,80}(?:fail|cannot|not enough|insufficient|unable|out of)",
+        "the node has no huge pages left that something asks for",
+        "see HugePages_Free in /proc/meminfo; raise vm.nr_hugepages, or end what holds them",
+        "kernel",
+        ("host-hugepages",),
+        LIKELY,
+    ),
+    # systemd.
+    Signature(
+        "unit-setup",
+        r"status=(?:2(?:0[0-24-9]|1\d|2\d|3\d|4\d))/[A-Z_]+|Failed at step (?!EXEC)[A-Z_]+ spawning"
+        r"|Failed to load environment files|Unit \S+ (?:not found|is masked)"
+        r"|has a bad unit file setting",
+        "systemd cannot set the service up: a folder, user, group, file or rule of its unit is not"
+        " there; the word behind the slash says which",
+        "read systemctl status of the unit; playbooks/serve.yml writes the unit anew",
+        "systemd, exit statuses 200 to 245",
+        ("host-writable",),
+    ),
+    Signature(
+        "start-timeout",
+        r"(?:[Ss]tart(?:-\w+)?|reload) operation timed out|Failed with result 'timeout'",
+        "the service did not start within systemd's time",
+        "see what it waited for in the lines before; start_timeout_s of the recipe is the bound",
+        "systemd",
+        rank=SYMPTOM,
     ),
     # Files and devices.
     Signature(
@@ -88,6 +139,7 @@ SIGNATURES = (
     Signature(
         "device-absent",
         r"error gathering device information|[Uu]nable to open /dev/kfd"
+        r"|no such device: .{0,40}/dev/"
         rf"|{_DEVICES}.{{0,80}}(?i:no such (?:file|device))"
         rf"|(?i:no such (?:file|device)).{{0,80}}{_DEVICES}",
         "a device node is not on this node, or not in the container",
@@ -106,22 +158,46 @@ SIGNATURES = (
     ),
     Signature(
         "stale-nfs",
-        r"(?i)stale (?:nfs )?file handle",
+        r"(?i)stale (?:nfs )?file handle|\[Errno 116\]",
         "a network file system was exported anew under the engine: its handles are stale",
         "mount it anew on the node, then start the unit again",
         "kernel, ESTALE",
     ),
     Signature(
         "file-system-lost",
-        r"(?i)\[Errno (?:5|107|112)\]|Transport endpoint is not connected|\bInput/output error",
+        r"(?i)\[Errno (?:5|107|108|112|121)\]|Transport endpoint is not connected"
+        r"|\bInput/output error"
+        r"|cannot send after transport endpoint shutdown|nfs: server \S+ not responding"
+        r"|Remote I/O error"
+        r"|(?:Lustre(?:Error)?|mmfs\w*|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)"
+        r"|\b(?:EXT4-fs error|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption"
+        r"|shut(?:ting)? ?down)"
+        r"|mount\.nfs: .{0,80}(?:timed out|refused|denied|no such)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",
         "kernel, EIO and ENOTCONN",
         ("host-disk",),
     ),
     Signature(
+        "file-locks",
+        r"(?i)no locks available|\[Errno 37\]|flock.{0,60}(?:not (?:supported|implemented)|failed)",
+        "a network file system gives no file locks",
+        "mount it with locks (nfslock, localflock on Lustre), or put caches (HF_HOME,"
+        " TRITON_CACHE_DIR,"
+        " VLLM_CACHE_ROOT in muster_engine_env) on a local disk",
+        "kernel, ENOLCK",
+        rank=LIKELY,
+    ),
+    Signature(
+        "path-long",
+        r"(?i)file name too long|AF_UNIX path too long|ipc path .{0,200}is longer than",
+        "a path is longer than the kernel allows: sockets have 107 characters",
+        "a shorter TMPDIR or VLLM_RPC_BASE_PATH in muster_engine_env",
+        "kernel, ENAMETOOLONG; ZeroMQ",
+    ),
+    Signature(
         "disk-full",
-        r"(?i)no space left on device|disk quota exceeded",
+        r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",

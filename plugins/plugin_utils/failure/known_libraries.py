@@ -27,8 +27,11 @@ SIGNATURES = (
         "cuda-library-missing",
         r"lib(?:cudart|cublas\w*|cudnn\w*|nvrtc\w*|nvJitLink|cusparse\w*|cufft\w*|curand|cusolver"
         r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*: (?:cannot open|undefined symbol)"
-        r"|undefined symbol: (?:__nv|nccl|cudnn|cublas)\w+|version `lib(?:cu|nv|nccl)\S+' not found"
-        r"|Unable to load any of \{libcu|Could not load library libcu",
+        r"|undefined symbol: (?:__nv|nccl|cudnn|cublas|cuda[A-Z]|nvrtc|nvshmem)\w+"
+        r"|version `lib(?:cu|nv|nccl)\S+' not found|Unable to load any of \{libcu"
+        r"|Could not load library libcu|CUDA (?:version )?mismatch|detected CUDA version .{0,80}"
+        r"mismatches|compiled with CUDA \S+ .{0,60}but|CUDNN_STATUS_VERSION_MISMATCH"
+        r"|cuDNN version incompatibility|Symbol not found: nccl",
         "the engine or a kernel library is built for another CUDA than the one in this image or"
         " environment",
         "one CUDA for torch, engine and kernels: the recipe's image, or wheels of one"
@@ -63,18 +66,66 @@ SIGNATURES = (
         "torch's extensions",
     ),
     Signature(
+        "kernel-versions",
+        r"flashinfer\S* version .{0,60}does not match|(?:flashinfer|sgl[-_]kernel"
+        r"|deep[-_]gemm)\S* is"
+        r" installed with version .{0,120}less than|sgl[-_]kernel .{0,60}(?:version mismatch"
+        r"|required)"
+        r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
+        "packages of the image or environment are of versions that do not fit; the line names both",
+        f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
+        "FlashInfer; SGLang; NumPy",
+    ),
+    Signature(
+        "static-tls",
+        r"cannot allocate memory in static TLS block",
+        "the loader has no room left for a library that is loaded late (libgomp on Arm, mostly)",
+        "put the library that the line names first in LD_PRELOAD (muster_engine_env)",
+        "ld.so",
+    ),
+    Signature(
+        "library-broken",
+        r"\.so[.\d]*: (?:file too short|invalid ELF header|cannot read file data"
+        r"|ELF load command|ELF file's phentsize)",
+        "a shared library is empty or cut off: a broken layer of the image, or a mount that does"
+        " not"
+        " reach it",
+        "ls -l of the file in the container; pull the image again, or mend what is mounted there",
+        "ld.so",
+        ("driver-mount",),
+    ),
+    Signature(
+        "cpu-instructions",
+        r"Illegal instruction|\bSIGILL\b|exited with code 132\b|status=4/ILL"
+        r"|(?i:cpu (?:does not|doesn't|lacks) .{0,40}\b(?:avx\w*|sse\S*|amx|instruction))",
+        "the processor of the node lacks instructions that the image was built with, AVX-512 for"
+        " one; in a virtual machine the host may hide them",
+        "take an image or wheels for this processor, or give the virtual machine the host's",
+        "kernel, SIGILL",
+        ("host-arch",),
+        LIKELY,
+    ),
+    Signature(
         "glibc-old",
-        r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found",
+        r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?!.{0,120}libnccl-net)",
         "the node's or image's C or C++ library is older than the engine's wheels were built for",
         "take the container in place of an environment (muster_install), or a newer release of the"
         " system",
         "ld.so",
         ("host-os",),
+        hint=r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found.{0,120}libnccl-net",
+        explains=("nccl-network",),
     ),
     # Python packages. An exception in quotation marks is one that the program met and went on.
     Signature(
         "package-mismatch",
-        r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name",
+        r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
+        r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object|module '(?:transformers"
+        r"|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray|aiter|outlines|xgrammar)[\w.]*')"
+        r" has no attribute|TypeError: (?!\S*(?:Args"
+        r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
+        r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
+        r"|requires a different Python",
         "two Python packages of the image or environment do not fit each other",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "Python",
@@ -82,7 +133,13 @@ SIGNATURES = (
     ),
     Signature(
         "module-missing",
-        r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named",
+        r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named"
+        r"|PackageNotFoundError: No package metadata"
+        r"|packages that were not found in your environment"
+        r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
+        r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
+        r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install .{0,60}(?:via|with|using"
+        r"|pip)",
         "the image or environment lacks a Python module",
         f"take the image that the recipe names; for an environment, {PREPARE}",
         "Python",
@@ -107,6 +164,8 @@ SIGNATURES = (
         r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
         r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
         r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
+        r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
+        r"|No such file or directory: '[^']*(?:cuobjdump|nvdisasm|ptxas|cicc|clang)'"
         r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+|nv\w+)\.h"
         r"|Error compiling objects for extension",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
@@ -118,6 +177,8 @@ SIGNATURES = (
     Signature(
         "triton-compile",
         r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
+        r"|not supported in this architecture|out of resource: shared memory"
+        r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
         r"|ptxas fatal|\bub overflow, requires|Internal Triton PTX codegen error",
         "Triton cannot compile a kernel for this device",
         "another engine version or image whose Triton knows the device, or a backend without"

@@ -18,8 +18,12 @@ SIGNATURES = (
     Signature(
         "shared-memory",
         r"Error while (?:creating|attaching to) shared memory segment|\bBus error\b|\bSIGBUS\b"
-        r"|insufficient shared memory|unable to (?:open|allocate|mmap) shared memory"
-        r"|(?i:no space left).{0,80}/dev/shm|/dev/shm/.{0,120}(?i:no space left)"
+        r"|insufficient shared memory|[Ii]nsufficient space in /dev/shm"
+        r"|unable to (?:open|allocate|mmap"
+        r"|resize) (?:a )?shared memory(?!.{0,160}Too many open files)"
+        r"|(?i:no space left).{0,80}(?:/dev/shm|'/(?:psm|sem|torch)_)"
+        r"|/dev/shm/.{0,120}(?i:no space left)"
+        r"|posix_fallocate failed|unable to write to file </torch_"
         r"|Failed core proc\(s\): \{[^}]*: -7\b",
         "/dev/shm is too small or full",
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
@@ -28,33 +32,113 @@ SIGNATURES = (
     ),
     Signature(
         "memlock-limit",
-        r"(?i)ibv_(?:reg|create|alloc)\w* failed.{0,60}cannot allocate memory|max locked memory"
-        r"|RLIMIT_MEMLOCK|\(ulimit -l\)",
+        r"(?i)max locked memory|RLIMIT_MEMLOCK|\(ulimit -l\)|memlock.{0,60}(?:too (?:low|small)"
+        r"|limit)",
         "the limit of locked memory is too low for RDMA",
         "lift it: --ulimit memlock=-1 of the container, LimitMEMLOCK=infinity of the service;"
         " Docker's own service may bound it",
-        "NCCL; NVIDIA nccl-tests issue 206",
+        "UCX; libibverbs",
         ("host-limits",),
+    ),
+    # The words are the same for a limit, a buffer that is too large and a kernel that holds memory
+    # back, so they are a symptom.
+    Signature(
+        "rdma-memory",
+        r"(?i)\bibv_\w+ failed.{0,60}cannot allocate memory"
+        r"|_reg\(size=.{0,80}cannot allocate memory"
+        r"|failed to (?:register|pin) .{0,60}cannot allocate memory",
+        "the NIC got no memory for RDMA: mostly the limit of locked memory, else NCCL_BUFFSIZE that"
+        " is too large, or a kernel that holds memory back (CmaTotal of /proc/meminfo)",
+        "ulimit -l in the container has to say unlimited (--ulimit memlock=-1,"
+        " LimitMEMLOCK=infinity"
+        " of the service and of Docker's); take NCCL_BUFFSIZE out of muster_engine_env; then"
+        " another"
+        " kernel",
+        "NCCL; NVIDIA nccl-tests issue 206; vLLM issue 19613",
+        ("host-limits",),
+        SYMPTOM,
+    ),
+    Signature(
+        "gpu-direct",
+        r"\bibv_reg\w+ failed.{0,60}Bad address|nvidia[-_]peermem|nv_peer_mem|peer memory .{0,40}"
+        r"(?:not (?:loaded|available|supported)|failed)",
+        "a NIC cannot reach a GPU's memory: the kernel's module for it is not loaded",
+        "modprobe nvidia-peermem on the node, or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
+        "NCCL; NVIDIA GPUDirect RDMA",
+        rank=LIKELY,
     ),
     Signature(
         "nccl-interface",
         r"(?i:no socket interface found)|connecting to address\s+with family \d+ is neither"
-        r"|NCCL_SOCKET_IFNAME.{0,60}(?:not found|does not exist)|No usable (?:network )?interface",
+        r"|NCCL_SOCKET_IFNAME.{0,60}(?:not found|does not exist)|No usable (?:network )?interface"
+        r"|(?i:no (?:usable |valid )?(?:network )?interfaces? (?:was )?found)"
+        r"|Bootstrap : no .{0,30}interface",
         "NCCL or RCCL finds no NIC of the name that it was given",
         _NIC,
         "NCCL bootstrap",
         ("nic-exists",),
     ),
     Signature(
+        "nccl-network",
+        r"NCCL WARN Error: network .{1,40} not found|NET/OFI .{0,80}(?:[Uu]nable|[Ff]ailed"
+        r"|No eligible"
+        r"|Only EFA)"
+        r"|Failed to initialize any NET plugin|NET/Plugin: (?:Failed"
+        r"|Could not find) .{0,80}requested",
+        "NCCL was told to use a network of a plugin (NCCL_NET, NCCL_NET_PLUGIN) that is not in the"
+        " image or cannot be loaded",
+        "take NCCL_NET out of muster_engine_env, or an image that has the provider's plugin;"
+        " NCCL_DEBUG: INFO says why it was not loaded",
+        "NCCL, network plugins",
+    ),
+    Signature(
         "nccl-rdma",
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
-        r"|NET/IB : Got async event : port error"
-        r"|ibv_modify_qp\w* failed|ibv_poll_cq.{0,40}failed",
+        r"|NET/IB : (?:\S+ )?Got (?:non-)?(?:fatal )?async(?:hronous)? (?:fatal )?event ?: (?:port"
+        r"|device|QP) "
+        r"|ibv_(?:modify_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*.{0,40} failed"
+        r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:invalid gid|no (?:valid )?gid)"
+        r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
+        r"|no usable transp)",
         "RDMA between the nodes failed: a NIC, its link, its GID or a firewall of RoCE",
         "look at ibstat or rdma link on both nodes; NCCL_IB_HCA and NCCL_IB_GID_INDEX in"
         " muster_engine_env choose another one, NCCL_IB_DISABLE: 1 does without",
         "NCCL, transport of InfiniBand and RoCE",
         ("nic-up", "cluster-mtu"),
+        LIKELY,
+    ),
+    Signature(
+        "address-absent",
+        r"(?i:cannot assign requested address)|\[Errno 99\]|ZMQError: No such device"
+        r"|\bEADDRNOTAVAIL\b",
+        "the address to listen on is not one of this node",
+        "set muster_address to an address of the node on the cluster network (ip -4 address), and"
+        " take VLLM_HOST_IP and its kin out of muster_engine_env",
+        "kernel, EADDRNOTAVAIL; ZeroMQ",
+        ("nic-address",),
+    ),
+    Signature(
+        "host-ip",
+        r"Every node should have a unique IP|Got \d+ nodes with \d+ (?:unique )?IP|needs a node IP"
+        r"|VLLM_HOST_IP.{0,60}(?:invalid|not|wrong|differ)|No node IP key found",
+        "vLLM knows a node by another address than the cluster does: nodes with several NICs, or"
+        " one address for two nodes",
+        "set muster_address of each node: the plan sets VLLM_HOST_IP from it",
+        "vLLM; vLLM issue 43095",
+        ("nic-address", "nic-route"),
+    ),
+    Signature(
+        "ranks-differ",
+        r"mismatch in (?:rank count|number of ranks)|ranks? has already checked in"
+        r"|Message truncated :"
+        r"|[Cc]onfiguration mismatch detected for engine|unexpected data parallel rank"
+        r"|(?i:world[ _]size mismatch|rank \d+ .{0,40}already (?:registered|joined|exists))",
+        "ranks do not agree on how many they are or what they run: another command line or version"
+        " on one node, or an engine of an earlier run that is still there",
+        "run playbooks/status.yml for units that differ from the plan; end what is left over, then"
+        " playbooks/serve.yml",
+        "NCCL bootstrap; vLLM",
+        ("port-free",),
         LIKELY,
     ),
     Signature(
@@ -83,7 +167,7 @@ SIGNATURES = (
     ),
     Signature(
         "zmq-port-taken",
-        r"ZMQError: Address already in use",
+        r"ZMQError: Address already in use|Could not find open port after",
         "the port between head and followers, or another one of vLLM's own, is taken on this node",
         "end what holds it (ss -Htlnp), or set muster_dp_rpc_port to another one",
         "seen with vLLM 0.32.0",
@@ -99,7 +183,8 @@ SIGNATURES = (
     ),
     Signature(
         "api-port-taken",
-        r"(?i)\[Errno 98\]|address already in use|port is already allocated",
+        r"(?i)\[Errno 98\]|address already in use|port is already allocated"
+        r"|\bport \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)",
         "the port of the API, or another one that the engine listens on, is taken on this node",
         "end what holds it (ss -Htlnp), or set muster_port to another one",
         "seen with vLLM 0.32.0; Docker",
@@ -109,7 +194,7 @@ SIGNATURES = (
     Signature(
         "gloo-interface",
         r"Unable to find (?:address|interface) for: |\bifa != nullptr|unsupported gloo device"
-        r"|connect \[127\.0\.[01]\.1\]:\d+",
+        r"|connect \[127\.0\.[01]\.1\]:\d+|\[/pytorch/third_party/gloo.{0,160}\bifa\b",
         "gloo finds no NIC for the name in GLOO_SOCKET_IFNAME or for the host's own name",
         _NIC,
         "seen with vLLM 0.32.0; gpustack issue 4128",
@@ -118,20 +203,12 @@ SIGNATURES = (
         explains=("collective-timeout",),
     ),
     Signature(
-        "name-resolution",
-        r"(?i)temporary failure in name resolution|name or service not known"
-        r"|network addresses of \([^)]*\) cannot be retrieved",
-        "a host's name cannot be resolved on this node",
-        "give addresses in place of names (muster_address), or mend DNS or /etc/hosts",
-        "torch; libc",
-        ("nic-route",),
-    ),
-    Signature(
         "store-unreachable",
         r"client socket has (?:timed out|failed to connect)|failed to connect/validate to host"
         r"|server socket on \S+ has timed out|seconds waiting for clients\. \d+/\d+ clients joined"
         r"|DistStoreError: (?:Socket Timeout|wait timeout)|wait timeout after \d+ms, keys"
-        r"|store[ -]based barrier",
+        r"|store[ -]based barrier|\bRendezvous(?:Timeout|Connection|Closed)Error"
+        r"|SO_ERROR: (?:No route|Network is unreach|Connection timed out)|wait timeout .{0,20}key",
         "the ranks do not meet: one did not start, or cannot reach the address and port of the"
         " first",
         "see that all units of the replica run, then the address (muster_address) and the ports"
@@ -143,8 +220,10 @@ SIGNATURES = (
     Signature(
         "handshake",
         r"Did not receive response from front-end process"
-        r"|Timed out waiting for engines? (?:core processes |cores? )?to (?:send initial message"
-        r"|start)|configured by .?VLLM_ENGINE_READY_TIMEOUT",
+        r"|Timed out waiting for (?:new )?engines? ?(?:core processes "
+        r"|cores? )?to ?(?:send ?initial"
+        r" ?message|start)|configured by .?VLLM_ENGINE_READY_TIMEOUT"
+        r"|Timed out waiting for (?:startup|engine core)",
         "the head and an engine did not hear of each other in time: one still loads, did not start,"
         " or its rpc port cannot be reached",
         "see why the other one did not start; if it only loads for long, raise"
@@ -155,7 +234,7 @@ SIGNATURES = (
     ),
     Signature(
         "coordinator-late",
-        r"DP Coordinator process failed to report",
+        r"DP Coordinator process failed (?:to report|during startup)",
         "the coordinator of data parallelism did not come up within vLLM's own 30 s: a busy node or"
         " a slow file system",
         "start it again; see what else loads the node and where the environment lies",
@@ -165,15 +244,52 @@ SIGNATURES = (
     ),
     Signature(
         "parallel-mode",
-        r"must not use --headless|message from (?:remote|local) engine \d+, expected it to be",
+        r"must (?:not )?use --headless|message from (?:remote|local) engine \d+, expected it to be",
         "head and followers run different modes of data parallelism",
         "take --data-parallel-start-rank and its kin out of muster_engine_args, then serve again",
         "vLLM 0.28.0 and later",
     ),
+    # Ray, which vLLM can use between nodes.
+    Signature(
+        "ray-resources",
+        r"[Cc]annot provide a placement group|number of required \w+ exceeds the total number of"
+        r"|Current node has no \w+ available|does not allocate any GPUs on the driver node"
+        r"|No available node types can fulfill|Not enough resources to allocate \d+ (?:DP ranks"
+        r"|placem)"
+        r"|Not enough total available nodes|Nodes are not homogeneous|No \S+ found in Ray cluster",
+        "the Ray cluster has fewer free devices than the engine needs: a node did not join, shows"
+        " no"
+        " devices, or an earlier engine holds them",
+        "ray status on the head says what it has; see that each node joined with its devices, and"
+        " end what an earlier run left",
+        "vLLM, Ray executor; vLLM issues 13093 and 26028",
+        ("gpu-count", "npu-count"),
+    ),
+    Signature(
+        "ray-versions",
+        r"Version mismatch: The cluster was started with",
+        "the nodes run different versions of Ray or Python",
+        "give all nodes the same image or environment: playbooks/prepare.yml",
+        "Ray",
+    ),
+    Signature(
+        "ray-unreachable",
+        r"[Ff]ailed to connect to GCS|Unable to connect to GCS|Failed to get cluster ID from GCS"
+        r"|[Rr]ay is not initialized|[Cc]ould not find any running Ray instance"
+        r"|DP master node .{0,60}"
+        r"missing or dead|[Cc]an't find a `?node_ip_address|no Ray cluster .{0,20}found",
+        "the engine finds no Ray cluster at the head's address",
+        "see that Ray runs on the head and that its port (6379) can be reached from each node",
+        "Ray",
+        ("port-reachable", "nic-route"),
+        LIKELY,
+    ),
     Signature(
         "collective-timeout",
         r"[Ww]atchdog caught collective operation timeout|connectFullMesh failed"
-        r"|Timed out waiting \d+ms for (?:recv|send) operation|(?i:watchdog timeout)",
+        r"|Timed out waiting \d+ms for (?:recv|send) operation|(?i:watchdog timeout)"
+        r"|RPC call to \w+ timed out|other ranks that didn't finish loading"
+        r"|Some ranks .{0,20}timed out",
         "a rank waited in vain for the others",
         DIAGNOSE,
         "torch.distributed",
@@ -190,7 +306,8 @@ SIGNATURES = (
     Signature(
         "nccl-system",
         r"ncclSystemError|unhandled system error|unhandled cuda error|ncclInternalError"
-        r"|ncclUnhandledCudaError",
+        r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure(?!.{0,12}out of memory)"
+        r"|RuntimeError: NCCL error|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
         "NCCL or RCCL failed on a call of the system; the lines around it say which",
         "set NCCL_DEBUG: INFO in muster_engine_env and start again",
         "vLLM issues 4383 and 10626",

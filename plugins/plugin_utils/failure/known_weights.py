@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    LIKELY,
     PREPARE,
     SYMPTOM,
     Signature,
@@ -15,7 +16,12 @@ SIGNATURES = (
     # The model and its format.
     Signature(
         "model-too-new",
-        r"does not recognize this architecture|[Mm]odel architectures .{0,200}are not supported"
+        r"does not recognize this architecture|Tokenizer class \S+ does not exist"
+        r"|was supported in vLLM until|is not supported in-tree anymore"
+        r"|No model architectures are specif"
+        r"|Transformers implementation of .{0,60}not compatible"
+        r"|[Uu]nsupported (?:model )?architecture"
+        r"|[Mm]odel architectures .{0,200}are not supported"
         r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
@@ -46,6 +52,9 @@ SIGNATURES = (
         "weights-quantisation",
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
+        r"|weights were not initialized from checkpoint|size mismatch for \S+: copying"
+        r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
+        r"|multiple config files for|Unknown (?:ModelOpt )?quant"
         r"|There is no module or parameter named|Attempted to load weight \("
         r"|(?i:unknown|invalid) quantization method"
         r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
@@ -61,6 +70,7 @@ SIGNATURES = (
     Signature(
         "hub-access",
         r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
+        r"|invalid (?:user|hugging ?face) token|InvalidTokenError|token is required|GatedRepoError"
         r"|Repository Not Found for url|must have access to it and be authenticated",
         "Hugging Face refuses the model: it wants a token with access to it",
         "accept the model's terms and give the token to prepare, or take muster_model_source of"
@@ -69,8 +79,44 @@ SIGNATURES = (
         ("weights-directory",),
     ),
     Signature(
+        "proxy",
+        r"(?i)proxyconnect tcp|Cannot connect to proxy|Tunnel connection failed|407 Proxy Auth"
+        r"|ProxyError\b|proxy .{0,40}(?:refused|forbidden|authentication required)",
+        "the proxy before the hub or registry cannot be reached or refuses",
+        f"correct muster_proxy and what it leaves out (no_proxy), then {PREPARE}",
+        "HTTP; Docker",
+        ("container-engine",),
+    ),
+    Signature(
+        "hub-limit",
+        r"429 (?:Client Error|Too Many Requests)",
+        "the hub allows this address no more requests for now",
+        "wait, give prepare a token, or take muster_model_source of your own",
+        "huggingface_hub",
+    ),
+    Signature(
+        "clock",
+        r"(?i)certificate (?:has expired or )?is not yet valid|not yet valid: current time",
+        "the node's clock is wrong: a certificate seems not yet valid",
+        "set the time and start its synchronisation (timedatectl set-ntp true)",
+        "TLS",
+        ("host-clock-sync", "cluster-clock"),
+    ),
+    Signature(
+        "image-certificate",
+        r"x509: |certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED",
+        "the registry or Hub, or a proxy before it, shows a certificate that this node does not"
+        " know",
+        f"name its authority with muster_registry_ca, then {PREPARE}",
+        "TLS; Docker; huggingface_hub",
+        ("container-engine",),
+    ),
+    Signature(
         "hub-unreachable",
         r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
+        r"|HTTPS?ConnectionPool\(host='[\w.-]*(?:huggingface|hf|modelscope|hf-mirror)[\w.-]*'"
+        r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
+        r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
         r"|offline mode is enabled"
         r"|outgoing traffic has been disabled|in offline mode",
         "the engine looks for the model on Hugging Face, which this node does not reach or is told"
@@ -81,10 +127,14 @@ SIGNATURES = (
     ),
     Signature(
         "weights-absent",
-        r"does not appear to have a file named|Cannot find any model weights|Repo id must (?:be"
+        r"does not appear to have (?:a file|files) named|Cannot find any model weights"
+        r"|Repo id must (?:be"
         r"|use)"
         r"|Invalid repository ID or local directory|is not a local folder and is not a valid model"
-        r"|[Ee]rror no file named"
+        r"|[Ee]rror no file named|[Cc]ould not detect config format|Revision Not Found"
+        r"|404 Client Error"
+        r"|model (?:path|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files"
+        r"|weights)"
         r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
         "the model's files are not at muster_model_path on this node",
         PREPARE,
@@ -94,6 +144,10 @@ SIGNATURES = (
     Signature(
         "weights-broken",
         r"Error while deserializing header|SafetensorError: |failed reading zip archive"
+        r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
+        r"|unexpected EOF, expected"
+        r"|Weight files referenced in index but missing|Consistency check failed"
+        r"|(?:version https://git-lfs|invalid load key, 'v')"
         r"|No such file or directory: .{0,200}\.safetensors",
         "a file of the weights is missing, or cut off",
         f"copy it again: {PREPARE} tells which",
@@ -101,11 +155,27 @@ SIGNATURES = (
         ("weights-complete",),
     ),
     Signature(
+        "config-broken",
+        r"is not a valid JSON file|config\.json.{0,80}(?:JSONDecodeError|Expecting|invalid)"
+        r"|JSONDecodeError: (?:Expecting|Extra data|Invalid|Unterminated)",
+        "a JSON file of the model, or JSON in an argument, is not whole",
+        f"the lines before name it: copy the model's file again ({PREPARE}), or correct the"
+        " argument in muster_engine_args",
+        "Python; transformers",
+        ("weights-config",),
+        LIKELY,
+    ),
+    Signature(
         "tokenizer",
-        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer",
-        "the tokenizer's files are missing or not whole",
-        PREPARE,
-        "transformers",
+        r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
+        r"|untagged enum ModelWrapper"
+        r"|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found|missing|does not exist)"
+        r"|Unable to load vocabulary|not a string.{0,40}sentencepiece"
+        r"|Error parsing line .{0,40}tiktoken",
+        "the tokenizer's files are missing or not whole, or newer than the image's tokenizers"
+        " package",
+        f"{PREPARE}; where the files are whole, the image that the recipe names",
+        "transformers; tokenizers",
         ("weights-tokenizer",),
     ),
     Signature(

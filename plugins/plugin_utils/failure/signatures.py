@@ -25,7 +25,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure import (
     known_weights,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    HARMLESS,
     LIKELY,
+    SYMPTOM,
     Signature,
 )
 
@@ -55,10 +57,16 @@ ERROR = (
 # What a node is asked to look for, so that the lines that it returns say what all of them do.
 PATTERNS = [*(pattern for pattern, _one, _hint in _TABLE), ERROR]
 
+# A symptom that a line at these levels shows counts as a hint does: the program went on.
+_QUIET = re.compile(r"^.{0,60}\b(?:INFO|WARNING)\b|^(?:\[\w+\]:)?\[W[\d ]")
 _COMPILED = tuple((re.compile(pattern), one, hint) for pattern, one, hint in _TABLE)
 
 
 @functools.lru_cache(maxsize=4096)  # ranks print the same lines
 def read(text: str) -> tuple[Signature, bool] | None:
-    """Return the signature that a line counts for, and whether by its hint; None for none."""
-    return next(((one, hint) for pattern, one, hint in _COMPILED if pattern.search(text)), None)
+    """Return the signature that a line counts for, and whether as a hint; None for none."""
+    for pattern, one, hint in _COMPILED:
+        if pattern.search(text):
+            quiet = SYMPTOM <= one.rank < HARMLESS and _QUIET.search(text)
+            return one, hint or bool(quiet)
+    return None
