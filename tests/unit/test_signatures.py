@@ -180,6 +180,11 @@ LINES = {
     " that name.",
     "container-cgroup": "runc create failed: unable to apply cgroup configuration: unable to start"
     " unit",
+    "nvshmem": "transport.cpp:nvshmemi_transport_init:275: init failed for transport: IBGDA",
+    "kv-transfer": "nixl._bindings.nixlBackendError: NIXL_ERR_BACKEND",
+    "compile-cache": "a previous compilation failed, leading to a corrupted compilation artifact.",
+    "torch-compile": "torch._inductor.exc.InductorError: RuntimeError: no such thing",
+    "wheels-absent": "ERROR: No matching distribution found for vllm==0.99.0",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 

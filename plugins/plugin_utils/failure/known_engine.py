@@ -79,6 +79,7 @@ SIGNATURES = (
         "attention-backend",
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
+        r"|only supported in FlashAttention"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported",
         "no attention backend, or not the one that was asked for, serves this device, cache type or"

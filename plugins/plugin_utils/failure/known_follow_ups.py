@@ -128,7 +128,7 @@ LAST = (
         r"|(?:Input socket thread|Engine loop|engine process|API server process) .{0,40}\bdied\b"
         r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
         r"|Engine core proc \S+ died"
-        r"|died unexpectedly, shutting down"
+        r"|died unexpectedly, shutting down|fatal signal from worker processes"
         r"|Received sigquit from a child process|It usually means (?:the|one) child failed"
         r"|Scheduler hit an exception|scheduler (?:is dead|died)"
         r"|Capture (?:cuda|npu) graph failed|please check the stack trace above",

@@ -273,7 +273,8 @@ SIGNATURES = (
         "gpu-kernel-fault",
         r"(?:CUDA error: |cudaError\w*: ?)(?:an illegal memory access|unspecified launch failure"
         r"|misaligned address|an illegal instruction|device-side assert)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b",
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b|(?i:cutlass)\w*.{0,60}(?:failed|Error Internal)"
+        r"|Assertion error \(csrc/",
         "a kernel read or wrote outside its memory: a fault of the engine for this GPU,"
         " quantisation or shape",
         "another MoE or attention backend in muster_engine_args, or another engine version; where"

@@ -9,6 +9,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     LIKELY,
     PREPARE,
     RECIPE_IMAGE,
+    SYMPTOM,
     Signature,
 )
 
@@ -145,6 +146,16 @@ SIGNATURES = (
         "Python",
         rank=LIKELY,
     ),
+    Signature(
+        "wheels-absent",
+        r"No matching distribution found|Could not find a version that satisfies"
+        r"|ResolutionImpossible"
+        r"|No solution found when resolving",
+        "no wheels of these versions go together, or for this Python and system, on the index",
+        "correct muster_wheel_requirements, muster_wheel_index_urls or muster_wheel_channel",
+        "pip; uv",
+        ("host-python",),
+    ),
     # Kernels compiled at start.
     Signature(
         "jit-libcuda",
@@ -185,6 +196,27 @@ SIGNATURES = (
         " Triton",
         "Triton; vllm-ascend issue 7421",
         ("gpu-name", "npu-topology"),
+    ),
+    Signature(
+        "compile-cache",
+        r"corrupted compilation artifact|failed to get the hash of the compiled graph"
+        r"|(?:torch_compile|torch_aot_compile|inductor)_?cache.{0,120}(?:EOFError|corrupt"
+        r"|Truncated)",
+        "the cache of compiled graphs on the node is broken: an earlier start ended while it wrote",
+        "remove torch_compile_cache below VLLM_CACHE_ROOT (~/.cache/vllm) on the node and start"
+        " again",
+        "vLLM issues 18851 and 21858",
+        rank=LIKELY,
+    ),
+    Signature(
+        "torch-compile",
+        r"\bInductorError\b|torch\._inductor\.exc\.\w+|torch\._dynamo\.exc\.\w+"
+        r"|\bBackendCompilerFailed",
+        "torch.compile failed on the model's graph; the words behind say why",
+        "read them; enforce-eager in muster_engine_args starts without, then another engine"
+        " version",
+        "torch",
+        rank=SYMPTOM,
     ),
     Signature(
         "aiter-build",

@@ -142,6 +142,18 @@ SIGNATURES = (
         LIKELY,
     ),
     Signature(
+        "nvshmem",
+        r"init failed for transport: IBGDA|Unable to initialize any transports"
+        r"|(?i:nvshmem (?:detect topo|setup connections|initialization|bootstrap)\w* failed)"
+        r"|cannot allocate buffer on the specified memory type|NVSHMEM API called before",
+        "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
+        " option of the GPU driver and access to the NIC",
+        "options nvidia NVreg_EnableStreamMemOPs=1 NVreg_RegistryDwords=PeerMappingOverride=1; in"
+        " /etc/modprobe.d, then reboot; or another all2all-backend in muster_engine_args",
+        "NVSHMEM; DeepEP issue 128; SGLang issue 6017",
+        rank=LIKELY,
+    ),
+    Signature(
         "nccl-connect",
         r"[Cc]onnect to \S+?<\d+> ?(?:failed|returned)|connect returned .{0,60}\((\d+)/\1\)"
         r"|[Cc]all to connect\S* .{0,60}(?:returned|failed)|socket\w*Connect\w*: exceeded retries"
@@ -164,6 +176,17 @@ SIGNATURES = (
         ("port-free",),
         LIKELY,
         explains=("zmq-port-taken", "api-port-taken"),
+    ),
+    Signature(
+        "kv-transfer",
+        r"\bNIXL_ERR_\w+|nixlBackendError|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
+        r"|registration) failed"
+        r"|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed",
+        "the transfer of KV caches between engines could not be set up or used",
+        "see that the peer runs and that its ports and NICs are reached; the lines before say more",
+        "NIXL; Mooncake",
+        ("port-reachable", "nic-route"),
+        SYMPTOM,
     ),
     Signature(
         "zmq-port-taken",
