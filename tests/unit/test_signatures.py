@@ -254,6 +254,21 @@ def test_a_hint_counts_where_something_failed_alone() -> None:
     assert judging.sureness(judged) == "likely cause"
 
 
+PLUGIN = (
+    "node1:1:1 [7] NCCL INFO NET/Plugin: Plugin load returned 2 : libc.so.6: version `GLIBC_2.32' not"
+    " found (required by /usr/local/nvidia/lib64/libnccl-net.so)"
+)
+
+
+def test_a_warning_counts_where_something_failed_alone() -> None:
+    silent = "INFO [shm_broadcast.py:542] No available shared memory broadcast block found"
+    refused = f"WARNING 11-21 [x.py:1] {LINES['device-memory']}"
+    assert (names([silent]), names([refused]), names([PLUGIN])) == ([], [], [])
+    assert names([silent, CORE]) == ["workers-silent", "engine-core"]
+    assert names([refused, CORE]) == ["device-memory", "engine-core"]
+    assert names([PLUGIN, LINES["nccl-network"]]) == ["glibc-old", "nccl-network"]
+
+
 # Lines of failures that have the words of a wider signature and another cause.
 OTHERS = [
     ("gpu-lost-in-container", "Failed to initialize NVML: Unknown Error"),
@@ -308,6 +323,23 @@ HEALTHY = [
     " error current limit exceeds maximum limit. This can cause fd limit errors like `OSError:"
     " [Errno 24] Too many open files`.",
     "pydantic_core.ValidationError: 2 validation errors for ChatCompletionStreamResponse",
+    "INFO [shm_broadcast.py:542] No available shared memory broadcast block found in 60 seconds.",
+    "WARNING 11-21 [custom_all_reduce.py:154] Custom allreduce is disabled because your platform lacks"
+    " GPU P2P capability or P2P test failed.",
+    "WARNING 11-21 [vllm.py:900] max_num_scheduled_tokens is set to 2048 based on the speculative"
+    " decoding settings. Consider increasing max_num_batched_tokens.",
+    "WARNING 11-21 [arg_utils.py:1620] --quantization fp8 is not supported by the V1 Engine.",
+    "[2025-12-26 08:51:34] Ignore import error when loading sglang.srt.models.mllama: cannot import"
+    " name 'MllamaConfig' from 'transformers'",
+    "[W1121 09:00:00.123 socket.cpp:759] [c10d] The client socket has failed to connect to"
+    " [localhost]:29500 (errno: 99 - Cannot assign requested address).",
+    "node1:1:1 [0] NCCL INFO NET/Plugin: Could not find: libnccl-net.so. Using internal plugin.",
+    "node1:1:1 [0] NCCL INFO NVLS multicast support is not available on dev 0",
+    'node1:1:1 [0] /src/init.cc:134 NCCL WARN Missing "iommu=pt" from kernel command line',
+    "node1:1:1 [0] misc/ibvwrap.cc:63 NCCL WARN Failed to open libibverbs.so[.1]",
+    "UserWarning: Can't initialize NVML",
+    "FlashInfer is not available. Falling back to the PyTorch-native implementation of sampling.",
+    "ValueError: This model's maximum context length is 4096 tokens. However, you requested 5000.",
     "Error response from daemon: No such container: muster-a",
 ]
 

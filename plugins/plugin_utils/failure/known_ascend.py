@@ -269,11 +269,10 @@ SIGNATURES = (
     Signature(
         "cann-mismatch",
         r"/(?:nnal|ascend-toolkit|cann[\w.-]*)/\S+: undefined symbol|undefined symbol: \w*(?:Mki"
-        r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*"
-        r"|undefined symbol: rt[A-Z]\w+"
+        r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*|undefined symbol: rt[A-Z]\w+"
         r"|not in libopapi\.so|\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
-        r"|Ops kernel .{0,80}is unsupported"
-        r"|(?i:cann) version .{0,80}(?:not (?:match|compatib|support)|mismatch|too (?:old|low))",
+        r"|Ops kernel .{0,80}is unsupported|(?i:cann) version .{0,80}(?:not (?:match|compatib"
+        r"|support)|mismatch|too (?:old|low))",
         "CANN and what is built on it (torch_npu, vllm-ascend, operators) are of versions that do"
         " not fit",
         f"{RECIPE_IMAGE}; outside of a container, CANN and NNAL as vllm-ascend's release names"

@@ -15,8 +15,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
 _NETWORK = (
     r"(?:request canceled|Client\.Timeout|i/o timeout|connection refused|no such host"
     r"|network is unreachable|no route to host|failure in name resolution|TLS handshake timeout"
-    r"|context deadline exceeded"
-    r"|\bEOF\b|connection reset by peer)"
+    r"|context deadline exceeded|\bEOF\b|connection reset by peer)"
 )
 
 SIGNATURES = (
@@ -40,8 +39,8 @@ SIGNATURES = (
     Signature(
         "image-architecture",
         r"(?i)exec format error|no matching manifest for \S+|wrong ELF class"
-        r"|does not match the detected"
-        r" host platform.{0,80}no specific|is not a supported wheel on this platform",
+        r"|does not match the detected host platform.{0,80}no specific"
+        r"|is not a supported wheel on this platform",
         "the image is built for another processor than this node's",
         "take a tag that holds this architecture with muster_image",
         "kernel, ENOEXEC; Docker",
@@ -106,11 +105,10 @@ SIGNATURES = (
     Signature(
         "image-broken",
         r"failed to register layer: (?!.{0,200}no space)|filesystem layer verification failed"
-        r"|layer does"
-        r" not exist|failed to extract layer (?!.{0,300}no space)|unexpected commit digest"
-        r"|failed (?:size|digest) validation|(?:error creating|failed to mount) overlay"
-        r"|invalid tar header"
-        r"|content digest .{0,120}not found|digest verification failed",
+        r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
+        r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
+        r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
+        r"|digest verification failed",
         "a layer of the image came broken, or Docker's store on this node is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
         " /var/lib/docker",
@@ -165,9 +163,8 @@ SIGNATURES = (
     Signature(
         "container-cgroup",
         r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist"
-        r"|cgroups?: .{0,80}(?:no such"
-        r" file|not supported|permission denied)|unable to start unit \"docker-"
-        r"|openat2 /sys/fs/cgroup",
+        r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"
+        r"|unable to start unit \"docker-|openat2 /sys/fs/cgroup",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
         " driver",
         "native.cgroupdriver=systemd in /etc/docker/daemon.json, then restart Docker; or reboot",

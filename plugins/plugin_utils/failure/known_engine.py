@@ -52,9 +52,9 @@ SIGNATURES = (
     Signature(
         "engine-environment",
         r"VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
-        r"|SGLANG|SGL)_\w+"
-        r"|Unknown vLLM environment variable|could not convert string to \w+: '.{0,40}VLLM"
-        r"|Neither 127\.0\.0\.1 nor ::1 are bound|VLLM_\w+ is set but",
+        r"|SGLANG|SGL)_\w+|Unknown vLLM environment variable"
+        r"|could not convert string to \w+: '.{0,40}VLLM|Neither 127\.0\.0\.1 nor ::1 are bound"
+        r"|VLLM_\w+ is set but",
         "a variable of the engine's environment has a value that it refuses; the line names it",
         "correct it in muster_engine_env",
         "vLLM and SGLang",
@@ -144,14 +144,13 @@ SIGNATURES = (
     ),
     Signature(
         "quantisation-unsupported",
-        r"quantization is currently not supported in|quantization method \S+ is not supported for"
-        r" the current GPU|Minimum capability: \d+\. Current capability"
+        r"quantization is currently not supported in"
+        r"|quantization method \S+ is not supported for the current GPU"
+        r"|Minimum capability: \d+\. Current capability"
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
-        r"|fp8)"
-        r"|is not supported for quantization method|fp8\w* .{0,40}not supported (?:on|in|for)"
-        r"|(?:Error|Exception): .{0,80}(?:requires?|only supports?|(?:only )?supported (?:on"
-        r"|for)) .{0,40}"
-        r"(?:\bsm_?\d\d+|\bgfx\d+|compute capability|Hopper|Blackwell|Ampere)",
+        r"|fp8)|is not supported for quantization method|fp8\w* .{0,40}not supported (?:on|in"
+        r"|for)|(?:Error|Exception): .{0,80}(?:requires?|only supports?|(?:only )?supported (?:on"
+        r"|for)) .{0,40}(?:\bsm_?\d\d+|\bgfx\d+|compute capability|Hopper|Blackwell|Ampere)",
         "the engine cannot serve this quantisation, number format or kernel on this kind of device",
         "take weights and a recipe that are made for the platform",
         "vLLM",
@@ -209,13 +208,10 @@ SIGNATURES = (
         "engine-configuration",
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
         r"|(?:Value|Assertion|NotImplemented)[Ee]rror[:,] .{0,240}(?:mutually exclusive"
-        r"|can't work (?:at|with|together)"
-        r"|incompatible with"
-        r"|not (?:yet |currently )?(?:compatible|supported) (?:with|unless|when|together"
-        r"|in combination)"
+        r"|can't work (?:at|with|together)|incompatible with|not (?:yet "
+        r"|currently )?(?:compatible|supported) (?:with|unless|when|together|in combination)"
         r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"
-        r"|to|when)"
-        r"|requires? .{0,12}--\w|only (?:valid|applicable|supported|available|works"
+        r"|to|when)|requires? .{0,12}--\w|only (?:valid|applicable|supported|available|works"
         r"|be set) (?:with|when|for|if|on)|not (?:yet )?supported (?:on|in|for|by) (?:the "
         r"|this )?(?:current|model|config|arch|V\d)|(?:Valid|Supported) (?:values|options|modes"
         r"|layouts|tasks) ?(?:are)?|[Mm]ust be one of|(?:dense|[Nn]on-MoE) models"
@@ -223,8 +219,7 @@ SIGNATURES = (
         r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
         r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"
         r"|(?:Value|Assertion)[Ee]rror[:,] \S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"
-        r"|fraction)\b.{0,80}"
-        r"(?:must|cannot|should|greater|exceeds)",
+        r"|fraction)\b.{0,80}(?:must|cannot|should|greater|exceeds)",
         "the engine takes the flags, but not one of their values or not together; the line or the"
         " next ones say which",
         "correct it in muster_engine_args",

@@ -102,8 +102,8 @@ LAST = (
     ),
     Signature(
         "engine-crash",
-        r"Segmentation fault|Segfault encountered|\bSIGSEGV\b|Failed core proc\(s\): \{[^}]*: -11\b"
-        r"|double free or corruption|core dumped",
+        r"Segmentation fault|Segfault encountered|\bSIGSEGV\b"
+        r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped",
         "a process of the engine crashed in compiled code",
         "look at the lines before it; the same image on another node tells software from hardware",
         "kernel; Python's faulthandler",
@@ -123,15 +123,15 @@ LAST = (
     Signature(
         "engine-core",
         r"Engine (?:core|process) (?:initialization failed|failed to start)|\bChildFailedError\b"
-        r"|WorkerProc (?:initialization failed|failed to start)|\b(?:Ray)?(?:ActorDied|Task)Error\b"
-        r"|Initialization failed\. (?:Please see|warmup error)|Frontend process failed during"
-        r"|(?:Input socket thread|Engine loop|engine process|API server process) .{0,40}\bdied\b"
-        r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
-        r"|Engine core proc \S+ died"
+        r"|WorkerProc (?:initialization failed|failed to start)|\b(?:Ray)?(?:ActorDied"
+        r"|Task)Error\b|Initialization failed\. (?:Please see|warmup error)"
+        r"|Frontend process failed during|(?:Input socket thread|Engine loop|engine process"
+        r"|API server process) .{0,40}\bdied\b|EngineDeadError\b"
+        r"|EngineCore (?:encountered a fatal|failed to start)|Engine core proc \S+ died"
         r"|died unexpectedly, shutting down|fatal signal from worker processes"
         r"|Received sigquit from a child process|It usually means (?:the|one) child failed"
-        r"|Scheduler hit an exception|scheduler (?:is dead|died)"
-        r"|Capture (?:cuda|npu) graph failed|please check the stack trace above",
+        r"|Scheduler hit an exception|scheduler (?:is dead|died)|Capture (?:cuda"
+        r"|npu) graph failed|please check the stack trace above",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",
         "seen with vLLM 0.32.0; SGLang",

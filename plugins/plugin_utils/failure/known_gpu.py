@@ -88,8 +88,7 @@ SIGNATURES = (
         r"|Unable to determine the device handle for (?:GPU|gpu)|(?i:\bxid\b.{0,40}\b79\b)"
         r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143|154)\b|RmInitAdapter failed"
         r"|(?i:\bgpu\b.{0,40}(?:requires reset|reset required))|amdgpu.{0,80}(?:GPU reset"
-        r"|ring \S+ timeout)"
-        r"|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
+        r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
         "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
         " it out of muster_devices",

@@ -34,10 +34,9 @@ SIGNATURES = (
     Signature(
         "worker-killed",
         r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,3}-9\b)"
-        r"|signal 9\b"
-        r"|(?:killed|terminated) by signal:? ?SIGKILL"
-        r"|\(SIGKILL\) received|status=9/KILL|status=137/|exited with code 137\b"
-        r"|Failed core proc\(s\): \{[^}]*: -9\b|died with exit code -9\b",
+        r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
+        r"|status=9/KILL|status=137/|exited with code 137\b|Failed core proc\(s\): \{[^}]*: -9\b"
+        r"|died with exit code -9\b",
         "a process of the engine was ended from outside, most often by the kernel for want of"
         " memory",
         "look at dmesg and free -h on the node; the other units only follow",
@@ -109,9 +108,9 @@ SIGNATURES = (
     # systemd.
     Signature(
         "unit-setup",
-        r"status=(?:2(?:0[0-24-9]|1\d|2\d|3\d|4\d))/[A-Z_]+|Failed at step (?!EXEC)[A-Z_]+ spawning"
-        r"|Failed to load environment files|Unit \S+ (?:not found|is masked)"
-        r"|has a bad unit file setting",
+        r"status=(?:2(?:0[0-24-9]|1\d|2\d|3\d|4\d))/[A-Z_]+"
+        r"|Failed at step (?!EXEC)[A-Z_]+ spawning|Failed to load environment files"
+        r"|Unit \S+ (?:not found|is masked)|has a bad unit file setting",
         "systemd cannot set the service up: a folder, user, group, file or rule of its unit is not"
         " there; the word behind the slash says which",
         "read systemctl status of the unit; playbooks/serve.yml writes the unit anew",
@@ -166,12 +165,10 @@ SIGNATURES = (
     Signature(
         "file-system-lost",
         r"(?i)\[Errno (?:5|107|108|112|121)\]|Transport endpoint is not connected"
-        r"|\bInput/output error"
-        r"|cannot send after transport endpoint shutdown|nfs: server \S+ not responding"
-        r"|Remote I/O error"
-        r"|(?:Lustre(?:Error)?|mmfs\w*|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)"
-        r"|\b(?:EXT4-fs error|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption"
-        r"|shut(?:ting)? ?down)"
+        r"|\bInput/output error|cannot send after transport endpoint shutdown"
+        r"|nfs: server \S+ not responding|Remote I/O error|(?:Lustre(?:Error)?|mmfs\w*"
+        r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)|\b(?:EXT4-fs error"
+        r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption|shut(?:ting)? ?down)"
         r"|mount\.nfs: .{0,80}(?:timed out|refused|denied|no such)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",

@@ -69,10 +69,9 @@ SIGNATURES = (
     Signature(
         "kernel-versions",
         r"flashinfer\S* version .{0,60}does not match|(?:flashinfer|sgl[-_]kernel"
-        r"|deep[-_]gemm)\S* is"
-        r" installed with version .{0,120}less than|sgl[-_]kernel .{0,60}(?:version mismatch"
-        r"|required)"
-        r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
+        r"|deep[-_]gemm)\S* is installed with version .{0,120}less than"
+        r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|Numba needs NumPy"
+        r"|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
         "packages of the image or environment are of versions that do not fit; the line names both",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "FlashInfer; SGLang; NumPy",
@@ -121,9 +120,9 @@ SIGNATURES = (
     Signature(
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
-        r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object|module '(?:transformers"
-        r"|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray|aiter|outlines|xgrammar)[\w.]*')"
-        r" has no attribute|TypeError: (?!\S*(?:Args"
+        r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object"
+        r"|module '(?:transformers|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray|aiter"
+        r"|outlines|xgrammar)[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|requires a different Python",
@@ -149,8 +148,7 @@ SIGNATURES = (
     Signature(
         "wheels-absent",
         r"No matching distribution found|Could not find a version that satisfies"
-        r"|ResolutionImpossible"
-        r"|No solution found when resolving",
+        r"|ResolutionImpossible|No solution found when resolving",
         "no wheels of these versions go together, or for this Python and system, on the index",
         "correct muster_wheel_requirements, muster_wheel_index_urls or muster_wheel_channel",
         "pip; uv",
@@ -171,14 +169,14 @@ SIGNATURES = (
         r"(?i:could not find nvcc)|No such file or directory: '[^']*(?:nvcc|ninja|hipcc)'"
         r"|nvcc: (?:command )?not found|ninja: (?:command )?not found|Ninja is required"
         r"|Ninja build failed|Error building extension|Command '\['(?:\S*/)?ninja'"
-        r"|(?i:cannot find CUDA[_ ]HOME)|CUDA_HOME is not (?:set|None)|NVR?T?C?C compilation failed"
-        r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
+        r"|(?i:cannot find CUDA[_ ]HOME)|CUDA_HOME is not (?:set|None)"
+        r"|NVR?T?C?C compilation failed|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
         r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
         r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
         r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
         r"|No such file or directory: '[^']*(?:cuobjdump|nvdisasm|ptxas|cicc|clang)'"
-        r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+|nv\w+)\.h"
-        r"|Error compiling objects for extension",
+        r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+"
+        r"|nv\w+)\.h|Error compiling objects for extension",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
         " what it needs is missing or fails; the lines before say which",
         "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"

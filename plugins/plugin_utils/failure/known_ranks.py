@@ -60,12 +60,12 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-direct",
-        r"\bibv_reg\w+ failed.{0,60}Bad address|nvidia[-_]peermem|nv_peer_mem|peer memory .{0,40}"
-        r"(?:not (?:loaded|available|supported)|failed)",
+        r"\bibv_reg\w+ failed.{0,60}Bad address",
         "a NIC cannot reach a GPU's memory: the kernel's module for it is not loaded",
         "modprobe nvidia-peermem on the node, or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
         "NCCL; NVIDIA GPUDirect RDMA",
         rank=LIKELY,
+        hint=r"neither nv_peer_mem,? or nvidia_peermem|nvidia.peermem .{0,40}not (?:loaded|found)",
     ),
     Signature(
         "nccl-interface",
@@ -81,9 +81,7 @@ SIGNATURES = (
     Signature(
         "nccl-network",
         r"NCCL WARN Error: network .{1,40} not found|NET/OFI .{0,80}(?:[Uu]nable|[Ff]ailed"
-        r"|No eligible"
-        r"|Only EFA)"
-        r"|Failed to initialize any NET plugin|NET/Plugin: (?:Failed"
+        r"|No eligible|Only EFA)|Failed to initialize any NET plugin|NET/Plugin: (?:Failed"
         r"|Could not find) .{0,80}requested",
         "NCCL was told to use a network of a plugin (NCCL_NET, NCCL_NET_PLUGIN) that is not in the"
         " image or cannot be loaded",
@@ -94,8 +92,7 @@ SIGNATURES = (
     Signature(
         "nccl-rdma",
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
-        r"|NET/IB : (?:\S+ )?Got (?:non-)?(?:fatal )?async(?:hronous)? (?:fatal )?event ?: (?:port"
-        r"|device|QP) "
+        r"|NET/IB : .{0,40}Got .{0,20}async.{0,20} event ?: (?:port error|\w+ .{0,10}fatal)"
         r"|ibv_(?:modify_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*.{0,40} failed"
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:invalid gid|no (?:valid )?gid)"
         r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
@@ -109,18 +106,20 @@ SIGNATURES = (
     ),
     Signature(
         "address-absent",
-        r"(?i:cannot assign requested address)|\[Errno 99\]|ZMQError: No such device"
+        r"(?:\bbind|listen|ZMQError|OSError: \[Errno 99\]).{0,160}(?i:cannot assign requested"
+        r" address)|(?i:cannot assign requested address).{0,40}addr=|ZMQError: No such device"
         r"|\bEADDRNOTAVAIL\b",
         "the address to listen on is not one of this node",
         "set muster_address to an address of the node on the cluster network (ip -4 address), and"
         " take VLLM_HOST_IP and its kin out of muster_engine_env",
         "kernel, EADDRNOTAVAIL; ZeroMQ",
         ("nic-address",),
+        LIKELY,
     ),
     Signature(
         "host-ip",
         r"Every node should have a unique IP|Got \d+ nodes with \d+ (?:unique )?IP|needs a node IP"
-        r"|VLLM_HOST_IP.{0,60}(?:invalid|not|wrong|differ)|No node IP key found",
+        r"|No node IP key found",
         "vLLM knows a node by another address than the cluster does: nodes with several NICs, or"
         " one address for two nodes",
         "set muster_address of each node: the plan sets VLLM_HOST_IP from it",
@@ -130,9 +129,9 @@ SIGNATURES = (
     Signature(
         "ranks-differ",
         r"mismatch in (?:rank count|number of ranks)|ranks? has already checked in"
-        r"|Message truncated :"
-        r"|[Cc]onfiguration mismatch detected for engine|unexpected data parallel rank"
-        r"|(?i:world[ _]size mismatch|rank \d+ .{0,40}already (?:registered|joined|exists))",
+        r"|Message truncated :|[Cc]onfiguration mismatch detected for engine"
+        r"|unexpected data parallel rank|(?i:world[ _]size mismatch"
+        r"|rank \d+ .{0,40}already (?:registered|joined|exists))",
         "ranks do not agree on how many they are or what they run: another command line or version"
         " on one node, or an engine of an earlier run that is still there",
         "run playbooks/status.yml for units that differ from the plan; end what is left over, then"
@@ -145,13 +144,14 @@ SIGNATURES = (
         "nvshmem",
         r"init failed for transport: IBGDA|Unable to initialize any transports"
         r"|(?i:nvshmem (?:detect topo|setup connections|initialization|bootstrap)\w* failed)"
-        r"|cannot allocate buffer on the specified memory type|NVSHMEM API called before",
+        r"|NVSHMEM API called before",
         "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
         " option of the GPU driver and access to the NIC",
         "options nvidia NVreg_EnableStreamMemOPs=1 NVreg_RegistryDwords=PeerMappingOverride=1; in"
         " /etc/modprobe.d, then reboot; or another all2all-backend in muster_engine_args",
         "NVSHMEM; DeepEP issue 128; SGLang issue 6017",
         rank=LIKELY,
+        hint=r"cannot allocate buffer on the specified memory type",
     ),
     Signature(
         "nccl-connect",
@@ -180,8 +180,7 @@ SIGNATURES = (
     Signature(
         "kv-transfer",
         r"\bNIXL_ERR_\w+|nixlBackendError|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
-        r"|registration) failed"
-        r"|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed",
+        r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed",
         "the transfer of KV caches between engines could not be set up or used",
         "see that the peer runs and that its ports and NICs are reached; the lines before say more",
         "NIXL; Mooncake",
@@ -278,8 +277,8 @@ SIGNATURES = (
         r"[Cc]annot provide a placement group|number of required \w+ exceeds the total number of"
         r"|Current node has no \w+ available|does not allocate any GPUs on the driver node"
         r"|No available node types can fulfill|Not enough resources to allocate \d+ (?:DP ranks"
-        r"|placem)"
-        r"|Not enough total available nodes|Nodes are not homogeneous|No \S+ found in Ray cluster",
+        r"|placem)|Not enough total available nodes|Nodes are not homogeneous"
+        r"|No \S+ found in Ray cluster",
         "the Ray cluster has fewer free devices than the engine needs: a node did not join, shows"
         " no"
         " devices, or an earlier engine holds them",
@@ -299,8 +298,8 @@ SIGNATURES = (
         "ray-unreachable",
         r"[Ff]ailed to connect to GCS|Unable to connect to GCS|Failed to get cluster ID from GCS"
         r"|[Rr]ay is not initialized|[Cc]ould not find any running Ray instance"
-        r"|DP master node .{0,60}"
-        r"missing or dead|[Cc]an't find a `?node_ip_address|no Ray cluster .{0,20}found",
+        r"|DP master node .{0,60}missing or dead|[Cc]an't find a `?node_ip_address"
+        r"|no Ray cluster .{0,20}found",
         "the engine finds no Ray cluster at the head's address",
         "see that Ray runs on the head and that its port (6379) can be reached from each node",
         "Ray",

@@ -20,7 +20,7 @@ SIGNATURES = (
         r"|was supported in vLLM until|is not supported in-tree anymore"
         r"|No model architectures are specif"
         r"|Transformers implementation of .{0,60}not compatible"
-        r"|[Uu]nsupported (?:model )?architecture"
+        r"|[Uu]nsupported (?:model architecture|architectures?: .{0,60}For[A-Z])"
         r"|[Mm]odel architectures .{0,200}are not supported"
         r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
@@ -117,8 +117,7 @@ SIGNATURES = (
         r"|HTTPS?ConnectionPool\(host='[\w.-]*(?:huggingface|hf|modelscope|hf-mirror)[\w.-]*'"
         r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
-        r"|offline mode is enabled"
-        r"|outgoing traffic has been disabled|in offline mode",
+        r"|offline mode is enabled|outgoing traffic has been disabled|in offline mode",
         "the engine looks for the model on Hugging Face, which this node does not reach or is told"
         " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
@@ -128,13 +127,10 @@ SIGNATURES = (
     Signature(
         "weights-absent",
         r"does not appear to have (?:a file|files) named|Cannot find any model weights"
-        r"|Repo id must (?:be"
-        r"|use)"
-        r"|Invalid repository ID or local directory|is not a local folder and is not a valid model"
-        r"|[Ee]rror no file named|[Cc]ould not detect config format|Revision Not Found"
-        r"|404 Client Error"
-        r"|model (?:path|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files"
-        r"|weights)"
+        r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
+        r"|is not a local folder and is not a valid model|[Ee]rror no file named"
+        r"|[Cc]ould not detect config format|Revision Not Found|model (?:path"
+        r"|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files|weights)"
         r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
         "the model's files are not at muster_model_path on this node",
         PREPARE,
@@ -145,9 +141,8 @@ SIGNATURES = (
         "weights-broken",
         r"Error while deserializing header|SafetensorError: |failed reading zip archive"
         r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
-        r"|unexpected EOF, expected"
-        r"|Weight files referenced in index but missing|Consistency check failed"
-        r"|(?:version https://git-lfs|invalid load key, 'v')"
+        r"|unexpected EOF, expected|Weight files referenced in index but missing"
+        r"|Consistency check failed|(?:version https://git-lfs|invalid load key, 'v')"
         r"|No such file or directory: .{0,200}\.safetensors",
         "a file of the weights is missing, or cut off",
         f"copy it again: {PREPARE} tells which",
@@ -168,9 +163,8 @@ SIGNATURES = (
     Signature(
         "tokenizer",
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
-        r"|untagged enum ModelWrapper"
-        r"|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found|missing|does not exist)"
-        r"|Unable to load vocabulary|not a string.{0,40}sentencepiece"
+        r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
+        r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
         r"|Error parsing line .{0,40}tiktoken",
         "the tokenizer's files are missing or not whole, or newer than the image's tokenizers"
         " package",

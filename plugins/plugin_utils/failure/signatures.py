@@ -57,8 +57,10 @@ ERROR = (
 # What a node is asked to look for, so that the lines that it returns say what all of them do.
 PATTERNS = [*(pattern for pattern, _one, _hint in _TABLE), ERROR]
 
-# A symptom that a line at these levels shows counts as a hint does: the program went on.
-_QUIET = re.compile(r"^.{0,60}\b(?:INFO|WARNING)\b|^(?:\[\w+\]:)?\[W[\d ]")
+# The program went on after a line at these levels: a warning is a hint, and so is a symptom in a
+# line of information. What could not be imported can be what it ends of.
+_WARNING = re.compile(r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import)")
+_INFORMATION = re.compile(r"^.{0,60}\bINFO\b")
 _COMPILED = tuple((re.compile(pattern), one, hint) for pattern, one, hint in _TABLE)
 
 
@@ -67,6 +69,8 @@ def read(text: str) -> tuple[Signature, bool] | None:
     """Return the signature that a line counts for, and whether as a hint; None for none."""
     for pattern, one, hint in _COMPILED:
         if pattern.search(text):
-            quiet = SYMPTOM <= one.rank < HARMLESS and _QUIET.search(text)
-            return one, hint or bool(quiet)
+            warned = one.rank < HARMLESS and _WARNING.search(text)
+            if warned or (one.rank == SYMPTOM and _INFORMATION.search(text)):
+                return one._replace(rank=max(one.rank, LIKELY)), True
+            return one, hint
     return None
