@@ -185,6 +185,7 @@ LINES = {
     "compile-cache": "a previous compilation failed, leading to a corrupted compilation artifact.",
     "torch-compile": "torch._inductor.exc.InductorError: RuntimeError: no such thing",
     "wheels-absent": "ERROR: No matching distribution found for vllm==0.99.0",
+    "user-unknown": "KeyError: 'getpwuid(): uid not found: 1000'",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 
@@ -255,7 +256,8 @@ def test_a_hint_counts_where_something_failed_alone() -> None:
 
 
 PLUGIN = (
-    "node1:1:1 [7] NCCL INFO NET/Plugin: Plugin load returned 2 : libc.so.6: version `GLIBC_2.32' not"
+    "node1:1:1 [7] NCCL INFO NET/Plugin: Plugin load returned 2 : libc.so.6: version"
+    " `GLIBC_2.32' not"
     " found (required by /usr/local/nvidia/lib64/libnccl-net.so)"
 )
 
@@ -324,7 +326,8 @@ HEALTHY = [
     " [Errno 24] Too many open files`.",
     "pydantic_core.ValidationError: 2 validation errors for ChatCompletionStreamResponse",
     "INFO [shm_broadcast.py:542] No available shared memory broadcast block found in 60 seconds.",
-    "WARNING 11-21 [custom_all_reduce.py:154] Custom allreduce is disabled because your platform lacks"
+    "WARNING 11-21 [custom_all_reduce.py:154] Custom allreduce is disabled because your platform"
+    " lacks"
     " GPU P2P capability or P2P test failed.",
     "WARNING 11-21 [vllm.py:900] max_num_scheduled_tokens is set to 2048 based on the speculative"
     " decoding settings. Consider increasing max_num_batched_tokens.",

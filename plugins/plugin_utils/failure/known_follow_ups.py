@@ -125,13 +125,14 @@ LAST = (
         r"Engine (?:core|process) (?:initialization failed|failed to start)|\bChildFailedError\b"
         r"|WorkerProc (?:initialization failed|failed to start)|\b(?:Ray)?(?:ActorDied"
         r"|Task)Error\b|Initialization failed\. (?:Please see|warmup error)"
-        r"|Frontend process failed during|(?:Input socket thread|Engine loop|engine process"
-        r"|API server process) .{0,40}\bdied\b|EngineDeadError\b"
-        r"|EngineCore (?:encountered a fatal|failed to start)|Engine core proc \S+ died"
-        r"|died unexpectedly, shutting down|fatal signal from worker processes"
-        r"|Received sigquit from a child process|It usually means (?:the|one) child failed"
-        r"|Scheduler hit an exception|scheduler (?:is dead|died)|Capture (?:cuda"
-        r"|npu) graph failed|please check the stack trace above",
+        r"|Frontend process failed during|Application startup failed\. Exiting"
+        r"|(?:Input socket thread|Engine loop|engine process|API server process) .{0,40}\bdied\b"
+        r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
+        r"|Engine core proc \S+ died|died unexpectedly, shutting down"
+        r"|fatal signal from worker processes|Received sigquit from a child process"
+        r"|It usually means (?:the|one) child failed|Scheduler hit an exception"
+        r"|scheduler (?:is dead|died)|Capture (?:cuda|npu) graph failed"
+        r"|please check the stack trace above",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",
         "seen with vLLM 0.32.0; SGLang",

@@ -62,7 +62,7 @@ SIGNATURES = (
         r"(?i)driver not loaded|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
         r"|nvidia-container-cli: initialization error: (?:load library failed|driver error"
-        r"|cannot open shared|nvml error: driver not loaded)"
+        r"|cannot open shared|nvml error: (?:driver not loaded|unable to load))"
         r"|Module nvidia not found|AMDSMI_STATUS_DRIVER_NOT_LOADED"
         r"|(?i:amdgpu (?:driver|module) (?:is )?not (?:loaded|found|initialized))",
         "the node has no GPU driver, or its driver is not loaded",
@@ -323,7 +323,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-cgroup",
-        r"failed to add device rules|cgroup subsystem devices not found|bpf_prog_query",
+        r"failed to add device rules|devices\.allow: operation not permitted"
+        r"|cgroup subsystem devices not found|bpf_prog_query",
         "the container toolkit cannot set the device rules of this node's cgroups",
         "install a nvidia-container-toolkit that knows cgroup v2, or use CDI",
         "NVIDIA container toolkit issue 251",

@@ -202,12 +202,22 @@ SIGNATURES = (
     ),
     Signature(
         "file-permission",
-        r"\[Errno 13\]|(?i:\b(?:open|stat|mkdir\w*|cannot \w+)\b.{0,160}: permission denied)",
+        r"\[Errno 13\]|\(os error 13\)|(?i:\b(?:open|stat|mkdir\w*"
+        r"|cannot \w+)\b.{0,160}: permission denied)",
         "the engine's user may not read or write a path",
         "the line names it: give that user the right, or another path; the user stands in the"
         " plan's container",
         "kernel, EACCES",
         ("mount-source", "host-writable"),
+    ),
+    Signature(
+        "user-unknown",
+        r"getpwuid\(\): uid not found|unable to find user \S+: no matching entries in passwd"
+        r"|I have no name!",
+        "the container's user has no entry in the image's /etc/passwd, so that it has no home",
+        "take the user out of the container of an own recipe, or set HOME, USER and"
+        " TORCHINDUCTOR_CACHE_DIR in muster_engine_env",
+        "Python; Docker",
     ),
     Signature(
         "gpu-permission",

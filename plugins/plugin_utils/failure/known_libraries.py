@@ -134,7 +134,7 @@ SIGNATURES = (
     Signature(
         "module-missing",
         r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named"
-        r"|PackageNotFoundError: No package metadata"
+        r"|PackageNotFoundError: \S|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"
         r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
         r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
