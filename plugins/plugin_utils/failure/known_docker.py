@@ -164,7 +164,8 @@ SIGNATURES = (
         "container-cgroup",
         r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist"
         r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"
-        r"|unable to start unit \"docker-|openat2 /sys/fs/cgroup",
+        r"|unable to start unit \"docker-|/sys/fs/cgroup/\S+: (?:invalid argument"
+        r"|operation not permitted|device or resource busy)|openat2 /sys/fs/cgroup",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
         " driver",
         "native.cgroupdriver=systemd in /etc/docker/daemon.json, then restart Docker; or reboot",

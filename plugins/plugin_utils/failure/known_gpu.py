@@ -260,7 +260,8 @@ SIGNATURES = (
     # Faults of kernels.
     Signature(
         "gpu-memory-fault",
-        r"Memory access fault by GPU node|HSA_STATUS_ERROR_(?:MEMORY_\w+|EXCEPTION|ILLEGAL_\w+)\b"
+        r"Memory access fault by GPU node|amdgpu.{0,80}(?:page fault|PROTECTION_FAULT)"
+        r"|HSA_STATUS_ERROR_(?:MEMORY_\w+|EXCEPTION|ILLEGAL_\w+)\b"
         r"|HIP error: an illegal memory access",
         "a kernel read or wrote outside its memory, with AITER's fused MoE often that one",
         "start with VLLM_ROCM_USE_AITER_MOE=0 in muster_engine_env, or fewer"
