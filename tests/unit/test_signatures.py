@@ -186,6 +186,7 @@ LINES = {
     "torch-compile": "torch._inductor.exc.InductorError: RuntimeError: no such thing",
     "wheels-absent": "ERROR: No matching distribution found for vllm==0.99.0",
     "user-unknown": "KeyError: 'getpwuid(): uid not found: 1000'",
+    "rocm-driver-old": "HSA Error: Incompatible kernel and userspace, GPU disabled. Please upgrade",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 

@@ -215,7 +215,7 @@ SIGNATURES = (
         r"|only (?:valid|applicable|supported|available|works|be set) (?:with|when|for|if|on)"
         r"|not (?:yet )?supported (?:on|in|for|by) (?:the |this )?(?:current|model|config|arch"
         r"|V\d)|(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?"
-        r"|[Mm]ust be one of|(?:dense|[Nn]on-MoE) models|does not (?:yet )?support (?:async|sleep"
+        r"|(?:dense|[Nn]on-MoE) models|does not (?:yet )?support (?:async|sleep"
         r"|external|LoRA)|[Cc]urrently,? only supports?|exceeds the maximum supported"
         r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
         r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"

@@ -85,8 +85,22 @@ LAST = (
         rank=LIKELY,
     ),
     Signature(
+        "cuda-unknown",
+        r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
+        r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) 999\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
+        r"|HSA_STATUS_ERROR_\w+",
+        "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
+        " memory that is taken, libraries that do not fit, or a fault of a kernel",
+        "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"
+        " another image",
+        "CUDA errors 1, 3, 304, 801 and 999; cuDNN; cuBLAS; ROCm",
+        ("gpu-tool", "gpu-processes", "gpu-driver"),
+        SYMPTOM,
+    ),
+    Signature(
         "container-start",
-        r"OCI runtime create failed|failed to create shim task|error running (?:prestart )?hook",
+        r"OCI runtime create failed|runc did not terminate|^Error: crun: "
+        r"|failed to create shim task|error running (?:prestart )?hook",
         "Docker could not start the container; the end of the line says why",
         "read it, then run playbooks/preflight.yml",
         "Docker",

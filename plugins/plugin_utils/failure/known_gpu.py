@@ -30,9 +30,20 @@ SIGNATURES = (
         ("gpu-driver", "image-requirement", "image-cuda"),
     ),
     Signature(
+        "rocm-driver-old",
+        r"Incompatible kernel and userspace|hipErrorInsufficientDriver"
+        r"|(?i:unsupported kfd version)",
+        "the node's amdgpu driver does not fit the ROCm of the image",
+        "install the amdgpu driver of that ROCm's release, or take an image of the driver's"
+        " (muster_image)",
+        "ROCm; HIP error 35",
+        ("gpu-driver",),
+    ),
+    Signature(
         "cuda-compat-mismatch",
         r"\bError 80[34]\b|unsupported display driver / cuda driver combination"
-        r"|forward compatibility was attempted on non supported|CUDA_ERROR_COMPAT_NOT_SUPPORTED",
+        r"|forward compatibility was attempted on non supported|driver is a stub library"
+        r"|cudaErrorStubLibrary|CUDA_ERROR_COMPAT_NOT_SUPPORTED",
         "the image's own CUDA libraries (cuda-compat) are loaded in place of the driver's, or the"
         " driver's parts are of different versions",
         "keep cuda-compat off the loader's path (LD_LIBRARY_PATH, ld.so.conf of the image), or take"
@@ -51,7 +62,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-driver-mismatch",
-        r"(?i)driver/library version mismatch|NVML/RM version mismatch|NVRM: API mismatch",
+        r"(?i)driver/library version mismatch|NVML/RM version mismatch|LibRmVersionMismatch"
+        r"|LIB_RM_VERSION_MISMATCH|NVRM: API mismatch",
         "the loaded GPU driver is not the installed one",
         "reboot the node, or reload the driver",
         "NVML error 18",
@@ -215,21 +227,6 @@ SIGNATURES = (
         ("gpu-count", "npu-count", "device-node"),
         SYMPTOM,
     ),
-    Signature(
-        "cuda-unknown",
-        r"CUDA unknown error|CUDA error: (?:unknown error|initialization error)"
-        r"|cudaErrorUnknown|cudaErrorInitializationError|(?:Error|failure) 999\b"
-        r"|CU(?:DNN|BLAS)_STATUS_(?:NOT_INITIALIZED|INTERNAL_ERROR|EXECUTION_FAILED)"
-        r"|cuda(?:ErrorOperatingSystem|ErrorNotPermitted|ErrorNotSupported)\b"
-        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|HIP error: (?:unknown error|invalid argument)",
-        "CUDA or HIP could not start its work on a device; the words do not say why: modules of the"
-        " driver (nvidia_uvm), memory that is taken, or libraries that do not fit",
-        "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"
-        " another image",
-        "CUDA errors 3, 304, 801 and 999; cuDNN; ROCm",
-        ("gpu-tool", "gpu-processes", "gpu-driver"),
-        SYMPTOM,
-    ),
     # GPUs among each other.
     Signature(
         "gpu-peer",
@@ -272,9 +269,9 @@ SIGNATURES = (
     Signature(
         "gpu-kernel-fault",
         r"(?:CUDA error: |cudaError\w*: ?)(?:an illegal memory access|unspecified launch failure"
-        r"|misaligned address|an illegal instruction|device-side assert)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b|(?i:cutlass)\w*.{0,60}(?:failed|Error Internal)"
-        r"|Assertion error \(csrc/",
+        r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
+        r"|invalid program counter|the launch timed out)|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b"
+        r"|(?i:cutlass)\w*.{0,60}(?:failed|Error Internal)|Assertion error \(csrc/",
         "a kernel read or wrote outside its memory: a fault of the engine for this GPU,"
         " quantisation or shape",
         "another MoE or attention backend in muster_engine_args, or another engine version; where"

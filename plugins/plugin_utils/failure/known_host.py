@@ -24,7 +24,7 @@ SIGNATURES = (
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
         r"|\bstd::bad_alloc|\bEE1013\b|host memory has been exhausted"
         r"|Unable to allocate \S+ [GMT]iB for"
-        r"|fork: cannot allocate memory|\bMemoryError\s*$",
+        r"|fork(?:/exec \S+)?: cannot allocate memory|\bMemoryError\s*$",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
@@ -46,9 +46,9 @@ SIGNATURES = (
     ),
     Signature(
         "security-policy",
-        r"avc: {1,2}denied|apparmor=\"DENIED\"|SELinux is preventing"
-        r"|(?i:apparmor .{0,80}(?:denied|could not be loaded)|\bseccomp\b.{0,60}(?:denied|fail))"
-        r"|pthread_create failed.{0,60}Operation not permitted"
+        r"avc: {1,2}denied|/attr/keycreate: permission denied|apparmor=\"DENIED\""
+        r"|SELinux is preventing|(?i:apparmor .{0,80}(?:denied|could not be loaded)"
+        r"|\bseccomp\b.{0,60}(?:denied|fail))|pthread_create failed.{0,60}Operation not permitted"
         r"|(?:[gs]et_mempolicy|mbind|move_pages|unshare|clone3?)\b.{0,40}Operation not permitted",
         "a security rule of the node (SELinux, AppArmor, Docker's seccomp profile) refuses the"
         " container a call or a file",
@@ -169,6 +169,7 @@ SIGNATURES = (
         r"|nfs: server \S+ not responding|Remote I/O error|(?:Lustre(?:Error)?|mmfs\w*"
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)|\b(?:EXT4-fs error"
         r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption|shut(?:ting)? ?down)"
+        r"|error while creating mount source path .{0,200}file exists"
         r"|mount\.nfs: .{0,80}(?:timed out|refused|denied|no such)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",

@@ -30,9 +30,10 @@ SIGNATURES = (
         r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*: (?:cannot open|undefined symbol)"
         r"|undefined symbol: (?:__nv|nccl|cudnn|cublas|cuda[A-Z]|nvrtc|nvshmem)\w+"
         r"|version `lib(?:cu|nv|nccl)\S+' not found|Unable to load any of \{libcu"
-        r"|Could not load library libcu|CUDA (?:version )?mismatch|detected CUDA version .{0,80}"
-        r"mismatches|compiled with CUDA \S+ .{0,60}but|CUDNN_STATUS_VERSION_MISMATCH"
-        r"|cuDNN version incompatibility|Symbol not found: nccl",
+        r"|Could not load library libcu|CUDA (?:version )?mismatch"
+        r"|detected CUDA version .{0,80}mismatches|compiled with CUDA \S+ .{0,60}but"
+        r"|CUDNN_STATUS_VERSION_MISMATCH|cuDNN version incompatibility"
+        r"|PTX JIT compiler library not found|cudaErrorJitCompilerNotFound",
         "the engine or a kernel library is built for another CUDA than the one in this image or"
         " environment",
         "one CUDA for torch, engine and kernels: the recipe's image, or wheels of one"

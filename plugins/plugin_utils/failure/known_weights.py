@@ -70,8 +70,9 @@ SIGNATURES = (
     Signature(
         "hub-access",
         r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
-        r"|invalid (?:user|hugging ?face) token|InvalidTokenError|token is required|GatedRepoError"
-        r"|Repository Not Found for url|must have access to it and be authenticated",
+        r"|invalid (?:user|hugging ?face) token|InvalidTokenError|(?:hf|hugging ?face|access"
+        r"|user) token is required|GatedRepoError|Repository Not Found for url"
+        r"|must have access to it and be authenticated",
         "Hugging Face refuses the model: it wants a token with access to it",
         "accept the model's terms and give the token to prepare, or take muster_model_source of"
         " your own",
