@@ -235,6 +235,8 @@ def test_what_is_known_to_follow_stands_behind_whichever_came_first() -> None:
     assert names([LINES["npu-port-taken"], LINES["npu-link-down"]])[0] == "npu-link-down"
     lines = [LINES["zmq-port-taken"], "KV Cache sending/receiving thread failed to start."]
     assert names(lines)[0] == "kv-port-taken"
+    lines = [LINES["name-resolution"], LINES["hub-unreachable"]]
+    assert names(lines) == ["hub-unreachable", "name-resolution"]
 
 
 def test_a_likely_cause_stands_behind_one_that_is_sure() -> None:
@@ -337,6 +339,8 @@ HEALTHY = [
     " name 'MllamaConfig' from 'transformers'",
     "[W1121 09:00:00.123 socket.cpp:759] [c10d] The client socket has failed to connect to"
     " [localhost]:29500 (errno: 99 - Cannot assign requested address).",
+    "[W1121 09:00:00.123 socket.cpp:759] [c10d] The client socket has failed to connect to"
+    " [node1]:29500 (errno: 111 - Connection refused).",
     "node1:1:1 [0] NCCL INFO NET/Plugin: Could not find: libnccl-net.so. Using internal plugin.",
     "node1:1:1 [0] NCCL INFO NVLS multicast support is not available on dev 0",
     'node1:1:1 [0] /src/init.cc:134 NCCL WARN Missing "iommu=pt" from kernel command line',

@@ -54,7 +54,7 @@ LAST = (
     Signature(
         "name-resolution",
         r"(?i)(?<!huggingface\.co: )temporary failure in name resolution|name or service not known"
-        r"|nodename nor servname|no address associated with hostname"
+        r"|nodename nor servname|host not found in upstream|no address associated with hostname"
         r"|network addresses of \([^)]*\) cannot be retrieved",
         "a host's name cannot be resolved on this node",
         "give addresses in place of names (muster_address), or mend DNS or /etc/hosts",

@@ -226,7 +226,8 @@ SIGNATURES = (
     ),
     Signature(
         "store-unreachable",
-        r"client socket has (?:timed out|failed to connect)|failed to connect/validate to host"
+        r"client socket has (?:timed out|failed to connect to any)"
+        r"|failed to connect/validate to host"
         r"|server socket on \S+ has timed out|seconds waiting for clients\. \d+/\d+ clients joined"
         r"|DistStoreError: (?:Socket Timeout|wait timeout)|wait timeout after \d+ms, keys"
         r"|store[ -]based barrier|\bRendezvous(?:Timeout|Connection|Closed)Error"
@@ -238,6 +239,7 @@ SIGNATURES = (
         "torch.distributed's store; vLLM issue 17056; SGLang issue 2561",
         ("port-reachable", "nic-route", "nic-address"),
         LIKELY,
+        hint=r"client socket has failed to connect",
     ),
     Signature(
         "handshake",

@@ -124,6 +124,7 @@ SIGNATURES = (
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
+        explains=("name-resolution", "no-route"),
     ),
     Signature(
         "weights-absent",
