@@ -187,6 +187,7 @@ LINES = {
     "wheels-absent": "ERROR: No matching distribution found for vllm==0.99.0",
     "user-unknown": "KeyError: 'getpwuid(): uid not found: 1000'",
     "rocm-driver-old": "HSA Error: Incompatible kernel and userspace, GPU disabled. Please upgrade",
+    "ray-worker-died": "Some potential root causes include: (1) SIGKILL by OOM killer (3) SIGSEGV",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 

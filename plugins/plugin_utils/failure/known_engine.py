@@ -148,9 +148,11 @@ SIGNATURES = (
         r"|quantization method \S+ is not supported for the current GPU"
         r"|Minimum capability: \d+\. Current capability"
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
-        r"|fp8)|is not supported for quantization method|fp8\w* .{0,40}not supported (?:on|in"
-        r"|for)|(?:Error|Exception): .{0,80}(?:requires?|only supports?|(?:only )?supported (?:on"
-        r"|for)) .{0,40}(?:\bsm_?\d\d+|\bgfx\d+|compute capability|Hopper|Blackwell|Ampere)",
+        r"|fp8)|is not supported for quantization method"
+        r"|Failed to find a kernel that can implement|No compiled \w+ for"
+        r"|fp8\w* .{0,40}not supported (?:on|in|for)|(?:Error|Exception): .{0,80}(?:requires?"
+        r"|only supports?|(?:only )?supported (?:on|for)) .{0,40}(?:\bsm_?\d\d+|\bgfx\d+"
+        r"|compute capability|Hopper|Blackwell|Ampere)",
         "the engine cannot serve this quantisation, number format or kernel on this kind of device",
         "take weights and a recipe that are made for the platform",
         "vLLM",

@@ -23,8 +23,9 @@ SIGNATURES = (
         r"|\[Errno 12\] Cannot allocate memory|DefaultCPUAllocator: (?:can't|not enough)"
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
         r"|\bstd::bad_alloc|\bEE1013\b|host memory has been exhausted"
-        r"|Unable to allocate \S+ [GMT]iB for"
-        r"|fork(?:/exec \S+)?: cannot allocate memory|\bMemoryError\s*$",
+        r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
+        r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
+        r"|\bMemoryError\s*$",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",

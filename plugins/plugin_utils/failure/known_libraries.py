@@ -71,8 +71,9 @@ SIGNATURES = (
         "kernel-versions",
         r"flashinfer\S* version .{0,60}does not match|(?:flashinfer|sgl[-_]kernel"
         r"|deep[-_]gemm)\S* is installed with version .{0,120}less than"
-        r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|Numba needs NumPy"
-        r"|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
+        r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|'_OpNamespace' '(?:_C\w*|_moe_C"
+        r"|_rocm_C|sgl_kernel)' object has no attribute|operator torchvision::\w+ does not exist"
+        r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
         "packages of the image or environment are of versions that do not fit; the line names both",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "FlashInfer; SGLang; NumPy",

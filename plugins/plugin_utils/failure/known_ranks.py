@@ -309,6 +309,16 @@ SIGNATURES = (
         LIKELY,
     ),
     Signature(
+        "ray-worker-died",
+        r"(?:potential|possible) root causes include|worker died or was killed while executing"
+        r"|The actor is dead because|[Rr]aylet .{0,40}(?:died|terminated unexpectedly)",
+        "a process of the engine under Ray ended; Ray does not say why",
+        "look at dmesg and free -h on the node that the line names, and at that worker's own lines",
+        "Ray",
+        ("host-memory",),
+        SYMPTOM,
+    ),
+    Signature(
         "collective-timeout",
         r"[Ww]atchdog caught collective operation timeout|connectFullMesh failed"
         r"|Timed out waiting \d+ms for (?:recv|send) operation|(?i:watchdog timeout)"
