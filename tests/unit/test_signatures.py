@@ -277,6 +277,14 @@ def test_a_warning_counts_where_something_failed_alone() -> None:
 
 # Lines of failures that have the words of a wider signature and another cause.
 OTHERS = [
+    (
+        "hccl-timeout",
+        "Get_Socket_Timeout(EI0006): Getting socket times out. Reason: 3. The communication link is"
+        " disconnected. (For example, the TLS configurations are inconsistent.)",
+    ),
+    ("gpu-lost", "NVRM: GPU at PCI:0000:3b:00: device lost from bus"),
+    ("gpu-ordinal", "AssertionError: Invalid device id"),
+    ("hub-unreachable", "HTTPSConnectionPool(host='huggingface.co', port=443): No route to host"),
     ("gpu-lost-in-container", "Failed to initialize NVML: Unknown Error"),
     ("gpu-driver-absent", "Failed to initialize NVML: Driver Not Loaded"),
     ("gpu-nvlink", "CUDA error: uncorrectable NVLink error detected during the execution"),
@@ -347,6 +355,7 @@ HEALTHY = [
     'node1:1:1 [0] /src/init.cc:134 NCCL WARN Missing "iommu=pt" from kernel command line',
     "node1:1:1 [0] misc/ibvwrap.cc:63 NCCL WARN Failed to open libibverbs.so[.1]",
     "UserWarning: Can't initialize NVML",
+    "        Solution: 3. Check the TLS status: the device is used, lost heartbeat, EJ0002",
     "FlashInfer is not available. Falling back to the PyTorch-native implementation of sampling.",
     "ValueError: This model's maximum context length is 4096 tokens. However, you requested 5000.",
     "Error response from daemon: No such container: muster-a",

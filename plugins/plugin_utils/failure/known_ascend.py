@@ -75,8 +75,7 @@ SIGNATURES = (
     ),
     Signature(
         "npu-tls",
-        r"\bEI0016\b.{0,200}(?i:\btls\b)|config \W{0,3}tls\b"
-        r"|(?i:\btls\b.{0,80}(?:inconsisten|not (?:the same|consistent)|differ))",
+        r"\bEI0016\b.{0,200}(?i:\btls\b)|config \W{0,3}tls\b",
         "the TLS switch is not the same on all NPUs of all nodes",
         "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
         "HCCL EI0016, from driver 25.2.0 on; before it is a time-out",
@@ -212,9 +211,9 @@ SIGNATURES = (
     Signature(
         "npu-driver-old",
         r"\bEE1015\b|driver version capacity is insufficient"
-        r"|(?i:(?:npu|ascend|hdk|\bcurrent)\W.{0,30}driver (?:package )?version .{0,80}"
+        r"|(?i:\b(?:npu|ascend|hdk|cann)\b.{0,40}driver (?:package )?version .{0,80}"
         r"(?:too (?:low|old)|lower than|not (?:match|support|compatib)|does ?n[o']t match))"
-        r"|(?i:please (?:upgrade|update) the (?:npu |ascend )?driver)",
+        r"|(?i:please (?:upgrade|update) the (?:npu|ascend) driver)",
         "the NPU driver of the node is older than the CANN of the image needs",
         "install the driver and firmware that CANN's release names, or take an older image"
         " (muster_image)",
@@ -224,8 +223,7 @@ SIGNATURES = (
     Signature(
         "npu-lost",
         r"(?i:\blost heartbeat|heartbeat (?:is )?lost|\bcard (?:drop|lost)\w*|\bhdc disconnect"
-        r"|multi-bit ecc|hbm.{0,40}(?:uncorrectable|multi ?bit)"
-        r"|\b(?:npu|chip|device) (?:is |was )?(?:lost|dropped|offline)\b)|"
+        r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)|"
         + _acl("507010|507053|507054|507056|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
         "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"

@@ -82,7 +82,7 @@ SIGNATURES = (
     ),
     Signature(
         "registry-unreachable",
-        rf"(?:/v2/|registry|docker\.io).{{0,300}}{_NETWORK}",
+        rf"(?:/v2/|registry|docker\.(?:io|com)|quay\.io|ghcr\.io|nvcr\.io).{{0,300}}{_NETWORK}",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",

@@ -39,6 +39,15 @@ FIRST = (
         "vLLM, SGLang, uvicorn, NCCL, CANN; frames of Python's tracebacks",
         rank=HARMLESS,
     ),
+    # What CANN prints under each error of a kind, whatever its cause.
+    Signature(
+        "harmless-advice",
+        r"^(?:.{0,160}\]|\([^)]{0,80}\))?\s+(?:Possible Cause|Solution): ",
+        "",
+        "",
+        "CANN",
+        rank=HARMLESS,
+    ),
     Signature(
         "harmless-warning",
         r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
