@@ -282,6 +282,10 @@ OTHERS = [
         "Get_Socket_Timeout(EI0006): Getting socket times out. Reason: 3. The communication link is"
         " disconnected. (For example, the TLS configurations are inconsistent.)",
     ),
+    (
+        "image-certificate",
+        "x509: certificate has expired or is not yet valid: current time 2026-01-01 is after 2025",
+    ),
     ("gpu-lost", "NVRM: GPU at PCI:0000:3b:00: device lost from bus"),
     ("gpu-ordinal", "AssertionError: Invalid device id"),
     ("hub-unreachable", "HTTPSConnectionPool(host='huggingface.co', port=443): No route to host"),

@@ -153,8 +153,7 @@ SIGNATURES = (
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external",
         "Docker's own network cannot be set up: a firewall was started anew after Docker and took"
-        " its"
-        " rules away, mostly",
+        " its rules away, mostly",
         "systemctl restart docker on the node, then start the unit again",
         "Docker",
         ("container-engine",),

@@ -109,7 +109,7 @@ SIGNATURES = (
     ),
     Signature(
         "experts-parallel",
-        r"(?i)experts?\b.{0,80}(?:must be divisible|must be greater than 0"
+        r"(?i)experts?\b.{0,80}(?:must be divisible"
         r"|(?:is )?not divisible|(?:can ?not|must) be evenly)"
         r"|(?:must be|not) divisible by (?:the )?(?:ep_size|expert[ _]parallel)"
         r"|greater than the number of experts|assert .{0,60}experts\w* % ",
@@ -169,8 +169,7 @@ SIGNATURES = (
     Signature(
         "memory-taken",
         r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced"
-        r"|Error in memory profiling|[Pp]rocesses? (?:has"
-        r"|have) .{0,20}memory in use.{0,80}free memory is",
+        r"|Error in memory profiling",
         "something else holds memory of a device",
         "end it: the vendor's tool lists the processes of each device",
         "vLLM and SGLang, start-up",
@@ -216,9 +215,9 @@ SIGNATURES = (
         r"|to|when)|requires? (?:.{0,12}--\w|[\w.]+ ?=|[\w.-]+ to be (?:set|enabled|[Tt]rue))"
         r"|only (?:valid|applicable|supported|available|works|be set) (?:with|when|for|if|on)"
         r"|not (?:yet )?supported (?:on|in|for|by) (?:the |this )?(?:current|model|config|arch"
-        r"|V\d)|(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?"
-        r"|(?:dense|[Nn]on-MoE) models|does not (?:yet )?support (?:async|sleep"
-        r"|external|LoRA)|[Cc]urrently,? only supports?|exceeds the maximum supported"
+        r"|V\d)|(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?|(?:dense"
+        r"|[Nn]on-MoE) models|must be greater than 0 when|does not (?:yet )?support (?:async"
+        r"|sleep|external|LoRA)|[Cc]urrently,? only supports?|exceeds the maximum supported"
         r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
         r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"
         r"|(?:Value|Assertion)[Ee]rror[:,] \S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"

@@ -87,8 +87,7 @@ LAST = (
         r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
         r"|undefined symbol: \w+",
         "the image or environment lacks a shared library, or has another version of it; the line"
-        " names"
-        " it",
+        " names it",
         RECIPE_IMAGE,
         "ld.so",
         rank=LIKELY,

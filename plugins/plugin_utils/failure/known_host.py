@@ -92,8 +92,7 @@ SIGNATURES = (
         r"(?i)error setting rlimits?\b|setrlimit.{0,60}not permitted|cannot modify limit",
         "a limit that the container asks for is above what Docker's own service may give",
         "raise it in Docker's service (systemctl edit docker: LimitMEMLOCK, LimitNOFILE), or lower"
-        " it"
-        " in the container of an own recipe",
+        " it in the container of an own recipe",
         "runc",
         ("host-limits",),
     ),
@@ -182,8 +181,7 @@ SIGNATURES = (
         r"(?i)no locks available|\[Errno 37\]|flock.{0,60}(?:not (?:supported|implemented)|failed)",
         "a network file system gives no file locks",
         "mount it with locks (nfslock, localflock on Lustre), or put caches (HF_HOME,"
-        " TRITON_CACHE_DIR,"
-        " VLLM_CACHE_ROOT in muster_engine_env) on a local disk",
+        " TRITON_CACHE_DIR, VLLM_CACHE_ROOT in muster_engine_env) on a local disk",
         "kernel, ENOLCK",
         rank=LIKELY,
     ),

@@ -90,8 +90,7 @@ SIGNATURES = (
         r"\.so[.\d]*: (?:file too short|invalid ELF header|cannot read file data"
         r"|ELF load command|ELF file's phentsize)",
         "a shared library is empty or cut off: a broken layer of the image, or a mount that does"
-        " not"
-        " reach it",
+        " not reach it",
         "ls -l of the file in the container; pull the image again, or mend what is mounted there",
         "ld.so",
         ("driver-mount",),

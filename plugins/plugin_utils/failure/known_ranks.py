@@ -32,8 +32,8 @@ SIGNATURES = (
     ),
     Signature(
         "memlock-limit",
-        r"(?i)max locked memory|RLIMIT_MEMLOCK|\(ulimit -l\)|memlock.{0,60}(?:too (?:low|small)"
-        r"|limit)",
+        r"(?i)max locked memory|RLIMIT_MEMLOCK|\(ulimit -l\)|memlock.{0,60}too (?:low"
+        r"|small)",
         "the limit of locked memory is too low for RDMA",
         "lift it: --ulimit memlock=-1 of the container, LimitMEMLOCK=infinity of the service;"
         " Docker's own service may bound it",
@@ -50,10 +50,8 @@ SIGNATURES = (
         "the NIC got no memory for RDMA: mostly the limit of locked memory, else NCCL_BUFFSIZE that"
         " is too large, or a kernel that holds memory back (CmaTotal of /proc/meminfo)",
         "ulimit -l in the container has to say unlimited (--ulimit memlock=-1,"
-        " LimitMEMLOCK=infinity"
-        " of the service and of Docker's); take NCCL_BUFFSIZE out of muster_engine_env; then"
-        " another"
-        " kernel",
+        " LimitMEMLOCK=infinity of the service and of Docker's); take NCCL_BUFFSIZE out of"
+        " muster_engine_env; then another kernel",
         "NCCL; NVIDIA nccl-tests issue 206; vLLM issue 19613",
         ("host-limits",),
         SYMPTOM,
@@ -282,8 +280,7 @@ SIGNATURES = (
         r"|placem)|Not enough total available nodes|Nodes are not homogeneous"
         r"|No \S+ found in Ray cluster",
         "the Ray cluster has fewer free devices than the engine needs: a node did not join, shows"
-        " no"
-        " devices, or an earlier engine holds them",
+        " no devices, or an earlier engine holds them",
         "ray status on the head says what it has; see that each node joined with its devices, and"
         " end what an earlier run left",
         "vLLM, Ray executor; vLLM issues 13093 and 26028",

@@ -97,7 +97,7 @@ SIGNATURES = (
     ),
     Signature(
         "clock",
-        r"(?i)certificate (?:has expired or )?is not yet valid|not yet valid: current time",
+        r"(?i)not yet valid: current time \S+ is before|certificate is not yet valid",
         "the node's clock is wrong: a certificate seems not yet valid",
         "set the time and start its synchronisation (timedatectl set-ntp true)",
         "TLS",
@@ -107,8 +107,9 @@ SIGNATURES = (
         "image-certificate",
         r"x509: |certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED",
         "the registry or Hub, or a proxy before it, shows a certificate that this node does not"
-        " know",
-        f"name its authority with muster_registry_ca, then {PREPARE}",
+        " know, or that has expired",
+        f"name its authority with muster_registry_ca, then {PREPARE}; where it has expired, its"
+        " owner or the node's clock",
         "TLS; Docker; huggingface_hub",
         ("container-engine",),
     ),
