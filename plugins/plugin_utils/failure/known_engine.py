@@ -81,7 +81,8 @@ SIGNATURES = (
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
-        r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported",
+        r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
+        r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",
         "no attention backend, or not the one that was asked for, serves this device, cache type or"
         " head size",
         "take attention-backend and kv-cache-dtype out of muster_engine_args and"

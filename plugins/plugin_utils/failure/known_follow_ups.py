@@ -153,7 +153,8 @@ LAST = (
         r"|Engine core proc \S+ died|died unexpectedly, shutting down"
         r"|fatal signal from worker processes|Received sigquit from a child process"
         r"|It usually means (?:the|one) child failed|Scheduler hit an exception"
-        r"|scheduler (?:is dead|died)|Capture (?:cuda|npu) graph failed"
+        r"|scheduler (?:is dead|died)|DataParallelController \d+ terminated with"
+        r"|Capture (?:cuda|npu) graph failed"
         r"|please check the stack trace above",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",

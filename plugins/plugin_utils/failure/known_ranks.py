@@ -204,7 +204,7 @@ SIGNATURES = (
     Signature(
         "api-port-taken",
         r"(?i)\[Errno 98\]|address already in use|port is already allocated"
-        r"|\bport \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)",
+        r"|(?:\b|_)port \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)",
         "the port of the API, or another one that the engine listens on, is taken on this node",
         "end what holds it (ss -Htlnp), or set muster_port to another one",
         "seen with vLLM 0.32.0; Docker",
