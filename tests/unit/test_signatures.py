@@ -288,6 +288,12 @@ OTHERS = [
     ),
     ("gpu-lost", "NVRM: GPU at PCI:0000:3b:00: device lost from bus"),
     ("gpu-ordinal", "AssertionError: Invalid device id"),
+    (
+        "registry-unreachable",
+        'Get "https://quay.io/v2/": dial tcp: lookup quay.io on 127.0.0.53:53: server misbehaving',
+    ),
+    ("name-resolution", "dial tcp: lookup node2.example on 10.0.0.1:53: no such host"),
+    ("triton-compile", "error : PTX .version 8.4 does not support .target sm_120a"),
     ("api-port-taken", "ValueError: engine_info_bootstrap_port 8000 is already in use"),
     ("attention-backend", "ValueError: Sparse MLA does not support fa3 attention backend"),
     ("engine-core", "Scheduler or DataParallelController 4242 terminated with -9"),

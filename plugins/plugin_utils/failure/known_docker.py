@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
 
 _NETWORK = (
     r"(?:request canceled|Client\.Timeout|i/o timeout|connection refused|no such host"
+    r"|server misbehaving"
     r"|network is unreachable|no route to host|failure in name resolution|TLS handshake timeout"
     r"|context deadline exceeded|\bEOF\b|connection reset by peer)"
 )

@@ -64,7 +64,8 @@ LAST = (
         "name-resolution",
         r"(?i)(?<!huggingface\.co: )temporary failure in name resolution|name or service not known"
         r"|nodename nor servname|host not found in upstream|no address associated with hostname"
-        r"|network addresses of \([^)]*\) cannot be retrieved",
+        r"|network addresses of \([^)]*\) cannot be retrieved"
+        r"|\blookup \S+(?: on \S+)?: (?:server misbehaving|no such host|i/o timeout)",
         "a host's name cannot be resolved on this node",
         "give addresses in place of names (muster_address), or mend DNS or /etc/hosts",
         "torch; libc",

@@ -189,11 +189,12 @@ SIGNATURES = (
         r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
         r"|not supported in this architecture|out of resource: shared memory"
         r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
-        r"|ptxas fatal|\bub overflow, requires|Internal Triton PTX codegen error",
+        r"|ptxas fatal|PTX \.version \S+ does not support"
+        r"|\bub overflow, requires|Internal Triton PTX codegen error",
         "Triton cannot compile a kernel for this device",
-        "another engine version or image whose Triton knows the device, or a backend without"
-        " Triton",
-        "Triton; vllm-ascend issue 7421",
+        "another engine version or image whose Triton knows the device, a newer ptxas of the image"
+        " named by TRITON_PTXAS_PATH in muster_engine_env, or a backend without Triton",
+        "Triton issue 8539; vLLM's troubleshooting; vllm-ascend issue 7421",
         ("gpu-name", "npu-topology"),
     ),
     Signature(

@@ -132,7 +132,8 @@ SIGNATURES = (
         r"does not appear to have (?:a file|files) named|Cannot find any model weights"
         r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
-        r"|[Cc]ould not detect config format|Revision Not Found|model (?:path"
+        r"|[Cc]ould not detect config format|Revision Not Found|NotExistError: The model"
+        r"|model (?:path"
         r"|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files|weights)"
         r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
         "the model's files are not at muster_model_path on this node",
