@@ -163,7 +163,7 @@ SIGNATURES = (
         r"|\bEL00(?:08|09|10|11)\b|(?i:(?:stream|event|notify) resources are insufficient)"
         r"|(?i:(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur)|"
         + _acl("207007|207008|207009|207010"),
-        "the captured graphs use up the NPU's streams or events, alone or beside another server on it",
+        "the captured graphs, or another server on the NPU, use up its streams or events",
         "capture fewer sizes: cudagraph_capture_sizes in compilation-config, or fewer ranks on a"
         " device; enforce-eager starts without graphs",
         "CANN EL0008 to EL0011, ACL 207007 to 207010; vllm-ascend issues 5213, 8393 and 9564",
