@@ -308,7 +308,12 @@ def create_node(node: Node, image: str) -> None:
         "/lib/systemd/systemd",
     )  # fmt: skip
     seed = tar_of({**seed_files(node), **shared_files()}, links(node))
-    podman.podman("cp", "-", f"{node.container}:/", stdin=seed)
+    copy = ("cp", "-", f"{node.container}:/")
+    try:
+        podman.podman(*copy, stdin=seed)
+    except LabError:
+        # Podman's own helper dies now and then on a busy machine; what it copied is copied over.
+        podman.podman(*copy, stdin=seed)
     podman.podman("start", node.container)
 
 
