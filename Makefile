@@ -70,7 +70,7 @@ lint-ansible: setup
 
 .PHONY: unit
 unit: setup ## Unit and property tests
-	$(BIN)/pytest -q -n auto --dist loadgroup
+	$(BIN)/pytest -q -n auto --dist loadfile
 
 .PHONY: check
 check: setup ## Lint and unit tests: the fast tier

@@ -24,9 +24,6 @@ from lab.emulators.state import save_state
 from tests.unit.amd_node import say
 from tests.unit.npu_node import CAPTURES
 
-# The last test counts what the others have tried, so one process runs them all.
-pytestmark = pytest.mark.xdist_group("parser properties")
-
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 WANTED_INPUTS = 20_000
 # Of each tool in turn, the different inputs that its parsers were given.
