@@ -475,8 +475,6 @@ def test_a_key_is_there_and_nobody_elses():
         ("fp8", None, [], "warning"),
         ("fp8", "ascend", ["quant_model_description.json"], "failed"),
         ("w8a8", "ascend", ["quant_model_description.json"], "ok"),
-        # ModelSlim leaves the configuration of the weights that it started from.
-        ("w8a8", "fp8", ["quant_model_description_w8a8.json"], "ok"),
         ("w8a8", "compressed-tensors", [], "ok"),
         ("w8a8", "fp8", [], "failed"),
         ("w8a8", None, [], "failed"),
@@ -485,12 +483,18 @@ def test_a_key_is_there_and_nobody_elses():
         ("nvfp4", "fp8", [], "failed"),
         ("bf16", None, [], "ok"),
         ("bf16", "fp8", [], "failed"),
+        # ModelSlim leaves the configuration of the weights that it started from, and an engine may
+        # believe it.
+        ("w8a8", "fp8", ["quant_model_description.json"], "warning"),
+        ("fp8", "fp8", ["quant_model_description_w8a8.json"], "failed"),
     ],
 )
 def test_weights_of_another_format_are_found(wanted, method, names, status):
     one = format_check("/m", wanted, {"quantization": method}, names)
     assert (one["id"], one["status"]) == ("weights-format", status)
-    assert ("muster_weights_gb" in one["remedy"]) == (status != "ok")
+    assert bool(one["remedy"]) == (status != "ok")
+    if names == [] and status != "ok":
+        assert "muster_weights_gb" in one["remedy"]
 
 
 # The module

@@ -581,6 +581,18 @@ def format_check(path: str, wanted: str, facts: Mapping[str, Any], names: Sequen
     """
     method = str(facts.get("quantization") or "")
     seen = f"{method or 'no'} quantisation"
+    if "fp8" in method and _described(names):
+        # The engine believes config.json, and without its flag takes the weights for what they
+        # are not.
+        return check(
+            "weights-format",
+            "warning" if wanted == "w8a8" else "failed",
+            path,
+            f"{seen} in config.json beside ModelSlim's quant_model_description",
+            f"{wanted} weights, and a config.json that says nothing else",
+            "these are w8a8 weights with the config.json of the original: take its "
+            "quantization_config out, or set muster_model_path to weights of one kind",
+        )
     if FORMATS[wanted](method, names):
         return check("weights-format", "ok", path, seen, wanted)
     # Every engine that takes fp8 weights takes the same ones unquantised, given the memory.
