@@ -201,8 +201,8 @@ class ActionModule(ControllerAction):
             waited = time.monotonic() - begin
             for group in pending:
                 allowed = group.allowed_s(args["timeout"])
-                if group.dead:
-                    problems.append(self._epitaph(group, waited))
+                if group.death and group.dead:
+                    problems.append(self._epitaph(group, *group.death, waited))
                 elif group.death:
                     continue
                 elif group.missing and waited > allowed:
@@ -263,9 +263,7 @@ class ActionModule(ControllerAction):
         }
 
     @staticmethod
-    def _epitaph(group: Group, waited: float) -> str:
-        assert group.death
-        host, report = group.death
+    def _epitaph(group: Group, host: str, report: Report, waited: float) -> str:
         lines = "\n".join(f"    {redaction.line(line)}" for line in report["log"])
         told: list[str] = []
         if group.verdict:
