@@ -25,7 +25,6 @@ LINES = {
     "super-pod": "EI0014: superDeviceId 7 of rank 3 is not unique",
     "hccl-arguments": "EI0005: the arguments for communication are inconsistent",
     "hccl-memory": "EI0011: memory resources are not enough",
-    "back-to-back": "Nnopbase fails to invoke the HcclAllocComResourceByTiling ... ret = 4, comm",
     "npu-dispatch": "call aclnnMoeDistributeDispatchV4 failed, detail: EZ9999 ... error 561000",
     "npu-held": "dcmi model initialized failed, because the device is used. ret is -8020",
     "npu-driver": "dcmi module initialize failed. ret is -8005",
@@ -180,7 +179,7 @@ LINES = {
     " that name.",
     "container-cgroup": "runc create failed: unable to apply cgroup configuration: unable to start"
     " unit",
-    "nvshmem": "transport.cpp:nvshmemi_transport_init:275: init failed for transport: IBGDA",
+    "nvshmem": "nvshmem setup connections failed",
     "kv-transfer": "nixl._bindings.nixlBackendError: NIXL_ERR_BACKEND",
     "compile-cache": "a previous compilation failed, leading to a corrupted compilation artifact.",
     "torch-compile": "torch._inductor.exc.InductorError: RuntimeError: no such thing",
@@ -259,6 +258,22 @@ def test_a_hint_counts_where_something_failed_alone() -> None:
     assert judging.sureness(judged) == "likely cause"
 
 
+def test_a_hint_claims_no_cause_beside_an_error_that_is_not_known() -> None:
+    lines = [LOOPBACK, "ValueError: what nobody has met before", CORE]
+    judged = judging.judge(judging.Log(lines, []))[0]
+    assert (judged.cause, judging.sureness(judged)) == (None, "symptom")
+    assert judged.findings[0].signature.name == "gloo-interface"
+
+
+def test_what_systemd_ends_after_its_time_out_was_not_killed_for_memory() -> None:
+    lines = [
+        "muster-a.service: start operation timed out. Terminating.",
+        "muster-a.service: Main process exited, code=killed, status=9/KILL",
+        "muster-a.service: Failed with result 'timeout'.",
+    ]
+    assert judging.judge(judging.Log(lines, []))[0].cause is None
+
+
 PLUGIN = (
     "node1:1:1 [7] NCCL INFO NET/Plugin: Plugin load returned 2 : libc.so.6: version"
     " `GLIBC_2.32' not"
@@ -326,12 +341,72 @@ OTHERS = [
     ),
     ("image-not-pulled", "Unable to find image 'a/b:c' locally"),
     ("mount-kind", "Are you trying to mount a directory onto a file (or vice-versa)?"),
+    ("npu-dispatch", "Nnopbase fails to invoke the HcclAllocComResourceByTiling function. ret = 4"),
+    ("hccl-transport", "Discoverer:[0], ExceptionType:[Heartbeat Lost Occurred]"),
+    (
+        "collective-timeout",
+        "DistStoreError: wait timeout after 1800000ms, keys: /default_pg/0",
+    ),
+    ("gpu-kernel-fault", "NVRM: Xid (PCI:0000:79:00): 13, pid=7, Graphics Exception"),
+    (
+        "memory-taken",
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of"
+        " which 1.50 MiB is free. Process 9 has 70.00 GiB memory in use. Process 7 has 9.10 GiB"
+        " memory in use. Including non-PyTorch memory, this process has 9.10 GiB memory in use.",
+    ),
+    (
+        "device-memory",
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of"
+        " which 1.50 MiB is free. Including non-PyTorch memory, this process has 79.09 GiB memory"
+        " in use.",
+    ),
+    (
+        "image-limit",
+        "unexpected status from HEAD request to https://registry-1.docker.io/v2/library/x/manifests"
+        "/latest: 429 Too Many Requests",
+    ),
+    ("engine-crash", "terminate called after throwing an instance of 'std::bad_alloc'"),
+    ("collective-timeout", "torch.distributed.DistStoreError: Socket Timeout"),
+    ("library-missing", "/lib/libGL.so.1: wrong ELF class: ELFCLASS32"),
+    (
+        "wheels-absent",
+        "ERROR: x-1.0-cp312-linux.whl is not a supported wheel on this platform.",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "line"), OTHERS)
 def test_a_program_or_an_exception_alone_is_no_cause(name: str, line: str) -> None:
     assert names([line]) == [name]
+
+
+# Lines of failures that have words of a signature, or an errno of it, and no cause that is known.
+UNKNOWN = [
+    "[Errno 13] error while attempting to bind on address ('0.0.0.0', 80): permission denied",
+    "BlockingIOError: [Errno 11] Resource temporarily unavailable",
+    "requests.exceptions.JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
+    "requests.exceptions.HTTPError: 403 Client Error: Forbidden for url: http://192.0.2.7/metrics",
+    "redis.exceptions.AuthenticationError: NOAUTH Authentication required.",
+    "etcd client heartbeat lost, the lease is granted anew",
+    "ib0: multicast join failed for ff12:401b:ffff::1, status -22",
+    "groupadd: invalid GID 'users'",
+    "mlx4_core: driver not loaded",
+    "RuntimeError: Assertion error (csrc/apis/layout.hpp:92): false and 'Unknown cases'",
+    "cutlass: DSL import failed",
+    "OSError: [Errno 5] Input/output error: '/dev/tty'",
+    "tee: standard output: Input/output error",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/root/.docker/config.json'",
+    "ValueError: Model type qwen3 is not supported for LoRA",
+    "HTTP 401 Unauthorized: missing or invalid API key",
+    "429 Client Error: Too Many Requests for url: http://192.0.2.7/v1",
+    "connect [127.0.0.1]:41234: Connection refused",
+    "ERROR 11-21 [registry.py:411] dial tcp 192.0.2.7:8001: connection refused",
+]
+
+
+@pytest.mark.parametrize("line", UNKNOWN)
+def test_words_of_a_signature_in_another_failure_name_nothing(line: str) -> None:
+    assert names([line]) == []
 
 
 HEALTHY = [
@@ -368,6 +443,21 @@ HEALTHY = [
     'node1:1:1 [0] /src/init.cc:134 NCCL WARN Missing "iommu=pt" from kernel command line',
     "node1:1:1 [0] misc/ibvwrap.cc:63 NCCL WARN Failed to open libibverbs.so[.1]",
     "UserWarning: Can't initialize NVML",
+    "iommu: Default domain type: Passthrough (set via kernel command line)",
+    "max locked memory           (kbytes, -l) unlimited",
+    "Max locked memory         67108864             67108864             bytes",
+    '"OOMKilled": false,',
+    "Volatile uncorrectable ECC errors: 0",
+    "NVRM: Xid (PCI:0000:3b:00): 63, pid=1, Row Remapper: New row marked for remapping",
+    "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to"
+    " 0x0 (None)",
+    "ValueError: max_tokens must be at least 1, got 0.",
+    "[2025-12-26 08:51:34] FA3 attention backend requires page size 64, changing page_size from 1"
+    " to 64.",
+    "wandb: Tracking run with wandb version 0.19, W&B syncing is set to offline, in offline mode",
+    "transport.cpp:nvshmemi_transport_init:282: init failed for transport: IBGDA",
+    "[2025-12-26 08:51:34] Attention backend fa3 is not supported here, falling back to triton.",
+    '10.0.0.9:51422 - "POST /v1/chat/completions HTTP/1.1" 429 Too Many Requests',
     "        Solution: 3. Check the TLS status: the device is used, lost heartbeat, EJ0002",
     "FlashInfer is not available. Falling back to the PyTorch-native implementation of sampling.",
     "ValueError: This model's maximum context length is 4096 tokens. However, you requested 5000.",

@@ -76,16 +76,20 @@ def explain(lines: Iterable[str]) -> list[Finding]:
 
     Causes stand before likely ones, those before symptoms and what follows any failure. Of one
     rank, what was logged first comes first; a cause comes before what is known to follow from it.
+    Beside an error that is not known a hint claims no cause.
     """
     found: dict[str, Finding] = {}
     hints: dict[str, Finding] = {}
+    unknown = False
     for line in lines:
         cut = line[: log.LINE_LIMIT]
         # Who was asked to end before anything failed has not failed.
         if not found and log.asked_to_end(cut):
             break
-        read = signatures.read(log.text_of(cut))
+        text = log.text_of(cut)
+        read = signatures.read(text)
         if read is None:
+            unknown = unknown or bool(_ERROR.search(text))
             continue
         one, hint = read
         if one.rank == HARMLESS:
@@ -95,6 +99,10 @@ def explain(lines: Iterable[str]) -> list[Finding]:
         shown = known.line if known else cut.strip()[:SHOWN_LIMIT]
         table[one.name] = Finding(one, shown, (known.times if known else 0) + 1)
     if found:
+        least = SYMPTOM if unknown else LIKELY
+        for name, finding in hints.items():
+            one = finding.signature
+            hints[name] = finding._replace(signature=one._replace(rank=max(one.rank, least)))
         found = {**hints, **found}
     ordered = sorted(found.values(), key=lambda finding: finding.signature.rank)
     for finding in list(ordered):

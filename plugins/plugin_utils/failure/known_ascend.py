@@ -101,7 +101,7 @@ SIGNATURES = (
     Signature(
         "npu-address",
         r"\bEJ0004\b|Check ip fail|ra rdev init failed\W+ret ?\[?\W?17\b"
-        r"|(?i:device ip\b.{0,60}(?:not (?:found|exist|set)|invalid|is empty|mismatch))",
+        r"|(?i:device[ _]ip\b.{0,60}(?:not (?:found|exist|set)|invalid|is empty|mismatch))",
         "an NPU has no address of its own, or another one than HCCL was told",
         "compare hccn_tool -i DEVICE -ip -g with /etc/hccn.conf and set it: hccn_tool -i DEVICE -ip"
         " -s address ADDRESS netmask MASK",
@@ -184,8 +184,8 @@ SIGNATURES = (
         r"set ASCEND_RT_VISIBLE_DEVICES.{0,40}error|\binput data rang(?:e)?\[\d+-\d+\)"
         r"|[Ss]et visible device failed|(?<!AssertionError: )\b[Ii]nvalid [Dd]evice [Ii][Dd]\b"
         r"|\bEL0002\b|" + _acl("107001"),
-        "ASCEND_RT_VISIBLE_DEVICES names a device that is not there: in a container it counts those"
-        " that the container was given, from 0",
+        "ASCEND_RT_VISIBLE_DEVICES names a device that is not there, or not in ascending order: in"
+        " a container it counts those that the container was given, from 0",
         "take it out of muster_engine_env and choose with muster_devices: the plan computes it",
         "CANN EE1001 and ACL 107001; gpustack issue 3352",
         ("npu-count",),
@@ -222,7 +222,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-lost",
-        r"(?i:\blost heartbeat|heartbeat (?:is )?lost|\bcard (?:drop|lost)\w*|\bhdc disconnect"
+        r"(?i:\b(?:npu|device|chip|reason)\b.{0,20}\blost heartbeat|\bcard (?:drop|lost)\w*"
+        r"|\bhdc disconnect"
         r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)|"
         + _acl("507010|507053|507054|507056|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
@@ -291,15 +292,6 @@ SIGNATURES = (
         "torch_npu; vllm-ascend issue 56",
     ),
     Signature(
-        "back-to-back",
-        r"HcclAllocComResourceByTiling.{0,120}\bret ?= ?4\b",
-        "operators that join computing and sending need a switch: the nodes are cabled directly",
-        "join the NPUs over a switch, or run without expert parallelism",
-        "vllm-ascend issue 7606",
-        ("npu-neighbour",),
-        LIKELY,
-    ),
-    Signature(
         "hccl-timeout",
         r"\bEI0006\b|wait socket establish timeout|" + _hccl("9"),
         "an NPU waited in vain for another one: link, gateway, address, TLS or a rank that ended",
@@ -307,6 +299,7 @@ SIGNATURES = (
         "HCCL EI0006; vllm-ascend issue 486",
         ("npu-link", "npu-net-health", "npu-gateway", "npu-ping", "cluster-npu-tls"),
         SYMPTOM,
+        explains=("npu-dispatch",),
     ),
     Signature(
         "hccl-agent-timeout",
@@ -330,7 +323,8 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-transport",
-        r"\bEI0009\b|Transport init error|\[Create\]\[DestLink\]",
+        r"\bEI0009\b|Transport init error|\[Create\]\[DestLink\]"
+        r"|(?i:ExceptionType:\[heartbeat lost)",
         "HCCL has no connection to the NPU of another rank; the line names rank and address",
         "look at that rank's log first, then at links and addresses: hccn_tool -i DEVICE -link -g",
         "HCCL EI0009; vllm-ascend issue 3162",
@@ -352,11 +346,13 @@ SIGNATURES = (
     Signature(
         "npu-dispatch",
         r"aclnnMoe(?:Distribute)?(?:Dispatch|Combine)\w*.{0,200}\b561000\b"
-        r"|errno\[561000\] OpName:\[MoeDistribute",
+        r"|errno\[561000\] OpName:\[MoeDistribute|HcclAllocComResourceByTiling .{0,80}\bret ?="
+        r"|fails to invoke the HcclAllocComResourceByTiling",
         "an expert-parallel operator does not reach the other NPUs",
-        "see that all NPU links are up and all NPU addresses answer: hccn_tool -i DEVICE -link -g",
-        "vllm-ascend issue 9872",
-        ("npu-link", "npu-ping"),
+        "see that all NPU links are up and all NPU addresses answer: hccn_tool -i DEVICE -link -g;"
+        " nodes that are cabled directly, without a switch, cannot run it",
+        "vllm-ascend issues 7606 and 9872",
+        ("npu-link", "npu-ping", "npu-neighbour"),
         SYMPTOM,
     ),
     Signature(

@@ -39,9 +39,8 @@ SIGNATURES = (
     ),
     Signature(
         "image-architecture",
-        r"(?i)exec format error|no matching manifest for \S+|wrong ELF class"
-        r"|does not match the detected host platform.{0,80}no specific"
-        r"|is not a supported wheel on this platform",
+        r"(?i)exec format error|no matching manifest for \S+"
+        r"|does not match the detected host platform.{0,80}no specific",
         "the image is built for another processor than this node's",
         "take a tag that holds this architecture with muster_image",
         "kernel, ENOEXEC; Docker",
@@ -66,14 +65,16 @@ SIGNATURES = (
     ),
     Signature(
         "image-limit",
-        r"(?i)\btoomanyrequests\b|pull rate limit",
+        r"(?i)\btoomanyrequests\b|pull rate limit|/v2/.{0,300}\b429 too many requests",
         "the registry allows this address no more pulls for now",
         "log in, wait, or pull through muster_registry_mirrors",
         "Docker Hub",
     ),
     Signature(
         "image-auth",
-        r"(?i)unauthorized: |no basic auth credentials|authentication required"
+        r"(?i)(?:daemon|/v2/|pull|registry|manifest|denied).{0,300}unauthorized: "
+        r"|unauthorized: (?:authentication required|access to the req|incorrect user)"
+        r"|no basic auth credentials"
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
         r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden)|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
@@ -83,7 +84,7 @@ SIGNATURES = (
     ),
     Signature(
         "registry-unreachable",
-        rf"(?:/v2/|registry|docker\.(?:io|com)|quay\.io|ghcr\.io|nvcr\.io).{{0,300}}{_NETWORK}",
+        rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io|ghcr\.io|nvcr\.io).{{0,300}}{_NETWORK}",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",

@@ -16,6 +16,8 @@ _LOWER = (
     " graphs, in muster_engine_args"
 )
 
+_LARGE, _SMALL = r"(?:[4-9]\d|\d{3})\.\d+ GiB", r"(?:1?\d\.\d+ GiB|[\d.]+ MiB)"
+
 SIGNATURES = (
     # Arguments.
     Signature(
@@ -76,6 +78,14 @@ SIGNATURES = (
         ("engine-parser",),
     ),
     Signature(
+        "dispatch-tokens",
+        r"(?:[Aa]ssert|Error).{0,200}<= num_max_dispatch_tokens_per_rank",
+        "a rank has more tokens at once than DeepEP's buffers were made for",
+        "SGLang: raise SGLANG_DEEPEP_NUM_MAX_DISPATCH_TOKENS_PER_RANK (muster_engine_env); else"
+        " lower max-num-batched-tokens, or capture smaller graphs, in muster_engine_args",
+        "DeepEP",
+    ),
+    Signature(
         "attention-backend",
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
@@ -127,6 +137,7 @@ SIGNATURES = (
         r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
         r"|evenly divide the (?:total )?world size"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
+        r"|caused by too large tensor parallel size"
         r"|pipeline parallelism is not supported for"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
         "a size of the model cannot be cut by the parallelism that was asked for",
@@ -151,6 +162,7 @@ SIGNATURES = (
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
         r"|fp8)|is not supported for quantization method"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
+        r"|(?i:(?:unknown|invalid) (?:modelopt )?quant(?:ization)?\b (?:method|algo))"
         r"|fp8\w* .{0,40}not supported (?:on|in|for)|(?:Error|Exception): .{0,80}(?:requires?"
         r"|only supports?|(?:only )?supported (?:on|for)) .{0,40}(?:\bsm_?\d\d+|\bgfx\d+"
         r"|compute capability|Hopper|Blackwell|Ampere)",
@@ -170,15 +182,22 @@ SIGNATURES = (
     Signature(
         "memory-taken",
         r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced"
-        r"|Error in memory profiling",
+        r"|Error in memory profiling"
+        # Under 20 GiB of 40 or more are the engine's own, and none is free.
+        rf"|out of memory.{{0,80}} {_LARGE} total capacity;.{{0,120}} [KM]iB free;"
+        rf" {_SMALL} reserved"
+        rf"|out of memory.{{0,80}} capacity of {_LARGE} of which \S+ [KM]iB is free\..{{0,300}}"
+        rf"this process has {_SMALL} memory in use",
         "something else holds memory of a device",
         "end it: the vendor's tool lists the processes of each device",
         "vLLM and SGLang, start-up",
         ("gpu-memory", "npu-memory", "gpu-processes", "npu-processes"),
+        explains=("device-memory",),
     ),
     Signature(
         "no-cache",
-        r"No available memory for the cache blocks|Not enough memory\. Please try to increase",
+        r"No available memory for the cache blocks|Not enough memory\. Please try to increase"
+        r"|leave no (?:GPU |NPU |device )?memory for the KV cache",
         "weights and buffers leave no device memory for the KV cache",
         "raise gpu-memory-utilization (SGLang: mem-fraction-static) in muster_engine_args, or"
         " spread the model over more devices",
@@ -221,7 +240,8 @@ SIGNATURES = (
         r"|sleep|external|LoRA)|[Cc]urrently,? only supports?|exceeds the maximum supported"
         r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
         r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"
-        r"|(?:Value|Assertion)[Ee]rror[:,] \S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"
+        r"|(?:Value|Assertion)[Ee]rror[:,] (?!m(?:ax|in)_tokens)"
+        r"\S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"
         r"|fraction)\b.{0,80}(?:must|cannot|should|greater|exceeds)",
         "the engine takes the flags, but not one of their values or not together; the line or the"
         " next ones say which",

@@ -86,7 +86,7 @@ LAST = (
         r"\b[\w.-]+\.so[.\d]*: cannot open shared object"
         r"|cannot open shared object file: No such file"
         r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
-        r"|undefined symbol: \w+",
+        r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class",
         "the image or environment lacks a shared library, or has another version of it; the line"
         " names it",
         RECIPE_IMAGE,
@@ -126,7 +126,8 @@ LAST = (
     Signature(
         "engine-crash",
         r"Segmentation fault|Segfault encountered|\bSIGSEGV\b"
-        r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped",
+        r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped"
+        r"|\bstd::bad_alloc",
         "a process of the engine crashed in compiled code",
         "look at the lines before it; the same image on another node tells software from hardware",
         "kernel; Python's faulthandler",

@@ -71,7 +71,7 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-driver-absent",
-        r"(?i)driver not loaded|couldn't communicate with the NVIDIA driver"
+        r"(?i:nvml.{0,60}driver not loaded)|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
         r"|nvidia-container-cli: initialization error: (?:load library failed|driver error"
         r"|cannot open shared|nvml error: (?:driver not loaded|unable to load))"
@@ -97,9 +97,10 @@ SIGNATURES = (
     Signature(
         "gpu-lost",
         r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
-        r"|Unable to determine the device handle for (?:GPU|gpu)|(?i:\bxid\b.{0,40}\b79\b)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143|154)\b|RmInitAdapter failed"
-        r"|(?i:\bgpu\b.{0,40}(?:requires reset|reset required))|amdgpu.{0,80}(?:GPU reset"
+        r"|Unable to determine the device handle for (?:GPU|gpu)"
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143"
+        r"|154, (?!.{0,80} to 0x0\b))|RmInitAdapter failed"
+        r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
         r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
         "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
@@ -118,10 +119,11 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-ecc",
-        r"uncorrectable ECC error|NVRM: Xid \(PCI:[^)]*\): (?:48|63|64|94|95)\b",
+        r"(?<!no )uncorrectable ECC error(?!\D{0,20} 0\b)"
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:48|64|94|95)\b",
         "a GPU has a memory error that it could not correct",
         "reset the GPU, and take it out of muster_devices when it happens again",
-        "CUDA error 214; NVIDIA Xid 48, 63, 64, 94 and 95",
+        "CUDA error 214; NVIDIA Xid 48, 64, 94 and 95",
         ("gpu-ecc",),
     ),
     Signature(
@@ -130,7 +132,8 @@ SIGNATURES = (
         r"|device kernel image is invalid|hipErrorInvalid(?:DeviceFunction|KernelFile|Image)"
         r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch"
         r"|CUBLAS_STATUS_ARCH_MISMATCH|cudaErrorNoKernelImageForDevice"
-        r"|CUDA_ERROR_NO_BINARY_FOR_GPU",
+        r"|CUDA_ERROR_NO_BINARY_FOR_GPU"
+        r"|No compiled \w+: no .{0,60}kernel for CUDA device capability",
         "the image holds no code for this kind of GPU",
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
@@ -232,7 +235,7 @@ SIGNATURES = (
         "gpu-peer",
         r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
         r"|Error happened when batch testing peer-to-peer access"
-        r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:fault|IO_PAGE_FAULT)",
+        r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)",
         "the GPUs of the node cannot reach each other's memory: an IOMMU, ACS or a virtual machine"
         " is between them",
         "set NCCL_P2P_DISABLE: 1 in muster_engine_env and disable-custom-all-reduce in"
@@ -244,8 +247,9 @@ SIGNATURES = (
     Signature(
         "gpu-multicast",
         r"\bnvls\.cc\S* .{0,40}(?:[Cc]uda|CUDA) failure|cuMulticast\w+.{0,60}(?:fail|error)"
-        r"|Failed to bind NVLink SHARP|(?i:multicast).{0,60}(?:not supported|failed|error)"
-        r"|(?i:imex).{0,80}(?:fail|not (?:running|configured|ready|found)|error)",
+        r"|Failed to bind NVLink SHARP|(?i:(?:nvls|nvlink|cuda|gpu).{0,60}multicast.{0,60}"
+        r"(?:not supported|failed|error))"
+        r"|(?i:(?<![a-z])imex).{0,80}(?:fail|not (?:running|configured|ready|found)|error)",
         "NVLink's multicast, or IMEX between nodes, does not work: the fabric manager or its"
         " channels are not in order",
         "restart nvidia-fabricmanager (nvidia-imex between nodes) and reset the GPUs;"
@@ -271,7 +275,7 @@ SIGNATURES = (
         r"(?:CUDA error: |cudaError\w*: ?)(?:an illegal memory access|unspecified launch failure"
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
         r"|invalid program counter|the launch timed out)|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b"
-        r"|(?i:cutlass)\w*.{0,60}(?:failed|Error Internal)|Assertion error \(csrc/",
+        r"|(?i:cutlass)\b.{0,60}Error Internal",
         "a kernel read or wrote outside its memory: a fault of the engine for this GPU,"
         " quantisation or shape",
         "another MoE or attention backend in muster_engine_args, or another engine version; where"
@@ -284,8 +288,9 @@ SIGNATURES = (
     Signature(
         "cdi-device",
         r"(?i)unresolvable CDI device|CDI device injection failed|failed to inject CDI"
-        r"|could not select device driver \"cdi\"|stat nvidia\.com/gpu",
-        "no CDI specification on this node names the GPU",
+        r"|could not select device driver \"cdi\"|stat nvidia\.com/gpu"
+        r"|failed to stat CDI host device",
+        "no CDI specification on this node names the GPU, or it names a device node that is gone",
         f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml after each change of driver;"
         f" {PREPARE} does so",
         "Docker and Podman; NVIDIA container toolkit",
@@ -327,6 +332,16 @@ SIGNATURES = (
         "install a nvidia-container-toolkit that knows cgroup v2, or use CDI",
         "NVIDIA container toolkit issue 251",
         ("container-engine-cgroup", "gpu-toolkit"),
+    ),
+    Signature(
+        "image-requirement",
+        r"requirement error: (?:invalid expression|could not parse)",
+        "what the image asks of the driver (NVIDIA_REQUIRE_CUDA and its kin) is nothing that the"
+        " container toolkit understands",
+        "set NVIDIA_DISABLE_REQUIRE: 1 in muster_engine_env, where the driver is new enough; or a"
+        " newer nvidia-container-toolkit",
+        "NVIDIA container toolkit",
+        ("gpu-toolkit", "image-requirement"),
     ),
     Signature(
         "gpu-hook",

@@ -19,10 +19,10 @@ SIGNATURES = (
     Signature(
         "node-memory",
         r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
-        r"|\boom-kill:constraint=|memory cgroup out of memory|\bOOMKilled\b"
+        r"|\boom-kill:constraint=|memory cgroup out of memory|\bOOMKilled\b(?!\W{1,4}false)"
         r"|\[Errno 12\] Cannot allocate memory|DefaultCPUAllocator: (?:can't|not enough)"
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
-        r"|\bstd::bad_alloc|\bEE1013\b|host memory has been exhausted"
+        r"|\bEE1013\b|host memory has been exhausted"
         r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
         r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
         r"|\bMemoryError\s*$",
@@ -62,7 +62,6 @@ SIGNATURES = (
         "thread-limit",
         r"(?i)fork: (?:retry: )?resource temporarily unavailable|pthread_create failed"
         r"|can't start new thread|thread creation failed|fork rejected by pids controller"
-        r"|\[Errno 11\] resource temporarily unavailable"
         r"|unable to create (?:new )?(?:native )?thread"
         r"|what\(\): .{0,30}resource temporarily unavailable",
         "the limit of processes and threads is reached",
@@ -124,6 +123,7 @@ SIGNATURES = (
         "see what it waited for in the lines before; start_timeout_s of the recipe is the bound",
         "systemd",
         rank=SYMPTOM,
+        explains=("worker-killed",),
     ),
     # Files and devices.
     Signature(
@@ -164,8 +164,10 @@ SIGNATURES = (
     ),
     Signature(
         "file-system-lost",
-        r"(?i)\[Errno (?:5|107|108|112|121)\]|Transport endpoint is not connected"
-        r"|\bInput/output error|cannot send after transport endpoint shutdown"
+        r"(?i)\[Errno (?:107|108|112|121)\]"
+        r"|\[Errno 5\] input/output error: (?!'/dev/)|Transport endpoint is not connected"
+        r"|(?<!\[Errno 5\] )(?<!standard output: )(?<!write error: )\bInput/output error"
+        r"|cannot send after transport endpoint shutdown"
         r"|nfs: server \S+ not responding|Remote I/O error|(?:Lustre(?:Error)?|mmfs\w*"
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)|\b(?:EXT4-fs error"
         r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption|shut(?:ting)? ?down)"
@@ -186,6 +188,14 @@ SIGNATURES = (
         rank=LIKELY,
     ),
     Signature(
+        "file-system-mmap",
+        r"\bNo such device \(os error 19\)|\bmmap\w* .{0,80}\bNo such device\b",
+        "the file system of the weights does not let files be mapped into memory",
+        "keep the weights on another file system, or mount this one with what it needs for mmap",
+        "kernel, ENODEV of mmap; safetensors issue 195",
+        rank=LIKELY,
+    ),
+    Signature(
         "path-long",
         r"(?i)file name too long|AF_UNIX path too long|ipc path .{0,200}is longer than",
         "a path is longer than the kernel allows: sockets have 107 characters",
@@ -202,8 +212,8 @@ SIGNATURES = (
     ),
     Signature(
         "file-permission",
-        r"\[Errno 13\]|\(os error 13\)|(?i:\b(?:open|stat|mkdir\w*"
-        r"|cannot \w+)\b.{0,160}: permission denied)",
+        r"\[Errno 13\](?! error while attempting to bind)|\(os error 13\)"
+        r"|(?i:\b(?:open|stat|mkdir\w*|cannot \w+)\b.{0,160}: permission denied)",
         "the engine's user may not read or write a path",
         "the line names it: give that user the right, or another path; the user stands in the"
         " plan's container",

@@ -13,6 +13,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     Signature,
 )
 
+# An exception in quotation marks is one that the program met and went on.
+_RAISED = r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*"
+
 SIGNATURES = (
     # Shared libraries that are missing or do not fit.
     Signature(
@@ -54,9 +57,10 @@ SIGNATURES = (
     Signature(
         "sglang-import",
         r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
+        r"|AttributeError: module '(?:aiter|sgl_kernel)[\w.]*' has no attribute"
         r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol",
-        "SGLang and the kernels in this image (sgl_kernel, AITER) are not built for each other or"
-        " for this torch",
+        "the engine and the kernels in this image (sgl_kernel, AITER) are not built for each other"
+        " or for this torch",
         "take the image that the recipe names, or an older tag of its series, with muster_image",
         "SGLang issues 13948, 14398 and 23083",
     ),
@@ -117,14 +121,15 @@ SIGNATURES = (
         hint=r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found.{0,120}libnccl-net",
         explains=("nccl-network",),
     ),
-    # Python packages. An exception in quotation marks is one that the program met and went on.
+    # Python packages.
     Signature(
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
         r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object"
-        r"|module '(?:transformers|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray|aiter"
+        r"|module '(?:transformers|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray"
         r"|outlines|xgrammar)[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
+        r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|requires a different Python",
         "two Python packages of the image or environment do not fit each other",
@@ -132,9 +137,20 @@ SIGNATURES = (
         "Python",
         rank=LIKELY,
     ),
+    # The words are the same where the image lacks the package and where it has no use for it.
+    Signature(
+        "cuda-kernels-absent",
+        _RAISED + r"ModuleNotFoundError: No module named '(?:flashinfer|deep_gemm|deep_ep)\b",
+        "a package of kernels for NVIDIA's GPUs is not there: the image lacks it, or the engine"
+        " takes a backend that this kind of device does not have",
+        f"on NVIDIA's GPUs {RECIPE_IMAGE}; on others name a backend that they have in"
+        " muster_engine_args (moe-runner-backend, attention-backend), or take other weights",
+        "Python; SGLang issue 35272",
+        rank=SYMPTOM,
+    ),
     Signature(
         "module-missing",
-        r"^(?![-\s]*- )[^\"'`(]*(?:\([^)]*\)[^\"'`(]*)*ModuleNotFoundError: No module named"
+        _RAISED + r"ModuleNotFoundError: No module named"
         r"|PackageNotFoundError: \S|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"
         r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
@@ -149,7 +165,8 @@ SIGNATURES = (
     Signature(
         "wheels-absent",
         r"No matching distribution found|Could not find a version that satisfies"
-        r"|ResolutionImpossible|No solution found when resolving",
+        r"|is not a supported wheel on this platform|ResolutionImpossible"
+        r"|No solution found when resolving",
         "no wheels of these versions go together, or for this Python and system, on the index",
         "correct muster_wheel_requirements, muster_wheel_index_urls or muster_wheel_channel",
         "pip; uv",
@@ -177,7 +194,8 @@ SIGNATURES = (
         r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
         r"|No such file or directory: '[^']*(?:cuobjdump|nvdisasm|ptxas|cicc|clang)'"
         r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+"
-        r"|nv\w+)\.h|Error compiling objects for extension",
+        r"|nv\w+)\.h|Error compiling objects for extension"
+        r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): exit_code == 0",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
         " what it needs is missing or fails; the lines before say which",
         "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"

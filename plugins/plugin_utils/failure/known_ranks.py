@@ -32,8 +32,9 @@ SIGNATURES = (
     ),
     Signature(
         "memlock-limit",
-        r"(?i)max locked memory|RLIMIT_MEMLOCK|\(ulimit -l\)|memlock.{0,60}too (?:low"
-        r"|small)",
+        r"(?i)(?:set|raise|increase|check|adjust) .{0,40}(?:max locked memory|RLIMIT_MEMLOCK"
+        r"|ulimit -l)|(?:max locked memory|memlock).{0,60}too (?:low|small)"
+        r"|RLIMIT_MEMLOCK is \d+ bytes",
         "the limit of locked memory is too low for RDMA",
         "lift it: --ulimit memlock=-1 of the container, LimitMEMLOCK=infinity of the service;"
         " Docker's own service may bound it",
@@ -92,7 +93,8 @@ SIGNATURES = (
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
         r"|NET/IB : .{0,40}Got .{0,20}async.{0,20} event ?: (?:port error|\w+ .{0,10}fatal)"
         r"|ibv_(?:modify_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*.{0,40} failed"
-        r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:invalid gid|no (?:valid )?gid)"
+        r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
+        r"|roce).{0,120}(?:invalid gid|no (?:valid )?gid))"
         r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
         r"|no usable transp)",
         "RDMA between the nodes failed: a NIC, its link, its GID or a firewall of RoCE",
@@ -140,7 +142,7 @@ SIGNATURES = (
     ),
     Signature(
         "nvshmem",
-        r"init failed for transport: IBGDA|Unable to initialize any transports"
+        r"Unable to initialize any transports"
         r"|(?i:nvshmem (?:detect topo|setup connections|initialization|bootstrap)\w* failed)"
         r"|NVSHMEM API called before",
         "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
@@ -149,7 +151,7 @@ SIGNATURES = (
         " /etc/modprobe.d, then reboot; or another all2all-backend in muster_engine_args",
         "NVSHMEM; DeepEP issue 128; SGLang issue 6017",
         rank=LIKELY,
-        hint=r"cannot allocate buffer on the specified memory type",
+        hint=r"init failed for transport: |cannot allocate buffer on the specified memory type",
     ),
     Signature(
         "nccl-connect",
@@ -214,12 +216,13 @@ SIGNATURES = (
     Signature(
         "gloo-interface",
         r"Unable to find (?:address|interface) for: |\bifa != nullptr|unsupported gloo device"
-        r"|connect \[127\.0\.[01]\.1\]:\d+|\[/pytorch/third_party/gloo.{0,160}\bifa\b",
+        r"|connect \[127\.0\.1\.1\]:\d+|\[/pytorch/third_party/gloo.{0,160}\bifa\b",
         "gloo finds no NIC for the name in GLOO_SOCKET_IFNAME or for the host's own name",
         _NIC,
         "seen with vLLM 0.32.0; gpustack issue 4128",
         ("nic-exists", "nic-address"),
-        hint=r"Unable to resolve hostname to a \(local\) address\. Using the loopback",
+        hint=r"Unable to resolve hostname to a \(local\) address\. Using the loopback"
+        r"|connect \[127\.0\.0\.1\]:\d+",
         explains=("collective-timeout",),
     ),
     Signature(
@@ -227,9 +230,9 @@ SIGNATURES = (
         r"client socket has (?:timed out|failed to connect to any)"
         r"|failed to connect/validate to host"
         r"|server socket on \S+ has timed out|seconds waiting for clients\. \d+/\d+ clients joined"
-        r"|DistStoreError: (?:Socket Timeout|wait timeout)|wait timeout after \d+ms, keys"
-        r"|store[ -]based barrier|\bRendezvous(?:Timeout|Connection|Closed)Error"
-        r"|SO_ERROR: (?:No route|Network is unreach|Connection timed out)|wait timeout .{0,20}key",
+        r"|store[ -]based barrier"
+        r"|\bRendezvous(?:Timeout|Connection|Closed)Error"
+        r"|SO_ERROR: (?:No route|Network is unreach|Connection timed out)",
         "the ranks do not meet: one did not start, or cannot reach the address and port of the"
         " first",
         "see that all units of the replica run, then the address (muster_address) and the ports"
@@ -237,7 +240,6 @@ SIGNATURES = (
         "torch.distributed's store; vLLM issue 17056; SGLang issue 2561",
         ("port-reachable", "nic-route", "nic-address"),
         LIKELY,
-        hint=r"client socket has failed to connect",
     ),
     Signature(
         "handshake",
@@ -279,8 +281,9 @@ SIGNATURES = (
         r"|No available node types can fulfill|Not enough resources to allocate \d+ (?:DP ranks"
         r"|placem)|Not enough total available nodes|Nodes are not homogeneous"
         r"|No \S+ found in Ray cluster",
-        "the Ray cluster has fewer free devices than the engine needs: a node did not join, shows"
-        " no devices, or an earlier engine holds them",
+        "the Ray cluster has fewer free devices than the engine needs, or none at the address that"
+        " it asks for: a node did not join, shows no devices or goes by another address, or an"
+        " earlier engine holds them",
         "ray status on the head says what it has; see that each node joined with its devices, and"
         " end what an earlier run left",
         "vLLM, Ray executor; vLLM issues 13093 and 26028",
@@ -318,7 +321,9 @@ SIGNATURES = (
     Signature(
         "collective-timeout",
         r"[Ww]atchdog caught collective operation timeout|connectFullMesh failed"
-        r"|Timed out waiting \d+ms for (?:recv|send) operation|(?i:watchdog timeout)"
+        r"|Timed out waiting \d+ms for (?:recv|send) operation|wait timeout after \d+ms, keys"
+        r"|DistStoreError: Socket Timeout"
+        r"|(?i:watchdog timeout)"
         r"|RPC call to \w+ timed out|other ranks that didn't finish loading"
         r"|Some ranks .{0,20}timed out",
         "a rank waited in vain for the others",

@@ -23,6 +23,7 @@ SIGNATURES = (
         r"|[Uu]nsupported (?:model architecture|architectures?: .{0,60}For[A-Z])"
         r"|[Mm]odel architectures .{0,200}are not supported"
         r"|[Mm]odel (?:type|with architecture) .{0,60} is not supported"
+        r"(?! (?:with|for (?!now)))"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
         r"|Unrecognized (?:configuration class|model in)",
@@ -54,9 +55,8 @@ SIGNATURES = (
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
         r"|weights were not initialized from checkpoint|size mismatch for \S+: copying"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
-        r"|multiple config files for|Unknown (?:ModelOpt )?quant"
+        r"|multiple config files for"
         r"|There is no module or parameter named|Attempted to load weight \("
-        r"|(?i:unknown|invalid) quantization method"
         r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
         r"|does not match the quantization method specified in the `?quantization"
         r"|Cannot find the config file for \w+",
@@ -70,7 +70,8 @@ SIGNATURES = (
     Signature(
         "hub-access",
         r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
-        r"|invalid (?:user|hugging ?face) token|InvalidTokenError|(?:hf|hugging ?face|access"
+        r"(?:\.? \(Request ID|.{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope))"
+        r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
         r"|user) token is required|GatedRepoError|Repository Not Found for url"
         r"|must have access to it and be authenticated",
         "Hugging Face refuses the model: it wants a token with access to it",
@@ -82,7 +83,7 @@ SIGNATURES = (
     Signature(
         "proxy",
         r"(?i)proxyconnect tcp|Cannot connect to proxy|Tunnel connection failed|407 Proxy Auth"
-        r"|ProxyError\b|proxy .{0,40}(?:refused|forbidden|authentication required)",
+        r"|ProxyError\b|proxy .{0,40}authentication required",
         "the proxy before the hub or registry cannot be reached or refuses",
         f"correct muster_proxy and what it leaves out (no_proxy), then {PREPARE}",
         "HTTP; Docker",
@@ -90,7 +91,8 @@ SIGNATURES = (
     ),
     Signature(
         "hub-limit",
-        r"429 (?:Client Error|Too Many Requests)",
+        r"(?i)(?:hfhub|huggingface|hf\.co|hf-mirror|modelscope).{0,200}\b429 (?:client|too many)"
+        r"|\b429 (?:client|too many).{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope)",
         "the hub allows this address no more requests for now",
         "wait, give prepare a token, or take muster_model_source of your own",
         "huggingface_hub",
@@ -119,7 +121,7 @@ SIGNATURES = (
         r"|HTTPS?ConnectionPool\(host='[\w.-]*(?:huggingface|hf|modelscope|hf-mirror)[\w.-]*'"
         r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
-        r"|offline mode is enabled|outgoing traffic has been disabled|in offline mode",
+        r"|offline mode is enabled|outgoing traffic has been disabled",
         "the engine looks for the model on Hugging Face, which this node does not reach or is told"
         " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
@@ -135,7 +137,8 @@ SIGNATURES = (
         r"|[Cc]ould not detect config format|Revision Not Found|NotExistError: The model"
         r"|model (?:path"
         r"|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files|weights)"
-        r"|No such file or directory: '\S*(?:config|model\.safetensors\.index)\.json'",
+        r"|No such file or directory: '(?:\S*/)?(?<!\.docker/)(?:config|model\.safetensors\.index)"
+        r"\.json'",
         "the model's files are not at muster_model_path on this node",
         PREPARE,
         "transformers, huggingface_hub; vLLM",
@@ -156,7 +159,8 @@ SIGNATURES = (
     Signature(
         "config-broken",
         r"is not a valid JSON file|config\.json.{0,80}(?:JSONDecodeError|Expecting|invalid)"
-        r"|JSONDecodeError: (?:Expecting|Extra data|Invalid|Unterminated)",
+        r"|(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
+        r"|Unterminated)",
         "a JSON file of the model, or JSON in an argument, is not whole",
         f"the lines before name it: copy the model's file again ({PREPARE}), or correct the"
         " argument in muster_engine_args",

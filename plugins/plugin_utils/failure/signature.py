@@ -17,7 +17,8 @@ class Signature(NamedTuple):
 
     pattern is a regular expression of the words that carry the cause, never of a program's name or
     an exception's class alone. hint is another one, of words that a healthy start can print, too:
-    they count only where the run has failed, and as likely at most; so do warnings. explains are
+    they count only where the run has failed, as likely at most, and as a symptom beside an error
+    that is not known; so do warnings. explains are
     the names of signatures that follow from this one and stand behind it, whichever was logged
     first. checks are the ids of the checks that find the cause before a start; empty where none
     can.

@@ -57,9 +57,12 @@ ERROR = (
 # What a node is asked to look for, so that the lines that it returns say what all of them do.
 PATTERNS = [*(pattern for pattern, _one, _hint in _TABLE), ERROR]
 
-# The program went on after a line at these levels: a warning is a hint, and so is a symptom in a
-# line of information. What could not be imported can be what it ends of.
-_WARNING = re.compile(r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import)")
+# The program went on after a line at these levels or with these words: a warning is a hint, and so
+# is a symptom in a line of information. What could not be imported can be what it ends of.
+_WARNING = re.compile(
+    r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import)"
+    r"|\b[Ff]all(?:ing|s)? ?back to\b|\b[Ss]kipping\b|\b[Ii]gnoring\b|\b[Cc]hanging \S+ from\b"
+)
 _INFORMATION = re.compile(r"^.{0,60}\bINFO\b")
 _COMPILED = tuple((re.compile(pattern), one, hint) for pattern, one, hint in _TABLE)
 
