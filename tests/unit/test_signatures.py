@@ -448,6 +448,12 @@ HEALTHY = [
     "Max locked memory         67108864             67108864             bytes",
     '"OOMKilled": false,',
     "Volatile uncorrectable ECC errors: 0",
+    "HTTPSConnectionPool(host='stats.vllm.ai', port=443): Max retries exceeded (Caused by"
+    " NameResolutionError: Temporary failure in name resolution)",
+    "ERROR [exporter.py:374] Network is unreachable while exporting traces to 192.0.2.7:4317",
+    "libibverbs: Warning: RLIMIT_MEMLOCK is 65536 bytes.",
+    "DeprecationWarning: numpy.dtype size changed, may indicate binary incompatibility",
+    "[2025-12-26 08:51:34] Lower --mem-fraction-static if you see CUDA out of memory.",
     "NVRM: Xid (PCI:0000:3b:00): 63, pid=1, Row Remapper: New row marked for remapping",
     "NVRM: Xid (PCI:0000:3b:00): 154, GPU recovery action changed from 0x1 (GPU Reset Required) to"
     " 0x0 (None)",

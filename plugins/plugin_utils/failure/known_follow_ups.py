@@ -57,6 +57,16 @@ FIRST = (
         "vLLM on other devices than CUDA's",
         rank=HARMLESS,
     ),
+    # No engine ends of it: a node without a way to the Internet says so at each start.
+    Signature(
+        "harmless-telemetry",
+        r"(?i)\bstats\.vllm\.ai\b|\busage_(?:lib|stats)\b|\bwandb: |while exporting (?:traces"
+        r"|metrics|spans|logs)\b",
+        "",
+        "",
+        "vLLM's and Ray's statistics of use, OpenTelemetry",
+        rank=HARMLESS,
+    ),
 )
 
 LAST = (
