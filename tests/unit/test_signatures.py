@@ -274,6 +274,13 @@ def test_what_systemd_ends_after_its_time_out_was_not_killed_for_memory() -> Non
     assert judging.judge(judging.Log(lines, []))[0].cause is None
 
 
+def test_words_that_come_of_a_cause_as_a_rule_do_not_state_it() -> None:
+    rule, stated = "Bus error (core dumped)", LINES["shared-memory"]
+    judged = [judging.judge(judging.Log(lines, []))[0] for lines in ([rule], [rule, stated])]
+    assert [judging.sureness(one) for one in judged] == ["likely cause", "cause"]
+    assert judging.sureness(judging.judge(judging.Log([stated, rule], []))[0]) == "cause"
+
+
 PLUGIN = (
     "node1:1:1 [7] NCCL INFO NET/Plugin: Plugin load returned 2 : libc.so.6: version"
     " `GLIBC_2.32' not"
@@ -391,6 +398,7 @@ UNKNOWN = [
     "ib0: multicast join failed for ff12:401b:ffff::1, status -22",
     "groupadd: invalid GID 'users'",
     "mlx4_core: driver not loaded",
+    "[ERROR] config tls for etcd is invalid",
     "RuntimeError: Assertion error (csrc/apis/layout.hpp:92): false and 'Unknown cases'",
     "cutlass: DSL import failed",
     "OSError: [Errno 5] Input/output error: '/dev/tty'",

@@ -97,6 +97,8 @@ def explain(lines: Iterable[str]) -> list[Finding]:
         table = hints if hint else found
         known = table.get(one.name)
         shown = known.line if known else cut.strip()[:SHOWN_LIMIT]
+        if known and known.signature.rank < one.rank:
+            one = known.signature
         table[one.name] = Finding(one, shown, (known.times if known else 0) + 1)
     if found:
         least = SYMPTOM if unknown else LIKELY

@@ -75,7 +75,7 @@ SIGNATURES = (
     ),
     Signature(
         "npu-tls",
-        r"\bEI0016\b.{0,200}(?i:\btls\b)|config \W{0,3}tls\b",
+        r"\bEI0016\b.{0,200}(?i:\btls\b)|(?i:\b(?:hccl|rank)\b.{0,120}config \W{0,3}tls\b)",
         "the TLS switch is not the same on all NPUs of all nodes",
         "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
         "HCCL EI0016, from driver 25.2.0 on; before it is a time-out",
@@ -269,8 +269,7 @@ SIGNATURES = (
         "cann-mismatch",
         r"/(?:nnal|ascend-toolkit|cann[\w.-]*)/\S+: undefined symbol|undefined symbol: \w*(?:Mki"
         r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*|undefined symbol: rt[A-Z]\w+"
-        r"|not in libopapi\.so|\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
-        r"|Ops kernel .{0,80}is unsupported|(?i:cann) version .{0,80}(?:not (?:match|compatib"
+        r"|not in libopapi\.so|(?i:cann) version .{0,80}(?:not (?:match|compatib"
         r"|support)|mismatch|too (?:old|low))",
         "CANN and what is built on it (torch_npu, vllm-ascend, operators) are of versions that do"
         " not fit",
@@ -278,6 +277,8 @@ SIGNATURES = (
         f" them",
         "CANN; vllm-ascend issue 117",
         ("cann-version",),
+        likely=r"\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
+        r"|Ops kernel .{0,80}is unsupported",
     ),
     Signature(
         "torch-npu-mismatch",

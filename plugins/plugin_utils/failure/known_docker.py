@@ -49,11 +49,11 @@ SIGNATURES = (
     Signature(
         "image-command",
         r"exec: \"[^\"]+\": (?:executable file not found|stat [^:]+: no such file)"
-        r"|status=203/EXEC|Failed at step EXEC|exec: \"[^\"]+\": permission denied"
-        r"|exec \S+: (?:no such file|permission denied)|exec user process caused",
+        r"|status=203/EXEC|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
         "Docker; systemd",
+        likely=r"exec \S+: (?:no such file|permission denied)|exec user process caused",
     ),
     Signature(
         "registry-plain",

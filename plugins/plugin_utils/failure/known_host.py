@@ -20,16 +20,16 @@ SIGNATURES = (
         "node-memory",
         r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
         r"|\boom-kill:constraint=|memory cgroup out of memory|\bOOMKilled\b(?!\W{1,4}false)"
-        r"|\[Errno 12\] Cannot allocate memory|DefaultCPUAllocator: (?:can't|not enough)"
+        r"|DefaultCPUAllocator: (?:can't|not enough)"
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
         r"|\bEE1013\b|host memory has been exhausted"
         r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
-        r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
-        r"|\bMemoryError\s*$",
+        r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
         ("host-memory",),
+        likely=r"\[Errno 12\] Cannot allocate memory|\bMemoryError\s*$",
         explains=("worker-killed",),
     ),
     Signature(
@@ -63,12 +63,13 @@ SIGNATURES = (
         r"(?i)fork: (?:retry: )?resource temporarily unavailable|pthread_create failed"
         r"|can't start new thread|thread creation failed|fork rejected by pids controller"
         r"|unable to create (?:new )?(?:native )?thread"
-        r"|what\(\): .{0,30}resource temporarily unavailable",
+        r"|fork:? .{0,30}resource temporarily unavailable",
         "the limit of processes and threads is reached",
         "raise --pids-limit of the container, TasksMax of the service or ulimit -u; fewer"
         " OMP_NUM_THREADS",
         "kernel, EAGAIN",
         ("host-limits",),
+        likely=r"what\(\): .{0,30}[Rr]esource temporarily unavailable",
     ),
     Signature(
         "inotify-limit",

@@ -17,18 +17,18 @@ _NIC = "set muster_interface to the NIC that carries the cluster's address"
 SIGNATURES = (
     Signature(
         "shared-memory",
-        r"Error while (?:creating|attaching to) shared memory segment|\bBus error\b|\bSIGBUS\b"
+        r"Error while (?:creating|attaching to) shared memory segment"
         r"|insufficient shared memory|[Ii]nsufficient space in /dev/shm"
         r"|unable to (?:open|allocate|mmap"
         r"|resize) (?:a )?shared memory(?!.{0,160}Too many open files)"
         r"|(?i:no space left).{0,80}(?:/dev/shm|'/(?:psm|sem|torch)_)"
         r"|/dev/shm/.{0,120}(?i:no space left)"
-        r"|posix_fallocate failed|unable to write to file </torch_"
-        r"|Failed core proc\(s\): \{[^}]*: -7\b",
+        r"|posix_fallocate failed|unable to write to file </torch_",
         "/dev/shm is too small or full",
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
         "vLLM issues 6574 and 14537",
         ("host-shm",),
+        likely=r"\bBus error\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b",
     ),
     Signature(
         "memlock-limit",

@@ -53,10 +53,10 @@ SIGNATURES = (
         "weights-quantisation",
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
-        r"|weights were not initialized from checkpoint|size mismatch for \S+: copying"
+        r"|weights were not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
         r"|multiple config files for"
-        r"|There is no module or parameter named|Attempted to load weight \("
+        r"|Attempted to load weight \("
         r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
         r"|does not match the quantization method specified in the `?quantization"
         r"|Cannot find the config file for \w+",
@@ -65,6 +65,7 @@ SIGNATURES = (
         " description, fp8 wants neither)",
         "vllm-ascend issues 119, 633 and 876",
         ("weights-format",),
+        likely=r"size mismatch for \S+: copying|There is no module or parameter named",
     ),
     # Files and hubs.
     Signature(

@@ -16,12 +16,12 @@ class Signature(NamedTuple):
     """A text that engines log, and what it means.
 
     pattern is a regular expression of the words that carry the cause, never of a program's name or
-    an exception's class alone. hint is another one, of words that a healthy start can print, too:
-    they count only where the run has failed, as likely at most, and as a symptom beside an error
-    that is not known; so do warnings. explains are
-    the names of signatures that follow from this one and stand behind it, whichever was logged
-    first. checks are the ids of the checks that find the cause before a start; empty where none
-    can.
+    an exception's class alone. likely is another one, of words that come of this cause as a rule.
+    hint is one of words that a healthy start can print, too: they count only where the run has
+    failed, as likely at most, and as a symptom beside an error that is not known; so do warnings.
+    explains are the names of signatures that follow from this one and stand behind it, whichever
+    was logged first. checks are the ids of the checks that find the cause before a start; empty
+    where none can.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Signature(NamedTuple):
     source: str
     checks: tuple[str, ...] = ()
     rank: int = CAUSE
+    likely: str = ""
     hint: str = ""
     explains: tuple[str, ...] = ()
 

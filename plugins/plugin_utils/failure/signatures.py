@@ -46,7 +46,12 @@ SIGNATURES: tuple[Signature, ...] = (
 
 # Patterns in the order in which they are tried, each with what it says; hints come last.
 _TABLE: tuple[tuple[str, Signature, bool], ...] = (
-    *((one.pattern, one, False) for one in SIGNATURES),
+    *(
+        (pattern, one._replace(rank=rank), False)
+        for one in SIGNATURES
+        for pattern, rank in ((one.pattern, one.rank), (one.likely, max(one.rank, LIKELY)))
+        if pattern
+    ),
     *((one.hint, one._replace(rank=max(one.rank, LIKELY)), True) for one in SIGNATURES if one.hint),
 )
 # A line of an exception or at the level of an error: what to look at where nothing is known.
