@@ -239,6 +239,15 @@ def test_what_is_known_to_follow_stands_behind_whichever_came_first() -> None:
     assert names(lines) == ["hub-unreachable", "name-resolution"]
 
 
+def test_what_was_killed_after_a_time_out_was_ended_for_it() -> None:
+    late = "watchdog timeout"
+    killed = "RuntimeError: Engine core failed. Failed core proc(s): {'EngineCore_0': -9}"
+    lost = "[c10d] The client socket has timed out after 600000ms"
+    for follows, name in ((killed, "worker-killed"), (lost, "store-unreachable")):
+        assert names([late, follows]) == ["collective-timeout", name]
+        assert names([follows, late]) == [name, "collective-timeout"]
+
+
 def test_a_likely_cause_stands_behind_one_that_is_sure() -> None:
     lines = [LINES["nccl-connect"], LINES["device-memory"]]
     assert names(lines) == ["device-memory", "nccl-connect"]

@@ -75,8 +75,9 @@ def explain(lines: Iterable[str]) -> list[Finding]:
     """Return the findings in the lines of one run, the likeliest cause first.
 
     Causes stand before likely ones, those before symptoms and what follows any failure. Of one
-    rank, what was logged first comes first; a cause comes before what is known to follow from it.
-    Beside an error that is not known a hint claims no cause.
+    rank, what was logged first comes first; a cause comes before what is known to follow from it,
+    and a symptom does so before a cause where it was logged first. Beside an error that is not
+    known a hint claims no cause.
     """
     found: dict[str, Finding] = {}
     hints: dict[str, Finding] = {}
@@ -106,9 +107,19 @@ def explain(lines: Iterable[str]) -> list[Finding]:
             one = finding.signature
             hints[name] = finding._replace(signature=one._replace(rank=max(one.rank, least)))
         found = {**hints, **found}
+    logged = list(found)
     ordered = sorted(found.values(), key=lambda finding: finding.signature.rank)
     for finding in list(ordered):
-        behind = [one for one in ordered if one.signature.name in finding.signature.explains]
+        cause = finding.signature
+        behind = [
+            one
+            for one in ordered
+            if one.signature.name in cause.explains
+            and (
+                cause.rank <= max(one.signature.rank, LIKELY)
+                or logged.index(cause.name) < logged.index(one.signature.name)
+            )
+        ]
         if behind and ordered.index(behind[0]) < ordered.index(finding):
             ordered.remove(finding)
             ordered.insert(ordered.index(behind[0]), finding)

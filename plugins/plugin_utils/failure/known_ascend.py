@@ -300,7 +300,7 @@ SIGNATURES = (
         "HCCL EI0006; vllm-ascend issue 486",
         ("npu-link", "npu-net-health", "npu-gateway", "npu-ping", "cluster-npu-tls"),
         SYMPTOM,
-        explains=("npu-dispatch",),
+        explains=("npu-dispatch", "worker-killed"),
     ),
     Signature(
         "hccl-agent-timeout",
@@ -321,6 +321,7 @@ SIGNATURES = (
         "HCCL EI0002; vllm-ascend issues 3413 and 16646",
         ("npu-link", "npu-ping"),
         SYMPTOM,
+        explains=("worker-killed",),
     ),
     Signature(
         "hccl-transport",

@@ -331,6 +331,7 @@ SIGNATURES = (
         "torch.distributed",
         ("port-reachable",),
         SYMPTOM,
+        explains=("store-unreachable", "worker-killed"),
     ),
     Signature(
         "nccl-versions",

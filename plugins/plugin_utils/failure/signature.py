@@ -20,8 +20,8 @@ class Signature(NamedTuple):
     hint is one of words that a healthy start can print, too: they count only where the run has
     failed, as likely at most, and as a symptom beside an error that is not known; so do warnings.
     explains are the names of signatures that follow from this one and stand behind it, whichever
-    was logged first. checks are the ids of the checks that find the cause before a start; empty
-    where none can.
+    was logged first; behind a symptom causes do where it was logged first. checks are the ids of
+    the checks that find the cause before a start; empty where none can.
     """
 
     name: str
