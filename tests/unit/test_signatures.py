@@ -381,6 +381,7 @@ OTHERS = [
         "unexpected status from HEAD request to https://registry-1.docker.io/v2/library/x/manifests"
         "/latest: 429 Too Many Requests",
     ),
+    ("nccl-system", "RuntimeError: NCCL Error 5: invalid usage (run with NCCL_DEBUG=WARN)"),
     ("engine-crash", "terminate called after throwing an instance of 'std::bad_alloc'"),
     ("collective-timeout", "torch.distributed.DistStoreError: Socket Timeout"),
     ("library-missing", "/lib/libGL.so.1: wrong ELF class: ELFCLASS32"),

@@ -344,7 +344,7 @@ SIGNATURES = (
         "nccl-system",
         r"ncclSystemError|unhandled system error|unhandled cuda error|ncclInternalError"
         r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure(?!.{0,12}out of memory)"
-        r"|RuntimeError: NCCL error|NCCL error in: (?!.{0,200}remote process exited)"
+        r"|RuntimeError: NCCL [Ee]rror|NCCL error in: (?!.{0,200}remote process exited)"
         r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
         "NCCL or RCCL failed on a call of the system; the lines around it say which",
         "set NCCL_DEBUG: INFO in muster_engine_env and start again",
