@@ -4,6 +4,17 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from testinfra.host import Host
+
+# The fewest open files that an engine wants, see the check host-limits.
+OPEN_FILES = 65535
+
+
+@pytest.fixture
+def handed_down(host: Host) -> set[str]:
+    """The checks that warn of what the machine hands down to its nodes, which they cannot raise."""
+    most = host.check_output("ulimit -Hn")
+    return {"host-limits"} if most.isdecimal() and int(most) < OPEN_FILES else set()
 
 
 @pytest.hookimpl(wrapper=True)

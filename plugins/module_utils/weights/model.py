@@ -130,7 +130,7 @@ def parse_config(raw: bytes, names: Sequence[str]) -> Config:
     """
     config = parse_document(raw)
     architectures = config.get("architectures") if isinstance(config, dict) else None
-    if not isinstance(architectures, list) or not architectures:
+    if not isinstance(architectures, list) or not architectures or not architectures[0]:
         raise ContentError("names no architectures")
     if not config.get("model_type"):
         raise ContentError("names no model_type")
