@@ -12,7 +12,7 @@ OPEN_FILES = 65535
 
 @pytest.fixture
 def handed_down(host: Host) -> set[str]:
-    """The checks that warn of what the machine hands down to its nodes, which they cannot raise."""
+    """Return the checks that warn of what the machine hands down to its nodes."""
     most = host.check_output("ulimit -Hn")
     return {"host-limits"} if most.isdecimal() and int(most) < OPEN_FILES else set()
 
