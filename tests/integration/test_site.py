@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -134,70 +133,6 @@ def test_a_changed_flag_restarts_both_ranks_and_nothing_else(play: Play) -> None
         assert after[node], f"{node} runs no engine"
         assert after[node] != before[node]
         assert on_node(node, "systemctl", "show", "-p", "InvocationID", "docker") == docker[node]
-
-
-def test_a_second_run_is_told_of_the_first_before_it_changes_anything(play: Play) -> None:
-    with subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(LAB_INVENTORY), "playbooks/serve.yml", "-l", "a2-cluster"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as first:
-        assert first.stdout is not None
-        # The flag of the test before is given back, so the pair restarts.
-        for line in first.stdout:
-            if " s, waiting for" in line:
-                break
-        else:
-            pytest.fail("the first run never waited for the pair")
-        started = containers()
-        refused = "another run holds a2-cluster on this node: serve.yml by "
-        for playbook, says in (
-            ("playbooks/stop.yml", refused),
-            ("playbooks/prepare.yml", refused),
-            ("site.yml", "failed  node-run"),
-        ):
-            second = play(playbook)
-            assert second.rc != 0
-            assert says in second.stdout
-            assert "serve.yml by " in second.stdout
-            assert second.changed_tasks() == []
-        assert "warning  node-run" in play("playbooks/preflight.yml").stdout
-        assert play("playbooks/prepare.yml", "--check").rc == 0
-        assert play("playbooks/status.yml").rc != 1
-        first.stdout.read()
-    assert first.returncode == 0
-    assert containers() == started
-    for node in NODES:
-        assert on_node(node, "sh", "-c", "ls /run/muster").strip() == ""
-
-
-def test_a_renamed_cluster_is_told_how_to_stop_what_it_runs_under_its_former_name(
-    play: Play, tmp_path: Path
-) -> None:
-    before = containers()
-    inventory = tmp_path / "renamed"
-    shutil.copytree(LAB_INVENTORY, inventory)
-    (inventory / "group_vars/a2-cluster.yml").rename(inventory / "group_vars/prod-a2.yml")
-    hosts = inventory / "hosts.yml"
-    hosts.write_text(hosts.read_text().replace("a2-cluster:", "prod-a2:"))
-    way = "ansible-playbook playbooks/stop.yml -l prod-a2 -e muster_cluster=a2-cluster"
-
-    outcome = play("playbooks/preflight.yml", inventory=inventory, limit="prod-a2")
-    assert outcome.rc == 2
-    assert way in " ".join(outcome.stdout.split())
-    assert "docker stop" not in outcome.stdout
-
-    outcome = play("playbooks/stop.yml", inventory=inventory, limit="prod-a2")
-    assert outcome.rc == 0
-    said = " ".join(outcome.stdout.split())
-    assert "a2-cluster runs on here (a2-cluster-r0-rank0)" in said
-    assert way in said
-    assert containers() == before
 
 
 def test_half_a_pair_is_refused_before_any_node_is_touched(play: Play) -> None:
