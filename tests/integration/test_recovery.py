@@ -140,7 +140,11 @@ def test_a_failed_unit_and_a_node_that_is_down_are_told(play: Play, tmp_path: Pa
     eventually(lambda: on_node(BROKEN, *state).strip() == "failed", 90)
     outcome = play("playbooks/diagnose.yml", limit="a3-replicas", **SETTINGS)
     assert f"{UNITS[BROKEN]}: failed (failed)" in outcome.stdout
-    assert "image-absent" in outcome.stdout
+    # The image is gone from the node, and the registry from which Docker would bring it is cut off.
+    told = outcome.stdout.partition(UNITS[BROKEN])[2]
+    assert "registry-unreachable, a line: " in told
+    assert "Cause: the node does not reach the registry" in told
+    assert "Also: image-not-pulled, a line: " in told
     without_plants(packed(tmp_path))
 
     for path in (tmp_path / "output").glob("diagnose-*"):
