@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import Marker
 from ansible_collections.muster.serving.plugins.module_utils.network import (
@@ -261,3 +262,11 @@ def test_a_start_ends_what_preflight_left_listening(tmp_path) -> None:
     assert net_sockets.find_busy([port], "127.0.0.1") == []
     # A unit that says nothing of ports.
     unit_state.end_listeners([{"name": "b"}])
+
+
+def test_the_last_lines_of_a_log_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "loading\nHF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz0123\n\nready  \n"
+    monkeypatch.setattr(unit_io, "ask", lambda argv: Output(0, said, ""))
+    first, secret, last = unit_io.last_log("muster-c-r0-rank0.service")
+    assert (first, last) == ("loading", "ready")
+    assert "hf_abc" not in secret

@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
@@ -72,13 +73,17 @@ def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
 
 
 def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
-    """Return the last journal lines of a unit's present or last run, oldest first."""
+    """Return the last journal lines of a unit, oldest first, without secrets and prompts.
+
+    They go on to terminals, reports and the artifacts of runners.
+    """
     output = ask(
         ["journalctl", f"--unit={systemd_unit}", f"--lines={lines}", "--output=cat", "--no-pager"]
     )
     if output.rc != 0:
         return [f"(journalctl ended with rc {output.rc}: {output.text})"]
-    return [line.rstrip() for line in output.stdout.splitlines() if line.strip()]
+    kept = redaction.lines(output.stdout).splitlines()
+    return [line.rstrip() for line in kept if line.strip()]
 
 
 def image_ids(images: Sequence[str]) -> dict[str, str | None]:
