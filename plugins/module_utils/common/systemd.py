@@ -88,17 +88,26 @@ def unit_file(sections: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
     return MANAGED_HEADER + "\n\n" + "\n\n".join(blocks) + "\n"
 
 
-def parse_show(text: str) -> list[dict[str, str]]:
+def parse_pairs(text: str) -> list[list[tuple[str, str]]]:
     """Return the properties that systemctl show prints, of each unit in the order asked for.
 
-    Asked for no unit it prints those of the manager. Units stand apart by blank lines, and anything
-    that is not KEY=VALUE is passed over; so there is always a first one, perhaps with nothing.
+    A property with several entries, such as DeviceAllow, is there several times. Asked for no unit
+    it prints those of the manager. Units stand apart by blank lines, and anything that is not
+    KEY=VALUE is passed over; so there is always a first one, perhaps with nothing.
     """
-    shown = []
-    for block in re.split(r"\n[ \t]*\n", text):
-        pairs = (line.partition("=") for line in block.splitlines())
-        shown.append({key.strip(): value for key, equals, value in pairs if equals})
-    return shown
+    return [
+        [
+            (key.strip(), value)
+            for key, equals, value in (line.partition("=") for line in block.splitlines())
+            if equals
+        ]
+        for block in re.split(r"\n[ \t]*\n", text)
+    ]
+
+
+def parse_show(text: str) -> list[dict[str, str]]:
+    """Return the same by name, for properties that have one value."""
+    return [dict(pairs) for pairs in parse_pairs(text)]
 
 
 def by_id(shown: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ import re
 from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_pairs
 
 
 class Kind(NamedTuple):
@@ -126,16 +127,10 @@ def _asks_for_gpus(request: Mapping[str, Any]) -> bool:
 def parse_scopes(shown: str) -> dict[str, Scope]:
     """Return the scopes by name of what systemctl show prints with their Id."""
     scopes = {}
-    for block in re.split(r"\n[ \t]*\n", shown):
-        pairs = [line.partition("=")[::2] for line in block.splitlines() if "=" in line]
+    for pairs in parse_pairs(shown):
         single = dict(pairs)
-        allowed = [
-            (path, access)
-            for key, value in pairs
-            if key == "DeviceAllow"
-            for path, _space, access in [value.partition(" ")]
-            if path
-        ]
+        entries = [value.partition(" ") for key, value in pairs if key == "DeviceAllow"]
+        allowed = [(path, access) for path, _space, access in entries if path]
         if "Id" in single:
             loaded = single.get("LoadState") == "loaded"
             scopes[single["Id"]] = Scope(loaded, single.get("DevicePolicy", ""), allowed)
