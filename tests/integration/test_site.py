@@ -166,7 +166,11 @@ def test_a_dead_rank_takes_its_replica_with_it_and_both_come_back(
 
 
 def test_status_tells_units_apart_and_stop_stops_them(play: Play, tmp_path: Path) -> None:
-    assert play("playbooks/status.yml").rc == 0
+    drifted = play("playbooks/status.yml")
+    assert drifted.rc == 2, "the pair runs with the flag that was changed above"
+    assert "a2-cluster-r0-rank0 on a2-node0 differs from the plan" in drifted.stdout
+    args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}
+    assert play("playbooks/status.yml", muster_engine_args=args).rc == 0
     report = json.loads((tmp_path / "output" / "status.json").read_text())
     assert [(unit["name"], unit["active_state"], unit["ready"]) for unit in report["units"]] == [
         ("a2-cluster-r0-rank0", "active", True),
