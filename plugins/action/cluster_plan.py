@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -67,7 +68,7 @@ class ActionModule(ControllerAction):
         view = _inventory(variables)
         warn_of_tags(variables.get("ansible_run_tags", ()))
         try:
-            plans = planner.plan_clusters(view, limited, verb, _load_recipe, _release())
+            plans = planner.plan_clusters(view, limited, verb, _recipe_loader(), _release())
             # A verb that changes nothing sets Docker up on no node, so it needs no CA.
             authorities = {
                 name: _registry_ca(view, plan) if args["changes"] else {}
@@ -204,8 +205,10 @@ def _failure(verb: str, error: PlanError) -> str:
     return f"{verb} stops before it touches any node: {problems}\n{lines}"
 
 
-def _load_recipe(name: str, variant: str | None, folders: Sequence[str]) -> Mapping[str, Any]:
-    return recipe_book(folders).load(name, variant)
+def _recipe_loader() -> planner.Load:
+    """Return what loads recipes, each of the files that they share once for all clusters."""
+    book = cache(recipe_book)
+    return lambda name, variant, folders: book(tuple(folders)).load(name, variant)
 
 
 def _release() -> str:

@@ -16,9 +16,13 @@ SINGLE = "minimax-m2.5-w8a8/vllm-ascend-a2"
 SCHEMA = read_schema()
 
 
+# One book reads and validates a shared file once for all recipes.
+book = cache(recipe_book)
+
+
 @cache
 def load(name: str, variant: str | None, folders: Any = ()) -> Any:
-    return recipe_book(folders).load(name, variant)
+    return book(folders).load(name, variant)
 
 
 def host(number: int, recipe: str = PAIR, **variables: Any) -> dict[str, Any]:

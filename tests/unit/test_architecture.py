@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -65,29 +66,40 @@ class Source:
         self.tree = ast.parse(path.read_text(encoding="utf-8"))
         self.touches = path.stem.endswith("_io") or self.room == "programs"
 
-    def imports(self) -> Iterator[tuple[int, str]]:
+    @cached_property
+    def imports(self) -> list[tuple[int, str]]:
         """Line and full name of all that is imported, wherever it stands."""
+        found = []
         for node in ast.walk(self.tree):
             if isinstance(node, ast.Import):
-                yield from ((node.lineno, alias.name) for alias in node.names)
+                found += [(node.lineno, alias.name) for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+                found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+        return found
 
-    def own_imports(self) -> Iterator[tuple[int, str]]:
+    @cached_property
+    def own_imports(self) -> list[tuple[int, str]]:
         """Those of the collection, as module_utils/common/checks.py."""
-        for line, name in self.imports():
+        found = []
+        for line, name in self.imports:
             if name.startswith(PACKAGE):
                 parts = name[len(PACKAGE) :].split(".")
                 for length in range(len(parts), 0, -1):
                     path = PLUGINS.joinpath(*parts[:length]).with_suffix(".py")
                     if path.exists():
-                        yield line, str(path.relative_to(PLUGINS))
+                        found.append((line, str(path.relative_to(PLUGINS))))
                         break
+        return found
+
+
+@cache
+def source_of(path: Path) -> Source:
+    return Source(path)
 
 
 def sources(*folders: str) -> list[Source]:
     return [
-        Source(path)
+        source_of(path)
         for folder in folders
         for path in sorted((PLUGINS / folder).rglob("*.py"))
         if path.stat().st_size
@@ -99,7 +111,7 @@ def arrows(kind: str) -> set[tuple[str, str]]:
     return {
         (source.room, Path(target).parts[1])
         for source in sources(kind)
-        for _line, target in source.own_imports()
+        for _line, target in source.own_imports
         if target.startswith(f"{kind}/") and Path(target).parts[1] != source.room
     }
 
@@ -118,7 +130,7 @@ def floors(rooms: tuple[str, ...], wires: set[tuple[str, str]]) -> dict[str, int
 def test_every_file_lies_in_a_room_and_imports_downward(kind: str, rooms: tuple[str, ...]) -> None:
     for source in sources(kind):
         assert source.room in rooms, f"{source.name} lies in no room of {', '.join(rooms)}"
-        for line, target in source.own_imports():
+        for line, target in source.own_imports:
             if not target.startswith(f"{kind}/"):
                 continue
             below = Path(target).parts[1]
@@ -130,7 +142,7 @@ def test_every_file_lies_in_a_room_and_imports_downward(kind: str, rooms: tuple[
 def test_no_file_imports_itself_by_others() -> None:
     wires: dict[str, set[str]] = {}
     for source in sources("module_utils", "plugin_utils"):
-        wires[source.name] = {target for _line, target in source.own_imports()}
+        wires[source.name] = {target for _line, target in source.own_imports}
 
     def circle(name: str, path: tuple[str, ...]) -> None:
         assert name not in path, f"a circle: {' -> '.join((*path, name))}"
@@ -145,7 +157,7 @@ def test_code_on_nodes_knows_nothing_of_the_controller() -> None:
     wrong = [
         f"{source.name}:{line} imports {target}"
         for source in sources("module_utils", "modules")
-        for line, target in source.own_imports()
+        for line, target in source.own_imports
         if not target.startswith("module_utils/")
     ]
     assert wrong == []
@@ -155,20 +167,20 @@ def test_programs_stand_alone() -> None:
     wrong = [
         f"{source.name}:{line} imports {target}"
         for source in sources("module_utils/programs")
-        for line, target in source.own_imports()
+        for line, target in source.own_imports
     ]
     assert wrong == []
 
 
 def impurities(source: Source) -> Iterator[str]:
     """What a file does that belongs into an _io file."""
-    for line, name in source.imports():
+    for line, name in source.imports:
         top = name.partition(".")[0]
         listed = top if top in IMPURE else next((one for one in IMPURE if name.startswith(one)), "")
         allowed = name.partition(".")[2] in PURE_FROM.get(top, ())
         if listed and not allowed:
             yield f"{source.name}:{line} imports {name}"
-    for line, target in source.own_imports():
+    for line, target in source.own_imports:
         if target.endswith("_io.py"):
             yield f"{source.name}:{line} imports {target}"
     for node in ast.walk(source.tree):

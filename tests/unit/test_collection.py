@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -306,14 +307,19 @@ def test_a_changed_lock_makes_the_environment_anew(tmp_path: Path) -> None:
     """The old environment stands first on PATH, as the Makefile has it."""
     lock, python = tmp_path / "lock", tmp_path / "venv/bin/python"
     path = f"{python.parent}:{os.environ['PATH']}"
-    stamps = set()
-    for text in ("# one\n", "# two\n"):
-        lock.write_text(text)
-        command = [str(ROOT / "scripts/setup-venv"), "venv", "lock"]
+    command = [str(ROOT / "scripts/setup-venv"), "venv", "lock"]
+    # The old one is as venv makes it; what pip has put there says nothing about the new one.
+    venv.create(tmp_path / "venv", symlinks=True)
+    old = tmp_path / "venv/of-the-old"
+    old.touch()
+    (tmp_path / "venv/.stamp").write_text("of another lock\n")
+    lock.write_text("# one\n")
+    for made in ("anew", "never again"):
         done = subprocess.run(
             command, cwd=tmp_path, env=os.environ | {"PATH": path}, text=True, capture_output=True
         )
         assert done.returncode == 0, done.stderr
-        subprocess.run([str(python), "-m", "pip", "--version"], check=True, capture_output=True)
-        stamps.add((tmp_path / "venv/.stamp").read_text())
-    assert len(stamps) == 2
+        assert not old.exists()
+        assert ("making venv" in done.stderr) == (made == "anew"), done.stderr
+    subprocess.run([str(python), "-m", "pip", "--version"], check=True, capture_output=True)
+    assert (tmp_path / "venv/.stamp").read_text() != "of another lock\n"

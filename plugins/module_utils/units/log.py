@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from functools import lru_cache
 from typing import Iterable, NamedTuple, Sequence
 
 # How much of a line is looked at.
@@ -205,6 +206,12 @@ def matching(lines: Iterable[str], patterns: Sequence[str]) -> list[str]:
         re.error: A pattern is no regular expression.
     """
     compiled = [re.compile(pattern) for pattern in patterns]
+
+    # What a log repeats is mostly the same word for word, and there are some hundred patterns.
+    @lru_cache(maxsize=1024)
+    def first_match(text: str) -> int | None:
+        return next((at for at, pattern in enumerate(compiled) if pattern.search(text)), None)
+
     counts = [0] * len(compiled)
     kept = []
     for line in lines:
@@ -213,11 +220,9 @@ def matching(lines: Iterable[str], patterns: Sequence[str]) -> list[str]:
             counts = [0] * len(compiled)
             kept.append(cut)
             continue
-        text = text_of(cut)
-        for index, pattern in enumerate(compiled):
-            if pattern.search(text):
-                counts[index] += 1
-                if counts[index] <= KEPT:
-                    kept.append(cut)
-                break
+        index = first_match(text_of(cut))
+        if index is not None:
+            counts[index] += 1
+            if counts[index] <= KEPT:
+                kept.append(cut)
     return kept

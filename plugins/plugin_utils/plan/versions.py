@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import re
+from functools import lru_cache
 from typing import Callable, Tuple
 
 Key = Tuple[Tuple[int, ...], Tuple[int, int], int]
@@ -22,6 +23,8 @@ _COMPARE: dict[str, Callable[[Key, Key], bool]] = {
 }
 
 
+# Tables name the same few dozen versions thousands of times.
+@lru_cache(maxsize=1024)
 def parse(version: str) -> Key:
     """Return what versions are ordered by; a local part such as +cpu does not count.
 
