@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 # ansible-lint and molecule start ansible by name.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Images often set it; each of the many starts of Python would then compile the same files again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -70,7 +72,7 @@ lint-ansible: setup
 
 .PHONY: unit
 unit: setup ## Unit and property tests
-	$(BIN)/pytest -q -n auto --dist loadfile
+	$(BIN)/pytest -q -n auto --dist worksteal
 
 .PHONY: check
 check: setup ## Lint and unit tests: the fast tier
@@ -83,6 +85,10 @@ sanity: setup ## ansible-test sanity on the built collection
 .PHONY: lab
 lab: setup ## Make the lab, or reuse what runs
 	$(BIN)/python -m lab up
+
+.PHONY: lab-all
+lab-all: setup ## The same, with the images that only tests use
+	$(BIN)/python -m lab up --all
 
 .PHONY: lab-down demo-down
 lab-down demo-down: ## Remove the lab and restore what it changed on this machine
@@ -98,7 +104,7 @@ molecule: lab ## Every Ansible role on real systemd nodes
 	$(BIN)/molecule test --all
 
 .PHONY: integration
-integration: lab ## site.yml on the lab, start to end
+integration: lab-all ## site.yml on the lab, start to end
 	$(BIN)/pytest -q tests/integration
 
 .PHONY: faults
