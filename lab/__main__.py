@@ -13,11 +13,9 @@ import shutil
 import sys
 import time
 
-from lab import machine, network, nodes, podman, registry, tour, userland
+from lab import images, machine, network, nodes, podman, registry, tour, userland
 from lab.engine import build as engine
-from lab.gateway import build as gateway
 from lab.paths import ROOT, cache_dir, key_file, lab_lock, state_dir, sweep_scratch
-from lab.sglang import build as sglang
 from lab.shell import LabError, say
 
 # What sudo has to let through: places, mirrors and their certificates.
@@ -45,6 +43,12 @@ def prepare(*, with_engine: bool = False, other_release: bool = False) -> str:
 def up(args: argparse.Namespace) -> int:
     start = time.monotonic()
     with lab_lock():
+        if shutil.which("podman"):
+            podman.forget_the_dead()
+        found = images.missing(
+            machine.apt_sources(), with_engine=not args.bare, with_others=args.all
+        )
+        say(f"  {images.forecast(found, str(cache_dir()))}")
         image = prepare(with_engine=not args.bare)
         wanted = nodes.cluster_nodes(args.nodes)
         if args.fresh:
@@ -53,10 +57,9 @@ def up(args: argparse.Namespace) -> int:
         nodes.ensure_nodes(wanted, image)
         registry.ensure(image)
         if not args.bare:
-            sources = machine.apt_sources()
-            for name in (engine.ensure_image(sources), *sglang.ensure_images(sources)):
-                say(f"  engine image: {name}")
-            say(f"  gateway's image: {gateway.ensure_image(machine.apt_sources())}")
+            wanted_images = images.BUILDERS if args.all else (engine.REPOSITORY,)
+            for name in images.ensure(machine.apt_sources(), wanted_images):
+                say(f"  image: {name}")
     say(f"the lab is up ({time.monotonic() - start:.1f} s)")
     return 0
 
@@ -100,6 +103,11 @@ def node_create(args: argparse.Namespace) -> int:
     with lab_lock():
         image = prepare(other_release=args.other_release)
         node = nodes.new_node(args.name, args.family, args.devices)
+        needed = images.named_for(args.name)
+        if needed:
+            sources = machine.apt_sources()
+            registry.ensure(userland.make_node_image(sources))
+            images.ensure(sources, sorted(needed))
         nodes.create_node(node, image)
     nodes.wait_for_ssh([node])
     print(json.dumps({"name": node.name, "address": node.address, "key": str(key_file())}))
@@ -142,7 +150,9 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("up", help="make the nodes, or reuse what is healthy")
     command.add_argument("--nodes", type=int, default=2, help="how many a2-nodeN (default 2)")
     command.add_argument("--fresh", action="store_true", help="make the nodes anew")
-    command.add_argument("--bare", action="store_true", help="without engine and model")
+    extent = command.add_mutually_exclusive_group()
+    extent.add_argument("--bare", action="store_true", help="without the engine's image")
+    extent.add_argument("--all", action="store_true", help="with all images that tests use")
     command.set_defaults(run=up)
 
     command = commands.add_parser("down", help="remove all of it and restore the machine")

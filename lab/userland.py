@@ -37,6 +37,7 @@ MASKED = (
     "systemd-udevd.service",
 )
 
+NODE_ROOTFS = LAB / "node" / "rootfs"
 NODE_HOOKS = (
     'cp -a "$ROOTFS/." "$1/"',
     'chown -R 0:0 "$1/etc" "$1/usr/local"',
@@ -59,18 +60,7 @@ def make_userland(
     rootfs: Path | None = None,
 ) -> str:
     """Build `localhost/muster-lab/NAME:HASH` unless podman has it, and return that reference."""
-    docs = ("doc", "man", "locale", "info")
-    options = [
-        "--mode=root",
-        "--variant=minbase",
-        f"--include={','.join(packages)}",
-        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in docs),
-        '--aptopt=APT::Install-Recommends "false"',
-        *(f"--aptopt={option}" for option in sources.options),
-        *(f"--customize-hook={hook}" for hook in hooks),
-    ]
-    key = digest(sources.suite, *sources.lines, *options, *([rootfs] if rootfs else []))
-    image = f"localhost/muster-lab/{name}:{key}"
+    image, options = _recipe(name, sources, packages, hooks, rootfs)
     if podman.succeeds("image", "exists", image):
         return image
     with step(f"build the {name} image"), scratch() as folder:
@@ -86,17 +76,46 @@ def make_userland(
     return image
 
 
+def _recipe(
+    name: str,
+    sources: AptSources,
+    packages: Sequence[str],
+    hooks: Sequence[str],
+    rootfs: Path | None,
+) -> tuple[str, list[str]]:
+    """The reference that says what an image is made of, and mmdebstrap's options for it."""
+    docs = ("doc", "man", "locale", "info")
+    options = [
+        "--mode=root",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in docs),
+        '--aptopt=APT::Install-Recommends "false"',
+        *(f"--aptopt={option}" for option in sources.options),
+        *(f"--customize-hook={hook}" for hook in hooks),
+    ]
+    key = digest(sources.suite, *sources.lines, *options, *([rootfs] if rootfs else []))
+    return f"localhost/muster-lab/{name}:{key}", options
+
+
+def _node_packages() -> tuple[str, ...]:
+    """Newer releases ship Docker's command apart from its daemon."""
+    apart = run(["apt-cache", "show", "docker-cli"], check=False).returncode == 0
+    return (*NODE_PACKAGES, "docker-cli") if apart else NODE_PACKAGES
+
+
+def has_node_image(sources: AptSources) -> bool:
+    """Whether podman has the image of nodes of the machine's own release."""
+    image, _options = _recipe("node", sources, _node_packages(), NODE_HOOKS, NODE_ROOTFS)
+    return podman.succeeds("image", "exists", image)
+
+
 def make_node_image(sources: AptSources, *, other_release: bool = False) -> str:
     """The image of nodes of the machine's own release, or of another one.
 
-    Newer releases ship Docker's command apart from its daemon. A node of another release is without
-    it then, as a minimal installation would be.
+    Where Docker's command is a package of its own, a node of another release is without it, as a
+    minimal installation would be.
     """
-    packages: tuple[str, ...] = NODE_PACKAGES
-    if other_release:
-        sources = of_other_release(sources)
-    elif run(["apt-cache", "show", "docker-cli"], check=False).returncode == 0:
-        packages = (*packages, "docker-cli")
-    return make_userland(
-        "node", sources, packages, hooks=NODE_HOOKS, rootfs=LAB / "node" / "rootfs"
-    )
+    packages = NODE_PACKAGES if other_release else _node_packages()
+    sources = of_other_release(sources) if other_release else sources
+    return make_userland("node", sources, packages, hooks=NODE_HOOKS, rootfs=NODE_ROOTFS)

@@ -83,13 +83,19 @@ def _build(sources: AptSources, build: str, flavour: str) -> None:
     podman.podman("rmi", "--force", local, check=False)
 
 
-def ensure_images(sources: AptSources) -> list[str]:
-    """Have both images in the registry; a second call only looks."""
+def build_tags(sources: AptSources) -> dict[str, str]:
+    """The tag that says what an image was built of, by its flavour."""
     inputs = (HERE / name for name in INPUTS)
     packages = engine.BASE_PACKAGES
     mark = digest(sources.suite, *sources.lines, *packages, *SOURCES, VERSION, *inputs)
+    return {flavour: f"build-{flavour}-{mark}" for flavour in FLAVOURS.values()}
+
+
+def ensure_images(sources: AptSources) -> list[str]:
+    """Have both images in the registry; a second call only looks."""
+    builds = build_tags(sources)
     for tag, flavour in FLAVOURS.items():
-        build = f"build-{flavour}-{mark}"
+        build = builds[flavour]
         if not registry.stores(REPOSITORY, build):
             _build(sources, build, flavour)
         registry.tag(REPOSITORY, build, tag)

@@ -24,6 +24,8 @@ from lab import podman, registry
 from lab.gateway import build
 from tests.unit.fake_endpoint import MODEL, Endpoint, serving
 
+from .conftest import lab
+
 IMAGE = f"{registry.ADDRESS}:{registry.PORT}/{build.REPOSITORY}:{build.TAG}"
 # Three checks five seconds apart at most, the last two one second apart, and some slack.
 OUT_WITHIN_S = 10
@@ -99,6 +101,11 @@ def backends(engines: list[Endpoint]) -> list[gateway.Backend]:
         gateway.Backend(f"r{index}", "127.0.0.1", engine.port)
         for index, engine in enumerate(engines)
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _image() -> None:
+    lab("up", "--all")
 
 
 @pytest.fixture

@@ -62,6 +62,7 @@ PLAYBOOK = """
 
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[dict[str, Any]]:
+    lab("up", "--all")
     made = {name: json.loads(lab("node", "create", name)) for name in NODES}
     yield made
     for name in NODES:

@@ -23,7 +23,7 @@ PAIR = ("a3-node0", "a3-node1")
 @pytest.fixture(scope="module", autouse=True)
 def _room() -> None:
     """The engines of these tests need the memory that the pair's engines hold."""
-    lab("up")
+    lab("up", "--all")
     for node in ("a2-node0", "a2-node1"):
         on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
 
