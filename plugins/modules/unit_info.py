@@ -106,6 +106,11 @@ units:
         - Whether its API lists the model; null for a unit without an API. A gateway is ready when
           it answers, whatever it says of the replicas behind it.
       type: bool
+    stalled:
+      description:
+        - What its link says of an engine that stands still now, or that stays down since it stood
+          still after as many restarts as it may have; empty for none.
+      type: str
     first_start:
       description:
         - What its next start does once and how many seconds more it may take for that, as
@@ -133,8 +138,7 @@ installed:
       elements: str
     links:
       description:
-        - Name and systemd service of the agents that restart its replicas as one. A replica of one
-          process has none, and nothing of that name runs.
+        - Name and systemd service of the agents that restart its replicas as one.
       type: list
       elements: dict
 orphans:
@@ -189,7 +193,9 @@ def look(params: dict[str, Any]) -> dict[str, Seen]:
     seen = {}
     for unit in params["units"]:
         properties = shown.get(unit["systemd_unit"], {})
-        before = int(params["restarts_before"].get(unit["name"], 0))
+        # Who looks once asks how it does: that systemd restarted it earlier is no end.
+        untold = 0 if params["wait"] else unit_files.restarts(properties)
+        before = int(params["restarts_before"].get(unit["name"], untold))
         ended = unit_files.has_ended(properties, before)
         ready = None
         if unit.get("api_url"):

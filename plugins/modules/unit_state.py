@@ -59,8 +59,8 @@ options:
     default: []
   links:
     description:
-      - Links of the plan for this node, one a replica of several units, for the agent that
-        restarts them as one.
+      - Links of the plan for this node, one a replica, for the agent that restarts its units as
+        one when one of them dies or stands still.
     type: list
     elements: dict
     default: []
@@ -104,6 +104,7 @@ import sys
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     LOG_DIR,
@@ -120,6 +121,8 @@ from ansible_collections.muster.serving.plugins.module_utils.network import (
 from ansible_collections.muster.serving.plugins.module_utils.programs import (
     bound_logs,
     replica_link,
+    stall_evidence,
+    stall_watch,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
 from ansible_collections.muster.serving.plugins.module_utils.units import (
@@ -133,6 +136,13 @@ STOP_TIMEOUT_S = 120
 # Directories on the host that keep what units write. Docker would make them, too, but readable by
 # all.
 OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")
+# The agent, and what it has to find beside it.
+LINK_PROGRAMS = {
+    unit_files.LINK_PROGRAM: replica_link,
+    f"{unit_files.PROGRAMS_DIR}/stall_watch.py": stall_watch,
+    f"{unit_files.PROGRAMS_DIR}/stall_evidence.py": stall_evidence,
+    f"{unit_files.PROGRAMS_DIR}/redaction.py": redaction,
+}
 
 
 class Host:
@@ -199,7 +209,7 @@ def remove(host: Host, names: list[str], links: list[dict[str, Any]]) -> bool:
         paths += [
             unit_files.unit_path(link["systemd_unit"]),
             unit_files.link_config_path(link["name"]),
-            f"{unit_files.LINK_STATE_DIR}/{link['name']}.json",
+            unit_files.link_state_path(link["name"]),
         ]
     present = [path for path in paths if os.path.lexists(path)]
     if present:
@@ -293,7 +303,8 @@ def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
 def write_link(host: Host, link: dict[str, Any], start_id: str) -> None:
     """Write an agent; its program comes with this module call."""
     service = unit_files.link_service(link, sys.executable)
-    host.write(unit_files.LINK_PROGRAM, inspect.getsource(replica_link), 0o644)
+    for path, program in LINK_PROGRAMS.items():
+        host.write(path, inspect.getsource(program), 0o644)
     host.write(
         unit_files.link_config_path(link["name"]), unit_files.link_config(link, start_id), 0o644
     )
@@ -345,7 +356,7 @@ def main() -> None:
         stopped = stop(host, services)
         removed = params["state"] == "absent" and remove(host, names, params["links"])
         if params["state"] == "absent" and not glob.glob(f"{unit_files.CONFIG_DIR}/*.link.json"):
-            host.remove([unit_files.LINK_PROGRAM])
+            host.remove([*LINK_PROGRAMS])
         if params["state"] == "absent" and not glob.glob(unit_files.state_path("*")):
             host.remove([unit_files.LOG_PROGRAM])
         module.exit_json(changed=bool(stopped) or removed, stopped=stopped)

@@ -94,7 +94,8 @@ def test_an_engine_alone_is_told_its_planned_address(recipe: str, name: str) -> 
 
 
 def test_one_node_needs_no_ports_or_names_for_others() -> None:
-    assert plan(single(interface=None))["links"] == []
+    (link,) = plan(single(interface=None))["links"]
+    assert (link["port"], link["peers"]) == (None, [])
     (unit,) = plan(single(interface=None))["units"]
     assert unit["role"] == "single"
     assert unit["ports"] == {"api": 8000, "hccl": "60000-60031"}

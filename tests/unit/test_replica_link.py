@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import http.server
 import inspect
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -20,10 +23,13 @@ import pytest
 from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
 from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import (
     AGREE_S,
+    BACKOFF_S,
     GRACE_S,
+    Budget,
     Local,
     Memory,
     Peer,
+    Stall,
     Unit,
     decide,
     parse_answer,
@@ -33,6 +39,8 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.replica_li
     render_answer,
     state_of,
 )
+from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import Api
+from ansible_collections.muster.serving.plugins.modules import unit_state
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -377,6 +385,102 @@ def test_what_the_operator_stops_after_a_halt_stays_stopped() -> None:
     assert decided(stopped, {P1: PEER._replace(generation=5)}, memory)[1] == []
 
 
+STALLED = {A: Stall("old", "stalled since 12:00: no token for 130 s")}
+BUDGET = Budget(2, 10000.0)
+
+
+def stalled_at(memory, now, peers=None, units=None, stalls=STALLED):
+    local = Local("start", "boot", units or {A: RUNNING}, stalls, BUDGET)
+    memory, actions = decide(memory, local, peers or {}, now)
+    return memory, [" ".join([action.verb, *action.units]) for action in actions]
+
+
+def test_a_stall_restarts_the_replica_as_one() -> None:
+    memory, commands = stalled_at(MEMORY, NOW, {P1: PEER}, {A: RUNNING, B: RUNNING})
+    assert (commands, memory.generation) == ([f"restart {A} {B}"], 1)
+    # While the restart is on its way, and of the life that it began, the stall says nothing.
+    assert stalled_at(memory, NOW + 1, {P1: PEER}, {A: STOPPING, B: STOPPING})[1] == []
+    memory, commands = stalled_at(memory, NOW + 20, {P1: PEER}, {A: BY_HAND, B: BY_HAND})
+    assert (commands, memory.pending) == ([], [])
+    # The other node follows as after a crash.
+    peer = parse_answer(render_answer(memory, {A: BY_HAND}, NOW + 20), NOW + 20)
+    assert peer.restarted_at == (NOW,)
+    assert decided(RUNNING, {P1: peer})[1] == [f"restart {A}"]
+
+
+@pytest.mark.parametrize(
+    "units", [STOPPED, FAILED, STOPPING, CRASHED, RUNNING._replace(invocation="another")]
+)
+def test_a_stall_of_what_does_not_run_so_any_more_restarts_nothing(units) -> None:
+    memory, commands = stalled_at(MEMORY, NOW, units={A: units})
+    assert not [command for command in commands if command.startswith("restart")]
+    assert memory.restarted_at == []
+
+
+def test_each_next_restart_for_a_stall_waits_twice_as_long() -> None:
+    memory = remembering(generation=1, restarted_at=[NOW])
+    assert stalled_at(memory, NOW + BACKOFF_S - 1)[1] == []
+    memory, commands = stalled_at(memory, NOW + BACKOFF_S)
+    assert commands == [f"restart {A}"]
+    three = Budget(3, BUDGET.window_s)
+    memory = dataclasses.replace(memory, pending=[])
+    late = NOW + 2 * BACKOFF_S
+    for now, expected in ((late, []), (NOW + 3 * BACKOFF_S, ["restart"])):
+        local = Local("start", "boot", {A: RUNNING}, STALLED, three)
+        assert [action.verb for action in decide(memory, local, {}, now)[1]] == expected
+
+
+def test_after_its_budget_a_replica_that_stalls_stays_down_and_says_why() -> None:
+    # The other node's agent judges an API of its own: its restart counts, too.
+    peer = PEER._replace(restarted_at=(NOW - 500,))
+    memory = remembering(restarted_at=[NOW - 1000.0])
+    memory, commands = stalled_at(memory, NOW, {P1: peer})
+    assert commands == [f"stop {A}"]
+    assert memory.gave_up.startswith(f"{A} stalled since 12:00: no token for 130 s; it stays down")
+    # Its peers stop, too.
+    assert state_of(memory, {A: STOPPING}) == "failed"
+    failed = parse_answer(render_answer(memory, {A: STOPPED}, NOW), NOW)
+    assert decided(RUNNING, {P1: failed})[1] == [f"stop {A}"]
+    # Nothing but a start by hand brings it back.
+    crash = PEER._replace(generation=4)
+    memory, commands = stalled_at(memory, NOW + 60, {P1: crash}, {A: STOPPED})
+    assert commands == []
+    memory, _ = stalled_at(memory, NOW + 99, {P1: PEER}, {A: BY_HAND})
+    assert (memory.gave_up, memory.restarted_at) == ("", [])
+    assert state_of(memory, {A: BY_HAND}) == "running"
+
+
+def test_a_restart_of_long_ago_or_of_another_boot_is_no_part_of_the_budget() -> None:
+    memory = remembering(restarted_at=[1.0, 2.0])
+    memory, commands = stalled_at(memory, BUDGET.window_s + 3)
+    assert (commands, memory.restarted_at) == ([f"restart {A}"], [BUDGET.window_s + 3])
+    memory, _ = decided(BY_HAND, memory=memory, boot_id="next", now=30.0)
+    assert memory.restarted_at == []
+
+
+@given(st.lists(st.tuples(st.floats(0.5, 4000), st.sampled_from(["stall", "calm"])), max_size=60))
+def test_stalls_restart_no_more_than_the_budget_in_any_window(looks) -> None:
+    memory, now, lives, at = MEMORY, NOW, 0, []
+    unit = RUNNING
+    for pause, kind in looks:
+        now += pause
+        stalls = {A: Stall(unit.invocation, "stands still")} if kind == "stall" else {}
+        local = Local("start", "boot", {A: unit}, stalls, BUDGET)
+        memory, actions = decide(memory, local, {}, now)
+        for action in actions:
+            if action.verb == "restart":
+                lives += 1
+                at.append(now)
+                unit = RUNNING._replace(invocation=f"life{lives}")
+                memory.accepted = True
+            elif action.verb == "stop":
+                unit = STOPPED._replace(invocation=unit.invocation)
+    for first in at:
+        assert sum(first <= one < first + BUDGET.window_s for one in at) <= BUDGET.restarts
+    assert all(later - one >= BACKOFF_S for one, later in itertools.pairwise(at))
+    assert not memory.gave_up or unit.stopped
+
+
 def test_the_reason_names_unit_peer_and_generation() -> None:
     local = Local("start", "boot", {A: RUNNING})
     _, [action] = decide(MEMORY, local, {P1: PEER._replace(generation=2)}, NOW)
@@ -476,7 +580,7 @@ CONFIG = {
 
 
 def test_config_is_read() -> None:
-    assert parse_config(json.dumps(CONFIG))._asdict() == CONFIG
+    assert parse_config(json.dumps(CONFIG))._asdict() == {**CONFIG, "stall": None}
 
 
 @pytest.mark.parametrize(
@@ -492,6 +596,8 @@ def test_config_is_read() -> None:
         ({"port": 70000}, "70000 is not a port"),
         ({"state_file": "x.json"}, "'x.json' is not an absolute path"),
         ({"start_id": ""}, "start_id is empty"),
+        ({"stall": []}, "stall: .* is not of type dict"),
+        ({"stall": {"patience_s": 0}}, "first_patience_s is missing"),
     ],
 )
 def test_a_wrong_config_says_what_is_wrong(change, message) -> None:
@@ -530,9 +636,10 @@ def test_any_text_is_read_or_refused(text) -> None:
             read(text)
 
 
-def test_the_script_stands_alone() -> None:
-    """It is copied to the nodes as it is."""
-    tree = ast.parse(inspect.getsource(replica_link), feature_version=(3, 8))
+@pytest.mark.parametrize("program", unit_state.LINK_PROGRAMS.values())
+def test_the_scripts_stand_alone(program) -> None:
+    """They are copied to the nodes as they are."""
+    tree = ast.parse(inspect.getsource(program), feature_version=(3, 8))
     modules = {
         name.split(".")[0]
         for node in ast.walk(tree)
@@ -541,7 +648,18 @@ def test_the_script_stands_alone() -> None:
             [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
         )
     }
-    assert modules <= sys.stdlib_module_names
+    beside = {Path(path).stem for path in unit_state.LINK_PROGRAMS}
+    assert modules <= sys.stdlib_module_names | beside | {"ansible_collections"}
+
+
+def test_the_agent_finds_beside_it_what_it_imports(tmp_path) -> None:
+    for path, program in unit_state.LINK_PROGRAMS.items():
+        (tmp_path / Path(path).name).write_text(inspect.getsource(program))
+    for name in ("replica_link", "stall_evidence"):
+        # Without what the tests' own environment would find of the collection.
+        argv = [sys.executable, "-S", "-E", str(tmp_path / f"{name}.py"), "--help"]
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert "--config" in done.stdout
 
 
 # Real agents: a systemctl whose units are directories of one file a property.
@@ -603,6 +721,31 @@ class Node:
         self.url = f"http://{host}:{port}/"
         self.journal = root / "journal"
         self.process: subprocess.Popen[bytes] | None = None
+        self.program = Path(replica_link.__file__)
+
+    def watch(self, url: str, patience_s: float, restarts: int) -> None:
+        """Let the agent watch an engine, from a folder with what a node has of it."""
+        for path, program in unit_state.LINK_PROGRAMS.items():
+            (self.root / Path(path).name).write_text(inspect.getsource(program))
+        self.program = self.root / "replica_link.py"
+        key_file = self.root / "unit.env"
+        key_file.write_text("VLLM_API_KEY=planted-key\n")
+        key_file.chmod(0o600)
+        api = Api(self.unit, url, "m", str(key_file), "VLLM_API_KEY", False)
+        stall = {
+            "patience_s": patience_s,
+            "first_patience_s": patience_s,
+            "restarts": restarts,
+            "window_s": 3600,
+            "evidence": str(self.root / "stalls"),
+            "commands": {"device/info": ["echo", "API_KEY=planted-key"]},
+            "apis": [api._asdict()],
+        }
+        config = json.loads(self.config.read_text())
+        self.config.write_text(json.dumps({**config, "stall": stall}))
+
+    def state(self) -> dict:
+        return json.loads((self.root / "links" / "state.json").read_text())
 
     def replace_systemctl(self, text: str) -> None:
         # As one step: an agent may be calling it.
@@ -623,7 +766,7 @@ class Node:
             self.process = subprocess.Popen(
                 [
                     sys.executable,
-                    replica_link.__file__,
+                    self.program,
                     "--config",
                     self.config,
                     "--systemctl",
@@ -757,6 +900,109 @@ def test_a_refused_order_is_given_until_it_is_taken_and_said_once(tmp_path, port
     assert said.count("did not work: systemctl restart: rc 1: Unit is masked") == 2
 
 
+class StandingEngine(http.server.BaseHTTPRequestHandler):
+    """An engine with work whose counters stand still while /health is well."""
+
+    def do_GET(self) -> None:
+        metrics = (
+            'vllm:num_requests_running{engine="0"} 2\nvllm:generation_tokens_total{engine="0"} '
+        )
+        text = f"{metrics}{self.server.tokens}\n" if self.path == "/metrics" else ""
+        self.send_response(404 if self.path.startswith("/is_") else 200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+        if self.server.moves:
+            self.server.tokens += 1
+
+    def do_POST(self) -> None:
+        self.server.asked.append(self.headers["Authorization"])
+        self.send_error(503)
+
+    def log_message(self, *_args) -> None:
+        pass
+
+
+@pytest.fixture
+def engine():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandingEngine)
+    server.tokens, server.moves, server.asked = 5, True, []
+    server.url = f"http://127.0.0.1:{server.server_port}/v1"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_engine_that_stands_still_is_restarted_until_its_budget_ends(
+    tmp_path, port, engine
+) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", port, ["127.0.0.2"])
+    peer = Node(tmp_path / "follower", "127.0.0.2", port, ["127.0.0.1"])
+    node.watch(engine.url, patience_s=2.0, restarts=1)
+    peer.watch(engine.url, patience_s=2.0, restarts=1)
+    config = json.loads(peer.config.read_text())
+    peer.config.write_text(json.dumps({**config, "stall": {**config["stall"], "apis": []}}))
+    both = [node, peer]
+    for one in both:
+        one.start()
+    try:
+        eventually(both, lambda: node.answer().get("state") == "running")
+        time.sleep(4)
+        assert node.restarts() == 0
+        assert engine.asked == []
+
+        engine.moves = False
+        eventually(both, lambda: node.restarts() == 1 and peer.restarts() == 1)
+        assert set(engine.asked) == {"Bearer planted-key"}
+        words = "rank 0: 2 requests wait or run, no token for"
+        assert words in node.state()["events"][-1]["why"]
+        # Both nodes have saved what they have, without secrets, for root alone.
+        eventually(both, lambda: all("evidence is in" in one.journal.read_text() for one in both))
+        for one in both:
+            [folder] = (one.root / "stalls").iterdir()
+            texts = {path.name: path.read_text() for path in folder.iterdir()}
+            assert words in texts["why.txt"]
+            assert texts["device-info"] == "API_KEY=<secret>\n"
+            assert {oct(path.stat().st_mode & 0o77) for path in folder.iterdir()} == {"0o0"}
+        [metrics] = (node.root / "stalls").glob(f"*/{node.unit}.metrics.txt")
+        assert "generation_tokens_total" in metrics.read_text()
+
+        # It stands still again, and has no restart left.
+        eventually(both, lambda: node.answer().get("state") == "failed")
+        eventually(both, lambda: peer.answer().get("state") == "stopped")
+        assert (node.restarts(), peer.restarts()) == (1, 1)
+        assert "it stays down: 1 restarts in 60 minutes did not help" in node.journal.read_text()
+        assert node.state()["gave_up"].startswith(f"{node.unit} stalled since ")
+        assert "planted-key" not in node.journal.read_text() + json.dumps(node.state())
+    finally:
+        assert [one.end() for one in both] == [0, 0]
+
+
+def test_at_rest_an_agent_asks_systemd_seldom_and_sees_a_death_at_once(tmp_path, port) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", 0, [], "second")
+    lives = [subprocess.Popen(["sleep", "60"]) for _ in node.units]
+    for unit, life in zip(node.units, lives, strict=True):
+        node.set(unit, MainPID=life.pid)
+    node.start()
+    calls = node.root / "calls"
+    try:
+        eventually([node], calls.exists)
+        time.sleep(4)
+        assert len(calls.read_text().splitlines()) <= 2
+        node.set(NRestarts=1, InvocationID="after-crash", MainPID=os.getpid())
+        lives[0].kill()
+        lives[0].wait()
+        died_at = time.monotonic()
+        eventually([node], lambda: f"restart --no-block -- {node.units[1]}" in calls.read_text())
+        assert time.monotonic() - died_at < 3
+    finally:
+        assert node.end() == 0
+        for life in lives:
+            life.kill()
+            life.wait()
+
+
 def test_an_agent_serves_ipv6(tmp_path, port) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -787,6 +1033,7 @@ def test_an_agent_without_systemd_says_so_and_serves_nothing(tmp_path, port) -> 
     ("text", "message"),
     [
         ("{", "not JSON"),
+        # Only who has no peers serves nobody.
         (json.dumps({**CONFIG, "port": 0}), "port: 0 is not a port"),
     ],
 )

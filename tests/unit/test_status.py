@@ -29,6 +29,7 @@ def report(name: str, **changes: Any) -> dict[str, Any]:
         "sub_state": "running",
         "result": "success",
         "restarts": 0,
+        "stalled": "",
         "ready": True if name.endswith("rank0") else None,
         **changes,
     }
@@ -62,6 +63,11 @@ def test_a_cluster_that_serves_as_planned_has_no_problem() -> None:
             "c-r0-rank0 on n0 does not run (activating, auto-restart)",
         ),
         ({"ready": False}, "c-r0-rank0 on n0 does not serve: its API does not list the model"),
+        (
+            {"stalled": "stalled since 2026-11-30 12:03:11Z: rank 1: 3 requests wait or run"},
+            "c-r0-rank0 on n0 yields no tokens: stalled since 2026-11-30 12:03:11Z: rank 1: "
+            "3 requests wait or run",
+        ),
         (
             {"differences": [{"name": "argv --max-num-seqs", "current": "32", "desired": "16"}]},
             "c-r0-rank0 on n0 differs from the plan: argv --max-num-seqs 32 -> 16",

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +40,65 @@ def unit(**changes: Any) -> dict[str, Any]:
         "systemd_unit": "muster-a2-cluster-r0-rank0.service",
         **changes,
     }
+
+
+LINK = {
+    "name": "a2-cluster-r0",
+    "listen": "192.0.2.1",
+    "port": 29551,
+    "peers": ["192.0.2.2"],
+    "units": ["muster-a2-cluster-r0-rank0.service"],
+    "stall": {
+        "patience_s": 120,
+        "first_patience_s": 2100,
+        "restarts": 2,
+        "window_s": 12600,
+        "apis": [
+            {
+                "systemd_unit": "muster-a2-cluster-r0-rank0.service",
+                "url": "http://192.0.2.1:8000/v1",
+                "model": "m",
+                "api_key_env": "VLLM_API_KEY",
+                "install": "container",
+            }
+        ],
+    },
+}
+
+
+def test_the_agent_reads_what_is_written_for_it() -> None:
+    config = replica_link.parse_config(unit_files.link_config(LINK, "start"))
+    assert config.stall is not None
+    assert config.stall.evidence == "/var/lib/muster/stalls/a2-cluster-r0"
+    (api,) = config.stall.apis
+    assert (api.key_file, api.key_name) == (unit_files.env_path(unit()), "VLLM_API_KEY")
+    assert any(argv[0] == "npu-smi" for argv in config.stall.commands.values())
+    alone = {**LINK, "port": None, "peers": []}
+    assert replica_link.parse_config(unit_files.link_config(alone, "start")).port == 0
+
+
+NAME = "muster-a2-cluster-r0-rank0.service"
+
+
+@pytest.mark.parametrize(
+    ("state", "shown", "told"),
+    [
+        ("", {"ActiveState": "active", "InvocationID": "a"}, ""),
+        ("[]", {"ActiveState": "active", "InvocationID": "a"}, ""),
+        ('{"stalled": null}', {"ActiveState": "active", "InvocationID": "a"}, ""),
+        ("stands", {"ActiveState": "active", "InvocationID": "a"}, "stalled since 12:00"),
+        ("stands", {"ActiveState": "active", "InvocationID": "the next life"}, ""),
+        ("stands", {"ActiveState": "inactive", "InvocationID": "a"}, "it stays down"),
+        ("stands", {"ActiveState": "failed"}, "it stays down"),
+    ],
+)
+def test_what_a_link_says_of_a_stall_is_told_of_that_life(
+    state: str, shown: dict[str, str], told: str
+) -> None:
+    stands = {NAME: {"invocation": "a", "why": "stalled since 12:00"}}
+    if state == "stands":
+        state = json.dumps({"stalled": stands, "gave_up": "it stays down"})
+    assert unit_files.stall_text(state, NAME, shown) == told
 
 
 def test_the_container_gets_what_the_plan_says_and_no_more() -> None:

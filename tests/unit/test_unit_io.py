@@ -22,7 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_io impor
     owners_of_files,
     serves,
 )
-from ansible_collections.muster.serving.plugins.modules import unit_state
+from ansible_collections.muster.serving.plugins.modules import unit_info, unit_state
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -223,6 +223,20 @@ def states(tmp_path, monkeypatch):
             )
 
     return install
+
+
+@pytest.mark.parametrize(
+    ("wait", "told", "ready"), [(0, {}, True), (5, {}, False), (5, {"u": 1}, True)]
+)
+def test_what_systemd_restarted_before_the_look_is_no_end(monkeypatch, wait, told, ready) -> None:
+    """An engine that came back by itself serves; only a watch counts restarts as ends."""
+    service = "muster-u.service"
+    shown = {"ActiveState": "active", "SubState": "running", "NRestarts": "1"}
+    monkeypatch.setattr(unit_io, "show", lambda _names: {service: shown})
+    monkeypatch.setattr(unit_io, "is_ready", lambda _unit, _model: True)
+    unit = {"name": "u", "systemd_unit": service, "api_url": "http://192.0.2.1:8000/v1"}
+    params = {"units": [unit], "model": "m", "wait": wait, "restarts_before": told}
+    assert unit_info.look(params)["u"].ready is ready
 
 
 def test_what_other_deployments_run_here_is_told(tmp_path, monkeypatch) -> None:

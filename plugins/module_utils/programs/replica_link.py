@@ -1,11 +1,13 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The ranks of a replica restart as one, without a controller.
+"""The ranks of a replica restart as one, when one dies or stands still, without a controller.
 
 An engine whose partner died looks healthy and serves nobody until both sides start again. systemd
 restarts a unit that exits; this agent, one for each node and replica, makes the other nodes follow.
-It is one standalone script: it imports the standard library only.
+An engine that stands still is restarted in the same way by the agent of the node with its API
+(stall_watch.py says what that is), after what tells of it was saved (stall_evidence.py).
+It runs by itself: beside these two it imports the standard library only.
 
 Agents only read each other: each serves its generation, and decides alone what to do about what the
 others say. A generation counts the restarts of the whole replica since its deliberate start, which
@@ -14,6 +16,8 @@ number. A restart that nobody else knows of makes a new generation; so no node r
 
 The restarts of the agent count in systemd's start limit like those of systemd, so the budget of a
 unit is the budget of its replica. A start by hand, or by a boot, gives all its nodes a new budget.
+Stalls have a budget besides: a replica that stands still again after so many restarts for it stays
+down, and each next such restart waits twice as long as the one before.
 """
 
 from __future__ import annotations
@@ -35,8 +39,21 @@ import threading
 import time
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
+try:
+    from ansible_collections.muster.serving.plugins.module_utils.programs import stall_watch
+except ImportError:
+    # On a node it lies beside this script.
+    import stall_watch  # type: ignore[import-not-found, no-redef]
+
 POLL_S = 1.0
+# While all units run and nothing is heard, systemd is asked this seldom: in between it is enough to
+# see that their main processes live. Each call of systemctl costs more than all else in a second.
+REST_S = 20.0
+# The same of units that the operator has stopped, where nothing shows that one was started.
+STOPPED_S = 5.0
 PEER_TIMEOUT_S = 2.0
+# A connection on which a peer has asked nothing for so long is closed.
+IDLE_S = 10.0
 # Two polls may be lost before what a peer said is forgotten.
 PEER_FRESH_S = 3.0
 SYSTEMCTL_TIMEOUT_S = 10.0
@@ -46,6 +63,13 @@ AGREE_S = 5.0
 # What systemd has not begun by now of what it was asked, it will not.
 GRACE_S = 15.0
 MAX_ANSWER = 65536
+# Between one restart for a stall and the next, doubled with each.
+BACKOFF_S = 60.0
+# How long saving what tells of a stall may take, and peers to hear that they should save theirs.
+EVIDENCE_S = 25.0
+HEAR_S = 4.0
+# How many of the last restarts a state file tells of.
+KEEP_EVENTS = 10
 
 STATES = ("starting", "running", "stopped", "failed")
 
@@ -58,6 +82,8 @@ class Unit(NamedTuple):
     result: str
     invocation: str
     restarts: int
+    # Of its main process; 0 for none.
+    pid: int = 0
 
     @property
     def crashed(self) -> bool:
@@ -83,12 +109,28 @@ class Unit(NamedTuple):
         return not (self.unsettled or self.failed or self.stopped)
 
 
+class Stall(NamedTuple):
+    """An engine that stands still: the life of the unit that does, and the words for it."""
+
+    invocation: str
+    why: str
+
+
+class Budget(NamedTuple):
+    """So many restarts for stalls in so long; then the replica stays down."""
+
+    restarts: int
+    window_s: float
+
+
 class Local(NamedTuple):
     """This node: the start it was configured for, its boot and its units of the replica."""
 
     start_id: str
     boot_id: str
     units: Mapping[str, Unit]
+    stalls: Mapping[str, Stall] = {}
+    budget: Budget = Budget(2, 3600.0)
 
 
 class Peer(NamedTuple):
@@ -100,6 +142,10 @@ class Peer(NamedTuple):
     by_hand: bool
     crash: str
     crashed_at: float
+    # What it has of an engine that stands still, before it acts: time to save what tells of it.
+    stalled: str = ""
+    # Its restarts for stalls since the last start by hand or boot.
+    restarted_at: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass
@@ -130,6 +176,15 @@ class Memory:
     crashed_at: float = 0.0
     # The same of each peer, as far as we have dealt with it.
     seen: dict[str, str] = dataclasses.field(default_factory=dict)
+    # Our restarts of the replica for stalls since the last start by hand or boot.
+    restarted_at: list[float] = dataclasses.field(default_factory=list)
+    # Why the replica stays down after its budget for stalls.
+    gave_up: str = ""
+    # For people and status: units that stand still now, by their life, and the last restarts.
+    stalled: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    events: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    # The lives of units that have given a token: only such an engine can stand still.
+    served: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Action(NamedTuple):
@@ -159,7 +214,13 @@ def decide(
     if rebooted:
         # What was asked for is gone, and everything went down before this boot's clock began.
         memory = dataclasses.replace(
-            memory, boot_id=local.boot_id, pending=[], asked_at=0.0, entered_at=0.0, down_at=0.0
+            memory,
+            boot_id=local.boot_id,
+            pending=[],
+            asked_at=0.0,
+            entered_at=0.0,
+            down_at=0.0,
+            restarted_at=[],
         )
     ours = {a: p for a, p in peers.items() if p is not None and p.start_id == memory.start_id}
 
@@ -174,6 +235,7 @@ def decide(
     memory.resting = [name for name, unit in units.items() if unit.failed or unit.stopped]
     actions += _follow(memory, units, ours, now)
     actions += _unheard_crashes(memory, units, ours, now)
+    actions += _stalls(memory, local, ours, now)
     actions += _half_replica(memory, units, ours, now)
     return memory, actions
 
@@ -295,6 +357,43 @@ def _unheard_crashes(
     return _enter(memory, memory.generation + 1, False, names, now, why)
 
 
+def _stalls(memory: Memory, local: Local, peers: Mapping[str, Peer], now: float) -> list[Action]:
+    """Restart the replica of an engine that stands still, or end it when its budget is used up."""
+    words = [
+        f"{name} {stall.why}"
+        for name, stall in sorted(local.stalls.items())
+        # Of an earlier life, or one that we are about to end, it says nothing.
+        if local.units[name].up
+        and local.units[name].invocation == stall.invocation
+        and name not in (*memory.pending, *memory.halted)
+    ]
+    if not words or memory.gave_up:
+        return []
+    why = "; ".join(words)
+    # Every agent whose node has an API judges it: the budget is the replica's.
+    recent = sorted(
+        at
+        for times in (memory.restarted_at, *(peer.restarted_at for peer in peers.values()))
+        for at in times
+        if now - at < local.budget.window_s
+    )
+    if len(recent) >= local.budget.restarts:
+        memory.gave_up = (
+            f"{why}; it stays down: {len(recent)} restarts in "
+            f"{local.budget.window_s / 60:.0f} minutes did not help; when the cause is mended, "
+            "systemctl reset-failed and start one of its units, and the others follow"
+        )
+        # _half_replica stops it.
+        return []
+    if recent and now - recent[-1] < BACKOFF_S * 2 ** (len(recent) - 1):
+        return []
+    names = _restartable(memory, local.units, by_hand=False)
+    memory.crash = local.units[names[0]].invocation
+    memory.crashed_at = now
+    memory.restarted_at = [*(at for at in memory.restarted_at if at in recent), now]
+    return _enter(memory, memory.generation + 1, False, names, now, why)
+
+
 def _half_replica(
     memory: Memory, units: Mapping[str, Unit], peers: Mapping[str, Peer], now: float
 ) -> list[Action]:
@@ -315,13 +414,13 @@ def _half_replica(
         for name, unit in units.items()
         if (unit.up or name in memory.pending) and (name not in memory.halted or again)
     ]
-    if not failed or not running:
+    if not (failed or memory.gave_up) or not running:
         return []
     memory.halted = sorted({*memory.halted, *running})
     # A restart that is still to come is no longer asked for; should it come, it is ours.
     memory.accepted = True
     memory.asked_at = now
-    why = (
+    why = memory.gave_up or (
         f"generation {memory.generation}: failed for good: {', '.join(sorted(failed))}; a half "
         "replica serves nobody; systemctl reset-failed and start there, and the others follow"
     )
@@ -347,6 +446,8 @@ def _enter(
     memory.pending = list(names)
     memory.accepted = not names
     memory.halted = []
+    if by_hand:
+        memory.restarted_at, memory.gave_up = [], ""
     why = f"generation {generation}: {why}"
     return _restart(names, by_hand, why) if names else [Action("note", (), why)]
 
@@ -359,7 +460,7 @@ def _restart(names: Sequence[str], by_hand: bool, why: str) -> list[Action]:
 def state_of(memory: Memory, units: Mapping[str, Unit]) -> str:
     """Return one of STATES for the node."""
     at_rest = [unit for name, unit in units.items() if name not in memory.pending]
-    if any(unit.failed for unit in at_rest):
+    if memory.gave_up or any(unit.failed for unit in at_rest):
         return "failed"
     if memory.pending or any(u.unsettled or u.active == "activating" for u in at_rest):
         return "starting"
@@ -368,7 +469,7 @@ def state_of(memory: Memory, units: Mapping[str, Unit]) -> str:
     return "running"
 
 
-def render_answer(memory: Memory, units: Mapping[str, Unit], now: float) -> str:
+def render_answer(memory: Memory, units: Mapping[str, Unit], now: float, stalled: str = "") -> str:
     """Return what the peers read. Times go as ages: clocks of two nodes are not comparable."""
     answer = {
         "start_id": memory.start_id,
@@ -377,6 +478,8 @@ def render_answer(memory: Memory, units: Mapping[str, Unit], now: float) -> str:
         "by_hand": memory.by_hand,
         "crash": memory.crash,
         "crash_age": round(max(now - memory.crashed_at, 0.0), 3),
+        "stalled": stalled,
+        "restart_ages": [round(max(now - at, 0.0), 3) for at in memory.restarted_at],
     }
     return json.dumps(answer) + "\n"
 
@@ -395,6 +498,9 @@ def parse_answer(text: str, now: float) -> Peer:
         by_hand=_field(answer, "by_hand", bool),
         crash=_field(answer, "crash", str),
         crashed_at=now - _field(answer, "crash_age", float),
+        # An agent of an earlier release does not say these.
+        stalled=_field(answer, "stalled", str) if "stalled" in answer else "",
+        restarted_at=tuple(now - age for age in _numbers(answer, "restart_ages")),
     )
     if peer.state not in STATES:
         raise ValueError(f"unknown state {peer.state!r}")
@@ -422,6 +528,7 @@ def parse_units(text: str, names: Sequence[str]) -> dict[str, Unit]:
                 result=values["Result"],
                 invocation="" if set(invocation) == {"0"} else invocation,
                 restarts=int(values["NRestarts"]),
+                pid=int(values.get("MainPID") or 0),
             )
         except KeyError as error:
             raise ValueError(f"systemctl show gave no {error.args[0]}") from None
@@ -451,6 +558,10 @@ def parse_memory(text: str) -> Memory:
         "pending": list,
         "halted": list,
         "resting": list,
+        "restarted_at": list,
+        "stalled": dict,
+        "events": list,
+        "served": dict,
     }
     for required in ("start_id", "boot_id", "generation", "invocations"):
         _field(value, required, kinds.get(required, str))
@@ -458,6 +569,7 @@ def parse_memory(text: str) -> Memory:
     names = [
         field.name for field in dataclasses.fields(Memory) if value.get(field.name) is not None
     ]
+    _numbers(value, "restarted_at")
     return Memory(**{name: _field(value, name, kinds.get(name, str)) for name in names})
 
 
@@ -470,6 +582,20 @@ class Config(NamedTuple):
     peers: list[str]
     state_file: str
     start_id: str
+    stall: StallConfig | None
+
+
+class StallConfig(NamedTuple):
+    """What of a configuration concerns engines that stand still."""
+
+    patience_s: float
+    first_patience_s: float
+    restarts: int
+    window_s: float
+    # Where evidence is kept, and by file name the commands of the devices' tools.
+    evidence: str
+    commands: dict[str, list[str]]
+    apis: list[stall_watch.Api]
 
 
 def parse_config(text: str) -> Config:
@@ -489,6 +615,7 @@ def parse_config(text: str) -> Config:
         peers=_field(value, "peers", list),
         state_file=_field(value, "state_file", str),
         start_id=_field(value, "start_id", str),
+        stall=_stall_config(value["stall"]) if value.get("stall") is not None else None,
     )
     if not config.units:
         raise ValueError("units is empty")
@@ -502,13 +629,47 @@ def parse_config(text: str) -> Config:
             raise ValueError(f"listen, peers: {address!r} is not an IP address") from None
     if config.listen in config.peers:
         raise ValueError(f"peers: {config.listen} is this node's own address")
-    if not 0 < config.port < 65536:
+    # Without a peer there is nobody to serve.
+    if not (0 < config.port < 65536 or (config.port == 0 and not config.peers)):
         raise ValueError(f"port: {config.port} is not a port")
     if not os.path.isabs(config.state_file):
         raise ValueError(f"state_file: {config.state_file!r} is not an absolute path")
     if not config.start_id:
         raise ValueError("start_id is empty")
+    for api in config.stall.apis if config.stall else []:
+        if api.unit not in config.units:
+            raise ValueError(f"stall: apis: {api.unit!r} is none of units")
     return config
+
+
+def _stall_config(value: Any) -> StallConfig:
+    value = _map(value, "stall")
+    config = StallConfig(
+        patience_s=_field(value, "patience_s", float),
+        first_patience_s=_field(value, "first_patience_s", float),
+        restarts=_field(value, "restarts", int),
+        window_s=_field(value, "window_s", float),
+        evidence=_field(value, "evidence", str),
+        commands=_field(value, "commands", dict),
+        apis=[_api(one) for one in _field(value, "apis", list)],
+    )
+    for key in ("patience_s", "first_patience_s", "window_s"):
+        if not 0 < getattr(config, key) < float("inf"):
+            raise ValueError(f"stall: {key}: {getattr(config, key)} is no time")
+    if config.restarts < 0:
+        raise ValueError(f"stall: restarts: {config.restarts} is negative")
+    return config
+
+
+def _map(value: Any, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = _field({key: value}, key, dict)
+    return found
+
+
+def _api(value: Any) -> stall_watch.Api:
+    value = _map(value, "stall: apis")
+    texts = {name: _field(value, name, str) for name in stall_watch.Api._fields[:-1]}
+    return stall_watch.Api(**texts, key_quoted=_field(value, "key_quoted", bool))
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -531,6 +692,14 @@ def _field(value: dict[str, Any], key: str, kind: type) -> Any:
     return value[key]
 
 
+def _numbers(value: dict[str, Any], key: str) -> list[float]:
+    """Return a list of numbers; an empty one where there is none."""
+    numbers = _field(value, key, list) if key in value else []
+    for number in numbers:
+        _field({key: number}, key, float)
+    return list(numbers)
+
+
 def log(message: str) -> None:
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
@@ -539,7 +708,8 @@ def log(message: str) -> None:
 class Handler(http.server.BaseHTTPRequestHandler):
     """Whatever is asked, the answer is the one document."""
 
-    timeout = PEER_TIMEOUT_S
+    timeout = IDLE_S
+    protocol_version = "HTTP/1.1"
 
     server: Server
 
@@ -580,6 +750,8 @@ class Poller(threading.Thread):
         self.address = address
         self.port = port
         self.problem = ""
+        # Kept open: a new one for each poll costs more than all else that an agent does at rest.
+        self._connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT_S)
         self._last: tuple[float, Peer] | None = None
 
     def run(self) -> None:
@@ -594,19 +766,93 @@ class Poller(threading.Thread):
             time.sleep(max(0.0, asked_at + POLL_S - time.monotonic()))
 
     def _ask(self) -> str:
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=PEER_TIMEOUT_S)
         try:
-            connection.request("GET", "/")
-            response = connection.getresponse()
+            # Opens a connection where there is none.
+            self._connection.request("GET", "/")
+            response = self._connection.getresponse()
+            text = response.read(MAX_ANSWER).decode()
             if response.status != 200:
                 raise ValueError(f"HTTP status {response.status}")
-            return response.read(MAX_ANSWER).decode()
-        finally:
-            connection.close()
+            return text
+        except BaseException:
+            self._connection.close()
+            raise
 
     def last(self, now: float) -> Peer | None:
         last = self._last
         return last[1] if last and now - last[0] < PEER_FRESH_S else None
+
+
+class Watcher(threading.Thread):
+    """Watches the engine behind one API, and saves what tells of a stall before it says so."""
+
+    def __init__(
+        self,
+        api: stall_watch.Api,
+        config: StallConfig,
+        served: str,
+        hear_s: float,
+        life: Callable[[], str],
+        save: Callable[[str], None],
+    ) -> None:
+        super().__init__(daemon=True)
+        self.api = api
+        self.limits = stall_watch.Limits(config.patience_s, config.first_patience_s)
+        self.interval_s = min(max(config.patience_s / 12, 1.0), 10.0)
+        self.ask_s = min(max(config.patience_s / 4, 5.0), 30.0)
+        self.watch = stall_watch.Watch(life=served, served=bool(served), ready=bool(served))
+        self.hear_s = hear_s
+        # Said to peers from the first moment on, and acted upon when evidence is saved.
+        self.suspect = ""
+        self._said = ""
+        self.stall: Stall | None = None
+        self._life = life
+        self._save = save
+
+    def run(self) -> None:
+        while True:
+            try:
+                pause_s = self._look()
+            except Exception as error:
+                # Whatever an engine answers, the agent goes on.
+                said = f"{self.api.unit}: cannot be watched: {error!r}"
+                if said != self._said:
+                    log(said)
+                self._said = said
+                pause_s = self.interval_s
+            time.sleep(pause_s)
+
+    def _look(self) -> float:
+        """Look once; return how long to wait until the next time."""
+        api, life = self.api, self._life()
+        watch = stall_watch.observe(
+            self.watch, stall_watch.look(api, self.watch, life), time.monotonic()
+        )
+        cause = stall_watch.to_ask(watch, time.monotonic(), self.limits)
+        if cause is not None:
+            outcome, words = stall_watch.ask(api, cause, self.ask_s)
+            watch = stall_watch.answered(watch, cause, outcome, time.monotonic())
+            said = f"{api.unit}: nothing moves, and a completion was {outcome} ({words})"
+            # One that is paused, or refuses our key, is said once.
+            if outcome != stall_watch.ANSWERED and said != self._said:
+                log(said)
+            self._said = said
+        self.watch = watch
+        now = time.monotonic()
+        found = stall_watch.stall(watch, now, self.limits)
+        if found is None or watch.life != self._life():
+            self.suspect, self.stall = "", None
+            return self.interval_s
+        since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(time.time() - (now - found[0])))
+        words = f"stalled since {since}: {found[1]}"
+        if not self.suspect:
+            self.suspect = words
+            log(f"{api.unit} {words}")
+            self._save(f"{api.unit} {words}")
+            # It may come round meanwhile.
+            return self.hear_s
+        self.stall = Stall(watch.life, self.suspect)
+        return self.interval_s
 
 
 class Unusable(Exception):
@@ -614,60 +860,150 @@ class Unusable(Exception):
 
 
 class Agent:
-    """Observe, decide, remember, act; once a second."""
+    """Observe, decide, remember, act; once a second, and seldom while nothing happens."""
 
-    def __init__(self, config: Config, systemctl: str) -> None:
+    def __init__(self, config: Config, systemctl: str, path: str) -> None:
         self.config = config
         self.systemctl = systemctl
+        self.path = path
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self.boot_id = file.read().strip()
         self.pollers = [Poller(address, config.port) for address in config.peers]
         self.memory = self._recall()
         self.units: dict[str, Unit] = {}
+        served = self.memory.served if self.memory else {}
+        self.watchers = [
+            Watcher(
+                api,
+                config.stall,
+                served.get(api.unit, ""),
+                HEAR_S if config.peers else 0.0,
+                lambda unit=api.unit: self._life(unit),  # type: ignore[misc]
+                self._save,
+            )
+            for api in (config.stall.apis if config.stall else [])
+            if config.stall
+        ]
         self._said: dict[str, str] = {}
+        self._looked_at = float("-inf")
+        self._heard: list[Any] = []
+        self._saving = threading.Lock()
+        self._saved_for: set[str] = set()
 
     def run(self) -> None:
+        server = None
         try:
-            server = Server(self.config.listen, self.config.port, self._answer)
+            if self.config.port:
+                server = Server(self.config.listen, self.config.port, self._answer)
         except OSError as error:
             raise Unusable(
                 f"cannot listen on {self.config.listen} port {self.config.port}: {error}"
             ) from None
-        for poller in self.pollers:
-            poller.start()
-        serving = False
+        for thread in (*self.pollers, *self.watchers):
+            thread.start()
+        serving = server is None
         while True:
             began_at = time.monotonic()
             self._tick(began_at)
-            if self.memory is not None and not serving:
+            if server is not None and self.memory is not None and not serving:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 serving = True
             time.sleep(max(0.0, began_at + POLL_S - time.monotonic()))
 
     def _tick(self, now: float) -> None:
+        peers = {poller.address: poller.last(now) for poller in self.pollers}
+        for peer in peers.values():
+            self._save_with(peer)
+        stalls = {w.api.unit: w.stall for w in self.watchers if w.stall is not None}
+        heard = [peer and peer._replace(crashed_at=0.0, restarted_at=()) for peer in peers.values()]
+        if heard == self._heard and not stalls and self._at_rest(now):
+            self._note_served()
+            return
         try:
             units = self._observe()
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._say_once("systemd", "blind", f"cannot see the units, nothing is done: {error}")
             return
         self._say_once("systemd", "seen", f"{', '.join(units)} in sight")
-        peers = {poller.address: poller.last(now) for poller in self.pollers}
+        self._looked_at, self._heard = now, heard
         for poller in self.pollers:
             self._report(poller, peers[poller.address])
-        memory, actions = decide(
-            self.memory, Local(self.config.start_id, self.boot_id, units), peers, now
-        )
+        stall = self.config.stall
+        budget = Budget(stall.restarts, stall.window_s) if stall else Budget(0, 1.0)
+        local = Local(self.config.start_id, self.boot_id, units, stalls, budget)
+        memory, actions = decide(self.memory, local, peers, now)
+        memory.stalled = {
+            name: {"invocation": found.invocation, "why": found.why}
+            for name, found in stalls.items()
+        }
+        at = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
+        done = [
+            {"at": at, "did": action.verb, "why": action.why}
+            for action in actions
+            if action.verb in ("restart", "stop")
+        ]
+        memory.events = [*memory.events, *done][-KEEP_EVENTS:]
         # First remembered, then done: if we die in between, the next agent asks again.
         if memory != self.memory:
             self._remember(memory)
         self.memory, self.units = memory, units
         for action in actions:
             self._act(action)
+        self._note_served()
+
+    def _at_rest(self, now: float) -> bool:
+        """Tell whether nothing can have happened to the units since systemd was last asked."""
+        units, memory = self.units.values(), self.memory
+        age = now - self._looked_at
+        if not units or memory is None or memory.pending or memory.stalled or age >= REST_S:
+            return False
+        if all(unit.failed or unit.stopped for unit in units):
+            return age < STOPPED_S
+        return all(
+            unit.active == "active" and unit.pid > 0 and os.path.exists(f"/proc/{unit.pid}")
+            for unit in units
+        )
+
+    def _life(self, name: str) -> str:
+        unit = self.units.get(name)
+        return unit.invocation if unit is not None and unit.up else ""
+
+    def _note_served(self) -> None:
+        """Remember which lives have given a token: a new agent cannot ask one that is silent."""
+        served = {w.api.unit: w.watch.life for w in self.watchers if w.watch.served}
+        if self.memory is not None and served and served != self.memory.served:
+            self.memory = dataclasses.replace(self.memory, served=served)
+            self._remember(self.memory)
+
+    def _save_with(self, peer: Peer | None) -> None:
+        """Save what this node has of a stall that another one has found, once."""
+        words = peer.stalled if peer and peer.start_id == self.config.start_id else ""
+        if words and words not in self._saved_for:
+            self._saved_for.add(words)
+            threading.Thread(target=self._save, args=(words,), daemon=True).start()
+
+    def _save(self, words: str) -> None:
+        """Save what tells of a stall, within a bound: the restart waits for it."""
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stall_evidence.py")
+        with self._saving:
+            try:
+                done = subprocess.run(
+                    [sys.executable, program, "--config", self.path, "--why", words],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    timeout=EVIDENCE_S,
+                    check=False,
+                )
+                said = (done.stdout + done.stderr).decode(errors="replace").strip()
+                log(said[-2000:])
+            except (OSError, subprocess.SubprocessError) as error:
+                log(f"the evidence is not whole: {error}")
 
     def _answer(self) -> str:
         if self.memory is None:
             raise RuntimeError("served before the first decision")
-        return render_answer(self.memory, self.units, time.monotonic())
+        stalled = "; ".join(f"{w.api.unit} {w.suspect}" for w in self.watchers if w.suspect)
+        return render_answer(self.memory, self.units, time.monotonic(), stalled)
 
     def _report(self, poller: Poller, peer: Peer | None) -> None:
         name = poller.address
@@ -688,7 +1024,7 @@ class Agent:
             log(message)
 
     def _observe(self) -> dict[str, Unit]:
-        properties = "Id,ActiveState,SubState,Result,InvocationID,NRestarts"
+        properties = "Id,ActiveState,SubState,Result,InvocationID,NRestarts,MainPID"
         return parse_units(
             self._call("show", "-p", properties, "--", *self.config.units), self.config.units
         )
@@ -770,7 +1106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peers = ", ".join(config.peers) or "no other node"
     log(f"linking {', '.join(config.units)} with {peers}, start {config.start_id}")
     try:
-        Agent(config, options.systemctl).run()
+        Agent(config, options.systemctl, options.config).run()
     except Unusable as error:
         log(str(error))
         return 1

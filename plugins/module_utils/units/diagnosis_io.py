@@ -73,6 +73,8 @@ FILES = (
 CONFIGURATIONS = (
     f"{UNITS_DIR}/*.json",
     f"{unit_files.CONFIG_DIR}/*.link.json",
+    # The last restarts of a replica, each with its reason.
+    f"{unit_files.LINK_STATE_DIR}/*.json",
     "/var/lib/muster/verified/*.json",
     f"{unit_files.SYSTEMD_DIR}/{names.SERVICES}",
 )
@@ -146,6 +148,9 @@ def collect(archive: Archive, files: NodeFiles, systemd_units: list[str], log_li
         archive.add(name, ask(argv))
     archive.add("docker/inspect.json", containers())
     for path in log_files(files):
+        archive.add(path, tail(files.path(path)))
+    # What was saved of engines that stood still, the newest first.
+    for path in sorted(files.glob(f"{unit_files.STALLS_DIR}/*/*/*"), reverse=True):
         archive.add(path, tail(files.path(path)))
 
 

@@ -21,6 +21,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.systemd impo
     environment_line,
     unit_file,
 )
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
 from ansible_collections.muster.serving.plugins.module_utils.units import names
 
@@ -33,9 +34,13 @@ UNITS_DIR = paths.UNITS_DIR
 LINK_STATE_DIR = f"{paths.STATE_DIR}/links"
 PROGRAMS_DIR = "/usr/local/lib/muster"
 LINK_PROGRAM = f"{PROGRAMS_DIR}/replica_link.py"
+# What an agent saves of engines that stand still, a folder a link.
+STALLS_DIR = f"{paths.STATE_DIR}/stalls"
 LOG_PROGRAM = f"{PROGRAMS_DIR}/bound_logs.py"
 # What an engine without a container keeps between its runs, compiled kernels above all.
 HOME_DIR = "/var/cache/muster"
+
+STALL_LIMITS = ("patience_s", "first_patience_s", "restarts", "window_s")
 
 # The id of an image or environment that the node does not have.
 NOT_PRESENT = "not present"
@@ -246,18 +251,40 @@ def env_value(text: str, name: str, venv: bool) -> str | None:
 def link_config(link: Mapping[str, Any], start_id: str) -> str:
     """Return the configuration of the agent that restarts this node's units with its peers'.
 
-    link is {name, listen, port, peers, units} of the replica on this node, units being
-    the systemd units that the agent may restart.
+    link is {name, listen, port, peers, units, stall} of the replica on this node, units being
+    the systemd units that the agent may restart, and stall how it watches their engines.
     """
+    stall = link["stall"]
     return (
         json.dumps(
             {
                 "units": list(link["units"]),
                 "listen": link["listen"],
-                "port": link["port"],
+                # A replica without other nodes has no port.
+                "port": link["port"] or 0,
                 "peers": list(link["peers"]),
-                "state_file": f"{LINK_STATE_DIR}/{link['name']}.json",
+                "state_file": link_state_path(link["name"]),
                 "start_id": start_id,
+                "stall": {
+                    **{name: stall[name] for name in STALL_LIMITS},
+                    "evidence": f"{STALLS_DIR}/{link['name']}",
+                    "commands": {
+                        name: list(argv)
+                        for vendor in VENDORS.values()
+                        for name, argv in vendor.commands.items()
+                    },
+                    "apis": [
+                        {
+                            "unit": api["systemd_unit"],
+                            "url": api["url"],
+                            "model": api["model"],
+                            "key_file": env_path({"name": names.unit_of(api["systemd_unit"])}),
+                            "key_name": api["api_key_env"] or "",
+                            "key_quoted": api["install"] == "venv",
+                        }
+                        for api in stall["apis"]
+                    ],
+                },
             },
             indent=2,
         )
@@ -301,6 +328,32 @@ def link_service(link: Mapping[str, Any], python: str) -> str:
 
 def link_config_path(name: str) -> str:
     return f"{CONFIG_DIR}/{name}.link.json"
+
+
+def link_state_path(name: str) -> str:
+    """Return what the agent of a replica remembers."""
+    return f"{LINK_STATE_DIR}/{name}.json"
+
+
+def stall_text(state: str, systemd_unit: str, shown: Mapping[str, str]) -> str:
+    """Return what a link's state says of a unit that stands still; empty for nothing.
+
+    Args:
+        state: Text of the file at link_state_path.
+        systemd_unit: The unit's service.
+        shown: Its properties, as systemctl show names them.
+    """
+    try:
+        remembered = json.loads(state)
+        stands = remembered.get("stalled", {}).get(systemd_unit, {})
+        gave_up = str(remembered.get("gave_up", ""))
+        if shown.get("ActiveState") in ("inactive", "failed"):
+            return gave_up
+        # Of another life it says nothing.
+        same = stands.get("invocation") == shown.get("InvocationID")
+        return str(stands.get("why", "")) if same else ""
+    except (ValueError, AttributeError):
+        return ""
 
 
 def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> dict[str, str]:

@@ -274,6 +274,17 @@ def first_start(unit: unit_files.Unit) -> dict[str, Any] | None:
         ) from error
 
 
+def stalled(systemd_unit: str, shown: Mapping[str, str]) -> str:
+    """Return what the agent of a unit's replica says of it as it stands still; empty for nothing.
+
+    An agent that wrote nothing, or nothing that can be read, says nothing.
+    """
+    for link in names.links_of([names.unit_of(systemd_unit)]):
+        text = NodeFiles().read(unit_files.link_state_path(link))
+        return unit_files.stall_text(text or "", systemd_unit, shown)
+    return ""
+
+
 def describe(
     unit: unit_files.Unit,
     shown: Mapping[str, str],
@@ -297,5 +308,6 @@ def describe(
         "restarts": unit_files.restarts(shown),
         "invocation_id": shown.get("InvocationID", ""),
         "ready": ready,
+        "stalled": stalled(unit["systemd_unit"], shown),
         "first_start": first_start(unit),
     }

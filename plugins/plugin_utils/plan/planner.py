@@ -55,6 +55,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import
     without_nulls,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import (
+    STALL_PATIENCE_S,
     api_url,
     engine_unit,
     links_of,
@@ -276,7 +277,12 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             for index, replica in enumerate(replicas)
         ],
         "units": [*units, *gateways],
-        "links": links_of(cluster, units),
+        "links": links_of(
+            cluster,
+            units,
+            served_name(recipe, deployment),
+            deployment.settings.get("muster_stall_patience_s", STALL_PATIENCE_S),
+        ),
     }
 
 

@@ -29,6 +29,8 @@ Unit = dict[str, Any]
 
 # What {cache} stands for in a recipe's environment: a folder that a unit keeps between its starts.
 _CACHE = {"container": "/root/.cache", "venv": "/var/cache/muster/{unit}/.cache"}
+# How long an engine with work may yield nothing before a completion is tried.
+STALL_PATIENCE_S = 120
 # What says where a hub's downloads lie, when it is not below the cache.
 _HUB_HOME = {"huggingface": "HF_HOME", "modelscope": "MODELSCOPE_CACHE"}
 
@@ -94,18 +96,22 @@ def engine_unit(
     }
 
 
-def links_of(cluster: str, units: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def links_of(
+    cluster: str, units: Sequence[Mapping[str, Any]], model: str, patience_s: int
+) -> list[dict[str, Any]]:
     """Return the agents that restart the units of a replica as one: one a node and replica.
 
-    A replica that is one process needs none.
+    Args:
+        cluster: Its name.
+        units: All engines of the plan.
+        model: The name under which they serve.
+        patience_s: How long an engine with work may yield nothing.
     """
     by_replica: dict[int, dict[str, list[Mapping[str, Any]]]] = {}
     for unit in units:
         by_replica.setdefault(unit["replica"], {}).setdefault(unit["host"], []).append(unit)
     links = []
     for replica, hosts in by_replica.items():
-        if sum(map(len, hosts.values())) == 1:
-            continue
         name = names.link_name(cluster, replica)
         for host, own in hosts.items():
             links.append(
@@ -115,15 +121,47 @@ def links_of(cluster: str, units: Sequence[Mapping[str, Any]]) -> list[dict[str,
                     "replica": replica,
                     "group": names.replica_group(replica),
                     "listen": own[0]["address"],
-                    "port": own[0]["ports"]["link"],
+                    # A replica of one process has no other node to tell.
+                    "port": own[0]["ports"].get("link"),
                     "peers": [
                         others[0]["address"] for other, others in hosts.items() if other != host
                     ],
                     "units": [unit["systemd_unit"] for unit in own],
                     "systemd_unit": names.link_service(name),
+                    "stall": _stall(own, model, patience_s),
                 }
             )
     return links
+
+
+def _stall(units: Sequence[Mapping[str, Any]], model: str, patience_s: int) -> dict[str, Any]:
+    """Return how a node's agent watches its engines of a replica.
+
+    Before its first token an engine may still compile what its first request needs, so it then has
+    as long as for its start. systemd's start limit holds for restarts of any kind; for stalls the
+    same number of them counts for so long that it is reached, however slowly they come.
+    """
+    start_s = max(unit["start_timeout_s"] for unit in units)
+    restart = units[0]["restart"]
+    restarts = max(restart["count"] - 1, 1)
+    first_s = max(patience_s, start_s)
+    return {
+        "patience_s": patience_s,
+        "first_patience_s": first_s,
+        "restarts": restarts,
+        "window_s": max(restart["window_s"], (restarts + 1) * (first_s + start_s)),
+        "apis": [
+            {
+                "systemd_unit": unit["systemd_unit"],
+                "url": unit["api_url"],
+                "model": model,
+                "api_key_env": unit["api_key_env"],
+                "install": unit["install"],
+            }
+            for unit in units
+            if unit["api_url"]
+        ],
+    }
 
 
 def api_url(address: str, port: int) -> str:

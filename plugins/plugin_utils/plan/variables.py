@@ -420,6 +420,14 @@ VARIABLES: tuple[Variable, ...] = (
         "What site.yml may do to a running replica whose configuration changed.",
     ),
     Variable(
+        "muster_stall_patience_s",
+        "seconds",
+        "cluster",
+        "120",
+        "How long an engine with work may yield no token before its replica restarts. Longer than "
+        "its longest single step: the first token of a request, where prefills are not chunked.",
+    ),
+    Variable(
         "muster_waivers",
         "list of waivers",
         "node",
@@ -753,6 +761,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "count": _between(1, 1024, "a whole number from 1"),
     "router id": _between(1, 255, "a number from 1 to 255"),
     "port": _between(1, 65535, "a port, 1 to 65535"),
+    "seconds": _between(10, 86400, "seconds, 10 to 86400"),
     "bool": _bool,
     "ip": _ip,
     "image": _image,

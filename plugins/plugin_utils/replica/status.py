@@ -30,6 +30,8 @@ def status_rows(units: Sequence[Mapping[str, Any]], seen: Seen) -> list[tuple[st
             rows.append((host, unit["name"], unit["role"], state, "-", "-", "-"))
             continue
         api = {True: "serves", False: "silent", None: "-"}[report["ready"]]
+        if report["stalled"]:
+            api = "stalled"
         if not report["installed"]:
             agreement = "not installed"
         elif report["differences"]:
@@ -73,8 +75,11 @@ def _of_unit(report: Report) -> list[str]:
         if report["restarts"]:
             words.append(f"restarted {report['restarts']} times by systemd")
         texts.append(f"does not run ({', '.join(words)})")
-    elif report["ready"] is False:
+    elif report["ready"] is False and not report["stalled"]:
         texts.append("does not serve: its API does not list the model")
+    if report["stalled"]:
+        # An agent that gave up begins with the unit that stood still, one that watches with since.
+        texts.append(f"yields no tokens: {report['stalled']}")
     texts += [f"differs from the plan: {change_text(row)}" for row in report["differences"]]
     return texts
 
