@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -163,6 +165,62 @@ def test_a_dead_rank_takes_its_replica_with_it_and_both_come_back(
         except OSError:
             time.sleep(3)
     pytest.fail("both ranks restarted, and the endpoint still gives no completion")
+
+
+def test_a_rank_that_stands_still_restarts_its_replica_and_is_told(
+    addresses: dict[str, str],
+) -> None:
+    before = containers()
+    patience_s = lab_variables()["muster_stall_patience_s"]
+    complete(addresses["a2-node0"])
+    container = f"muster-{UNITS['a2-node1']}"
+
+    def send(name: str) -> None:
+        """To all processes of the follower, whose port stays open."""
+        pids = f"$(docker top {container} -eo pid | tail -n +2)"
+        on_node("a2-node1", "sh", "-c", f"kill -{name} {pids}")
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            complete(addresses["a2-node0"])
+
+    # What comes round within the patience restarts nothing.
+    send("STOP")
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    time.sleep(patience_s / 3)
+    send("CONT")
+    asking.join(60)
+    assert not asking.is_alive()
+    time.sleep(patience_s)
+    assert containers() == before
+
+    send("STOP")
+    threading.Thread(target=ask, daemon=True).start()
+    # The patience, a completion that fails, the evidence, docker stop, and a start.
+    deadline = time.monotonic() + patience_s + 30 + 30 + 180
+    while time.monotonic() < deadline:
+        time.sleep(3)
+        now = containers()
+        if all(now[node] and now[node] != before[node] for node in NODES):
+            break
+    else:
+        pytest.fail(f"no restart of both: {before} -> {containers()}")
+    while True:
+        try:
+            complete(addresses["a2-node0"])
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "restarted, and gives no completion"
+            time.sleep(3)
+    for node in NODES:
+        why = on_node(node, "sh", "-c", "cat /var/lib/muster/stalls/a2-cluster-r0/*/why.txt")
+        assert "stalled since" in why
+    texts = "/var/lib/muster/stalls/a2-cluster-r0/*/*.processes.txt"
+    assert "T (stopped)" in on_node("a2-node1", "sh", "-c", f"cat {texts}")
+    state = json.loads(on_node("a2-node0", "cat", "/var/lib/muster/links/a2-cluster-r0.json"))
+    assert "no token for" in state["events"][-1]["why"] or "silent" in state["events"][-1]["why"]
+    assert (state["gave_up"], state["stalled"]) == ("", {})
 
 
 def test_status_tells_units_apart_and_stop_stops_them(play: Play, tmp_path: Path) -> None:
