@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Lock
 from typing import Any, Callable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
@@ -73,6 +75,7 @@ class Prober:
         self._engine_clients = engine_clients or {}
         self._most_tokens = _THOUGHT_TOKENS
         self._metrics_problem = ""
+        self._counting = Lock()
 
     def run(
         self,
@@ -84,48 +87,49 @@ class Prober:
         spend: bool = True,
         patience: float = 0,
     ) -> None:
-        """Make all checks, as far as those before them allow.
+        """Make all checks, as far as the models' list and a first chat allow, side by side.
 
         Who does not serve yet is asked again until patience seconds have passed.
         """
-        asks: dict[str, Callable[[], None]] = {
-            "chat": lambda: self._chat(max_repetition),
+        # In check mode nothing has been started that could begin to serve.
+        until = time.monotonic() + (patience if spend else 0)
+        if not self._models(spend, until):
+            self._skip(ASPECTS, "the model is not served")
+            return
+        if not spend:
+            self._skip(ASPECTS, "check mode spends no tokens")
+            return
+        counted = [engine for engine in engines if engine not in self._engine_clients]
+        before = self._metrics() if counted else {}
+        self._chat(max_repetition)
+        # Without a chat nothing else is worth a time-out.
+        if not self.answer:
+            self._skip(ASPECTS[1:], "the endpoint does not answer a chat")
+            return
+        asks: dict[str, Callable[[], Check]] = {
             "streaming": self._streaming,
             "tools": self._tools,
             "completions": self._completions,
             "responses": self._responses,
         }
-        rest = list(ASPECTS)
-        # In check mode nothing has been started that could begin to serve.
-        until = time.monotonic() + (patience if spend else 0)
-        if not self._models(spend, until):
-            self._skip(rest, "the model is not served")
-            return
-        if not spend:
-            self._skip(rest, "check mode spends no tokens")
-            return
-        counted = [engine for engine in engines if engine not in self._engine_clients]
-        before = self._metrics() if counted else {}
-        for feature in FEATURES:
-            rest.remove(feature)
-            # Without a chat nothing else is worth a time-out.
-            if feature != "chat" and feature not in features:
-                self._skip([feature], "the deployment does not have it")
-                continue
-            asks[feature]()
-            if feature == "chat" and not self.answer:
-                self._skip(rest, "the endpoint does not answer a chat")
-                return
+        self._skip(
+            [feature for feature in asks if feature not in features],
+            "the deployment does not have it",
+        )
+        offered = [ask for feature, ask in asks.items() if feature in features]
+        questions = [partial(self._known_answer, one) for one in known_answers]
+        # An engine computes several answers in little more time than the longest of them.
+        with ThreadPoolExecutor(max_workers=len(offered) + len(questions) + 1) as pool:
+            answered = list(pool.map(lambda ask: ask(), [*offered, *questions]))
+        self.checks += answered[: len(offered)]
         if counted:
             self._counted_engines(counted, before, max_requests)
         if self._engine_clients:
             self._asked_engines()
         if not engines:
             self._skip(["engines"], "no engines were named")
-        if known_answers:
-            for one in known_answers:
-                self._known_answer(one["prompt"], one["expect"])
-        else:
+        self.checks += answered[len(offered) :]
+        if not questions:
             self._skip(["answers"], "the deployment names no known answers")
 
     def _skip(self, features: Sequence[str], reason: str) -> None:
@@ -162,14 +166,15 @@ class Prober:
         }
 
     def _ask(self, path: str, payload: dict[str, Any]) -> Reply:
-        self.requests += 1
         reply = _reply(self._client, path, payload)
-        self._count_usage(reply)
+        self._count(reply)
         return reply
 
-    def _count_usage(self, reply: Reply) -> None:
-        if not isinstance(reply, EndpointError):
-            replies.add_usage(self.usage, reply.get("usage"))
+    def _count(self, reply: Reply) -> None:
+        with self._counting:
+            self.requests += 1
+            if not isinstance(reply, EndpointError):
+                replies.add_usage(self.usage, reply.get("usage"))
 
     def _chat(self, max_repetition: int | None) -> None:
         payload = self._message(GREETING, temperature=0.8, top_p=0.8)
@@ -177,40 +182,40 @@ class Prober:
         self.answer = checks.chat_answer(reply)
         self.checks += checks.chat_checks(self._subject, reply, max_repetition)
 
-    def _streaming(self) -> None:
+    def _streaming(self) -> Check:
         payload = self._message(
             GREETING, _FEW_TOKENS, stream=True, stream_options={"include_usage": True}
         )
-        self.requests += 1
         streamed: Reply
         try:
             streamed = replies.parse_stream(self._client.stream(_CHAT, payload))
         except EndpointError as error:
             streamed = error
-        self._count_usage(streamed)
-        self.checks.append(checks.streaming_check(self._subject, streamed))
+        self._count(streamed)
+        return checks.streaming_check(self._subject, streamed)
 
-    def _tools(self) -> None:
+    def _tools(self) -> Check:
         payload = self._message(
             _TOOL_QUESTION, _CALL_TOKENS, tools=[_TOOL], tool_choice="auto", temperature=0
         )
         reply = self._ask(_CHAT, payload)
-        self.checks.append(checks.tools_check(self._subject, reply, _TOOL_NAME))
+        return checks.tools_check(self._subject, reply, _TOOL_NAME)
 
-    def _completions(self) -> None:
+    def _completions(self) -> Check:
         payload = {"model": self._model, "prompt": GREETING, "max_tokens": _FEW_TOKENS}
         reply = self._ask("/completions", payload)
-        self.checks.append(checks.text_check("completions", self._subject, reply))
+        return checks.text_check("completions", self._subject, reply)
 
-    def _responses(self) -> None:
+    def _responses(self) -> Check:
         most = min(_ANSWER_TOKENS, self._most_tokens)
         payload = {"model": self._model, "input": GREETING, "max_output_tokens": most}
         reply = self._ask("/responses", payload)
-        self.checks.append(checks.text_check("responses", self._subject, reply))
+        return checks.text_check("responses", self._subject, reply)
 
-    def _known_answer(self, prompt: str, expect: str) -> None:
+    def _known_answer(self, question: Mapping[str, str]) -> Check:
+        prompt = question["prompt"]
         reply = self._ask(_CHAT, self._message(prompt, _THOUGHT_TOKENS, temperature=0))
-        self.checks.append(checks.known_answer_check(prompt, expect, reply))
+        return checks.known_answer_check(prompt, question["expect"], reply)
 
     def _metrics(self) -> dict[str, float]:
         try:
