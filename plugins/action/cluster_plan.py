@@ -59,10 +59,14 @@ class ActionModule(ControllerAction):
         "weights_hashes": {"type": "bool"},
         "one_cluster": {"type": "bool", "default": False},
         "optional": {"type": "bool", "default": False},
+        "made": {"type": "str"},
         "verified": {"type": "str"},
     }
+    RULES: ClassVar = {"required_by": {"made": ["plan_file", "verified"], "verified": ["made"]}}
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        if args["made"]:
+            return self._keep(args, variables)
         limited = [str(host) for host in variables["ansible_play_hosts_all"]]
         verb = planner.Verb(args["verb"], args["changes"], args["one_cluster"])
         view = _inventory(variables)
@@ -117,13 +121,14 @@ class ActionModule(ControllerAction):
                     f"plan_file holds the plan of one cluster: choose one of {', '.join(plans)} "
                     "with -l"
                 )
-            if args["verified"]:
-                hosts = variables["ansible_play_hosts"]
-                kept = registered(variables, hosts, args["verified"])
-                if not is_verified(plans[only], kept):
-                    return result
             result.update(self._write(args["plan_file"], plans[only]))
         return result
+
+    def _keep(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        """Write the plan that this run has, where all of it was kept as verified."""
+        plan = plain(variables[args["made"]]["plan"])
+        kept = registered(variables, variables["ansible_play_hosts"], args["verified"])
+        return self._write(args["plan_file"], plan) if is_verified(plan, kept) else {}
 
     def _write(self, path: str, plan: planner.Plan) -> dict[str, Any]:
         """Put the plan into a file, when it is not there already."""

@@ -52,10 +52,15 @@ options:
         and RV(hosts) are all hosts of the play.
     type: bool
     default: false
+  made:
+    description:
+      - Variable under which an earlier task registered the plan. It is written to O(plan_file), and
+        none is made. It needs O(plan_file) and O(verified).
+    type: str
   verified:
     description:
       - Variable under which each host registered what M(muster.serving.verified_plan) kept. The
-        plan file is written only when all of the plan was kept.
+        plan file is written only when all of the plan was kept. It needs O(made).
     type: str
   weights_hashes:
     description:
@@ -66,12 +71,19 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Load the plan
+- name: Make the plan
   muster.serving.cluster_plan:
     verb: serve
     changes: true
   run_once: true
   register: muster_plan
+
+- name: Keep it once all of it was verified
+  muster.serving.cluster_plan:
+    made: muster_plan
+    plan_file: "{{ muster_plan.run.reports.verified_plan }}"
+    verified: __verify_kept
+  run_once: true
 """
 
 RETURN = r"""

@@ -736,10 +736,10 @@ def test_the_plan_finds_it_before_any_node_is_asked(
 ) -> None:
     seen = preflight(sets)
     assert seen.outcome.rc != 0
-    assert says in str(seen.outcome.task_results("Load the plan"))
+    assert says in str(seen.outcome.task_results("Make the plan"))
     assert seen.checks == []
     tasks = {event["event_data"].get("task") for event in seen.outcome.events}
-    assert tasks - {None} == {"Load the plan"}
+    assert tasks - {None} == {"Make the plan"}
 
 
 def test_the_pair_is_as_it_was(preflight: Callable[..., Preflight]) -> None:

@@ -20,10 +20,12 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.values impor
 class ControllerAction(ActionBase):
     """An action that works on the controller: its options are SPEC, its work is `act`.
 
-    One that also calls modules on its host sets _requires_connection.
+    RULES says which options need each other, as AnsibleModule takes it. One that also calls
+    modules on its host sets _requires_connection.
     """
 
     SPEC: ClassVar[Mapping[str, Any]] = {}
+    RULES: ClassVar[Mapping[str, Any]] = {}
     _requires_connection = False
     TRANSFERS_FILES = False
 
@@ -31,7 +33,7 @@ class ControllerAction(ActionBase):
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validation, args = self.validate_argument_spec(self.SPEC)
+        _validation, args = self.validate_argument_spec(self.SPEC, **self.RULES)
         try:
             result.update({"changed": False, **self.act(args, task_vars or {})})
         except PlanError as error:
