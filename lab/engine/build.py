@@ -34,6 +34,8 @@ BASE_PACKAGES = (
 )
 MANYLINUX = ("2_39", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
 INPUTS = ("Containerfile", "muster_lab_cpu.py", "requirements.lock", "vllm")
+# Engines in whose place it serves; their packages tell a version, too.
+STANDS_FOR = ("vllm-ascend",)
 # What the wheels carry and serving never opens.
 TRIMMED = (
     "torch/include",
@@ -143,7 +145,8 @@ def _trim(site: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _add_distribution(site: Path, name: str, number: str, entry_points: str = "") -> None:
+def add_distribution(site: Path, name: str, number: str, entry_points: str = "") -> None:
+    """Add what tells that a package of this name and version is installed."""
     folder = site / f"{name}-{number}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
@@ -163,10 +166,12 @@ def _stage(root: Path, python: str, torch: Path) -> None:
         )  # fmt: skip
     _trim(site)
     # vLLM knows that it runs on a CPU by the version of a distribution of this name.
-    _add_distribution(site, "vllm", f"{version()}+cpu")
+    add_distribution(site, "vllm", f"{version()}+cpu")
+    for name in STANDS_FOR:
+        add_distribution(site, name, f"{version()}+lab")
     plugin = "muster_lab_cpu"
     shutil.copy(HERE / f"{plugin}.py", site)
-    _add_distribution(site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n")
+    add_distribution(site, plugin, "1", f"[vllm.general_plugins]\n{plugin} = {plugin}:register\n")
     command = root / "usr/local/bin/vllm"
     command.parent.mkdir(parents=True)
     shutil.copy(HERE / "vllm", command)
@@ -183,7 +188,9 @@ def python_version() -> str:
 
 def build_tag(sources: AptSources) -> str:
     inputs = (HERE / name for name in INPUTS)
-    return "build-" + digest(sources.suite, *sources.lines, *BASE_PACKAGES, *TRIMMED, *inputs)
+    return "build-" + digest(
+        sources.suite, *sources.lines, *BASE_PACKAGES, *TRIMMED, *STANDS_FOR, *inputs
+    )
 
 
 def prepare(sources: AptSources) -> None:

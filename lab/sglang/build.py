@@ -21,6 +21,8 @@ from lab.shell import LabError, run, step
 HERE = LAB / "sglang"
 # The version of the recipe on ROCm; flags.json and the emulator are of this one.
 VERSION = "0.5.7"
+# Tells the version as SGLang's own package does.
+PACKAGE = "sglang"
 REPOSITORY = "muster-lab/sglang-emulator"
 # The tags and what the emulator is told to be.
 FLAVOURS = {VERSION: "nvidia", f"{VERSION}-rocm": "rocm"}
@@ -64,6 +66,7 @@ def _stage(root: Path) -> None:
     site = root / "usr/lib/python3/dist-packages"
     site.mkdir(parents=True)
     (site / "sglang.pth").write_text(f"/{HOME}\n")
+    engine.add_distribution(site, PACKAGE, VERSION)
 
 
 def _build(sources: AptSources, build: str, flavour: str) -> None:
@@ -87,7 +90,7 @@ def build_tags(sources: AptSources) -> dict[str, str]:
     """The tag that says what an image was built of, by its flavour."""
     inputs = (HERE / name for name in INPUTS)
     packages = engine.BASE_PACKAGES
-    mark = digest(sources.suite, *sources.lines, *packages, *SOURCES, VERSION, *inputs)
+    mark = digest(sources.suite, *sources.lines, *packages, *SOURCES, PACKAGE, VERSION, *inputs)
     return {flavour: f"build-{flavour}-{mark}" for flavour in FLAVOURS.values()}
 
 

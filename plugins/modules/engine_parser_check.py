@@ -6,13 +6,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: engine_parser_check
-short_description: Ask the engine itself whether it takes the planned command lines
+short_description: Ask the engine itself for its version and about the planned command lines
 version_added: "0.1.0"
 author:
   - Muster contributors (!UNKNOWN)
 description:
   - Runs the argument parser of the engine that is installed, in its image or its venv, over the
     argv of each unit. No recipe knows an engine's version as well as the engine does.
+  - Compares the version that the engine's package tells with the planned one. Another one is a
+    warning, since the parser decides whether the command line fits.
   - An image is asked in one throw-away container for all its units, without network, devices,
     mounts and secrets, so that units which run are not disturbed. A venv is asked by its own
     Python, as the user that its units run as.
@@ -35,6 +37,11 @@ options:
     type: str
     choices: [vllm, vllm-ascend, sglang]
     required: true
+  version:
+    description:
+      - The version that the plan is made for. Without it none is compared, as for what starts again
+        as it was verified.
+    type: str
   units:
     description:
       - Units of the plan for this node, as the plan file has them. Gateways run no engine and are
@@ -52,13 +59,16 @@ EXAMPLES = r"""
 - name: Let the engine read what it would be started with
   muster.serving.engine_parser_check:
     engine: "{{ muster_plan.plan.engine.name }}"
+    version: "{{ muster_plan.plan.engine.version }}"
     units: "{{ muster_plan.units[inventory_hostname] }}"
   register: parser
 """
 
 RETURN = r"""
 checks:
-  description: One verdict a unit, with the id V(engine-parser).
+  description:
+    - One verdict a unit, with the id V(engine-parser), and with O(version) one on each image or
+      venv, with the id V(engine-version).
   returned: always
   type: list
   elements: dict
@@ -89,6 +99,7 @@ from ansible_collections.muster.serving.plugins.module_utils.programs import (
 from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
+    Answer,
     Place,
     Question,
     Verdict,
@@ -127,28 +138,29 @@ def ask(question: Question, program: str, timeout: float) -> str:
     return answer
 
 
-def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> list[Verdict]:
-    """Return the verdict on each command line, from an earlier run or asked for now."""
+def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> Answer:
+    """Return what the engine says, from an earlier run or asked for now."""
     count = len(question.argvs)
     program = inspect.getsource(engine_parser_program)
     try:
         engine = identity(question.place)
         if engine is None:
             text = f"{question.place.image or question.place.venv} is not on this node yet"
-            return [Verdict(engine_parser.ABSENT, text)] * count
+            return engine_parser.no_answer(engine_parser.ABSENT, text, count)
         path = engine_parser.notes_path(engine, question, program)
         known = engine_parser.read_answer(files.read(path), count)
         if known is not None:
             return known
         said = ask(question, program, timeout)
     except (unit_io.UnitError, CommandError) as error:
-        return [Verdict(engine_parser.UNKNOWN, str(error))] * count
-    verdicts = engine_parser.read_answer(said, count)
-    if verdicts is None:
-        return [Verdict(engine_parser.UNKNOWN, f"its answer makes no sense: {said}")] * count
-    if engine_parser.is_definite(verdicts) and keep:
+        return engine_parser.no_answer(engine_parser.UNKNOWN, str(error), count)
+    found = engine_parser.read_answer(said, count)
+    if found is None:
+        text = f"its answer makes no sense: {said}"
+        return engine_parser.no_answer(engine_parser.UNKNOWN, text, count)
+    if engine_parser.is_definite(found.verdicts) and keep:
         files.write(path, said + "\n")
-    return verdicts
+    return found
 
 
 def main() -> None:
@@ -159,6 +171,7 @@ def main() -> None:
                 "choices": ["vllm", "vllm-ascend", "sglang"],
                 "required": True,
             },
+            "version": {"type": "str"},
             "units": {"type": "list", "elements": "dict", "required": True},
             "timeout": {"type": "float", "default": 180},
         },
@@ -167,10 +180,17 @@ def main() -> None:
     params, files = module.params, NodeFiles()
     units = [unit for unit in params["units"] if unit["role"] != "gateway"]
     verdicts: dict[tuple[Place, tuple[str, ...]], Verdict] = {}
+    versions = []
     for question in engine_parser.questions(params["engine"], units):
         found = answer(question, files, params["timeout"], keep=not module.check_mode)
-        verdicts.update(((question.place, argv), one) for argv, one in zip(question.argvs, found))
-    checks = [
+        pairs = zip(question.argvs, found.verdicts)
+        verdicts.update(((question.place, argv), one) for argv, one in pairs)
+        if params["version"]:
+            planned = params["version"]
+            versions.append(
+                engine_parser.judge_version(params["engine"], planned, question.place, found)
+            )
+    checks = versions + [
         engine_parser.judge(unit, verdicts[engine_parser.place_of(unit), tuple(unit["argv"])])
         for unit in units
     ]

@@ -86,9 +86,9 @@ def ask(argvs: list[tuple[str, ...]]) -> list[Verdict]:
     program = Path(engine_parser_program.__file__).read_text()
     question = Question("vllm", place, {}, tuple(argvs))
     said = on_node("a2-node0", *engine_parser.command(question, program, "muster-parser-test"))
-    verdicts = engine_parser.read_answer(engine_parser.find_answer(said), len(argvs))
-    assert verdicts is not None, said
-    return verdicts
+    answer = engine_parser.read_answer(engine_parser.find_answer(said), len(argvs))
+    assert answer is not None, said
+    return answer.verdicts
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.engine.version import is_planned
 from ansible_collections.muster.serving.plugins.module_utils.programs import (
     engine_parser as engine_parser_program,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
-from ansible_collections.muster.serving.plugins.module_utils.units.parser import Place, Verdict
+from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
+    Answer,
+    Place,
+    Verdict,
+)
 from ansible_collections.muster.serving.plugins.modules import engine_parser_check
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from hypothesis import given
@@ -123,10 +128,11 @@ def test_a_long_complaint_is_cut() -> None:
         None,
         "",
         "{}",
-        '{"error": null, "verdicts": []}',
-        '{"error": null, "verdicts": [{"status": "fine", "text": ""}]}',
-        '{"error": null, "verdicts": [{"status": "refused"}]}',
-        '{"error": null, "verdicts": 7}',
+        '{"version": null, "error": null, "verdicts": []}',
+        '{"version": null, "error": null, "verdicts": [{"status": "fine", "text": ""}]}',
+        '{"version": null, "error": null, "verdicts": [{"status": "refused"}]}',
+        '{"version": null, "error": null, "verdicts": 7}',
+        '{"error": null, "verdicts": [{"status": "accepted", "text": ""}]}',
     ],
 )
 def test_an_answer_to_something_else_is_none(text: str | None) -> None:
@@ -134,10 +140,12 @@ def test_an_answer_to_something_else_is_none(text: str | None) -> None:
 
 
 def test_an_engine_that_does_not_load_leaves_all_command_lines_unknown() -> None:
-    text = '{"error": "ImportError: libascend_hal.so", "verdicts": []}'
-    verdicts = engine_parser.read_answer(text, 2)
-    assert verdicts == [Verdict("unknown", "ImportError: libascend_hal.so")] * 2
-    assert not engine_parser.is_definite(verdicts)
+    text = '{"version": "0.18.0", "error": "ImportError: libascend_hal.so", "verdicts": []}'
+    answer = engine_parser.read_answer(text, 2)
+    assert answer is not None
+    assert answer.version == "0.18.0"
+    assert answer.verdicts == [Verdict("unknown", "ImportError: libascend_hal.so")] * 2
+    assert not engine_parser.is_definite(answer.verdicts)
 
 
 VALUES = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leaves=5)
@@ -146,13 +154,16 @@ VALUES = st.recursive(st.none() | st.integers() | st.text(), st.lists, max_leave
 @given(
     st.text()
     | VALUES.map(json.dumps)
-    | VALUES.map(lambda value: json.dumps({"error": None, "verdicts": value}))
-    | VALUES.map(lambda value: json.dumps({"error": value, "verdicts": [value]}))
+    | VALUES.map(lambda value: json.dumps({"version": 1, "error": None, "verdicts": value}))
+    | VALUES.map(lambda value: json.dumps({"version": value, "error": value, "verdicts": [value]}))
 )
 def test_any_output_gives_one_verdict_a_command_line_or_none(text: str) -> None:
     found = engine_parser.find_answer(f"INFO loading\n{engine_parser_program.MARK}{text}\nBye\n")
-    for verdicts in (engine_parser.read_answer(text, 3), engine_parser.read_answer(found, 3)):
-        assert verdicts is None or len(verdicts) == 3
+    for answer in (engine_parser.read_answer(text, 3), engine_parser.read_answer(found, 3)):
+        assert answer is None or len(answer.verdicts) == 3
+        assert answer is None or engine_parser.judge_version(
+            "vllm", "0.18.0", Place("image", None, ()), answer
+        )
     assert isinstance(engine_parser.last_line(text), str)
 
 
@@ -202,7 +213,7 @@ def engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def ask(engine: str, *argvs: list[str]) -> list[Verdict]:
+def answer(engine: str, *argvs: list[str]) -> Answer:
     """What the program answers in a process of its own, as in an image."""
     request = json.dumps({"engine": engine, "argvs": argvs})
     done = subprocess.run(
@@ -212,9 +223,13 @@ def ask(engine: str, *argvs: list[str]) -> list[Verdict]:
         timeout=60,
         check=True,
     )
-    verdicts = engine_parser.read_answer(engine_parser.find_answer(done.stdout), len(argvs))
-    assert verdicts is not None, done
-    return verdicts
+    found = engine_parser.read_answer(engine_parser.find_answer(done.stdout), len(argvs))
+    assert found is not None, done
+    return found
+
+
+def ask(engine: str, *argvs: list[str]) -> list[Verdict]:
+    return answer(engine, *argvs).verdicts
 
 
 @pytest.mark.usefixtures("engines")
@@ -252,6 +267,98 @@ def test_sglang_reads_what_stands_behind_its_module() -> None:
 def test_an_engine_that_is_not_there_could_not_be_asked() -> None:
     (verdict,) = ask("sglang", ["python3", "-m", "sglang.launch_server"])
     assert verdict == Verdict("unknown", "ModuleNotFoundError: No module named 'sglang'")
+
+
+def install(folder: Path, name: str, version: str) -> None:
+    about = folder / f"{name}-{version}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_the_engines_own_package_tells_the_version(engines: Path) -> None:
+    install(engines, "vllm", "0.18.0+empty")
+    install(engines, "vllm_ascend", "0.18.0rc1")
+    launch = ["vllm", "serve", "/m"]
+    assert answer("vllm", launch).version == "0.18.0+empty"
+    assert answer("vllm-ascend", launch).version == "0.18.0rc1"
+    assert answer("sglang", ["python3"]).version is None
+
+
+def test_an_engine_that_does_not_load_tells_its_version(engines: Path) -> None:
+    (engines / "sglang/srt/server_args.py").write_text("raise ImportError('libcuda.so.1')")
+    install(engines, "sglang", "0.5.7")
+    found = answer("sglang", ["python3"])
+    assert (found.version, found.verdicts[0].status) == ("0.5.7", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("told", "planned", "same"),
+    [
+        ("0.18.0", "0.18.0", True),
+        ("0.18.0", "0.18", True),
+        ("0.18.0+cu129", "0.18.0", True),
+        ("0.18.0rc1", "v0.18.0rc1", True),
+        ("0.5.7+rocm700", "0.5.7", True),
+        ("0.23.0.post1", "0.23.0.post1", True),
+        # Changes on the way to the release that is planned, or to one of its candidates.
+        ("0.18.0.dev3", "0.18.0", True),
+        ("0.18.0rc2.dev7+g1234567", "0.18.0rc1", True),
+        # A changed file in the checkout of a tag, as images are built.
+        ("0.18.1.dev0+g1234567.d20260101", "0.18.0", True),
+        ("0.18.1.dev37+g1234567", "0.18.0", False),
+        ("0.18.0rc1", "0.18.0", False),
+        ("0.18.0", "0.18.0rc1", False),
+        ("0.18.0.post1", "0.18.0", False),
+        ("0.18.1", "0.18.0", False),
+        ("0.19.0.dev0", "0.18.0", False),
+        ("1.18.0", "0.18.0", False),
+        # No tag was there to count from.
+        ("0.1.dev1+g1234567", "0.18.0", None),
+        ("0.0.0", "0.18.0", None),
+        ("main", "0.18.0", None),
+        ("", "0.18.0", None),
+    ],
+)
+def test_what_marks_a_build_is_no_other_version(told: str, planned: str, same: bool | None) -> None:
+    place = Place("vllm/vllm-openai:x", None, ())
+    found = engine_parser.judge_version("vllm", planned, place, Answer(told, []))
+    status = {True: "ok", False: "warning", None: "unknown"}[same]
+    assert (found["id"], found["status"]) == ("engine-version", status)
+    assert found["subject"] == "vllm/vllm-openai:x"
+    assert found["observed"].startswith(f"vllm {told}".strip())
+    assert found["expected"] == f"vllm {planned}"
+
+
+@given(st.text(), st.text())
+def test_any_version_is_compared_or_said_to_be_none(told: str, planned: str) -> None:
+    assert is_planned(told, planned) in (True, False, None)
+
+
+def test_another_version_comes_with_what_to_set() -> None:
+    image = Place("registry/vllm:tag", None, ())
+    venv = Place(None, "/opt/muster/venvs/vllm", ())
+    told = Answer("0.22.1rc1.dev4+cu129", [])
+    seen = engine_parser.judge_version("vllm", "0.18.0", image, told)
+    assert 'muster_engine_version: "0.22.1rc1"' in seen["remedy"]
+    assert "muster_image" in seen["remedy"]
+    seen = engine_parser.judge_version("vllm", "0.18.0", venv, told)
+    assert (seen["subject"], "muster_wheel" in seen["remedy"]) == ("/opt/muster/venvs/vllm", True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        (engine_parser.no_answer("absent", "not there yet", 1), "pending", "not there yet"),
+        (engine_parser.no_answer("unknown", "rc 127", 1), "unknown", "could not be asked: rc 127"),
+        (Answer(None, []), "unknown", "it has no package of the name vllm-ascend"),
+    ],
+)
+def test_a_version_that_is_not_told_is_no_other_version(
+    answer: Answer, status: str, said: str
+) -> None:
+    found = engine_parser.judge_version("vllm-ascend", "0.18.0", Place("i", None, ()), answer)
+    assert (found["status"], found["observed"]) == (status, said)
+    assert found["remedy"]
 
 
 def test_the_ascend_plugin_gets_stubs_of_the_driver(
@@ -297,7 +404,7 @@ class Node:
     def ask(self, *flags: str, timeout: float = 60, keep: bool = True) -> Verdict:
         units = [unit(argv=["vllm", "serve", "/m", *flags])]
         (question,) = engine_parser.questions("vllm", units)
-        (verdict,) = engine_parser_check.answer(question, self.files, timeout, keep)
+        (verdict,) = engine_parser_check.answer(question, self.files, timeout, keep).verdicts
         return verdict
 
     def kept(self) -> list[str]:
@@ -366,7 +473,7 @@ def test_a_container_that_takes_too_long_is_removed(node: Node) -> None:
 
 def test_a_venv_that_is_not_whole_is_not_asked(node: Node) -> None:
     (question,) = engine_parser.questions("vllm", [venv_unit()])
-    (verdict,) = engine_parser_check.answer(question, node.files, 60, keep=True)
+    (verdict,) = engine_parser_check.answer(question, node.files, 60, keep=True).verdicts
     assert verdict == Verdict("absent", "/opt/muster/venvs/vllm is not on this node yet")
 
 

@@ -1,11 +1,12 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ask an engine's own argument parser about command lines, where the engine is installed.
+"""Ask an engine about command lines and its version, where it is installed.
 
 Stands alone: engine_parser_check hands this text to the engine's Python, in its image or venv,
 with a request {engine, argvs} as JSON. The answer is one marked line of standard output, since
-engines print there, too: {error, verdicts}, a verdict an argv, or none and why.
+engines print there, too: {version, error, verdicts}, the version that its package tells or null,
+and of its own argument parser a verdict an argv, or none and why.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import importlib.metadata
 import io
 import json
 import os
@@ -102,13 +104,24 @@ def attempt(parse: Parse, argv: list[str]) -> dict[str, str]:
     return {"status": "accepted", "text": ""}
 
 
+def installed_version(engine: str) -> str | None:
+    """Return what the engine's package tells, also where the engine itself does not load."""
+    try:
+        return importlib.metadata.version(engine)
+    # Not installed as a package, or with metadata that cannot be read.
+    except Exception:
+        return None
+
+
 def answer(engine: str, argvs: list[list[str]]) -> dict[str, Any]:
+    version = installed_version(engine)
     try:
         parse = PARSERS[engine]()
     # An engine that does not find its devices may well end the process.
     except (Exception, SystemExit) as error:
-        return {"error": in_words(error), "verdicts": []}
-    return {"error": None, "verdicts": [attempt(parse, argv) for argv in argvs]}
+        return {"version": version, "error": in_words(error), "verdicts": []}
+    verdicts = [attempt(parse, argv) for argv in argvs]
+    return {"version": version, "error": None, "verdicts": verdicts}
 
 
 def in_words(error: BaseException) -> str:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What to ask an engine's own argument parser about units, and what its answers mean. Pure."""
+"""What to ask an engine and its argument parser about units, and what the answers mean. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Mapping, NamedTuple, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
+from ansible_collections.muster.serving.plugins.module_utils.engine.version import (
+    is_planned,
+    public,
+)
 from ansible_collections.muster.serving.plugins.module_utils.programs.engine_parser import MARK
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import Unit
@@ -20,6 +24,8 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_files im
 ACCEPTED, REFUSED, UNKNOWN, ABSENT = "accepted", "refused", "unknown", "absent"
 # Parsers list all that they would have taken, and validators add where to read more.
 _LONGEST = 600
+_BRING = "run prepare, which brings it"
+_ASK_YOURSELF = "compare what the engine's log says first with muster_engine_version"
 
 
 class Place(NamedTuple):
@@ -47,6 +53,20 @@ class Verdict(NamedTuple):
 
     status: str
     text: str
+
+
+class Answer(NamedTuple):
+    """What an engine says of itself and of command lines.
+
+    Fields:
+        version: The version that its package tells; None where it tells none.
+        verdicts: Its parser's, in the order of the command lines.
+        unanswered: Why it was not asked, as a verdict; None where it has answered.
+    """
+
+    version: str | None
+    verdicts: list[Verdict]
+    unanswered: Verdict | None = None
 
 
 def place_of(unit: Unit) -> Place:
@@ -105,17 +125,24 @@ def find_answer(stdout: str) -> str:
     return marked[-1][len(MARK) :] if marked else ""
 
 
-def read_answer(text: str | None, count: int) -> list[Verdict] | None:
-    """Return the verdicts on so many command lines, or None where the text does not hold them."""
+def no_answer(status: str, why: str, count: int) -> Answer:
+    """Return what stands for the answer of an engine that gave none."""
+    verdict = Verdict(status, why)
+    return Answer(None, [verdict] * count, verdict)
+
+
+def read_answer(text: str | None, count: int) -> Answer | None:
+    """Return the answer to so many command lines, or None where the text does not hold it."""
     try:
         answer = json.loads(text or "")
+        version = None if answer["version"] is None else str(answer["version"])
         if answer["error"] is not None:
-            return [Verdict(UNKNOWN, str(answer["error"]))] * count
+            return Answer(version, [Verdict(UNKNOWN, str(answer["error"]))] * count)
         verdicts = [Verdict(str(one["status"]), str(one["text"])) for one in answer["verdicts"]]
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
     known = all(verdict.status in (ACCEPTED, REFUSED, UNKNOWN) for verdict in verdicts)
-    return verdicts if known and len(verdicts) == count else None
+    return Answer(version, verdicts) if known and len(verdicts) == count else None
 
 
 def is_definite(verdicts: Sequence[Verdict]) -> bool:
@@ -129,6 +156,10 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "nothing"
 
 
+def _shortened(text: str) -> str:
+    return textwrap.shorten(text, _LONGEST, placeholder=" ...")
+
+
 def judge(unit: Unit, verdict: Verdict) -> Check:
     """Return the check of one unit."""
     statuses = {ACCEPTED: "ok", REFUSED: "failed", UNKNOWN: "unknown", ABSENT: "pending"}
@@ -137,13 +168,45 @@ def judge(unit: Unit, verdict: Verdict) -> Check:
         REFUSED: "correct muster_engine_args; if the recipe itself has the flag, set"
         " muster_engine_version to the version that is installed, or correct the recipe",
         UNKNOWN: "none before the start: a flag that the engine refuses shows in the unit's log",
-        ABSENT: "run prepare, which brings it",
+        ABSENT: _BRING,
     }
     return check(
         "engine-parser",
         statuses[verdict.status],
         unit["name"],
-        textwrap.shorten(observed.get(verdict.status, verdict.text), _LONGEST, placeholder=" ..."),
+        _shortened(observed.get(verdict.status, verdict.text)),
         "the engine's parser takes the planned command line",
         remedies.get(verdict.status, ""),
     )
+
+
+def judge_version(engine: str, planned: str, place: Place, answer: Answer) -> Check:
+    """Return the check of an engine's version, for all units that run it from one place."""
+    where = str(place.image or place.venv)
+    expected = f"{engine} {planned}"
+    if answer.unanswered:
+        status, why = answer.unanswered
+        if status == ABSENT:
+            return check("engine-version", "pending", where, why, expected, _BRING)
+        observed = _shortened(f"could not be asked: {why}")
+        return check("engine-version", "unknown", where, observed, expected, _ASK_YOURSELF)
+    if answer.version is None:
+        observed = f"it has no package of the name {engine}"
+        return check("engine-version", "unknown", where, observed, expected, _ASK_YOURSELF)
+    observed = _shortened(f"{engine} {answer.version}")
+    same = is_planned(answer.version, planned)
+    if same is None:
+        observed += ", which names no release"
+        return check("engine-version", "unknown", where, observed, expected, _ASK_YOURSELF)
+    if same:
+        return check("engine-version", "ok", where, observed, expected)
+    other = (
+        f"take an image of {planned} (muster_image)"
+        if place.image
+        else f"install {planned} (muster_wheel_requirements, muster_wheel_channel)"
+    )
+    remedy = (
+        f'set muster_engine_version: "{public(answer.version)}", so that the command line is made'
+        f" for the engine that reads it, or {other}"
+    )
+    return check("engine-version", "warning", where, observed, expected, remedy)
