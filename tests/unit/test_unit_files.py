@@ -77,6 +77,11 @@ def test_the_agent_reads_what_is_written_for_it() -> None:
     assert replica_link.parse_config(unit_files.link_config(alone, "start")).port == 0
 
 
+def test_a_link_of_a_plan_without_stall_watches_no_engine() -> None:
+    older = {name: value for name, value in LINK.items() if name != "stall"}
+    assert replica_link.parse_config(unit_files.link_config(older, "start")).stall is None
+
+
 NAME = "muster-a2-cluster-r0-rank0.service"
 
 

@@ -254,7 +254,6 @@ def link_config(link: Mapping[str, Any], start_id: str) -> str:
     link is {name, listen, port, peers, units, stall} of the replica on this node, units being
     the systemd units that the agent may restart, and stall how it watches their engines.
     """
-    stall = link["stall"]
     return (
         json.dumps(
             {
@@ -265,31 +264,38 @@ def link_config(link: Mapping[str, Any], start_id: str) -> str:
                 "peers": list(link["peers"]),
                 "state_file": link_state_path(link["name"]),
                 "start_id": start_id,
-                "stall": {
-                    **{name: stall[name] for name in STALL_LIMITS},
-                    "evidence": f"{STALLS_DIR}/{link['name']}",
-                    "commands": {
-                        name: list(argv)
-                        for vendor in VENDORS.values()
-                        for name, argv in vendor.commands.items()
-                    },
-                    "apis": [
-                        {
-                            "unit": api["systemd_unit"],
-                            "url": api["url"],
-                            "model": api["model"],
-                            "key_file": env_path({"name": names.unit_of(api["systemd_unit"])}),
-                            "key_name": api["api_key_env"] or "",
-                            "key_quoted": api["install"] == "venv",
-                        }
-                        for api in stall["apis"]
-                    ],
-                },
+                "stall": _watch(link["name"], link.get("stall")),
             },
             indent=2,
         )
         + "\n"
     )
+
+
+def _watch(link: str, stall: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return how an agent watches engines; None where an older plan has no stall."""
+    if stall is None:
+        return None
+    return {
+        **{name: stall[name] for name in STALL_LIMITS},
+        "evidence": f"{STALLS_DIR}/{link}",
+        "commands": {
+            name: list(argv)
+            for vendor in VENDORS.values()
+            for name, argv in vendor.commands.items()
+        },
+        "apis": [
+            {
+                "unit": api["systemd_unit"],
+                "url": api["url"],
+                "model": api["model"],
+                "key_file": env_path({"name": names.unit_of(api["systemd_unit"])}),
+                "key_name": api["api_key_env"] or "",
+                "key_quoted": api["install"] == "venv",
+            }
+            for api in stall["apis"]
+        ],
+    }
 
 
 def link_service(link: Mapping[str, Any], python: str) -> str:
