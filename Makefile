@@ -73,7 +73,7 @@ lint-ansible: setup
 # Two more than there are cores: a third of the time is spent waiting for what tests time out on.
 .PHONY: unit
 unit: setup ## Unit and property tests
-	$(BIN)/pytest -q -n $$(( $$(nproc) + 2 )) --dist worksteal
+	$(BIN)/pytest -q -n $$(( $$(nproc) + 2 )) --dist loadfile
 
 .PHONY: check
 check: setup ## Lint and unit tests: the fast tier

@@ -516,14 +516,21 @@ def test_preflight_holds_only_for_a_run_that_changes_nodes_after_it() -> None:
     assert after == {"verify"}
 
 
-def test_what_lets_serve_pass_over_preflight_is_set_by_its_last_task_alone() -> None:
-    """The condition of an import is asked anew for each task of the imported plays."""
+def test_serve_checks_only_where_this_run_has_not() -> None:
     plays = yaml.safe_load((ROOT / "playbooks/serve.yml").read_text(encoding="utf-8"))
-    condition = plays[0]["when"]
-    tasks = tasks_of("preflight")
-    assert condition == f"{tasks[-1]['register']} is not defined"
+    plan, gate = plays[0], plays[1]
+    # A condition of an import would be asked for each task of its plays, that of the plan included.
+    assert not any("when" in play for play in plays)
+    assert plan["import_playbook"] == "plan.yml"
+    assert gate["vars"]["preflight_once"]
+    first, *_, last = tasks_of("preflight")
+    assert first["ansible.builtin.meta"] == "end_play"
+    assert first["when"] == [
+        "preflight_once | default(false)",
+        f"{last['register']} is defined",
+    ]
     role = (ROOT / "roles/preflight/tasks/main.yml").read_text(encoding="utf-8")
-    assert tasks[-1]["register"] not in role
+    assert last["register"] not in role
 
 
 def test_serve_does_not_touch_a_node_whose_checks_have_failed(tmp_path: Path) -> None:
