@@ -201,6 +201,7 @@ SIGNATURES = (
         "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"
         " image that has the kernels or a backend that needs none",
         "FlashInfer issue 1919; vLLM issues 23176 and 50705",
+        ("gpu-compiler",),
     ),
     Signature(
         "triton-compile",
