@@ -35,6 +35,7 @@ def prepare(*, with_engine: bool = False, other_release: bool = False) -> str:
         engine.prepare(sources)
     nodes.ensure_key()
     machine.save_settings()
+    machine.raise_limits()
     image = userland.make_node_image(sources, other_release=other_release)
     network.ensure()
     return image

@@ -27,6 +27,10 @@ GLOBAL_SETTINGS = (
     "/sys/kernel/debug/sched/migration_cost_ns",
 )
 
+# What all nodes share, by the least that many of them need. A node's systemd and containerd hold
+# six inotify instances of root, and kernels allow 128 by default: as many as twenty-one nodes have.
+LEAST = {"/proc/sys/fs/inotify/max_user_instances": 2048}
+
 # A file that shows that a package is there, and the package.
 NEEDED = (
     ("podman", "podman"),
@@ -176,14 +180,35 @@ def _debugfs(script: str, stdin: str = "") -> str:
     return done.stdout.decode().strip() if done.returncode == 0 else ""
 
 
+def _keep(values: dict[str, str]) -> None:
+    """Add to what `restore_settings` brings back; what was kept before an earlier change stays."""
+    file = _saved_settings()
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**values, **kept}, indent=2) + "\n")
+    give_to_caller(file)
+
+
 def save_settings() -> None:
     """Keep what the machine had before the lab's first change."""
-    file = _saved_settings()
-    if file.exists():
+    if _saved_settings().exists():
         return
     values = {path: _debugfs(f"cat {path} 2>/dev/null") for path in GLOBAL_SETTINGS}
-    file.write_text(json.dumps({k: v for k, v in values.items() if v}, indent=2) + "\n")
-    give_to_caller(file)
+    _keep({path: value for path, value in values.items() if value})
+
+
+def raise_limits() -> None:
+    """Raise what would not do for many nodes, and keep what it was for `restore_settings`."""
+    for path, least in LEAST.items():
+        file = Path(path)
+        now = file.read_text().strip() if file.exists() else ""
+        if not now or int(now) >= least:
+            continue
+        _keep({path: now})
+        try:
+            file.write_text(f"{least}\n")
+        except OSError as error:
+            say(f"  could not raise {path} from {now} to {least}: {error}")
+            say("  the lab goes on; from about twenty nodes on, a new one may give no SSH answer")
 
 
 def restore_settings() -> None:

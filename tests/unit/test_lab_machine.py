@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tarfile
 import tomllib
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from lab import machine, nodes, podman, tour
 from lab.emulators import device_tools
 from lab.engine import build as engine
-from lab.paths import LAB, digest
+from lab.paths import LAB, digest, state_dir
 from lab.shell import LabError
 
 TARGETS = """\
@@ -106,6 +107,68 @@ def test_a_restricted_machine_keeps_its_limits():
     daemon = nodes.docker_daemon(**restricted)
     assert daemon["default-cgroupns-mode"] == "private"
     assert daemon["default-ulimits"]["nofile"]["Hard"] == 20000
+
+
+@pytest.fixture
+def limit(tmp_path, monkeypatch):
+    """A limit of a machine of its own, of which the lab needs at least 2048."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    state_dir().mkdir()
+    file = tmp_path / "limit"
+    monkeypatch.setattr(machine, "LEAST", {str(file): 2048})
+    monkeypatch.setattr(machine, "GLOBAL_SETTINGS", ())
+    return file
+
+
+def kept():
+    file = state_dir() / "machine.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@pytest.mark.parametrize("enough", ["2048\n", "8192\n"])
+def test_a_limit_that_does_stays_as_it_is(limit, enough):
+    limit.write_text(enough)
+    machine.raise_limits()
+    assert limit.read_text() == enough
+    assert kept() == {}
+
+
+def test_a_limit_is_raised_and_what_it_was_is_kept(limit):
+    limit.write_text("128\n")
+    machine.save_settings()
+    machine.raise_limits()
+    assert limit.read_text() == "2048\n"
+    assert kept() == {str(limit): "128"}
+
+
+def test_a_limit_that_is_raised_again_keeps_the_first_value(limit):
+    for now in ("128\n", "256\n"):
+        limit.write_text(now)
+        machine.raise_limits()
+    assert limit.read_text() == "2048\n"
+    assert kept() == {str(limit): "128"}
+
+
+def test_a_lab_of_before_keeps_a_limit_beside_its_settings(limit):
+    (state_dir() / "machine.json").write_text('{"/proc/sys/vm/swappiness": "60"}\n')
+    limit.write_text("128\n")
+    machine.raise_limits()
+    assert kept() == {str(limit): "128", "/proc/sys/vm/swappiness": "60"}
+
+
+def test_a_kernel_without_the_limit_needs_nothing(limit):
+    machine.raise_limits()
+    assert not limit.exists()
+    assert kept() == {}
+
+
+def test_a_machine_that_refuses_is_told_and_goes_on(limit, monkeypatch, capsys):
+    read_only = Path("/proc/sys/kernel/ngroups_max")
+    before = read_only.read_text()
+    monkeypatch.setattr(machine, "LEAST", {str(read_only): 10**9})
+    machine.raise_limits()
+    assert read_only.read_text() == before
+    assert f"could not raise {read_only}" in capsys.readouterr().err
 
 
 def test_the_device_major_is_one_that_no_driver_has():
