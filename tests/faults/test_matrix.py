@@ -738,8 +738,8 @@ def test_the_plan_finds_it_before_any_node_is_asked(
     assert seen.outcome.rc != 0
     assert says in str(seen.outcome.task_results("Make the plan"))
     assert seen.checks == []
-    tasks = {event["event_data"].get("task") for event in seen.outcome.events}
-    assert tasks - {None} == {"Make the plan"}
+    plays = {event["event_data"].get("play") for event in seen.outcome.events}
+    assert plays - {None} == {"Plan"}
 
 
 def test_the_pair_is_as_it_was(preflight: Callable[..., Preflight]) -> None:
