@@ -328,6 +328,8 @@ def test_an_engine_that_moves_or_is_idle_is_never_found_stalled(ranks, steps, se
             engine.stopped[rank] = True
             assert agent.run(LIMITS.patience_s / 2) is None
             engine.stopped[rank] = False
+            # Two of them without a look between would be one as long as the patience.
+            assert agent.run(INTERVAL_S) is None
         if not any(engine.work):
             engine.overloaded = False
         assert agent.run(pause) is None
