@@ -232,6 +232,18 @@ class NoProgramError(Exception):
     """An image lacks a program that the proof runs in it."""
 
 
+def has_docker() -> bool:
+    """Tell whether Docker can be asked. On a bare node, its socket would start a daemon."""
+    # Where a distribution has them in two packages, a daemon can run without the command.
+    try:
+        run(["docker", "--version"], timeout=30)
+    except CommandError as error:
+        if error.not_started:
+            return False
+        raise
+    return run(["systemctl", "is-active", "docker.service"], timeout=30).rc == 0
+
+
 def inspect(name: str) -> dict[str, Any] | None:
     """Return the image of this name, None when there is none."""
     output = run(["docker", "image", "inspect", name], timeout=60)
@@ -420,8 +432,7 @@ def main() -> None:
     result.update(checks=[], facts={"cann_version": None})
     try:
         reference = parse_reference(module.params["image"], module.params["digest"])
-        # On a bare node there is no daemon yet, and asking its socket would start one.
-        planned = module.check_mode and run(["systemctl", "is-active", "docker.service"], 30).rc
+        planned = module.check_mode and not has_docker()
         image, named = (None, None) if planned else observe(reference)
         result["pulled"] = image is None
         if image is None and not module.check_mode:

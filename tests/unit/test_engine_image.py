@@ -5,7 +5,10 @@ import subprocess
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
+    CommandError,
+    Output,
+)
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
     observe_io as gpu_observe,
@@ -288,8 +291,11 @@ class Docker:
         self.has_shell = True
         self.fails = False
         self.version = "28.5.1"
+        self.has_command = True
 
     def run(self, argv, timeout, stdin="") -> Output:
+        if argv[0] == "docker" and not self.has_command:
+            raise CommandError("docker could not be started") from FileNotFoundError()
         if argv[:3] == ["docker", "image", "inspect"]:
             if argv[3] not in self.images:
                 return Output(1, "[]", f"Error: No such image: {argv[3]}")
@@ -357,6 +363,13 @@ def test_check_mode_says_what_would_be_built_and_builds_nothing(docker, capsys) 
     planned = bring(capsys, _ansible_check_mode=True)
     assert (planned["pulled"], planned["built"]) == (True, True)
     assert docker.builds == []
+
+
+def test_check_mode_knows_a_daemon_without_its_command(docker, capsys) -> None:
+    docker.has_command = False
+    planned = bring(capsys, _ansible_check_mode=True)
+    assert (planned["changed"], planned["pulled"]) == (True, True)
+    assert "docker could not be started" in bring(capsys)["msg"]
 
 
 def test_a_failed_build_fails_the_module(docker, capsys) -> None:
