@@ -34,8 +34,9 @@ BASE_PACKAGES = (
 )
 MANYLINUX = ("2_39", "2_35", "2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17", "2_12", "2_5")
 INPUTS = ("Containerfile", "muster_lab_cpu.py", "requirements.lock", "vllm")
-# Engines in whose place it serves; their packages tell a version, too.
-STANDS_FOR = ("vllm-ascend",)
+# Engines in whose place it serves; their packages tell a version, too. As wheels write names: with
+# a hyphen, what is before it would be taken for the name.
+STANDS_FOR = ("vllm_ascend",)
 # What the wheels carry and serving never opens.
 TRIMMED = (
     "torch/include",
