@@ -187,6 +187,13 @@ LINES = {
     "user-unknown": "KeyError: 'getpwuid(): uid not found: 1000'",
     "rocm-driver-old": "HSA Error: Incompatible kernel and userspace, GPU disabled. Please upgrade",
     "ray-worker-died": "Some potential root causes include: (1) SIGKILL by OOM killer (3) SIGSEGV",
+    "docker-storage": "error initializing graphdriver: /var/lib/docker contains several valid"
+    " graphdrivers: devicemapper, overlay2",
+    "docker-configuration": "unable to configure the Docker daemon with file"
+    " /etc/docker/daemon.json: invalid character '}' looking for beginning of object key string",
+    "file-absent": "FileNotFoundError: [Errno 2] No such file or directory: '/data/moe.json'",
+    "node-hardware": "Memory failure: 0x7f1: Killing python3:42 due to hardware memory corruption",
+    "kernel-hang": "INFO: task python3:1234 blocked for more than 120 seconds.",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 

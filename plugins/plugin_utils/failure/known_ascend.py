@@ -92,6 +92,7 @@ SIGNATURES = (
     Signature(
         "npu-driver-mount",
         r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open"
+        r"|(?i:dcmi\w*.{0,40}library_?not_?found)"
         r"|/Ascend/driver/\S+.{0,80}(?i:is invalid|not (?:found|exist)|no such|cannot open)",
         "files of the NPU's driver are not in the container",
         "see that the driver is installed on the node and that the plan mounts its folders",
@@ -257,7 +258,8 @@ SIGNATURES = (
         r"lib(?:hccl|ascendcl|acl_\w+|atb\w*|mki|ge_\w+|graph\w*|msprofiler|profapi|runtime"
         r"|opapi\w*|nnopbase|register|platform|error_manager|ascendalog|tiling_api|exe_graph|lcal"
         r"|mspti|ascend_protobuf\w*|hccl_\w+|hcomm)\.so[.\d]*:"
-        r" cannot open",
+        r" cannot open|\bASCEND_(?:\w+_)?(?:PATH|HOME)\b.{0,60}(?:not set|is empty|not (?:found"
+        r"|exist))",
         "a library of CANN is not on the loader's path: its environment is not set, or CANN or its"
         " NNAL package is not there",
         "keep the image's own entrypoint or source set_env.sh of ascend-toolkit and nnal;"
@@ -278,7 +280,8 @@ SIGNATURES = (
         "CANN; vllm-ascend issue 117",
         ("cann-version",),
         likely=r"\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
-        r"|Ops kernel .{0,80}is unsupported",
+        r"|Ops kernel .{0,80}is unsupported|(?i:check .{0,60}\b(?:kernels?|ops|opp)\b.{0,40}"
+        r"installed)|" + _acl("561003|561107|561112"),
     ),
     Signature(
         "torch-npu-mismatch",
@@ -387,16 +390,21 @@ SIGNATURES = (
         "CANN EE1005, EE1006, EE1016 and EL0014, ACL 207000 and 507009",
         ("npu-driver-install", "cann-version"),
         SYMPTOM,
+        explains=("hccl-failed",),
     ),
     Signature(
         "cann-compiler",
-        r"GEInitialize failed|Init compiler failed|AclSetCompileopt|OpCompileProcessor init failed",
+        r"GEInitialize failed|Init compiler failed|AclSetCompileopt|OpCompileProcessor init failed"
+        r"|\bEC0010\b|Failed to import Python module|JitCompile default value failed"
+        r"|Failed to init (?:tbe|TeConfig)|init runtime platform info failed"
+        r"|/data/platform_config\b",
         "CANN's compiler of operators cannot start: a Python package that it needs is missing or"
         " too new (numpy, decorator, sympy, attrs), or CANN is not whole",
         "read the lines around it; the recipe's image has them all",
-        "CANN, error 500001; vllm-ascend issue 692",
+        "CANN, EC0010 and error 500001; vllm-ascend issue 692",
         ("cann-version",),
         SYMPTOM,
+        explains=("hccl-failed",),
     ),
     Signature(
         "npu-runtime",
@@ -411,7 +419,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-operator",
-        r"(?i:aicore|vector core) (?:exception|timeout)|current working operator name is|"
+        r"(?i:\b(?:aicore|aivec|vector core)\b.{0,20}(?:exception|timeout|error)"
+        r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is|"
         + _acl("5070(?:1[14-8]|3[4-6])"),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",

@@ -76,7 +76,7 @@ SIGNATURES = (
         r"|unauthorized: (?:authentication required|access to the req|incorrect user)"
         r"|no basic auth credentials"
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
-        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden)|daemon: denied"
+        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|: denied: )|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
         "the registry wants a login for the image",
         "docker login on the node, then run playbooks/prepare.yml",
@@ -84,7 +84,10 @@ SIGNATURES = (
     ),
     Signature(
         "registry-unreachable",
-        rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io|ghcr\.io|nvcr\.io).{{0,300}}{_NETWORK}",
+        rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io"
+        rf"|ghcr\.io|nvcr\.io|httpReadSeeker|failed to copy: |failed to do request: )"
+        rf".{{0,300}}{_NETWORK}|received unexpected HTTP status: 5\d\d"
+        r"|(?:/v2/|manifests/).{0,200}: 50\d [A-Z]",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",
@@ -99,10 +102,32 @@ SIGNATURES = (
     ),
     Signature(
         "image-name",
-        r"invalid reference format|repository name must be lowercase",
+        r"invalid reference format|repository name must be lowercase"
+        r"|did not resolve to an alias",
         "the image's name is not well formed",
         "correct muster_image: REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
         "Docker",
+    ),
+    Signature(
+        "docker-storage",
+        r"(?i)error initializing graphdriver|contains several valid graphdrivers"
+        r"|prior storage driver .{0,60}failed|storage[- ]driver\b.{0,60}(?:not supported|unknown)",
+        "Docker cannot use its store below /var/lib/docker: it holds data of several storage"
+        " drivers, or this kernel or file system does not have the one that is set",
+        "name the driver of the data in /etc/docker/daemon.json (storage-driver: overlay2), or move"
+        " /var/lib/docker away, then restart Docker and run playbooks/prepare.yml",
+        "Docker",
+        ("container-engine",),
+    ),
+    Signature(
+        "docker-configuration",
+        r"unable to configure the Docker daemon|directives (?:are specified both|don't match)"
+        r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json",
+        "Docker does not start with its configuration: /etc/docker/daemon.json is no valid JSON, or"
+        " sets what its service's command line sets, too",
+        f"dockerd --validate names the line; correct the file, restart Docker, then {PREPARE}",
+        "Docker",
+        ("container-engine",),
     ),
     Signature(
         "image-broken",
@@ -110,7 +135,7 @@ SIGNATURES = (
         r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
-        r"|digest verification failed",
+        r"|digest verification failed|parent snapshot \S+ does not exist",
         "a layer of the image came broken, or Docker's store on this node is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
         " /var/lib/docker",
@@ -142,15 +167,18 @@ SIGNATURES = (
     ),
     Signature(
         "docker-down",
-        r"Cannot connect to the Docker daemon",
-        "Docker does not run on this node",
-        "look at systemctl status docker",
+        r"Cannot connect to the Docker daemon|error during connect: .{0,200}docker"
+        r"|(?:docker|containerd)\.sock\b.{0,80}(?:no such file|connection refused|connection error)"
+        r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}network controller)",
+        "Docker, or its containerd, does not run on this node",
+        "look at systemctl status docker containerd and journalctl -u docker on the node",
         "Docker",
         ("container-engine",),
     ),
     Signature(
         "docker-network",
-        r"[Ii]ptables failed|No chain/target/match by that name"
+        r"[Ii]ptables failed|No chain/target/match by that name|initializing network controller"
+        r"|non-overlapping IPv4 address pool"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external",

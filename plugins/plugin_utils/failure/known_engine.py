@@ -45,6 +45,7 @@ SIGNATURES = (
     Signature(
         "engine-arguments",
         r"error: (?:unrecognized arguments|ambiguous option|argument -\S+|the following arguments)"
+        r"|\bNo such option: -|\binvalid choice: '.{0,80}\(choose from"
         r"|(?:Args|Config)\.__init__\(\) got an unexpected keyword",
         "the engine refuses its command line",
         "correct muster_engine_args, or muster_engine_version if the image holds another one",
@@ -90,6 +91,7 @@ SIGNATURES = (
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
+        r"|only supports head dim"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",
@@ -224,11 +226,15 @@ SIGNATURES = (
         _LOWER,
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
+        likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
+        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|"
+        r"(?:cudaMalloc|hipMalloc|aclrtMalloc)\w*\b.{0,60}(?:failed|out of memory)",
     ),
     Signature(
         "engine-configuration",
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
-        r"|(?:Value|Assertion|NotImplemented)[Ee]rror[:,] .{0,240}(?:mutually exclusive"
+        r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
+        r"(?:mutually exclusive"
         r"|can't work (?:at|with|together)|incompatible with|not (?:yet "
         r"|currently )?(?:compatible|supported) (?:with|unless|when|together|in combination)"
         r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"

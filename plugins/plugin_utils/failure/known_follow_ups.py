@@ -29,7 +29,8 @@ FIRST = (
     # the name of a file in a traceback.
     Signature(
         "harmless-level",
-        r"\b(?:INFO|DEBUG)(?::\s| \d\d-\d\d \d\d:)|\bNCCL INFO (?!.{0,160}\(\d+/\d+\)"
+        r"\b(?:INFO|DEBUG)(?::\s(?!task \S+ blocked|rcu)| \d\d-\d\d \d\d:)"
+        r"|\bNCCL INFO (?!.{0,160}\(\d+/\d+\)"
         r"|.{0,200}not found \(required by)"
         r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\[c10d\] The (?:client|server) socket .{0,120}"
         r"errno: 9[79]\b|hostname of the client socket cannot be retrieved"
@@ -73,6 +74,7 @@ LAST = (
     Signature(
         "name-resolution",
         r"(?i)(?<!huggingface\.co: )temporary failure in name resolution|name or service not known"
+        r"|could not resolve host|getaddrinfo failed"
         r"|nodename nor servname|host not found in upstream|no address associated with hostname"
         r"|network addresses of \([^)]*\) cannot be retrieved"
         r"|\blookup \S+(?: on \S+)?: (?:server misbehaving|no such host|i/o timeout)",
@@ -96,12 +98,13 @@ LAST = (
         r"\b[\w.-]+\.so[.\d]*: cannot open shared object"
         r"|cannot open shared object file: No such file"
         r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
-        r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class",
+        r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class|dlopen failed: library",
         "the image or environment lacks a shared library, or has another version of it; the line"
         " names it",
         RECIPE_IMAGE,
         "ld.so",
         rank=LIKELY,
+        hint=r"Failed to load .{0,20}library from \S+\.so",
     ),
     Signature(
         "cuda-unknown",
@@ -137,7 +140,11 @@ LAST = (
         "engine-crash",
         r"Segmentation fault|Segfault encountered|\bSIGSEGV\b"
         r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped"
-        r"|\bstd::bad_alloc",
+        r"|\bstd::bad_alloc|\b(?:free|malloc|munmap_chunk|realloc)\(\): (?:invalid|corrupt"
+        r"|unaligned|mismatch|double)|corrupted (?:size vs|double-linked)"
+        r"|Fatal Python error: Aborted"
+        r"|(?:exit ?code|died with (?:exit )?code|died with signal)\W{1,4}-?11\b"
+        r"|exited with code 139\b",
         "a process of the engine crashed in compiled code",
         "look at the lines before it; the same image on another node tells software from hardware",
         "kernel; Python's faulthandler",
@@ -166,7 +173,8 @@ LAST = (
         r"|fatal signal from worker processes|Received sigquit from a child process"
         r"|It usually means (?:the|one) child failed|Scheduler hit an exception"
         r"|scheduler (?:is dead|died)|DataParallelController \d+ terminated with"
-        r"|Capture (?:cuda|npu) graph failed"
+        r"|Capture (?:cuda|npu) graph failed|Error executing method \S+ This might cause deadlock"
+        r"|(?:TokenizerManager|Detokenizer\w*) hit an exception"
         r"|please check the stack trace above",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",

@@ -22,12 +22,13 @@ SIGNATURES = (
         r"|PTX was compiled with an unsupported toolchain|please update your driver to a newer"
         r"|API call is not supported in the installed CUDA driver|(?:cudaError|CUDA_ERROR)\w*"
         r"(?:CallRequiresNewerDriver|UNSUPPORTED_PTX_VERSION|UnsupportedPtxVersion)"
-        r"|undefined symbol: cu[A-Z]\w+",
+        r"|undefined symbol: cu[A-Z]\w+|version of CUDA supported by the (?:NVIDIA )?driver",
         "the node's GPU driver is older than the CUDA that the image or the wheels are built for",
         "install a newer driver, or take an image or wheels for the older CUDA (muster_image,"
         " muster_wheel_channel)",
         "CUDA errors 35, 36 and 222; torch; SGLang issue 8701; NVIDIA container toolkit",
         ("gpu-driver", "image-requirement", "image-cuda"),
+        likely=r"a PTX JIT compilation failed|(?:cudaError|CUDA_ERROR_)(?:InvalidPtx|INVALID_PTX)",
     ),
     Signature(
         "rocm-driver-old",
@@ -43,7 +44,8 @@ SIGNATURES = (
         "cuda-compat-mismatch",
         r"\bError 80[34]\b|unsupported display driver / cuda driver combination"
         r"|forward compatibility was attempted on non supported|driver is a stub library"
-        r"|cudaErrorStubLibrary|CUDA_ERROR_COMPAT_NOT_SUPPORTED",
+        r"|cudaErrorStubLibrary|CUDA_ERROR_(?:COMPAT_NOT_SUPPORTED|SYSTEM_DRIVER_MISMATCH)"
+        r"|cudaError(?:CompatNotSupported|SystemDriverMismatch)",
         "the image's own CUDA libraries (cuda-compat) are loaded in place of the driver's, or the"
         " driver's parts are of different versions",
         "keep cuda-compat off the loader's path (LD_LIBRARY_PATH, ld.so.conf of the image), or take"
@@ -73,13 +75,16 @@ SIGNATURES = (
         "gpu-driver-absent",
         r"(?i:nvml.{0,60}driver not loaded)|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
-        r"|nvidia-container-cli: initialization error: (?:load library failed|driver error"
-        r"|cannot open shared|nvml error: (?:driver not loaded|unable to load))"
-        r"|Module nvidia not found|AMDSMI_STATUS_DRIVER_NOT_LOADED"
+        r"|nvidia-container-cli: initialization error: (?:load library failed"
+        r"|driver error(?!\W+timed out)|cannot open shared|nvml error: (?:driver not loaded"
+        r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
+        r" routine failed)|could not insert '?(?:nvidia|amdgpu)"
+        r"|Module (?:nvidia|amdgpu) not found|\bERROR_DRIVER_NOT_LOADED"
+        r"|AMDSMI_STATUS_DRIVER_NOT_LOADED"
         r"|(?i:amdgpu (?:driver|module) (?:is )?not (?:loaded|found|initialized))",
         "the node has no GPU driver, or its driver is not loaded",
-        "install the driver, or load it (modprobe nvidia, modprobe amdgpu); nvidia-smi or amd-smi"
-        " on the node must answer",
+        "install the driver, or load it (modprobe nvidia, modprobe amdgpu; dmesg says why it"
+        " refuses); nvidia-smi or amd-smi on the node must answer",
         "NVML error 9; NVIDIA container toolkit; torch",
         ("gpu-driver-loaded",),
     ),
@@ -99,7 +104,7 @@ SIGNATURES = (
         r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
         r"|Unable to determine the device handle for (?:GPU|gpu)"
         r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143"
-        r"|154, (?!.{0,80} to 0x0\b))|RmInitAdapter failed"
+        r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"
         r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
         r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
         "a GPU no longer answers, or waits for a reset",
@@ -110,7 +115,9 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-nvlink",
-        r"uncorrectable NVLink error|NVRM: Xid \(PCI:[^)]*\): (?:74|14[4-9]|150)\b",
+        r"uncorrectable NVLink error|NVRM: Xid \(PCI:[^)]*\): (?:74|14[4-9]|150)\b"
+        r"|(?:cudaError|CUDA_ERROR_)(?:NvlinkUncorrectable|NVLINK_UNCORRECTABLE)"
+        r"|Invalid access of peer GPU memory over nvlink",
         "an error of NVLink, the connection between GPUs, not of memory",
         "nvidia-smi nvlink -e and dmesg (Xid) name the link; reset all GPUs of the fabric together,"
         " or reboot",
@@ -120,16 +127,20 @@ SIGNATURES = (
     Signature(
         "gpu-ecc",
         r"(?<!no )uncorrectable ECC error(?!\D{0,20} 0\b)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:48|64|94|95)\b",
+        r"|NVRM: Xid \(PCI:[^)]*\): (?:48|64|94|95|140)\b"
+        r"|(?:cudaError|CUDA_ERROR_)(?:ECCUncorrectable|ECC_UNCORRECTABLE)",
         "a GPU has a memory error that it could not correct",
         "reset the GPU, and take it out of muster_devices when it happens again",
-        "CUDA error 214; NVIDIA Xid 48, 64, 94 and 95",
+        "CUDA error 214; NVIDIA Xid 48, 64, 94, 95 and 140",
         ("gpu-ecc",),
     ),
     Signature(
         "gpu-code",
         r"no kernel image is available|hipErrorNoBinaryForGpu|error: invalid device function"
-        r"|device kernel image is invalid|hipErrorInvalid(?:DeviceFunction|KernelFile|Image)"
+        r"|device kernel image is invalid|(?:hip|cuda)ErrorInvalid(?:DeviceFunction|KernelFile"
+        r"|KernelImage|Image)|No compatible code objects found for"
+        r"|(?:Error|Exception): .{0,40}(?i:unsupported (?:gpu |cuda )?arch\w*\W{1,4}\w{0,8}"
+        r"(?:sm_?\d|gfx\d|compute_\d))"
         r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch"
         r"|CUBLAS_STATUS_ARCH_MISMATCH|cudaErrorNoKernelImageForDevice"
         r"|CUDA_ERROR_NO_BINARY_FOR_GPU"
@@ -138,6 +149,7 @@ SIGNATURES = (
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
         ("gpu-name",),
+        likely=r"\bnamed symbol not found|(?:cudaErrorSymbol|CUDA_ERROR_)(?:NotFound|NOT_FOUND)\b",
         hint=r"is not compatible with the current PyTorch installation",
     ),
     Signature(
@@ -221,6 +233,10 @@ SIGNATURES = (
         r"|Failed to infer device type|Device string must not be empty|No CUDA-capable device"
         r"|only supported with GPUs, no GPUs found|(?:cuda|hip)ErrorNoDevice|CUDA_ERROR_NO_DEVICE"
         r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
+        r"|'UnspecifiedPlatform' object has no|No devices were found|no adapters were found"
+        r"|(?<!node has )\b[Nn]o (?:\w+ )?(?:[GNX]PUs?|accelerators?)(?: devices?)?"
+        r" (?:(?:was|were|is|are) )?"
+        r"(?:found|detected|available)\b"
         r"|Found no (?:NVIDIA|AMD) (?:GPU|device)",
         "the engine sees no device: it was given none, may not open them, a variable hides them, or"
         " the driver does not answer",
@@ -234,6 +250,7 @@ SIGNATURES = (
     Signature(
         "gpu-peer",
         r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
+        r"|peer mapping resources exhausted"
         r"|Error happened when batch testing peer-to-peer access"
         r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)",
         "the GPUs of the node cannot reach each other's memory: an IOMMU, ACS or a virtual machine"
@@ -263,7 +280,9 @@ SIGNATURES = (
         "gpu-memory-fault",
         r"Memory access fault by GPU node|amdgpu.{0,80}(?:page fault|PROTECTION_FAULT)"
         r"|HSA_STATUS_ERROR_(?:MEMORY_\w+|EXCEPTION|ILLEGAL_\w+)\b"
-        r"|HIP error: an illegal memory access",
+        r"|(?i:hip (?:error|failure).{0,12} )(?:'?an illegal memory access"
+        r"|'?unspecified launch failure)|hipError(?:IllegalAddress|LaunchFailure)"
+        r"|\[gfxhub\d*\] (?:no-retry )?page fault|VM_L2_PROTECTION_FAULT",
         "a kernel read or wrote outside its memory, with AITER's fused MoE often that one",
         "start with VLLM_ROCM_USE_AITER_MOE=0 in muster_engine_env, or fewer"
         " max-num-batched-tokens; then another engine version",
@@ -272,10 +291,15 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-kernel-fault",
-        r"(?:CUDA error: |cudaError\w*: ?)(?:an illegal memory access|unspecified launch failure"
+        r"(?:CUDA error: |cudaError\w*: ?|Triton Error \[\w+\]: |(?:[Cc]uda|CUDA) (?:driver )?"
+        r"(?:failure|error).{0,12} '?)(?:an illegal memory access|unspecified launch failure"
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
         r"|invalid program counter|the launch timed out)|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b"
-        r"|(?i:cutlass)\b.{0,60}Error Internal",
+        r"|(?i:cutlass)\b.{0,60}Error Internal"
+        r"|(?:cudaError|CUDA_ERROR_)(?:IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED"
+        r"|MisalignedAddress|MISALIGNED_ADDRESS|IllegalInstruction|ILLEGAL_INSTRUCTION|Assert\b"
+        r"|LaunchTimeout|LAUNCH_TIMEOUT|HardwareStackError|HARDWARE_STACK_ERROR)"
+        r"|\bWarp (?:Illegal|Misaligned|Out-of-range|Assert)",
         "a kernel read or wrote outside its memory: a fault of the engine for this GPU,"
         " quantisation or shape",
         "another MoE or attention backend in muster_engine_args, or another engine version; where"
@@ -302,7 +326,7 @@ SIGNATURES = (
         r"|unknown flag: --gpus|[Uu]nknown runtime specified nvidia"
         r"|nvidia-container-(?:runtime|cli|toolkit)\S*:"
         r" (?:executable file )?(?:not found|no such file)"
-        r"|exec: \"nvidia-container-runtime\w*(?:-hook)?\"",
+        r"|exec: \"(?:\S*/)?nvidia-(?:container-|ctk|cdi-hook)[\w-]*\"",
         "Docker cannot give a container GPUs: the vendor's container toolkit is not there or not"
         " made known to it",
         f"install nvidia-container-toolkit, then {PREPARE}",
@@ -327,7 +351,7 @@ SIGNATURES = (
     Signature(
         "gpu-cgroup",
         r"failed to add device rules|devices\.allow: operation not permitted"
-        r"|cgroup subsystem devices not found|bpf_prog_query",
+        r"|cgroup subsystem devices not found|bpf_prog_(?:query|load|attach)",
         "the container toolkit cannot set the device rules of this node's cgroups",
         "install a nvidia-container-toolkit that knows cgroup v2, or use CDI",
         "NVIDIA container toolkit issue 251",

@@ -19,7 +19,9 @@ SIGNATURES = (
     Signature(
         "node-memory",
         r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
-        r"|\boom-kill:constraint=|memory cgroup out of memory|\bOOMKilled\b(?!\W{1,4}false)"
+        r"|\boom-kill:constraint=|invoked oom-killer|\boom-killed\b"
+        r"|(?:cudaHostAlloc|hipHostMalloc|pinned memory)\b.{0,60}out of memory"
+        r"|memory cgroup out of memory|\bOOMKilled\b(?!\W{1,4}false)"
         r"|DefaultCPUAllocator: (?:can't|not enough)"
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
         r"|\bEE1013\b|host memory has been exhausted"
@@ -37,7 +39,8 @@ SIGNATURES = (
         r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,3}-9\b)"
         r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
         r"|status=9/KILL|status=137/|exited with code 137\b|Failed core proc\(s\): \{[^}]*: -9\b"
-        r"|died with exit code -9\b",
+        r"|(?:died|exited|failed|terminated) with (?:exit )?code:? -9\b"
+        r"|(?:died|killed|terminated) (?:with|by)(?: signal)?:? SIGKILL",
         "a process of the engine was ended from outside, most often by the kernel for want of"
         " memory",
         "look at dmesg and free -h on the node; the other units only follow",
@@ -48,7 +51,7 @@ SIGNATURES = (
     Signature(
         "security-policy",
         r"avc: {1,2}denied|/attr/keycreate: permission denied|apparmor=\"DENIED\""
-        r"|SELinux is preventing|(?i:apparmor .{0,80}(?:denied|could not be loaded)"
+        r"|SELinux is preventing|(?i:apparmor .{0,80}(?:denied|could not be loaded|failed to apply)"
         r"|\bseccomp\b.{0,60}(?:denied|fail))|pthread_create failed.{0,60}Operation not permitted"
         r"|(?:[gs]et_mempolicy|mbind|move_pages|unshare|clone3?)\b.{0,40}Operation not permitted",
         "a security rule of the node (SELinux, AppArmor, Docker's seccomp profile) refuses the"
@@ -63,7 +66,7 @@ SIGNATURES = (
         r"(?i)fork: (?:retry: )?resource temporarily unavailable|pthread_create failed"
         r"|can't start new thread|thread creation failed|fork rejected by pids controller"
         r"|unable to create (?:new )?(?:native )?thread"
-        r"|fork:? .{0,30}resource temporarily unavailable",
+        r"|fork:? .{0,30}resource temporarily unavailable|RLIMIT_NPROC \d+ current",
         "the limit of processes and threads is reached",
         "raise --pids-limit of the container, TasksMax of the service or ulimit -u; fewer"
         " OMP_NUM_THREADS",
@@ -104,6 +107,27 @@ SIGNATURES = (
         "kernel",
         ("host-hugepages",),
         LIKELY,
+    ),
+    # The machine.
+    Signature(
+        "node-hardware",
+        r"(?i)due to hardware memory corruption|uncorrected (?:hardware )?memory error"
+        r"|\bEDAC\b.{0,120}(?:\bUE\b|uncorrect)|hardware error\b.{0,80}\b(?:fatal|uncorrected)\b"
+        r"|(?:AER|PCIe Bus Error): .{0,60}(?:uncorrect\w* \(?fatal|severity=(?:fatal|uncorrect))",
+        "the node's memory, processor or PCIe met an error that it could not correct",
+        "read dmesg and the board's event log (ipmitool sel list); take the node out of service"
+        " until the part is replaced",
+        "kernel, EDAC, MCE and AER",
+    ),
+    Signature(
+        "kernel-hang",
+        r"\btask \S+ blocked for more than \d+ seconds|(?i:\b(?:soft|hard) lockup\b)"
+        r"|\brcu\w*:? .{0,40}detected .{0,20}stall|Kernel panic - not syncing|\bkernel BUG at\b",
+        "the node's kernel hangs: a task waits for a disk, a network file system or a driver, or a"
+        " processor is stuck",
+        "the stack below the line in dmesg says in which part; reboot the node",
+        "kernel",
+        rank=SYMPTOM,
     ),
     # systemd.
     Signature(
@@ -149,7 +173,7 @@ SIGNATURES = (
     ),
     Signature(
         "read-only-fs",
-        r"(?i)read-only file system",
+        r"(?i)read-only file ?system|remounting filesystem read-only|\(os error 30\)",
         "a path that the engine writes to is mounted read-only, or the file system turned read-only"
         " after an error",
         "mount it writable (muster_extra_mounts without :ro); dmesg tells of errors of a disk",
@@ -158,7 +182,7 @@ SIGNATURES = (
     ),
     Signature(
         "stale-nfs",
-        r"(?i)stale (?:nfs )?file handle|\[Errno 116\]",
+        r"(?i)stale (?:nfs )?file handle|\[Errno 116\]|\(os error 116\)",
         "a network file system was exported anew under the engine: its handles are stale",
         "mount it anew on the node, then start the unit again",
         "kernel, ESTALE",
@@ -171,9 +195,14 @@ SIGNATURES = (
         r"|cannot send after transport endpoint shutdown"
         r"|nfs: server \S+ not responding|Remote I/O error|(?:Lustre(?:Error)?|mmfs\w*"
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)|\b(?:EXT4-fs error"
-        r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:corruption|shut(?:ting)? ?down)"
+        r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:[Cc]orruption|[Ss]hut(?:ting)? ?down"
+        r"|[Ii]nternal error|metadata I/O error)|\bI/O Error \(sct\b"
+        r"|critical (?:medium|target) error"
+        r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"
+        r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
+        r"|ceph: .{0,80}(?:hung|caps stale|session lost|blocklisted)"
         r"|error while creating mount source path .{0,200}file exists"
-        r"|mount\.nfs: .{0,80}(?:timed out|refused|denied|no such)",
+        r"|mount\.nfs4?: .{0,80}(?:timed out|refused|denied|no such)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",
         "kernel, EIO and ENOTCONN",
@@ -205,7 +234,9 @@ SIGNATURES = (
     ),
     Signature(
         "disk-full",
-        r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]",
+        r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]"
+        r"|\(os error (?:28|122)\)|kind: StorageFull"
+        r"|(?:not enough|insufficient) (?:free )?disk space",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",
@@ -214,12 +245,27 @@ SIGNATURES = (
     Signature(
         "file-permission",
         r"\[Errno 13\](?! error while attempting to bind)|\(os error 13\)"
-        r"|(?i:\b(?:open|stat|mkdir\w*|cannot \w+)\b.{0,160}: permission denied)",
+        r"|(?i:\b(?:open|stat|mkdir\w*|cannot \w+|filesystem error)\b.{0,160}: permission denied)"
+        r"|(?i:reason: permissi)|PermissionError at /|\bE(?:ACCES|PERM)\b: "
+        r"|^(?:/\S*/)?(?:ba|da|z)?sh: .{0,160}: Permission denied",
         "the engine's user may not read or write a path",
         "the line names it: give that user the right, or another path; the user stands in the"
         " plan's container",
         "kernel, EACCES",
         ("mount-source", "host-writable"),
+        likely=r"\[Errno 1\] Operation not permitted: '/",
+        hint=r"problem when trying to write in your cache folder",
+    ),
+    Signature(
+        "file-absent",
+        r"\[Errno 2\] No such file or directory: '/(?!dev/|proc/|run/|tmp/)(?!\S*/\.)"
+        r"(?!\S*\.(?:sock|lock)\b)",
+        "a file or folder that the line names is not on the node, or not in the container",
+        "put it there, mount it with muster_extra_mounts, or correct its path in muster_engine_args"
+        " or muster_engine_env",
+        "kernel, ENOENT",
+        ("mount-source",),
+        LIKELY,
     ),
     Signature(
         "user-unknown",

@@ -20,7 +20,8 @@ SIGNATURES = (
     # Shared libraries that are missing or do not fit.
     Signature(
         "gpu-library",
-        r"lib(?:cuda|nvidia-ml)\.so(?:\.\d+)?: cannot open|NVML Shared Library Not Found",
+        r"lib(?:cuda|nvidia-ml)\.so[.\d]*:? (?:cannot open|(?:was |is )?not found)"
+        r"|NVML Shared Library Not Found|\bERROR_LIBRARY_NOT_FOUND\b|NVMLError_LibraryNotFound",
         "the container or environment has no driver library: Docker gave it no GPU, or the node has"
         " no driver",
         f"see that nvidia-smi answers on the node, then {PREPARE} (toolkit, Docker's runtime)",
@@ -30,7 +31,8 @@ SIGNATURES = (
     Signature(
         "cuda-library-missing",
         r"lib(?:cudart|cublas\w*|cudnn\w*|nvrtc\w*|nvJitLink|cusparse\w*|cufft\w*|curand|cusolver"
-        r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*: (?:cannot open|undefined symbol)"
+        r"|nccl|cupti|nvToolsExt|nvshmem\w*|cufile)\.so[.\d]*:? (?:cannot open|undefined symbol"
+        r"|(?:was |is )?not found)"
         r"|undefined symbol: (?:__nv|nccl|cudnn|cublas|cuda[A-Z]|nvrtc|nvshmem)\w+"
         r"|version `lib(?:cu|nv|nccl)\S+' not found|Unable to load any of \{libcu"
         r"|Could not load library libcu|CUDA (?:version )?mismatch"
@@ -77,7 +79,9 @@ SIGNATURES = (
         r"|deep[-_]gemm)\S* is installed with version .{0,120}less than"
         r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|'_OpNamespace' '(?:_C\w*|_moe_C"
         r"|_rocm_C|sgl_kernel)' object has no attribute|operator torchvision::\w+ does not exist"
-        r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run",
+        r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run"
+        r"|numpy\.core\.multiarray failed to import|was removed in the NumPy 2"
+        r"|Tried to instantiate class '\S+', but it does not exist|infer_schema\(func\): Parameter",
         "packages of the image or environment are of versions that do not fit; the line names both",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "FlashInfer; SGLang; NumPy",
@@ -126,9 +130,11 @@ SIGNATURES = (
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
         r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object"
-        r"|module '(?:transformers|torch|triton|flashinfer|pydantic|numpy|vllm|sglang|ray"
-        r"|outlines|xgrammar)[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
+        r"|module '(?!__main__)\w[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
+        r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"
+        r"|takes .{0,40}but \d+ were given)"
+        r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|requires a different Python",
@@ -153,6 +159,8 @@ SIGNATURES = (
         _RAISED + r"ModuleNotFoundError: No module named"
         r"|PackageNotFoundError: \S|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"
+        r"|the package \S+ seems to be not installed"
+        r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install \S+\[\w+\]"
         r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
         r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
         r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install .{0,60}(?:via|with|using"
@@ -188,7 +196,9 @@ SIGNATURES = (
         r"|nvcc: (?:command )?not found|ninja: (?:command )?not found|Ninja is required"
         r"|Ninja build failed|Error building extension|Command '\['(?:\S*/)?ninja'"
         r"|(?i:cannot find CUDA[_ ]HOME)|CUDA_HOME is not (?:set|None)"
-        r"|NVR?T?C?C compilation failed|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
+        r"|NVR?T?C?C compilation failed|(?i:\bnvrtc(?:: | ).{0,20}error)"
+        r"|Command '\['\S*/?(?:gcc|g\+\+|cc|c\+\+|clang|nvcc|hipcc|ld)'.{0,4000}non-zero exit"
+        r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
         r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
         r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
         r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
@@ -209,7 +219,9 @@ SIGNATURES = (
         r"|not supported in this architecture|out of resource: shared memory"
         r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
         r"|ptxas fatal|PTX \.version \S+ does not support"
-        r"|\bub overflow, requires|Internal Triton PTX codegen error",
+        r"|\bub overflow, requires|Internal Triton PTX codegen error|LLVM ERROR: "
+        r"|error: '?(?:tt|ttg|ttng|triton_\w+|tts?_?\w*|arith|scf|hivm|linalg)\.\w+'? op\b"
+        r"|PassManager::run failed|failed to legalize operation",
         "Triton cannot compile a kernel for this device",
         "another engine version or image whose Triton knows the device, a newer ptxas of the image"
         " named by TRITON_PTXAS_PATH in muster_engine_env, or a backend without Triton",

@@ -17,7 +17,7 @@ _NIC = "set muster_interface to the NIC that carries the cluster's address"
 SIGNATURES = (
     Signature(
         "shared-memory",
-        r"Error while (?:creating|attaching to) shared memory segment"
+        r"Error while (?:creating|attaching to) shared memory segment|failed to extend /dev/shm/"
         r"|insufficient shared memory|[Ii]nsufficient space in /dev/shm"
         r"|unable to (?:open|allocate|mmap"
         r"|resize) (?:a )?shared memory(?!.{0,160}Too many open files)"
@@ -92,7 +92,9 @@ SIGNATURES = (
         "nccl-rdma",
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
         r"|NET/IB : .{0,40}Got .{0,20}async.{0,20} event ?: (?:port error|\w+ .{0,10}fatal)"
-        r"|ibv_(?:modify_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*.{0,40} failed"
+        r"|ibv_(?:modify_qp|create_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*"
+        r".{0,40} failed|\bmlx\d: .{0,60}got completion with error"
+        r"|mlx5_core.{0,80}Port module event: error"
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
         r"|roce).{0,120}(?:invalid gid|no (?:valid )?gid))"
         r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
@@ -325,7 +327,7 @@ SIGNATURES = (
         r"|DistStoreError: Socket Timeout"
         r"|(?i:watchdog timeout)"
         r"|RPC call to \w+ timed out|other ranks that didn't finish loading"
-        r"|Some ranks .{0,20}timed out",
+        r"|Some ranks .{0,20}timed out|Some \wCCL operations have failed or timed out",
         "a rank waited in vain for the others",
         DIAGNOSE,
         "torch.distributed",

@@ -12,6 +12,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     Signature,
 )
 
+_HUB = r"(?:huggingface\.co|\bhf\.co|hf-mirror\.com|modelscope\.c\w)"
+
 SIGNATURES = (
     # The model and its format.
     Signature(
@@ -26,7 +28,8 @@ SIGNATURES = (
         r"(?! (?:with|for (?!now)))"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
-        r"|Unrecognized (?:configuration class|model in)",
+        r"|Unrecognized (?:configuration class|model in)"
+        r"|rope_scaling\W{1,2} ?(?:should have|must (?:be a|have a)|field)|KeyError: 'rope_type'",
         "the engine or its transformers is older than the model, or config.json is not the model's"
         " own",
         "take the image or muster_engine_version that the recipe names",
@@ -73,7 +76,8 @@ SIGNATURES = (
         r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
         r"(?:\.? \(Request ID|.{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope))"
         r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
-        r"|user) token is required|GatedRepoError|Repository Not Found for url"
+        r"|user) token is required|GatedRepoError"
+        r"|(?<!404 client error\. )(?<!404 client error: )repository not found for url"
         r"|must have access to it and be authenticated",
         "Hugging Face refuses the model: it wants a token with access to it",
         "accept the model's terms and give the token to prepare, or take muster_model_source of"
@@ -122,9 +126,12 @@ SIGNATURES = (
         r"|HTTPS?ConnectionPool\(host='[\w.-]*(?:huggingface|hf|modelscope|hf-mirror)[\w.-]*'"
         r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
-        r"|offline mode is enabled|outgoing traffic has been disabled",
-        "the engine looks for the model on Hugging Face, which this node does not reach or is told"
-        " not to (HF_HUB_OFFLINE): the files are not at muster_model_path",
+        r"|offline mode is enabled|outgoing traffic has been disabled"
+        rf"|\b5\d\d Server Error\b.{{0,160}}{_HUB}"
+        rf"|(?:Connect\w*|Read\w*|SSL|Proxy|Timeout|Protocol)(?:Error|Timeout)?\b.{{0,300}}{_HUB}"
+        r"|CAS service error(?!.{0,200}(?:os error|No space))",
+        "the engine looks for the model on Hugging Face, which does not answer this node or which"
+        " it is told not to ask (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
@@ -136,6 +143,8 @@ SIGNATURES = (
         r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|Revision Not Found|NotExistError: The model"
+        r"|404 Client Error.{0,120}(?:Entry|Repository) Not Found|Incorrect path_or_model_id"
+        r"|Can't load the configuration of|No model weights found"
         r"|model (?:path"
         r"|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files|weights)"
         r"|No such file or directory: '(?:\S*/)?(?<!\.docker/)(?:config|model\.safetensors\.index)"
@@ -147,7 +156,8 @@ SIGNATURES = (
     ),
     Signature(
         "weights-broken",
-        r"Error while deserializing header|SafetensorError: |failed reading zip archive"
+        r"Error while deserializing header|SafetensorError: File does not contain tensor"
+        r"|failed reading zip archive|Unable to load weights from (?:pytorch )?checkpoint file"
         r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
         r"|unexpected EOF, expected|Weight files referenced in index but missing"
         r"|Consistency check failed|(?:version https://git-lfs|invalid load key, 'v')"
@@ -156,6 +166,7 @@ SIGNATURES = (
         f"copy it again: {PREPARE} tells which",
         "safetensors",
         ("weights-complete",),
+        likely=r"^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?EOFError: Ran out of input",
     ),
     Signature(
         "config-broken",

@@ -37,8 +37,8 @@ SIGNATURES: tuple[Signature, ...] = (
     *known_gpu.SIGNATURES,
     *known_libraries.SIGNATURES,
     *known_ranks.SIGNATURES,
-    *known_engine.SIGNATURES,
     *known_weights.SIGNATURES,
+    *known_engine.SIGNATURES,
     *known_host.SIGNATURES,
     *known_docker.SIGNATURES,
     *known_follow_ups.LAST,
@@ -69,7 +69,7 @@ _WARNING = re.compile(
     r"|\b\w*Warning: (?!CUDA initialization)|\blevel=warn|\b[Ii]f you (?:see|hit|get|encounter)\b"
     r"|\b[Ff]all(?:ing|s)? ?back to\b|\b[Ss]kipping\b|\b[Ii]gnoring\b|\b[Cc]hanging \S+ from\b"
 )
-_INFORMATION = re.compile(r"^.{0,60}\bINFO\b")
+_INFORMATION = re.compile(r"^.{0,60}\bINFO\b(?!: (?:task|rcu))")
 _COMPILED = tuple((re.compile(pattern), one, hint) for pattern, one, hint in _TABLE)
 
 
