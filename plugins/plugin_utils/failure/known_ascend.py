@@ -259,7 +259,7 @@ SIGNATURES = (
         r"|opapi\w*|nnopbase|register|platform|error_manager|ascendalog|tiling_api|exe_graph|lcal"
         r"|mspti|ascend_protobuf\w*|hccl_\w+|hcomm)\.so[.\d]*:"
         r" cannot open|\bASCEND_(?:\w+_)?(?:PATH|HOME)\b.{0,60}(?:not set|is empty|not (?:found"
-        r"|exist))",
+        r"|exist))|/set_env\.sh: No such file",
         "a library of CANN is not on the loader's path: its environment is not set, or CANN or its"
         " NNAL package is not there",
         "keep the image's own entrypoint or source set_env.sh of ascend-toolkit and nnal;"

@@ -31,7 +31,8 @@ SIGNATURES = (
     ),
     Signature(
         "mount-absent",
-        r"bind source path does not exist|error mounting \".{0,300}no such file or directory",
+        r"bind source path does not exist|error mounting \".{0,300}no such file or directory"
+        r"|failed to mount local volume.{0,300}no such file or directory",
         "a path that the container mounts is not on this node",
         PREFLIGHT,
         "Docker",
@@ -53,7 +54,8 @@ SIGNATURES = (
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
         "Docker; systemd",
-        likely=r"exec \S+: (?:no such file|permission denied)|exec user process caused",
+        likely=r"exec \S+: (?:no such file|permission denied)|exec user process caused"
+        r"|\b(?:vllm|sglang|python3?): (?:command )?not found|python[\d.]*: can't open file",
     ),
     Signature(
         "registry-plain",

@@ -91,7 +91,8 @@ SIGNATURES = (
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
-        r"|only supports head dim"
+        r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
+        r"|(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM)"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",
@@ -139,7 +140,7 @@ SIGNATURES = (
         r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
         r"|evenly divide the (?:total )?world size"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
-        r"|caused by too large tensor parallel size"
+        r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
         r"|pipeline parallelism is not supported for"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
         "a size of the model cannot be cut by the parallelism that was asked for",
@@ -160,7 +161,8 @@ SIGNATURES = (
         "quantisation-unsupported",
         r"quantization is currently not supported in"
         r"|quantization method \S+ is not supported for the current GPU"
-        r"|Minimum capability: \d+\. Current capability"
+        r"|Min(?:imum)? capability: \d+\. Current capability|quantization is not supported"
+        r"|No \w+ (?:MoE|[Ll]inear|GEMM) backend supports"
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
         r"|fp8)|is not supported for quantization method"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
@@ -228,13 +230,18 @@ SIGNATURES = (
         ("gpu-memory", "npu-memory"),
         likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
         r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|"
-        r"(?:cudaMalloc|hipMalloc|aclrtMalloc)\w*\b.{0,60}(?:failed|out of memory)",
+        r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"
+        r"|out of memory)",
     ),
     Signature(
         "engine-configuration",
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
         r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
         r"(?:mutually exclusive"
+        r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
+        r"|load[_ ]format|all2all|distributed)\w*|is greater than max_\w+|\bmust divide\b"
+        r"|with .{0,60}is not (?:yet )?implemented|[Pp]lease enable .{0,60} when"
+        r"|[Cc]annot use .{0,60} with\b"
         r"|can't work (?:at|with|together)|incompatible with|not (?:yet "
         r"|currently )?(?:compatible|supported) (?:with|unless|when|together|in combination)"
         r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"

@@ -107,6 +107,18 @@ LAST = (
         hint=r"Failed to load .{0,20}library from \S+\.so",
     ),
     Signature(
+        "nccl-system",
+        r"ncclSystemError|unhandled system error|unhandled cuda error|ncclInternalError"
+        r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure"
+        r"|RuntimeError: NCCL [Ee]rror|NCCL error in: (?!.{0,200}remote process exited)"
+        r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
+        "NCCL or RCCL failed on a call of the system; the lines around it say which",
+        "set NCCL_DEBUG: INFO in muster_engine_env and start again",
+        "vLLM issues 4383 and 10626",
+        ("nic-up", "port-reachable"),
+        SYMPTOM,
+    ),
+    Signature(
         "cuda-unknown",
         r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) 999\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"

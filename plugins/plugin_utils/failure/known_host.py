@@ -36,7 +36,7 @@ SIGNATURES = (
     ),
     Signature(
         "worker-killed",
-        r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,3}-9\b)"
+        r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,6}-9\b)"
         r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
         r"|status=9/KILL|status=137/|exited with code 137\b|Failed core proc\(s\): \{[^}]*: -9\b"
         r"|(?:died|exited|failed|terminated) with (?:exit )?code:? -9\b"
@@ -53,7 +53,8 @@ SIGNATURES = (
         r"avc: {1,2}denied|/attr/keycreate: permission denied|apparmor=\"DENIED\""
         r"|SELinux is preventing|(?i:apparmor .{0,80}(?:denied|could not be loaded|failed to apply)"
         r"|\bseccomp\b.{0,60}(?:denied|fail))|pthread_create failed.{0,60}Operation not permitted"
-        r"|(?:[gs]et_mempolicy|mbind|move_pages|unshare|clone3?)\b.{0,40}Operation not permitted",
+        r"|(?:[gs]et_mempolicy|mbind|move_pages|unshare|clone3?|io_uring_\w+|pidfd_\w+"
+        r"|ibv_\w+)\b.{0,40}Operation not permitted",
         "a security rule of the node (SELinux, AppArmor, Docker's seccomp profile) refuses the"
         " container a call or a file",
         "the line names it: admit it in the policy, or security_opt in the container of an own"

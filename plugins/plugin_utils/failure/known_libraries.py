@@ -51,7 +51,8 @@ SIGNATURES = (
         r"lib(?:roctx64|roctracer64|amdhip64|rocblas|hipblas\w*|hipsparse\w*|hipfft|hipsolver"
         r"|hiprtc|MIOpen|rccl|hsa-runtime64|rocm_smi64|rocprofiler\S*|rocsolver|rocsparse"
         r"|amd_comgr|rocrand|hiprand)\.so[.\d]*: (?:cannot open|undefined symbol)"
-        r"|undefined symbol: (?:hip|hsa|roc|rccl)\w+|version `hip_[\d.]+' not found",
+        r"|undefined symbol: (?:hip|hsa|roc|rccl)\w+|version `(?:hip|ROCR"
+        r"|amd_comgr)_[\d.]+' not found",
         "torch or the engine is built for another ROCm than the one in this image or environment",
         RECIPE_IMAGE,
         "ROCm",
@@ -157,7 +158,8 @@ SIGNATURES = (
     Signature(
         "module-missing",
         _RAISED + r"ModuleNotFoundError: No module named"
-        r"|PackageNotFoundError: \S|with minimum required version \S+ is not installed"
+        r"|\bpython[\d.]*: No module named|PackageNotFoundError: \S"
+        r"|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"
         r"|the package \S+ seems to be not installed"
         r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install \S+\[\w+\]"

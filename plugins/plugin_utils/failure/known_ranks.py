@@ -327,7 +327,8 @@ SIGNATURES = (
         r"|DistStoreError: Socket Timeout"
         r"|(?i:watchdog timeout)"
         r"|RPC call to \w+ timed out|other ranks that didn't finish loading"
-        r"|Some ranks .{0,20}timed out|Some \wCCL operations have failed or timed out",
+        r"|retrieving ncclUniqueId .{0,200}Socket Timeout|Some ranks .{0,20}timed out"
+        r"|Some \wCCL operations have failed or timed out",
         "a rank waited in vain for the others",
         DIAGNOSE,
         "torch.distributed",
@@ -341,17 +342,5 @@ SIGNATURES = (
         "the ranks load different versions of NCCL",
         "give all nodes the same image or environment: playbooks/prepare.yml",
         "NCCL",
-    ),
-    Signature(
-        "nccl-system",
-        r"ncclSystemError|unhandled system error|unhandled cuda error|ncclInternalError"
-        r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure(?!.{0,12}out of memory)"
-        r"|RuntimeError: NCCL [Ee]rror|NCCL error in: (?!.{0,200}remote process exited)"
-        r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
-        "NCCL or RCCL failed on a call of the system; the lines around it say which",
-        "set NCCL_DEBUG: INFO in muster_engine_env and start again",
-        "vLLM issues 4383 and 10626",
-        ("nic-up", "port-reachable"),
-        SYMPTOM,
     ),
 )

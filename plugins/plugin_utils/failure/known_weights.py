@@ -68,7 +68,9 @@ SIGNATURES = (
         " description, fp8 wants neither)",
         "vllm-ascend issues 119, 633 and 876",
         ("weights-format",),
-        likely=r"size mismatch for \S+: copying|There is no module or parameter named",
+        likely=r"size mismatch for \S+: copying|There is no module or parameter named"
+        r"|start \(\d+\) \+ length \(\d+\) exceeds dimension size"
+        r"|'\w+(?:Linear|Embedding|MoE)\w*' object has no attribute '\w*weight",
     ),
     # Files and hubs.
     Signature(
@@ -78,7 +80,8 @@ SIGNATURES = (
         r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
         r"|user) token is required|GatedRepoError"
         r"|(?<!404 client error\. )(?<!404 client error: )repository not found for url"
-        r"|must have access to it and be authenticated",
+        r"|must have access to it and be authenticated|Token is required \(`token=True`\)"
+        r"|\b403 Forbidden: .{0,120}(?:gated|token|repositor)",
         "Hugging Face refuses the model: it wants a token with access to it",
         "accept the model's terms and give the token to prepare, or take muster_model_source of"
         " your own",
@@ -101,6 +104,7 @@ SIGNATURES = (
         "the hub allows this address no more requests for now",
         "wait, give prepare a token, or take muster_model_source of your own",
         "huggingface_hub",
+        hint=rf"HTTP Error 429 thrown while requesting .{{0,40}}{_HUB}",
     ),
     Signature(
         "clock",
@@ -127,7 +131,7 @@ SIGNATURES = (
         r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
         r"|offline mode is enabled|outgoing traffic has been disabled"
-        rf"|\b5\d\d Server Error\b.{{0,160}}{_HUB}"
+        rf"|\b(?:408 Client|5\d\d Server) Error\b.{{0,160}}{_HUB}"
         rf"|(?:Connect\w*|Read\w*|SSL|Proxy|Timeout|Protocol)(?:Error|Timeout)?\b.{{0,300}}{_HUB}"
         r"|CAS service error(?!.{0,200}(?:os error|No space))",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
@@ -135,6 +139,7 @@ SIGNATURES = (
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
+        hint=rf"\bthrown while requesting .{{0,40}}{_HUB}",
         explains=("name-resolution", "no-route"),
     ),
     Signature(
@@ -144,7 +149,8 @@ SIGNATURES = (
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|Revision Not Found|NotExistError: The model"
         r"|404 Client Error.{0,120}(?:Entry|Repository) Not Found|Incorrect path_or_model_id"
-        r"|Can't load the configuration of|No model weights found"
+        r"|Can't load the configuration of|No model weights found|Cannot find model weights"
+        r"|No \S{0,4}safetensors\S* (?:or \S+ )?files found"
         r"|model (?:path"
         r"|directory) .{0,120}(?:does not exist|not found)|No safetensors? (?:files|weights)"
         r"|No such file or directory: '(?:\S*/)?(?<!\.docker/)(?:config|model\.safetensors\.index)"
@@ -185,7 +191,7 @@ SIGNATURES = (
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
-        r"|Error parsing line .{0,40}tiktoken",
+        r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto|Unable to load tokenizer",
         "the tokenizer's files are missing or not whole, or newer than the image's tokenizers"
         " package",
         f"{PREPARE}; where the files are whole, the image that the recipe names",
