@@ -137,7 +137,8 @@ SIGNATURES = (
         r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
-        r"|digest verification failed|parent snapshot \S+ does not exist",
+        r"|digest verification failed|wrong diff id|failed commit on ref|invalid checksum digest"
+        r"|unpigz: .{0,60}corrupt|flate: corrupt input|parent snapshot \S+ does not exist",
         "a layer of the image came broken, or Docker's store on this node is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
         " /var/lib/docker",

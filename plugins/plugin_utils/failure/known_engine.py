@@ -18,6 +18,10 @@ _LOWER = (
 
 _LARGE, _SMALL = r"(?:[4-9]\d|\d{3})\.\d+ GiB", r"(?:1?\d\.\d+ GiB|[\d.]+ MiB)"
 
+_ARCHITECTURE = (
+    r"(?:\b[Ss][Mm][_ ]?\d\d|\bgfx\d|compute capability|\b(?:Hopper|Blackwell|Ampere|CDNA|RDNA)\b)"
+)
+
 SIGNATURES = (
     # Arguments.
     Signature(
@@ -167,9 +171,10 @@ SIGNATURES = (
         r"|fp8)|is not supported for quantization method"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
         r"|(?i:(?:unknown|invalid) (?:modelopt )?quant(?:ization)?\b (?:method|algo))"
-        r"|fp8\w* .{0,40}not supported (?:on|in|for)|(?:Error|Exception): .{0,80}(?:requires?"
-        r"|only supports?|(?:only )?supported (?:on|for)) .{0,40}(?:\bsm_?\d\d+|\bgfx\d+"
-        r"|compute capability|Hopper|Blackwell|Ampere)",
+        r"|fp8\w* .{0,40}not supported (?:on|in|for)"
+        rf"|(?:Error|Exception): .{{0,80}}(?:requires?|[Oo]nly|supports?|(?:un)?supported"
+        rf"|not (?:implemented|available)) .{{0,40}}{_ARCHITECTURE}"
+        rf"|(?:Error|Exception): .{{0,80}}{_ARCHITECTURE}.{{0,60}}(?:not (?:yet )?|un)supported",
         "the engine cannot serve this quantisation, number format or kernel on this kind of device",
         "take weights and a recipe that are made for the platform",
         "vLLM",
@@ -237,7 +242,7 @@ SIGNATURES = (
         "engine-configuration",
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
         r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
-        r"(?:mutually exclusive"
+        r"(?:mutually exclusive|must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
         r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
         r"|load[_ ]format|all2all|distributed)\w*|is greater than max_\w+|\bmust divide\b"
         r"|with .{0,60}is not (?:yet )?implemented|[Pp]lease enable .{0,60} when"

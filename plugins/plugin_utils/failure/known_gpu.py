@@ -13,6 +13,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature i
     Signature,
 )
 
+# A line of an Xid, and one of the channels that an earlier one took away.
+_XID = r"(?:NVRM: Xid \(PCI:[^)]*\): |caused by previous Xid )"
+
 SIGNATURES = (
     # Driver and CUDA.
     Signature(
@@ -76,7 +79,7 @@ SIGNATURES = (
         r"(?i:nvml.{0,60}driver not loaded)|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
         r"|nvidia-container-cli: initialization error: (?:load library failed"
-        r"|driver error(?!\W+timed out)|cannot open shared|nvml error: (?:driver not loaded"
+        r"|cannot open shared|nvml error: (?:driver not loaded"
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)"
         r"|Module (?:nvidia|amdgpu) not found|\bERROR_DRIVER_NOT_LOADED"
@@ -103,7 +106,7 @@ SIGNATURES = (
         "gpu-lost",
         r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
         r"|Unable to determine the device handle for (?:GPU|gpu)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:62|79|109|110|119|120|143"
+        rf"|{_XID}(?:62|79|109|110|119|120|143"
         r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"
         r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
         r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
@@ -115,7 +118,7 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-nvlink",
-        r"uncorrectable NVLink error|NVRM: Xid \(PCI:[^)]*\): (?:74|14[4-9]|150)\b"
+        rf"uncorrectable NVLink error|{_XID}(?:74|14[4-9]|150)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:NvlinkUncorrectable|NVLINK_UNCORRECTABLE)"
         r"|Invalid access of peer GPU memory over nvlink",
         "an error of NVLink, the connection between GPUs, not of memory",
@@ -127,7 +130,7 @@ SIGNATURES = (
     Signature(
         "gpu-ecc",
         r"(?<!no )uncorrectable ECC error(?!\D{0,20} 0\b)"
-        r"|NVRM: Xid \(PCI:[^)]*\): (?:48|64|94|95|140)\b"
+        rf"|{_XID}(?:48|64|94|95|140)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:ECCUncorrectable|ECC_UNCORRECTABLE)",
         "a GPU has a memory error that it could not correct",
         "reset the GPU, and take it out of muster_devices when it happens again",
@@ -294,7 +297,7 @@ SIGNATURES = (
         r"(?:CUDA error: |cudaError\w*: ?|Triton Error \[\w+\]: |(?:[Cc]uda|CUDA) (?:driver )?"
         r"(?:failure|error).{0,12} '?)(?:an illegal memory access|unspecified launch failure"
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
-        r"|invalid program counter|the launch timed out)|NVRM: Xid \(PCI:[^)]*\): (?:13|31)\b"
+        rf"|invalid program counter|the launch timed out)|{_XID}(?:13|31)\b"
         r"|(?i:cutlass)\b.{0,60}Error Internal"
         r"|(?:cudaError|CUDA_ERROR_)(?:IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED"
         r"|MisalignedAddress|MISALIGNED_ADDRESS|IllegalInstruction|ILLEGAL_INSTRUCTION|Assert\b"

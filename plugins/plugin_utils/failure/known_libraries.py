@@ -117,7 +117,8 @@ SIGNATURES = (
     ),
     Signature(
         "glibc-old",
-        r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?!.{0,120}libnccl-net)",
+        r"version `(?:GLIBC|GLIBCXX|CXXABI)_[\d.]+' not found(?!.{0,120}libnccl-net)"
+        r"|undefined symbol: (?:_ZN?K?St\w+|__cxa_\w+|__libc_\w+|_dl_\w+)",
         "the node's or image's C or C++ library is older than the engine's wheels were built for",
         "take the container in place of an environment (muster_install), or a newer release of the"
         " system",
@@ -137,6 +138,7 @@ SIGNATURES = (
         r"|takes .{0,40}but \d+ were given)"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
+        r"|Expected type: .{0,200}but found type: "
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|requires a different Python",
         "two Python packages of the image or environment do not fit each other",
@@ -206,7 +208,8 @@ SIGNATURES = (
         r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
         r"|No such file or directory: '[^']*(?:cuobjdump|nvdisasm|ptxas|cicc|clang)'"
         r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+"
-        r"|nv\w+)\.h|Error compiling objects for extension"
+        r"|nv\w+)\.h|Error compiling objects for extension|errors? detected in the compilation of"
+        r"|fatal error: [\w./-]+\.(?:h|hpp|cuh|inc): No such file|ninja: build stopped: "
         r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): exit_code == 0",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
         " what it needs is missing or fails; the lines before say which",

@@ -71,7 +71,7 @@ SIGNATURES = (
         r"(?i:no socket interface found)|connecting to address\s+with family \d+ is neither"
         r"|NCCL_SOCKET_IFNAME.{0,60}(?:not found|does not exist)|No usable (?:network )?interface"
         r"|(?i:no (?:usable |valid )?(?:network )?interfaces? (?:was )?found)"
-        r"|Bootstrap : no .{0,30}interface",
+        r"|Bootstrap : no .{0,30}interface|WARN Socket creation failed",
         "NCCL or RCCL finds no NIC of the name that it was given",
         _NIC,
         "NCCL bootstrap",
@@ -326,7 +326,8 @@ SIGNATURES = (
         r"|Timed out waiting \d+ms for (?:recv|send) operation|wait timeout after \d+ms, keys"
         r"|DistStoreError: Socket Timeout"
         r"|(?i:watchdog timeout)"
-        r"|RPC call to \w+ timed out|other ranks that didn't finish loading"
+        r"|waitForInput: .{0,300}timed out|RPC call to \w+ timed out"
+        r"|other ranks that didn't finish loading"
         r"|retrieving ncclUniqueId .{0,200}Socket Timeout|Some ranks .{0,20}timed out"
         r"|Some \wCCL operations have failed or timed out",
         "a rank waited in vain for the others",
