@@ -257,7 +257,8 @@ SIGNATURES = (
         "cann-library",
         r"lib(?:hccl|ascendcl|acl_\w+|atb\w*|mki|ge_\w+|graph\w*|msprofiler|profapi|runtime"
         r"|opapi\w*|nnopbase|register|platform|error_manager|ascendalog|tiling_api|exe_graph|lcal"
-        r"|mspti|ascend_protobuf\w*|hccl_\w+|hcomm)\.so[.\d]*:"
+        r"|mspti|c_sec|slog|mmpa|alog|unified_dlog|te_fusion|opp_registry|ascend_protobuf\w*"
+        r"|hccl_\w+|hcomm)\.so[.\d]*:"
         r" cannot open|\bASCEND_(?:\w+_)?(?:PATH|HOME)\b.{0,60}(?:not set|is empty|not (?:found"
         r"|exist))|/set_env\.sh: No such file",
         "a library of CANN is not on the loader's path: its environment is not set, or CANN or its"

@@ -138,7 +138,8 @@ SIGNATURES = (
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
         r"|digest verification failed|wrong diff id|failed commit on ref|invalid checksum digest"
-        r"|unpigz: .{0,60}corrupt|flate: corrupt input|parent snapshot \S+ does not exist",
+        r"|unpigz: .{0,60}corrupt|flate: corrupt input|parent snapshot \S+ does not exist"
+        r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: no such file or directory",
         "a layer of the image came broken, or Docker's store on this node is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
         " /var/lib/docker",

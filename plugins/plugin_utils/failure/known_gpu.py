@@ -120,7 +120,7 @@ SIGNATURES = (
         "gpu-nvlink",
         rf"uncorrectable NVLink error|{_XID}(?:74|14[4-9]|150)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:NvlinkUncorrectable|NVLINK_UNCORRECTABLE)"
-        r"|Invalid access of peer GPU memory over nvlink",
+        r"|Invalid access of peer GPU memory over nvlink|nvswitch\w*: SXid .{0,80}, Fatal,",
         "an error of NVLink, the connection between GPUs, not of memory",
         "nvidia-smi nvlink -e and dmesg (Xid) name the link; reset all GPUs of the fabric together,"
         " or reboot",
@@ -236,7 +236,9 @@ SIGNATURES = (
         r"|Failed to infer device type|Device string must not be empty|No CUDA-capable device"
         r"|only supported with GPUs, no GPUs found|(?:cuda|hip)ErrorNoDevice|CUDA_ERROR_NO_DEVICE"
         r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
-        r"|'UnspecifiedPlatform' object has no|No devices were found|no adapters were found"
+        r"|'UnspecifiedPlatform' object has no|No devices were found"
+        r"|Tensile host: No devices found|AMDSMI_STATUS_(?:INIT_ERROR|NO_DRM_DEV|NOT_INIT)"
+        r"|no adapters were found"
         r"|(?<!node has )\b[Nn]o (?:\w+ )?(?:[GNX]PUs?|accelerators?)(?: devices?)?"
         r" (?:(?:was|were|is|are) )?"
         r"(?:found|detected|available)\b"

@@ -31,7 +31,9 @@ SIGNATURES = (
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
         ("host-memory",),
-        likely=r"\[Errno 12\] Cannot allocate memory|\bMemoryError\s*$",
+        likely=r"\[Errno 12\] Cannot allocate memory|\bMemoryError\s*$"
+        r"|page allocation failure: order"
+        r"|\b(?:mmap|mlock|malloc)\w*(?:\(\))? failed.{0,40}Cannot allocate memory",
         explains=("worker-killed",),
     ),
     Signature(
@@ -198,7 +200,8 @@ SIGNATURES = (
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)|\b(?:EXT4-fs error"
         r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:[Cc]orruption|[Ss]hut(?:ting)? ?down"
         r"|[Ii]nternal error|metadata I/O error)|\bI/O Error \(sct\b"
-        r"|critical (?:medium|target) error"
+        r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
+        r"|\bnvme .{0,40}I/O .{0,30}timeout"
         r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"
         r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
         r"|ceph: .{0,80}(?:hung|caps stale|session lost|blocklisted)"
@@ -279,7 +282,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-permission",
-        r"NVML: Insufficient Permissions|NVMLError_NoPermission",
+        r"NVML: Insufficient Permissions|NVMLError_NoPermission"
+        r"|GPU access blocked by the operating system",
         "the engine may not use the GPU: the modes of /dev/nvidia*, the container's user, or a rule"
         " of SELinux",
         "see ls -lZ of the device nodes and the audit log of the node",

@@ -138,7 +138,7 @@ SIGNATURES = (
         r"|takes .{0,40}but \d+ were given)"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
-        r"|Expected type: .{0,200}but found type: "
+        r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|requires a different Python",
         "two Python packages of the image or environment do not fit each other",
@@ -159,7 +159,8 @@ SIGNATURES = (
     ),
     Signature(
         "module-missing",
-        _RAISED + r"ModuleNotFoundError: No module named"
+        _RAISED + r"ModuleNotFoundError: No module named (?!'transformers_modules)"
+        r"|requires the \S+ library but it was not found"
         r"|\bpython[\d.]*: No module named|PackageNotFoundError: \S"
         r"|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"

@@ -110,7 +110,7 @@ SIGNATURES = (
         "address-absent",
         r"(?:\bbind|listen|ZMQError|OSError: \[Errno 99\]).{0,160}(?i:cannot assign requested"
         r" address)|(?i:cannot assign requested address).{0,40}addr=|ZMQError: No such device"
-        r"|\bEADDRNOTAVAIL\b",
+        r"|\bEADDRNOTAVAIL\b|\[Errno 97\]|\bEAFNOSUPPORT\b",
         "the address to listen on is not one of this node",
         "set muster_address to an address of the node on the cluster network (ip -4 address), and"
         " take VLLM_HOST_IP and its kin out of muster_engine_env",
@@ -131,7 +131,7 @@ SIGNATURES = (
     Signature(
         "ranks-differ",
         r"mismatch in (?:rank count|number of ranks)|ranks? has already checked in"
-        r"|Message truncated :|[Cc]onfiguration mismatch detected for engine"
+        r"|Message truncated :|Mismatched collective|[Cc]onfiguration mismatch detected for engine"
         r"|unexpected data parallel rank|(?i:world[ _]size mismatch"
         r"|rank \d+ .{0,40}already (?:registered|joined|exists))",
         "ranks do not agree on how many they are or what they run: another command line or version"
@@ -159,7 +159,8 @@ SIGNATURES = (
         "nccl-connect",
         r"[Cc]onnect to \S+?<\d+> ?(?:failed|returned)|connect returned .{0,60}\((\d+)/\1\)"
         r"|[Cc]all to connect\S* .{0,60}(?:returned|failed)|socket\w*Connect\w*: exceeded retries"
-        r"|socket\w*Connect\w*: ?Connect to .{0,80} failed",
+        r"|socket\w*Connect\w*: ?Connect to .{0,80} failed"
+        r"|[Cc]all to (?:recv|send)\w* .{0,100}(?:timed out|No route)",
         "NCCL or RCCL cannot connect to another rank",
         "admit all TCP between the nodes on the cluster NIC, and see that the peer's unit runs",
         "NCCL bootstrap",
@@ -300,7 +301,8 @@ SIGNATURES = (
     ),
     Signature(
         "ray-unreachable",
-        r"[Ff]ailed to connect to GCS|Unable to connect to GCS|Failed to get cluster ID from GCS"
+        r"[Ff]ailed to connect to GCS|detector has missed too many heartbeats"
+        r"|Unable to connect to GCS|Failed to get cluster ID from GCS"
         r"|[Rr]ay is not initialized|[Cc]ould not find any running Ray instance"
         r"|DP master node .{0,60}missing or dead|[Cc]an't find a `?node_ip_address"
         r"|no Ray cluster .{0,20}found",

@@ -43,6 +43,7 @@ SIGNATURES = (
         f"copy the .py files from the publisher beside config.json, or {PREPARE}",
         "transformers; vllm-ascend issue 619",
         ("weights-complete",),
+        likely=r"No module named 'transformers_modules",
     ),
     Signature(
         "remote-code",
@@ -96,6 +97,7 @@ SIGNATURES = (
         f"correct muster_proxy and what it leaves out (no_proxy), then {PREPARE}",
         "HTTP; Docker",
         ("container-engine",),
+        likely=r"\[SSL: WRONG_VERSION_NUMBER\]",
     ),
     Signature(
         "hub-limit",
@@ -126,7 +128,8 @@ SIGNATURES = (
     ),
     Signature(
         "hub-unreachable",
-        r"couldn't connect to 'https?://|(?i:cannot|can't) reach https://huggingface"
+        r"couldn't connect to 'https?://|We have no connection or you passed|(?i:cannot"
+        r"|can't) reach https://huggingface"
         r"|HTTPS?ConnectionPool\(host='[\w.-]*(?:huggingface|hf|modelscope|hf-mirror)[\w.-]*'"
         r"|cannot find the requested files in the (?:local|disk) cache|LocalEntryNotFoundError"
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
@@ -192,7 +195,8 @@ SIGNATURES = (
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
-        r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto|Unable to load tokenizer",
+        r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto"
+        r"|Converting from \w+ failed|Unable to load tokenizer",
         "the tokenizer's files are missing or not whole, or newer than the image's tokenizers"
         " package",
         f"{PREPARE}; where the files are whole, the image that the recipe names",
