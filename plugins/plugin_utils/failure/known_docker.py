@@ -49,7 +49,8 @@ SIGNATURES = (
     ),
     Signature(
         "image-command",
-        r"exec: \"[^\"]+\": (?:executable file not found|stat [^:]+: no such file)"
+        r"exec: \"(?!(?:\S*/)?(?:runc|crun|docker-|containerd-|nvidia-)[\w.-]*\")[^\"]+\":"
+        r" (?:executable file not found|stat [^:]+: no such file)"
         r"|status=203/EXEC|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
@@ -96,7 +97,8 @@ SIGNATURES = (
     ),
     Signature(
         "image-absent",
-        r"manifest unknown|pull access denied|manifest for \S+ not found|repository does not exist"
+        r"manifest unknown|\b(?:MANIFEST|NAME)_UNKNOWN\b|name unknown: |pull access denied"
+        r"|manifest for \S+ not found|repository does not exist"
         r"|failed to resolve (?:reference|source metadata).{0,200}: not found",
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
@@ -195,7 +197,10 @@ SIGNATURES = (
     ),
     Signature(
         "container-cgroup",
-        r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist"
+        r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist|no cgroup mount found"
+        r"|(?:applying|setting) cgroup config|\bcgroup\.(?:subtree_control|procs"
+        r"|controllers)\b.{0,80}"
+        r"(?:no such file|not supported|permission denied|invalid|busy)"
         r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"
         r"|unable to start unit \"docker-|/sys/fs/cgroup/\S+: (?:invalid argument"
         r"|operation not permitted|device or resource busy)|openat2 /sys/fs/cgroup",

@@ -49,6 +49,7 @@ SIGNATURES = (
     Signature(
         "engine-arguments",
         r"error: (?:unrecognized arguments|ambiguous option|argument -\S+|the following arguments)"
+        r"|error: (?:unexpected argument '|invalid value '.{0,80}' for '-|unrecognized option)"
         r"|\bNo such option: -|\binvalid choice: '.{0,80}\(choose from"
         r"|(?:Args|Config)\.__init__\(\) got an unexpected keyword",
         "the engine refuses its command line",
@@ -227,6 +228,7 @@ SIGNATURES = (
         r"|(?:CUDA|HIP) error: out of memory|(?:Prefill|Decode) out of memory"
         r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
+        r"|CUDA_ERROR_OUT_OF_MEMORY"
         r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is 207001\b"
         r"|\bEL0004\b",
         "a device ran out of memory",
@@ -234,7 +236,8 @@ SIGNATURES = (
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
         likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
-        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|"
+        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|(?i:failed to allocate \S+ buffer"
+        r"|insufficient (?:gpu|npu|device|video) memory)|"
         r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"
         r"|out of memory)",
     ),
@@ -245,6 +248,8 @@ SIGNATURES = (
         r"(?:mutually exclusive|must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
         r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
         r"|load[_ ]format|all2all|distributed)\w*|is greater than max_\w+|\bmust divide\b"
+        r"|not yet supported (?:on|in|for|by|with) |[Pp]lease (?:adjust|lower|raise|increase"
+        r"|decrease|reduce|disable|enable|set|change|check) [`']?(?!max_tokens)\w+_\w+"
         r"|with .{0,60}is not (?:yet )?implemented|[Pp]lease enable .{0,60} when"
         r"|[Cc]annot use .{0,60} with\b"
         r"|can't work (?:at|with|together)|incompatible with|not (?:yet "

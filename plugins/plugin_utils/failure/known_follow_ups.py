@@ -119,6 +119,18 @@ LAST = (
         SYMPTOM,
     ),
     Signature(
+        "file-absent",
+        r"\[Errno 2\] No such file or directory: '/(?!dev/|proc/|run/|tmp/)(?!\S*/\.)"
+        r"(?!\S*\.(?:sock|lock)\b)|(?:^|[\s\"])(?:open|stat|lstat) /(?!dev/|proc/|run/|tmp/|sys/)"
+        r"[^\s:]{1,300}(?<!\.sock): no such file",
+        "a file or folder that the line names is not on the node, or not in the container",
+        "put it there, mount it with muster_extra_mounts, or correct its path in muster_engine_args"
+        " or muster_engine_env",
+        "kernel, ENOENT",
+        ("mount-source",),
+        LIKELY,
+    ),
+    Signature(
         "cuda-unknown",
         r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) 999\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
@@ -134,7 +146,8 @@ LAST = (
     Signature(
         "container-start",
         r"OCI runtime create failed|runc did not terminate|^Error: crun: "
-        r"|failed to create shim task|error running (?:prestart )?hook",
+        r"|exec: \"(?:\S*/)?(?:runc|crun)\"|failed to create shim task"
+        r"|error running (?:prestart )?hook",
         "Docker could not start the container; the end of the line says why",
         "read it, then run playbooks/preflight.yml",
         "Docker",
@@ -155,6 +168,7 @@ LAST = (
         r"|\bstd::bad_alloc|\b(?:free|malloc|munmap_chunk|realloc)\(\): (?:invalid|corrupt"
         r"|unaligned|mismatch|double)|corrupted (?:size vs|double-linked)"
         r"|Fatal Python error: Aborted"
+        r"|\bsegfault at [0-9a-f]+ ip|general protection fault"
         r"|(?:exit ?code|died with (?:exit )?code|died with signal)\W{1,4}-?11\b"
         r"|exited with code 139\b",
         "a process of the engine crashed in compiled code",

@@ -84,6 +84,7 @@ SIGNATURES = (
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)"
         r"|Module (?:nvidia|amdgpu) not found|\bERROR_DRIVER_NOT_LOADED"
         r"|AMDSMI_STATUS_DRIVER_NOT_LOADED"
+        r"|(?i:nvidia (?:kernel )?(?:driver|module) (?:is )?not (?:loaded|installed|running))"
         r"|(?i:amdgpu (?:driver|module) (?:is )?not (?:loaded|found|initialized))",
         "the node has no GPU driver, or its driver is not loaded",
         "install the driver, or load it (modprobe nvidia, modprobe amdgpu; dmesg says why it"
@@ -115,6 +116,7 @@ SIGNATURES = (
         " it out of muster_devices",
         "NVIDIA Xid 62, 79, 109, 119, 120, 143 and 154; NVML errors 15 and 16; amdgpu",
         ("gpu-count", "gpu-health"),
+        likely=r"HW Exception by GPU node|reason ?: ?GPU Hang",
     ),
     Signature(
         "gpu-nvlink",
@@ -159,7 +161,7 @@ SIGNATURES = (
         "gpu-ordinal",
         r"invalid device ordinal|NVMLError_InvalidArgument|device error: \S+: unknown device"
         r"|invalid literal for int\(\) with base 10: '(?:MIG|GPU)-|Non-integer device ID"
-        r"|visible device ordinal \d+ is out of range|--device-ids index"
+        r"|visible device ordinal \d+ is out of range|device < num_gpus|--device-ids index"
         r"|is not visible in \w+_DEVICES"
         r"|Inconsistent GPU visibility env vars|(?:hip|cuda)ErrorInvalidDevice\b"
         r"|CUDA_ERROR_INVALID_DEVICE\b|Invalid device id\b",

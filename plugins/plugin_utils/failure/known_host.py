@@ -19,7 +19,8 @@ SIGNATURES = (
     Signature(
         "node-memory",
         r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
-        r"|\boom-kill:constraint=|invoked oom-killer|\boom-killed\b"
+        r"|\boom-kill:constraint=|invoked oom-killer|oom_reaper: reaped|\bkilled process \d+ \("
+        r"|\boom-killed\b"
         r"|(?:cudaHostAlloc|hipHostMalloc|pinned memory)\b.{0,60}out of memory"
         r"|memory cgroup out of memory|\bOOMKilled\b(?!\W{1,4}false)"
         r"|DefaultCPUAllocator: (?:can't|not enough)"
@@ -31,7 +32,7 @@ SIGNATURES = (
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
         ("host-memory",),
-        likely=r"\[Errno 12\] Cannot allocate memory|\bMemoryError\s*$"
+        likely=r"\[Errno 12\] Cannot allocate memory|\bENOMEM\b|\(os error 12\)|\bMemoryError\s*$"
         r"|page allocation failure: order"
         r"|\b(?:mmap|mlock|malloc)\w*(?:\(\))? failed.{0,40}Cannot allocate memory",
         explains=("worker-killed",),
@@ -40,7 +41,8 @@ SIGNATURES = (
         "worker-killed",
         r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,6}-9\b)"
         r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
-        r"|status=9/KILL|status=137/|exited with code 137\b|Failed core proc\(s\): \{[^}]*: -9\b"
+        r"|status=9/KILL|status=137/|exit(?:ed)?(?: with)?(?: status| code)?:? 137\b"
+        r"|Failed core proc\(s\): \{[^}]*: -9\b"
         r"|(?:died|exited|failed|terminated) with (?:exit )?code:? -9\b"
         r"|(?:died|killed|terminated) (?:with|by)(?: signal)?:? SIGKILL",
         "a process of the engine was ended from outside, most often by the kernel for want of"
@@ -68,7 +70,7 @@ SIGNATURES = (
         "thread-limit",
         r"(?i)fork: (?:retry: )?resource temporarily unavailable|pthread_create failed"
         r"|can't start new thread|thread creation failed|fork rejected by pids controller"
-        r"|unable to create (?:new )?(?:native )?thread"
+        r"|unable to create (?:new )?(?:native )?thread|failed to create new os thread"
         r"|fork:? .{0,30}resource temporarily unavailable|RLIMIT_NPROC \d+ current",
         "the limit of processes and threads is reached",
         "raise --pids-limit of the container, TasksMax of the service or ulimit -u; fewer"
@@ -176,7 +178,7 @@ SIGNATURES = (
     ),
     Signature(
         "read-only-fs",
-        r"(?i)read-only file ?system|remounting filesystem read-only|\(os error 30\)",
+        r"(?i)read-only file ?system|remounting filesystem read-only|\bEROFS\b|\(os error 30\)",
         "a path that the engine writes to is mounted read-only, or the file system turned read-only"
         " after an error",
         "mount it writable (muster_extra_mounts without :ro); dmesg tells of errors of a disk",
@@ -239,7 +241,7 @@ SIGNATURES = (
     Signature(
         "disk-full",
         r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]"
-        r"|\(os error (?:28|122)\)|kind: StorageFull"
+        r"|\(os error (?:28|122)\)|kind: StorageFull|\bENOSPC\b|disk (?:is )?full"
         r"|(?:not enough|insufficient) (?:free )?disk space",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
@@ -259,17 +261,6 @@ SIGNATURES = (
         ("mount-source", "host-writable"),
         likely=r"\[Errno 1\] Operation not permitted: '/",
         hint=r"problem when trying to write in your cache folder",
-    ),
-    Signature(
-        "file-absent",
-        r"\[Errno 2\] No such file or directory: '/(?!dev/|proc/|run/|tmp/)(?!\S*/\.)"
-        r"(?!\S*\.(?:sock|lock)\b)",
-        "a file or folder that the line names is not on the node, or not in the container",
-        "put it there, mount it with muster_extra_mounts, or correct its path in muster_engine_args"
-        " or muster_engine_env",
-        "kernel, ENOENT",
-        ("mount-source",),
-        LIKELY,
     ),
     Signature(
         "user-unknown",

@@ -106,7 +106,7 @@ SIGNATURES = (
     ),
     Signature(
         "cpu-instructions",
-        r"Illegal instruction|\bSIGILL\b|exited with code 132\b|status=4/ILL"
+        r"Illegal instruction|\bSIGILL\b|trap invalid opcode|exited with code 132\b|status=4/ILL"
         r"|(?i:cpu (?:does not|doesn't|lacks) .{0,40}\b(?:avx\w*|sse\S*|amx|instruction))",
         "the processor of the node lacks instructions that the image was built with, AVX-512 for"
         " one; in a virtual machine the host may hide them",
@@ -136,6 +136,7 @@ SIGNATURES = (
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"
         r"|takes .{0,40}but \d+ were given)"
+        r"|but you(?:'ll)? have .{0,60}which is incompatible"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
@@ -179,7 +180,7 @@ SIGNATURES = (
         "wheels-absent",
         r"No matching distribution found|Could not find a version that satisfies"
         r"|is not a supported wheel on this platform|ResolutionImpossible"
-        r"|No solution found when resolving",
+        r"|No solution found when resolving|require a different python version",
         "no wheels of these versions go together, or for this Python and system, on the index",
         "correct muster_wheel_requirements, muster_wheel_index_urls or muster_wheel_channel",
         "pip; uv",
@@ -211,6 +212,7 @@ SIGNATURES = (
         r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+"
         r"|nv\w+)\.h|Error compiling objects for extension|errors? detected in the compilation of"
         r"|fatal error: [\w./-]+\.(?:h|hpp|cuh|inc): No such file|ninja: build stopped: "
+        r"|error: command '\S*(?:gcc|g\+\+|nvcc|clang|cc)\S*' failed|\bnvcc (?:was )?not found"
         r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): exit_code == 0",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
         " what it needs is missing or fails; the lines before say which",

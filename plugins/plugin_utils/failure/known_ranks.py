@@ -23,6 +23,7 @@ SIGNATURES = (
         r"|resize) (?:a )?shared memory(?!.{0,160}Too many open files)"
         r"|(?i:no space left).{0,80}(?:/dev/shm|'/(?:psm|sem|torch)_)"
         r"|/dev/shm/.{0,120}(?i:no space left)"
+        r"|(?i:shared memory .{0,40}(?:too small|exhausted)|\b(?:shm_open|shmget)\b.{0,60}no space)"
         r"|posix_fallocate failed|unable to write to file </torch_",
         "/dev/shm is too small or full",
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
@@ -96,7 +97,9 @@ SIGNATURES = (
         r".{0,40} failed|\bmlx\d: .{0,60}got completion with error"
         r"|mlx5_core.{0,80}Port module event: error"
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
-        r"|roce).{0,120}(?:invalid gid|no (?:valid )?gid))"
+        r"|roce|nic).{0,120}(?:invalid gid|no (?:\S+ ){0,2}gid))|\b[Nn]o (?:suitable|usable"
+        r"|valid) GID\b"
+        r"|No available RNIC"
         r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
         r"|no usable transp)",
         "RDMA between the nodes failed: a NIC, its link, its GID or a firewall of RoCE",
@@ -200,7 +203,7 @@ SIGNATURES = (
     ),
     Signature(
         "torch-port-taken",
-        r"\bEADDRINUSE\b|server socket has failed to (?:bind|listen)",
+        r"name: EADDRINUSE\b|server socket has failed to (?:bind|listen)",
         "a port that torch.distributed listens on is taken on this node",
         "end what holds it (ss -Htlnp): often an engine of an earlier run",
         "torch TCPStore; vllm-ascend issue 4546",
@@ -208,7 +211,8 @@ SIGNATURES = (
     ),
     Signature(
         "api-port-taken",
-        r"(?i)\[Errno 98\]|address already in use|port is already allocated"
+        r"(?i)\[Errno 98\]|\(os error 98\)|\bEADDRINUSE\b|address already in use"
+        r"|port is already allocated"
         r"|(?:\b|_)port \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)",
         "the port of the API, or another one that the engine listens on, is taken on this node",
         "end what holds it (ss -Htlnp), or set muster_port to another one",

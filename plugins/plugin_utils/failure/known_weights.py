@@ -28,7 +28,8 @@ SIGNATURES = (
         r"(?! (?:with|for (?!now)))"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
-        r"|Unrecognized (?:configuration class|model in)"
+        r"|Unrecognized (?:configuration class|model in)|[Uu]nknown (?:model )?architecture\b"
+        r"|the checkpoint is very new, then there may not be a release"
         r"|rope_scaling\W{1,2} ?(?:should have|must (?:be a|have a)|field)|KeyError: 'rope_type'",
         "the engine or its transformers is older than the model, or config.json is not the model's"
         " own",
@@ -79,7 +80,7 @@ SIGNATURES = (
         r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
         r"(?:\.? \(Request ID|.{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope))"
         r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
-        r"|user) token is required|GatedRepoError"
+        rf"|user) token is required|GatedRepoError|client error '40[13]\b.{{0,80}}{_HUB}"
         r"|(?<!404 client error\. )(?<!404 client error: )repository not found for url"
         r"|must have access to it and be authenticated|Token is required \(`token=True`\)"
         r"|\b403 Forbidden: .{0,120}(?:gated|token|repositor)",
@@ -102,7 +103,8 @@ SIGNATURES = (
     Signature(
         "hub-limit",
         r"(?i)(?:hfhub|huggingface|hf\.co|hf-mirror|modelscope).{0,200}\b429 (?:client|too many)"
-        r"|\b429 (?:client|too many).{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope)",
+        r"|\b429 (?:client|too many).{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope)"
+        rf"|client error '429\b.{{0,80}}{_HUB}",
         "the hub allows this address no more requests for now",
         "wait, give prepare a token, or take muster_model_source of your own",
         "huggingface_hub",
@@ -118,7 +120,9 @@ SIGNATURES = (
     ),
     Signature(
         "image-certificate",
-        r"x509: |certificate signed by unknown authority|CERTIFICATE_VERIFY_FAILED",
+        r"x509: |certificate signed by unknown authority"
+        r"|(?i:certificate[ _]verify[ _]failed|self[- ]signed certificate|local issuer certificate"
+        r"|ssl certificate problem)",
         "the registry or Hub, or a proxy before it, shows a certificate that this node does not"
         " know, or that has expired",
         f"name its authority with muster_registry_ca, then {PREPARE}; where it has expired, its"
@@ -135,6 +139,7 @@ SIGNATURES = (
         r"|\(\S*huggingface\.co\S*\).{0,120}(?i:timed? ?out|resolve|refused|unreachable)"
         r"|offline mode is enabled|outgoing traffic has been disabled"
         rf"|\b(?:408 Client|5\d\d Server) Error\b.{{0,160}}{_HUB}"
+        rf"|(?:Client error '408|Server error '5\d\d)\b.{{0,160}}{_HUB}"
         rf"|(?:Connect\w*|Read\w*|SSL|Proxy|Timeout|Protocol)(?:Error|Timeout)?\b.{{0,300}}{_HUB}"
         r"|CAS service error(?!.{0,200}(?:os error|No space))",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
@@ -151,6 +156,7 @@ SIGNATURES = (
         r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|Revision Not Found|NotExistError: The model"
+        rf"|Client error '404\b.{{0,80}}{_HUB}"
         r"|404 Client Error.{0,120}(?:Entry|Repository) Not Found|Incorrect path_or_model_id"
         r"|Can't load (?:the (?:model|configuration)|image processor|feature extractor) (?:for"
         r"|of)|No model weights found|Cannot find model weights"
@@ -171,7 +177,8 @@ SIGNATURES = (
         r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
         r"|unexpected EOF, expected|Weight files referenced in index but missing"
         r"|Consistency check failed|(?:version https://git-lfs|invalid load key, 'v')"
-        r"|No such file or directory: .{0,200}\.safetensors",
+        r"|No such file or directory: .{0,200}\.safetensors"
+        r"|unable to open file <[^>]{1,400}\.(?:safetensors|bin|pt|pth)>",
         "a file of the weights is missing, or cut off",
         f"copy it again: {PREPARE} tells which",
         "safetensors",
