@@ -392,6 +392,22 @@ OTHERS = [
     ("engine-crash", "terminate called after throwing an instance of 'std::bad_alloc'"),
     ("collective-timeout", "torch.distributed.DistStoreError: Socket Timeout"),
     ("library-missing", "/lib/libGL.so.1: wrong ELF class: ELFCLASS32"),
+    ("cann-compiler", "EC0010: Failed to import Python module [ModuleNotFoundError: 'tbe'.]."),
+    ("gpu-hook", "nvidia-container-cli: initialization error: driver error: timed out"),
+    ("gpu-hook", "nvidia-container-cli: initialization error: driver error: failed to process"),
+    ("cuda-unknown", "cudaGetDeviceCount(). Error 500: named symbol not found"),
+    ("gpu-nvlink", "NVRM: Xid (PCI:0000:dc:00): 45, Ch 00000001 caused by previous Xid 149"),
+    ("hub-access", "401 Client Error. Repository Not Found for url: https://huggingface.co/api/x"),
+    ("weights-absent", "404 Client Error. Repository Not Found for url: https://huggingface.co/x"),
+    ("hub-unreachable", "504 Server Error: Gateway Time-out for url: https://huggingface.co/api/x"),
+    ("hub-unreachable", "Server error '502 Bad Gateway' for url 'https://huggingface.co/api/x'"),
+    ("disk-full", 'SafetensorError: Error while serializing: IoError(kind: StorageFull, "x")'),
+    ("api-port-taken", "Error: listen EADDRINUSE: address already in use :::8000"),
+    ("glibc-old", "vllm/_C.so: undefined symbol: _ZNSt15__exception_ptr13exception_ptr10_M_r"),
+    ("file-permission", "Path [/usr/bin] for [ge.debugDir] is invalid. Reason: Permission denied"),
+    ("image-command", 'exec: "vllm": executable file not found in $PATH'),
+    ("container-start", 'find runc path: exec: "runc": executable file not found in $PATH'),
+    ("device-memory", "Cuda failure 'out of memory' ncclUnhandledCudaError: Call to CUDA failed"),
     (
         "wheels-absent",
         "ERROR: x-1.0-cp312-linux.whl is not a supported wheel on this platform.",
@@ -425,6 +441,9 @@ UNKNOWN = [
     "HTTP 401 Unauthorized: missing or invalid API key",
     "429 Client Error: Too Many Requests for url: http://192.0.2.7/v1",
     "connect [127.0.0.1]:41234: Connection refused",
+    "FileNotFoundError: [Errno 2] No such file or directory: '/psm_3f9c1b2a'",
+    "ValueError: see https://huggingface.co/docs: Read more about the template there",
+    "ValueError: max_tokens (9000) is greater than max_model_len",
     "ERROR 11-21 [registry.py:411] dial tcp 192.0.2.7:8001: connection refused",
 ]
 
@@ -493,6 +512,14 @@ HEALTHY = [
     "FlashInfer is not available. Falling back to the PyTorch-native implementation of sampling.",
     "ValueError: This model's maximum context length is 4096 tokens. However, you requested 5000.",
     "Error response from daemon: No such container: muster-a",
+    "Connecting to https://huggingface.co",
+    "ERROR [pynccl.py:44] Failed to load NCCL library from libnccl.so.2 .It is expected if you are"
+    " not running on NVIDIA/AMD GPUs.",
+    "'(ReadTimeoutError(...))' thrown while requesting HEAD https://huggingface.co/x/config.json",
+    "[2026-01-01 08:51:34] FlashAttention is not supported on this GPU, using another backend.",
+    "UserWarning: Not enough free disk space to download the file.",
+    "mce: [Hardware Error]: Machine check events logged",
+    "nvidia-nvswitch3: SXid (PCI:0000:85:00.0): 12028, Non-fatal, Link 46 egress non-posted",
 ]
 
 

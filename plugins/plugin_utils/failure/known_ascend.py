@@ -431,7 +431,8 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-failed",
-        r"HCCL function error|DIST call hccl api failed|DIST call api failed|\bEI0003\b",
+        r"HCCL function error|DIST call hccl api failed|DIST call api failed|\bEI0003\b"
+        r"|\bHccl[A-Z]\w+ fail(?:ed|s)?\b|\bhcclComm is null",
         "HCCL could not be set up or used; the words do not say why",
         f"read the plogs below /var/log/muster of all ranks; {PREPARE} and preflight hold what HCCL"
         " needs",

@@ -90,7 +90,7 @@ SIGNATURES = (
         rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io"
         rf"|ghcr\.io|nvcr\.io|httpReadSeeker|failed to copy: |failed to do request: )"
         rf".{{0,300}}{_NETWORK}|received unexpected HTTP status: 5\d\d"
-        r"|(?:/v2/|manifests/).{0,200}: 50\d [A-Z]",
+        r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",
@@ -140,7 +140,8 @@ SIGNATURES = (
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
         r"|digest verification failed|wrong diff id|failed commit on ref|invalid checksum digest"
-        r"|unpigz: .{0,60}corrupt|flate: corrupt input|parent snapshot \S+ does not exist"
+        r"|unpigz: .{0,60}corrupt|gzip: stdin: |tar: Unexpected EOF|flate: corrupt input"
+        r"|parent snapshot \S+ does not exist"
         r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: no such file or directory",
         "a layer of the image came broken, or Docker's store on this node is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"

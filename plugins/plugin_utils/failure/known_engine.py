@@ -59,7 +59,8 @@ SIGNATURES = (
     ),
     Signature(
         "engine-environment",
-        r"VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
+        r"\b(?:VLLM|SGLANG|SGL)_\w+=\S+ is not (?:yet )?supported"
+        r"|VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
         r"|SGLANG|SGL)_\w+|Unknown vLLM environment variable"
         r"|could not convert string to \w+: '.{0,40}VLLM|Neither 127\.0\.0\.1 nor ::1 are bound"
         r"|VLLM_\w+ is set but",
@@ -97,7 +98,9 @@ SIGNATURES = (
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
         r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
-        r"|(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM)"
+        r"|(?:Error|Exception): .{0,80}\b(?:FlashMLA"
+        r"|FlashAttention)\b.{0,60}(?:not (?:yet )?supported"
+        r"|requires SM)"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",
@@ -247,11 +250,10 @@ SIGNATURES = (
         r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
         r"(?:mutually exclusive|must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
         r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
-        r"|load[_ ]format|all2all|distributed)\w*|is greater than max_\w+|\bmust divide\b"
-        r"|not yet supported (?:on|in|for|by|with) |[Pp]lease (?:adjust|lower|raise|increase"
+        r"|load[_ ]format|all2all|distributed)\w*|LoRA rank .{0,20}is greater than|\bmust divide\b"
+        r"|not yet supported\b|[Pp]lease (?:adjust|lower|raise|increase"
         r"|decrease|reduce|disable|enable|set|change|check) [`']?(?!max_tokens)\w+_\w+"
         r"|with .{0,60}is not (?:yet )?implemented|[Pp]lease enable .{0,60} when"
-        r"|[Cc]annot use .{0,60} with\b"
         r"|can't work (?:at|with|together)|incompatible with|not (?:yet "
         r"|currently )?(?:compatible|supported) (?:with|unless|when|together|in combination)"
         r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"

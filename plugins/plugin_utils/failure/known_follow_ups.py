@@ -120,7 +120,9 @@ LAST = (
     ),
     Signature(
         "file-absent",
-        r"\[Errno 2\] No such file or directory: '/(?!dev/|proc/|run/|tmp/)(?!\S*/\.)"
+        r"\[Errno 2\] No such file or directory: '/(?!dev/|proc/|run/|tmp/|(?:psm|mp|sem"
+        r"|torch)[_-])"
+        r"(?!\S*/\.)"
         r"(?!\S*\.(?:sock|lock)\b)|(?:^|[\s\"])(?:open|stat|lstat) /(?!dev/|proc/|run/|tmp/|sys/)"
         r"[^\s:]{1,300}(?<!\.sock): no such file",
         "a file or folder that the line names is not on the node, or not in the container",
@@ -133,7 +135,7 @@ LAST = (
     Signature(
         "cuda-unknown",
         r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
-        r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) 999\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
+        r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
         r"|HSA_STATUS_ERROR_\w+",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
         " memory that is taken, libraries that do not fit, or a fault of a kernel",

@@ -82,6 +82,9 @@ SIGNATURES = (
         r"|cannot open shared|nvml error: (?:driver not loaded"
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)"
+        r"|(?:[Uu]nable|[Ff]ailed) to load the kernel module '(?:nvidia|amdgpu)"
+        r"|[Cc]ould not load (?:UVM|NVIDIA) kernel module|module not found: '(?:nvidia|amdgpu)"
+        r"|\bdkms\b.{0,60}\b(?:nvidia|amdgpu)\b.{0,80}(?:exited [1-9]|failed)"
         r"|Module (?:nvidia|amdgpu) not found|\bERROR_DRIVER_NOT_LOADED"
         r"|AMDSMI_STATUS_DRIVER_NOT_LOADED"
         r"|(?i:nvidia (?:kernel )?(?:driver|module) (?:is )?not (?:loaded|installed|running))"
@@ -154,7 +157,8 @@ SIGNATURES = (
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
         ("gpu-name",),
-        likely=r"\bnamed symbol not found|(?:cudaErrorSymbol|CUDA_ERROR_)(?:NotFound|NOT_FOUND)\b",
+        likely=r"(?<!Error 500: )\bnamed symbol not found|(?:cudaErrorSymbol"
+        r"|CUDA_ERROR_)(?:NotFound|NOT_FOUND)\b",
         hint=r"is not compatible with the current PyTorch installation",
     ),
     Signature(

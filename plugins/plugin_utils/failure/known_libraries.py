@@ -227,14 +227,15 @@ SIGNATURES = (
         r"|not supported in this architecture|out of resource: shared memory"
         r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
         r"|ptxas fatal|PTX \.version \S+ does not support"
-        r"|\bub overflow, requires|Internal Triton PTX codegen error|LLVM ERROR: "
-        r"|error: '?(?:tt|ttg|ttng|triton_\w+|tts?_?\w*|arith|scf|hivm|linalg)\.\w+'? op\b"
-        r"|PassManager::run failed|failed to legalize operation",
+        r"|\bub overflow, requires|Internal Triton PTX codegen error"
+        r"|error: '?(?:tt\w*|triton_\w+|arith|scf|hivm|linalg)\.\w+'? op\b",
         "Triton cannot compile a kernel for this device",
         "another engine version or image whose Triton knows the device, a newer ptxas of the image"
         " named by TRITON_PTXAS_PATH in muster_engine_env, or a backend without Triton",
         "Triton issue 8539; vLLM's troubleshooting; vllm-ascend issue 7421",
         ("gpu-name", "npu-topology"),
+        likely=r"LLVM ERROR: (?!out of memory)|PassManager::run failed"
+        r"|failed to legalize operation",
     ),
     Signature(
         "compile-cache",

@@ -332,7 +332,8 @@ SIGNATURES = (
         r"|Timed out waiting \d+ms for (?:recv|send) operation|wait timeout after \d+ms, keys"
         r"|DistStoreError: Socket Timeout"
         r"|(?i:watchdog timeout)"
-        r"|waitForInput: .{0,300}timed out|RPC call to \w+ timed out"
+        r"|waitForInput: .{0,300}timed out|Heartbeat monitor timed out|watchdog got stuck"
+        r"|RPC call to \w+ timed out"
         r"|other ranks that didn't finish loading"
         r"|retrieving ncclUniqueId .{0,200}Socket Timeout|Some ranks .{0,20}timed out"
         r"|Some \wCCL operations have failed or timed out",

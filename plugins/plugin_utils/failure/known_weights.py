@@ -140,7 +140,7 @@ SIGNATURES = (
         r"|offline mode is enabled|outgoing traffic has been disabled"
         rf"|\b(?:408 Client|5\d\d Server) Error\b.{{0,160}}{_HUB}"
         rf"|(?:Client error '408|Server error '5\d\d)\b.{{0,160}}{_HUB}"
-        rf"|(?:Connect\w*|Read\w*|SSL|Proxy|Timeout|Protocol)(?:Error|Timeout)?\b.{{0,300}}{_HUB}"
+        rf"|\b(?:Connect\w*|Read|SSL|Proxy|Protocol)(?:Error|Timeout)\b.{{0,300}}{_HUB}"
         r"|CAS service error(?!.{0,200}(?:os error|No space))",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
         " it is told not to ask (HF_HUB_OFFLINE): the files are not at muster_model_path",
