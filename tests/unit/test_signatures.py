@@ -189,6 +189,8 @@ LINES = {
     "ray-worker-died": "Some potential root causes include: (1) SIGKILL by OOM killer (3) SIGSEGV",
     "docker-storage": "error initializing graphdriver: /var/lib/docker contains several valid"
     " graphdrivers: devicemapper, overlay2",
+    "container-memory": "failed to write 1000: write /sys/fs/cgroup/x/memory.limit_in_bytes: device"
+    " or resource busy",
     "docker-configuration": "unable to configure the Docker daemon with file"
     " /etc/docker/daemon.json: invalid character '}' looking for beginning of object key string",
     "file-absent": "FileNotFoundError: [Errno 2] No such file or directory: '/data/moe.json'",
@@ -392,6 +394,8 @@ OTHERS = [
     ("engine-crash", "terminate called after throwing an instance of 'std::bad_alloc'"),
     ("collective-timeout", "torch.distributed.DistStoreError: Socket Timeout"),
     ("library-missing", "/lib/libGL.so.1: wrong ELF class: ELFCLASS32"),
+    ("container-cgroup", "mkdir /sys/fs/cgroup/memory/docker/e2a12: no space left on device"),
+    ("device-permission", "permission denied: open /dev/nvidia0"),
     ("cann-compiler", "EC0010: Failed to import Python module [ModuleNotFoundError: 'tbe'.]."),
     ("gpu-hook", "nvidia-container-cli: initialization error: driver error: timed out"),
     ("gpu-hook", "nvidia-container-cli: initialization error: driver error: failed to process"),

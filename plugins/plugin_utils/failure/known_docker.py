@@ -197,12 +197,21 @@ SIGNATURES = (
         LIKELY,
     ),
     Signature(
+        "container-memory",
+        r"\bmemory\.(?:limit_in_bytes|memsw\.limit_in_bytes|max|swap\.max)\b.{0,80}(?:busy|invalid)"
+        r"|Minimum memory limit allowed",
+        "the container's limit of memory is lower than what it needs to start in",
+        "raise or remove it in the container of an own recipe, or in MemoryMax of the service",
+        "runc issue 2736",
+    ),
+    Signature(
         "container-cgroup",
         r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist|no cgroup mount found"
         r"|(?:applying|setting) cgroup config|\bcgroup\.(?:subtree_control|procs"
         r"|controllers)\b.{0,80}"
         r"(?:no such file|not supported|permission denied|invalid|busy)"
         r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"
+        r"|/sys/fs/cgroup/\S+: no space left"
         r"|unable to start unit \"docker-|/sys/fs/cgroup/\S+: (?:invalid argument"
         r"|operation not permitted|device or resource busy)|openat2 /sys/fs/cgroup",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"

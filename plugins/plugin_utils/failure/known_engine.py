@@ -98,9 +98,8 @@ SIGNATURES = (
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
         r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
-        r"|(?:Error|Exception): .{0,80}\b(?:FlashMLA"
-        r"|FlashAttention)\b.{0,60}(?:not (?:yet )?supported"
-        r"|requires SM)"
+        r"|(?:Error|Exception): .{0,80}(?:\brequires? Flash ?Attention"
+        r"|\b(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM))"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",

@@ -147,7 +147,8 @@ LAST = (
     ),
     Signature(
         "container-start",
-        r"OCI runtime create failed|runc did not terminate|^Error: crun: "
+        r"(?i:oci runtime (?:create failed|error))|^Error: container create failed"
+        r"|runc did not terminate|^Error: crun: "
         r"|exec: \"(?:\S*/)?(?:runc|crun)\"|failed to create shim task"
         r"|error running (?:prestart )?hook",
         "Docker could not start the container; the end of the line says why",
@@ -172,7 +173,7 @@ LAST = (
         r"|Fatal Python error: Aborted"
         r"|\bsegfault at [0-9a-f]+ ip|general protection fault"
         r"|(?:exit ?code|died with (?:exit )?code|died with signal)\W{1,4}-?11\b"
-        r"|exited with code 139\b",
+        r"|exit(?:ed)?(?: with)?(?: status| code)?:? 13[49]\b|\b(?:with|by) signal (?:6|11)\b",
         "a process of the engine crashed in compiled code",
         "look at the lines before it; the same image on another node tells software from hardware",
         "kernel; Python's faulthandler",

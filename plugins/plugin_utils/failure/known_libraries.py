@@ -106,7 +106,8 @@ SIGNATURES = (
     ),
     Signature(
         "cpu-instructions",
-        r"Illegal instruction|\bSIGILL\b|trap invalid opcode|exited with code 132\b|status=4/ILL"
+        r"Illegal instruction|\bSIGILL\b|trap invalid opcode|exit(?:ed)?(?: with)?(?: status"
+        r"| code)?:? 132\b|\b(?:with|by) signal 4\b|status=4/ILL"
         r"|(?i:cpu (?:does not|doesn't|lacks) .{0,40}\b(?:avx\w*|sse\S*|amx|instruction))",
         "the processor of the node lacks instructions that the image was built with, AVX-512 for"
         " one; in a virtual machine the host may hide them",

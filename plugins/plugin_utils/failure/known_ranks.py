@@ -29,7 +29,8 @@ SIGNATURES = (
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
         "vLLM issues 6574 and 14537",
         ("host-shm",),
-        likely=r"\bBus error\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b",
+        likely=r"\bBus error\b|exit(?:ed)?(?: with)?(?: status| code)?:? 135\b|\b(?:with"
+        r"|by) signal 7\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b",
     ),
     Signature(
         "memlock-limit",

@@ -39,8 +39,8 @@ SIGNATURES: tuple[Signature, ...] = (
     *known_ranks.SIGNATURES,
     *known_weights.SIGNATURES,
     *known_engine.SIGNATURES,
-    *known_host.SIGNATURES,
     *known_docker.SIGNATURES,
+    *known_host.SIGNATURES,
     *known_follow_ups.LAST,
 )
 
