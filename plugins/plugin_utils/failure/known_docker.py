@@ -28,6 +28,7 @@ SIGNATURES = (
         "remove the empty folder on the node and put the file in its place",
         "Docker",
         ("mount-source", "driver-mount"),
+        likely=r"\[Errno 2[01]\] (?:Is|Not) a directory: '/",
     ),
     Signature(
         "mount-absent",
@@ -174,7 +175,8 @@ SIGNATURES = (
     ),
     Signature(
         "docker-down",
-        r"Cannot connect to the Docker daemon|error during connect: .{0,200}docker"
+        r"Cannot connect to the Docker daemon|\bdocker: (?:command )?not found"
+        r"|error during connect: .{0,200}docker"
         r"|(?:docker|containerd)\.sock\b.{0,80}(?:no such file|connection refused|connection error)"
         r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}network controller)",
         "Docker, or its containerd, does not run on this node",
@@ -185,7 +187,7 @@ SIGNATURES = (
     Signature(
         "docker-network",
         r"[Ii]ptables failed|No chain/target/match by that name|initializing network controller"
-        r"|non-overlapping IPv4 address pool"
+        r"|non-overlapping IPv4 address pool|daemon: network \S+ not found"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external",
@@ -207,7 +209,8 @@ SIGNATURES = (
     Signature(
         "container-cgroup",
         r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist|no cgroup mount found"
-        r"|(?:applying|setting) cgroup config|\bcgroup\.(?:subtree_control|procs"
+        r"|(?:applying|setting) cgroup config|cgroup-parent for systemd cgroup should be"
+        r"|\bcgroup\.(?:subtree_control|procs"
         r"|controllers)\b.{0,80}"
         r"(?:no such file|not supported|permission denied|invalid|busy)"
         r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"

@@ -239,7 +239,7 @@ SIGNATURES = (
         ("gpu-memory", "npu-memory"),
         likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
         r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES|(?i:failed to allocate \S+ buffer"
-        r"|insufficient (?:gpu|npu|device|video) memory)|"
+        r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"
         r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"
         r"|out of memory)",
     ),

@@ -110,26 +110,28 @@ SIGNATURES = (
         "gpu-lost",
         r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
         r"|Unable to determine the device handle for (?:GPU|gpu)"
-        rf"|{_XID}(?:62|79|109|110|119|120|143"
+        rf"|{_XID}(?:(?:8|38|46|61|62|79|109|110|119|12[0-5]|136|143|155)\b"
         r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"
         r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
         r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
         "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
         " it out of muster_devices",
-        "NVIDIA Xid 62, 79, 109, 119, 120, 143 and 154; NVML errors 15 and 16; amdgpu",
+        "NVIDIA Xid 8, 38, 46, 61, 62, 79, 109, 119 to 125, 136, 143, 154 and 155; NVML errors 15"
+        " and 16; amdgpu",
         ("gpu-count", "gpu-health"),
-        likely=r"HW Exception by GPU node|reason ?: ?GPU Hang",
+        likely=r"NVML: Timeout|Insufficient External Power|HW Exception by GPU node"
+        r"|reason ?: ?GPU Hang",
     ),
     Signature(
         "gpu-nvlink",
-        rf"uncorrectable NVLink error|{_XID}(?:74|14[4-9]|150)\b"
+        rf"uncorrectable NVLink error|{_XID}(?:74|137|14[4-9]|150)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:NvlinkUncorrectable|NVLINK_UNCORRECTABLE)"
         r"|Invalid access of peer GPU memory over nvlink|nvswitch\w*: SXid .{0,80}, Fatal,",
         "an error of NVLink, the connection between GPUs, not of memory",
         "nvidia-smi nvlink -e and dmesg (Xid) name the link; reset all GPUs of the fabric together,"
         " or reboot",
-        "CUDA error 220; NVIDIA Xid 74 and 144 to 150",
+        "CUDA error 220; NVIDIA Xid 74, 137 and 144 to 150",
         ("gpu-fabric-manager", "gpu-topology"),
     ),
     Signature(
@@ -305,7 +307,7 @@ SIGNATURES = (
         r"(?:CUDA error: |cudaError\w*: ?|Triton Error \[\w+\]: |(?:[Cc]uda|CUDA) (?:driver )?"
         r"(?:failure|error).{0,12} '?)(?:an illegal memory access|unspecified launch failure"
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
-        rf"|invalid program counter|the launch timed out)|{_XID}(?:13|31)\b"
+        rf"|invalid program counter|the launch timed out)|{_XID}(?:13|31|32|43|69)\b"
         r"|(?i:cutlass)\b.{0,60}Error Internal"
         r"|(?:cudaError|CUDA_ERROR_)(?:IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED"
         r"|MisalignedAddress|MISALIGNED_ADDRESS|IllegalInstruction|ILLEGAL_INSTRUCTION|Assert\b"
@@ -315,7 +317,8 @@ SIGNATURES = (
         " quantisation or shape",
         "another MoE or attention backend in muster_engine_args, or another engine version; where"
         " one GPU alone does it, look at its health",
-        "CUDA errors 700, 716, 715, 710 and 719; vLLM issue 35566",
+        "CUDA errors 700, 716, 715, 710 and 719; NVIDIA Xid 13, 31, 32, 43 and 69; vLLM issue"
+        " 35566",
         ("gpu-health",),
         LIKELY,
     ),

@@ -61,7 +61,7 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-direct",
-        r"\bibv_reg\w+ failed.{0,60}Bad address",
+        r"(?:\bibv_reg\w+ failed|[Ff]ailed to register memory).{0,60}Bad address",
         "a NIC cannot reach a GPU's memory: the kernel's module for it is not loaded",
         "modprobe nvidia-peermem on the node, or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
         "NCCL; NVIDIA GPUDirect RDMA",
@@ -100,7 +100,9 @@ SIGNATURES = (
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
         r"|roce|nic).{0,120}(?:invalid gid|no (?:\S+ ){0,2}gid))|\b[Nn]o (?:suitable|usable"
         r"|valid) GID\b"
-        r"|No available RNIC"
+        r"|No available RNIC|\blocal (?:protection|length|QP operation|access) error\b"
+        r"|\bremote (?:access|operation|invalid request|aborted) error\b|RNR retry counter exceeded"
+        r"|[Ff]ailed to modify QP|QP creation failed"
         r"|mlx5_core.{0,80}(?:health compromised|fatal)|UCX .{0,80}(?:is unreachable"
         r"|no usable transp)",
         "RDMA between the nodes failed: a NIC, its link, its GID or a firewall of RoCE",
