@@ -83,7 +83,7 @@ SIGNATURES = (
         r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|: denied: )|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
         "the registry wants a login for the image",
-        "docker login on the node, then run playbooks/prepare.yml",
+        "docker login on the node, whose clock must be right, then run playbooks/prepare.yml",
         "Docker",
     ),
     Signature(

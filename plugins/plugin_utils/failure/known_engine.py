@@ -173,6 +173,7 @@ SIGNATURES = (
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
         r"|fp8)|is not supported for quantization method"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
+        r"|\bNo (?:suitable|available) kernel\b"
         r"|(?i:(?:unknown|invalid) (?:modelopt )?quant(?:ization)?\b (?:method|algo))"
         r"|fp8\w* .{0,40}not supported (?:on|in|for)"
         rf"|(?:Error|Exception): .{{0,80}}(?:requires?|[Oo]nly|supports?|(?:un)?supported"

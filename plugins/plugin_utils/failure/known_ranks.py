@@ -30,7 +30,9 @@ SIGNATURES = (
         "vLLM issues 6574 and 14537",
         ("host-shm",),
         likely=r"\bBus error\b|exit(?:ed)?(?: with)?(?: status| code)?:? 135\b|\b(?:with"
-        r"|by) signal 7\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b",
+        r"|by) signal 7\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b"
+        r"|\bSemLock\.__init__\(self, |\b_multiprocessing\.SemLock\($",
+        explains=("disk-full",),
     ),
     Signature(
         "memlock-limit",

@@ -28,7 +28,7 @@ SIGNATURES = (
         r"(?! (?:with|for (?!now)))"
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
-        r"|Unrecognized (?:configuration class|model in)|[Uu]nknown (?:model )?architecture\b"
+        r"|Unrecognized configuration class|[Uu]nknown (?:model )?architecture\b"
         r"|the checkpoint is very new, then there may not be a release"
         r"|rope_scaling\W{1,2} ?(?:should have|must (?:be a|have a)|field)|KeyError: 'rope_type'",
         "the engine or its transformers is older than the model, or config.json is not the model's"
@@ -189,10 +189,11 @@ SIGNATURES = (
         "config-broken",
         r"is not a valid JSON file|config\.json.{0,80}(?:JSONDecodeError|Expecting|invalid)"
         r"|(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
-        r"|Unterminated)",
-        "a JSON file of the model, or JSON in an argument, is not whole",
-        f"the lines before name it: copy the model's file again ({PREPARE}), or correct the"
-        " argument in muster_engine_args",
+        r"|Unterminated)|Unrecognized model in |(?i:missing|lacks|has no|without)"
+        r" .{0,20}\bmodel_type\b",
+        "a JSON file of the model, or JSON in an argument, is not whole or not the model's own",
+        f"the lines before name it: copy the model's file again ({PREPARE}), name the model's own"
+        " folder and not an adapter's, or correct the argument in muster_engine_args",
         "Python; transformers",
         ("weights-config",),
         LIKELY,
