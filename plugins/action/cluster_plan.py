@@ -43,6 +43,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.verified im
 
 COLLECTION = Path(__file__).resolve().parents[2]
 STAGES = ("plan", "preflight", "prepare", "serve", "verify")
+# What goes on with the plan of a verb that changes nodes, and with that of one that only looks.
+TAKEN_OVER = {True: STAGES[1:], False: ("preflight", "verify")}
 KNOWN_TAGS = (*STAGES, "all", "always", "never", "tagged", "untagged")
 
 display = Display()
@@ -95,8 +97,13 @@ class ActionModule(ControllerAction):
             name: stages.stages_of(plan, limited, args["weights_hashes"], authorities[name])
             for name, plan in plans.items()
         }
+        alone = verb.changes or verb.one_cluster
         result = {
             "cluster": only,
+            # One with checks of its own is nobody else's.
+            "suits": [*TAKEN_OVER[verb.changes]]
+            if alone and args["weights_hashes"] is None
+            else [],
             "plan": plans[only] if only else {},
             "plans": plans,
             "hosts": [
@@ -257,6 +264,7 @@ def _without_plan(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[
     """Return what a verb goes on with that can do without a plan."""
     return {
         "cluster": None,
+        "suits": [],
         "plan": {},
         "plans": {},
         "hosts": list(limited),

@@ -92,6 +92,15 @@ cluster:
   returned: success
   type: str
   sample: a2-cluster
+suits:
+  description:
+    - The stages that can go on with this plan in the same run. What changes nodes needs a plan that
+      was made for that (O(changes)), and each of them one cluster alone. Empty with
+      O(weights_hashes), whose plan is for the one stage.
+  returned: success
+  type: list
+  elements: str
+  sample: [preflight, verify]
 plan:
   description: The plan of that cluster, empty for several.
   returned: success

@@ -145,26 +145,31 @@ def test_half_a_pair_is_refused_before_any_node_is_touched(play: Play) -> None:
     assert containers() == before
 
 
-def test_a_dead_rank_takes_its_replica_with_it_and_both_come_back(
-    addresses: dict[str, str],
-) -> None:
-    before = containers()
-    on_node("a2-node1", "docker", "kill", f"muster-{UNITS['a2-node1']}")
-    deadline = time.monotonic() + 180
+def wait_for_restart(before: dict[str, str], address: str, seconds: float) -> None:
+    """Until both ranks run in new containers, and the endpoint gives a completion."""
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(3)
         now = containers()
         if all(now[node] and now[node] != before[node] for node in NODES):
             break
     else:
-        pytest.fail(f"no restart of both within 180 s: {before} -> {containers()}")
+        pytest.fail(f"no restart of both within {seconds} s: {before} -> {containers()}")
     while time.monotonic() < deadline:
         try:
-            complete(addresses["a2-node0"])
+            complete(address)
             return
         except OSError:
             time.sleep(3)
     pytest.fail("both ranks restarted, and the endpoint still gives no completion")
+
+
+def test_a_dead_rank_takes_its_replica_with_it_and_both_come_back(
+    addresses: dict[str, str],
+) -> None:
+    before = containers()
+    on_node("a2-node1", "docker", "kill", f"muster-{UNITS['a2-node1']}")
+    wait_for_restart(before, addresses["a2-node0"], 180)
 
 
 def test_a_rank_that_stands_still_restarts_its_replica_and_is_told(
@@ -198,21 +203,7 @@ def test_a_rank_that_stands_still_restarts_its_replica_and_is_told(
     send("STOP")
     threading.Thread(target=ask, daemon=True).start()
     # The patience, a completion that fails, the evidence, docker stop, and a start.
-    deadline = time.monotonic() + patience_s + 30 + 30 + 180
-    while time.monotonic() < deadline:
-        time.sleep(3)
-        now = containers()
-        if all(now[node] and now[node] != before[node] for node in NODES):
-            break
-    else:
-        pytest.fail(f"no restart of both: {before} -> {containers()}")
-    while True:
-        try:
-            complete(addresses["a2-node0"])
-            break
-        except OSError:
-            assert time.monotonic() < deadline, "restarted, and gives no completion"
-            time.sleep(3)
+    wait_for_restart(before, addresses["a2-node0"], patience_s + 30 + 30 + 180)
     for node in NODES:
         why = on_node(node, "sh", "-c", "cat /var/lib/muster/stalls/a2-cluster-r0/*/why.txt")
         assert "stalled since" in why

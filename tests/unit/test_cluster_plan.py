@@ -197,3 +197,42 @@ def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:
     )
     assert "muster-a2-cluster-r0-rank0.service with a2-node1" in run.stdout, run.stdout + run.stderr
     assert "muster-a2-cluster-r0-rank1.service with a2-node0" in run.stdout
+
+
+def test_a_stage_takes_over_a_plan_that_was_made_for_what_it_does(tmp_path: Path) -> None:
+    """Nor does one that changes nodes go on with what was made for a look."""
+    plan = f"import_playbook: {ROOT}/playbooks/plan.yml"
+
+    def stage(verb: str, changes: bool) -> str:
+        more = "plan_changes" if changes else "plan_one_cluster"
+        return f"- {plan}\n  vars: {{plan_verb: {verb}, {more}: true, plan_show: false}}\n"
+
+    def made(*plays: str, **variables: object) -> tuple[int, str]:
+        book = tmp_path / "book.yml"
+        book.write_text("".join(plays))
+        run = subprocess.run(
+            [
+                *(BIN / "ansible-playbook", book, "-i", ROOT / "inventories/lab"),
+                *("-l", "a2-cluster", "-e", json.dumps(variables)),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return run.stdout.count("TASK [Make the plan]"), run.stdout
+
+    look, verify = stage("preflight", False), stage("verify", False)
+    prepare, serve = stage("prepare", True), stage("serve", True)
+    assert made(prepare, look, serve, verify)[0] == 1
+    assert made(look, verify)[0] == 1
+    assert made(look, prepare, serve)[0] == 2
+    assert made(look, f"- {plan}\n")[0] == 2, "who asks for the plan sees it"
+    # Its checks are of its own kind.
+    assert made(look, verify, preflight_weights_hashes=False)[0] == 2
+    # A CA is read where Docker is set up, whatever was planned before.
+    count, said = made(look, prepare, muster_registry_ca={"r:5000": "/nothing.pem"})
+    assert count == 2
+    assert "/nothing.pem of r:5000 cannot be read" in said

@@ -23,8 +23,8 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watc
     Watch,
     answered,
     ask,
+    env_value,
     has_clients,
-    key_of,
     look,
     observe,
     parse_metrics,
@@ -113,7 +113,7 @@ def test_connections_of_clients_are_told_from_those_that_close() -> None:
     ],
 )
 def test_the_key_is_read_from_the_units_environment(text, quoted, key) -> None:
-    assert key_of(text, "VLLM_API_KEY", quoted) == key
+    assert env_value(text, "VLLM_API_KEY", quoted) == key
 
 
 class Engine:

@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
+from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import env_value
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_io import (
     UnitError,
@@ -130,8 +131,8 @@ def test_an_engine_is_asked_with_the_key_that_its_unit_names(tmp_path) -> None:
 def test_the_key_that_a_unit_was_started_with_is_read_back(install: str, key: str) -> None:
     unit = {"install": install, "env": {"A": "VLLM_API_KEY=x", "Z": "1"}}
     text = unit_files.env_file(unit, {"VLLM_API_KEY": key})
-    assert unit_files.env_value(text, "VLLM_API_KEY", install == "venv") == key
-    assert unit_files.env_value(text, "API_KEY", install == "venv") is None
+    assert env_value(text, "VLLM_API_KEY", install == "venv") == key
+    assert env_value(text, "API_KEY", install == "venv") is None
 
 
 def test_after_a_rotation_an_engine_is_asked_with_the_key_it_was_started_with(

@@ -265,8 +265,11 @@ def has_clients(tables: Iterable[str], port: int) -> bool:
     return False
 
 
-def key_of(text: str, name: str, quoted: bool) -> str | None:
-    """Return a variable's value in the text of a unit's environment file."""
+def env_value(text: str, name: str, quoted: bool) -> str | None:
+    """Return a variable's value in a unit's environment file, as unit_files.env_file writes it.
+
+    None without it. quoted is whether its values are, as those for systemd.
+    """
     for line in text.split("\n"):
         key, equals, value = line.partition("=")
         if equals and key == name:
@@ -314,7 +317,7 @@ def ask(api: Api, cause: str, timeout_s: float) -> tuple[str, str]:
     try:
         if api.key_name:
             with open(api.key_file, encoding="utf-8") as file:
-                key = key_of(file.read(), api.key_name, api.key_quoted)
+                key = env_value(file.read(), api.key_name, api.key_quoted)
             headers["Authorization"] = f"Bearer {key}"
     except (OSError, ValueError) as error:
         return REFUSED, f"no key: {error}"

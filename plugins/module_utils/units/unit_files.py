@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-import re
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common import paths
@@ -237,15 +236,6 @@ def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
             raise ValueError(f"{name}: a value for the container's environment holds a line break")
         lines.append(f"{name}={value}")
     return "\n".join(["# Managed by Muster (muster.serving). Contains secrets.", *lines]) + "\n"
-
-
-def env_value(text: str, name: str, venv: bool) -> str | None:
-    """Return a variable's value in the text of a file that env_file wrote; None without it."""
-    for line in text.split("\n"):
-        key, equals, value = line.partition("=")
-        if equals and key == name:
-            return re.sub(r'\\(["\\$`])', r"\1", value[1:-1]) if venv else value
-    return None
 
 
 def link_config(link: Mapping[str, Any], start_id: str) -> str:

@@ -29,6 +29,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     identity_of,
     marker_path,
 )
+from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import env_value
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 
 _SHOWN = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID"
@@ -208,7 +209,7 @@ def api_key(unit: unit_files.Unit) -> str | None:
     if not name:
         return None
     text = NodeFiles().read(unit_files.env_path(unit))
-    started = unit_files.env_value(text, name, unit_files.in_venv(unit)) if text else None
+    started = env_value(text, name, unit_files.in_venv(unit)) if text else None
     return secrets(unit).get(name) if started is None else started
 
 
@@ -279,10 +280,10 @@ def stalled(systemd_unit: str, shown: Mapping[str, str]) -> str:
 
     An agent that wrote nothing, or nothing that can be read, says nothing.
     """
-    for link in names.links_of([names.unit_of(systemd_unit)]):
-        text = NodeFiles().read(unit_files.link_state_path(link))
-        return unit_files.stall_text(text or "", systemd_unit, shown)
-    return ""
+    links = names.links_of([names.unit_of(systemd_unit)])
+    # A gateway has none.
+    text = NodeFiles().read(unit_files.link_state_path(links[0])) if links else None
+    return unit_files.stall_text(text or "", systemd_unit, shown)
 
 
 def describe(
