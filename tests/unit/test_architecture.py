@@ -31,7 +31,7 @@ NODE_ROOMS = (
     "units",
     "node",
 )
-CONTROLLER_ROOMS = ("common", "plan", "replica", "verdict", "failure")
+CONTROLLER_ROOMS = ("common", "screen", "plan", "replica", "verdict", "failure")
 
 # What touches a machine. A module that only computes on paths or addresses does not.
 IMPURE = {
@@ -235,7 +235,9 @@ def test_markup_of_documentation_stands_only_where_it_is_rendered() -> None:
     markup = re.compile(r"\b[CIVOM]\([^)]")
     rendered = ("DOCUMENTATION", "EXAMPLES", "RETURN")
     wrong = []
-    for source in sources("module_utils", "plugin_utils", "modules", "action", "filter"):
+    for source in sources(
+        "module_utils", "plugin_utils", "modules", "action", "callback", "filter"
+    ):
         skipped = {
             line
             for node in source.tree.body
