@@ -182,6 +182,8 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_failed(result, ignore_errors)
         else:
             self._handle_warnings(result.result)
+        if self._told_by_verdict(result, ignore_errors):
+            message = ""
         status = run.RESCUED if _has_rescue(result.task) else run.FAILED
         self._ended(result, run.Outcome(status, message, self._diff_of(result), ignore_errors))
 
@@ -190,6 +192,8 @@ class CallbackModule(DefaultCallback):
         if self._verbose:
             super().v2_runner_on_unreachable(result)
         ignored = bool(result.task.ignore_unreachable)
+        if self._told_by_verdict(result, ignored):
+            message = ""
         self._ended(result, run.Outcome(run.UNREACHABLE, message, "", ignored))
 
     def v2_runner_on_skipped(self, result: Any) -> None:
@@ -313,6 +317,10 @@ class CallbackModule(DefaultCallback):
             )
             if self._verbose:
                 self._run.failures_are_told()
+
+    def _told_by_verdict(self, result: Any, ignored: bool) -> bool:
+        """Return whether a failure stands in the table of checks, where its remedy is, too."""
+        return ignored and _action(result.task).startswith(_OURS)
 
     def _note(self, action: str, result: Any, host: str) -> None:
         """Keep what the end tells of a result of our own."""

@@ -263,7 +263,11 @@ def test_a_killed_controller_is_no_harm(play: Play, stage: str, again: str) -> N
             *("-i", str(LAB_INVENTORY), "site.yml", "-l", "a2-cluster"),
         ],
         cwd=ROOT,
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        },
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,

@@ -187,13 +187,21 @@ def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] 
 
 
 def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) -> list[str]:
-    """Return what is missing, a phrase each: hosts without word, units that do not serve yet."""
+    """Return what is missing, a phrase each: hosts without word, units that do not serve yet.
+
+    Where one does not serve, those without an API of their own say what they do, too: it may wait
+    for them.
+    """
     missing = [f"word from {host}" for host in hosts if host not in statuses]
+    beside = []
     for host in sorted(statuses):
         for report in statuses[host]:
+            doing = report.get("doing", "")
             if report["ready"] is False:
-                last = f": {report['log'][-1].strip()}" if report["log"] else ""
-                missing.append(f"{report['name']} on {host} to serve{last}")
+                last = doing or (report["log"][-1].strip() if report["log"] else "")
+                missing.append(f"{report['name']} on {host} to serve{f': {last}' if last else ''}")
             elif report["active_state"] != "active":
                 missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
-    return missing
+            elif report["ready"] is None and doing:
+                beside.append(f"{report['name']} on {host}: {doing}")
+    return missing + beside if missing else []
