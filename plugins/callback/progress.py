@@ -53,7 +53,6 @@ options:
 import atexit
 import json
 import os
-import sys
 import textwrap
 import threading
 import time
@@ -64,7 +63,7 @@ from typing import Any
 from ansible import constants as C
 from ansible import context
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
-from ansible.utils.color import ANSIBLE_COLOR
+from ansible.utils.color import ANSIBLE_COLOR, stringc
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.plugin_utils.screen import (
     history_io,
@@ -80,7 +79,6 @@ _SPEAKING = (_OURS + "replica_wait",)
 _ASKING = ("ansible.builtin.pause", "ansible.legacy.pause", "pause")
 _COLOURS = {
     "plain": None,
-    "stage": C.COLOR_HIGHLIGHT,
     "ok": C.COLOR_OK,
     "changed": C.COLOR_CHANGED,
     "failed": C.COLOR_ERROR,
@@ -104,7 +102,7 @@ class CallbackModule(DefaultCallback):
         self._turn = threading.RLock()
         self._run = run.Run()
         self._history: tuple[Path, str] | None = None
-        self._line: terminal_io.LiveLine | None = None
+        self._screen: terminal_io.Screen | None = None
         self._clock: terminal_io.Clock | None = None
         self._asking = False
         # What items of a loop had to say, and the differences, by task and host, until it ends.
@@ -123,9 +121,10 @@ class CallbackModule(DefaultCallback):
         self._history = self._history_of(str(playbook._file_name))
         estimates = history_io.read(*self._history) if self._history else {}
         self._run = run.Run(estimates, check)
-        if terminal_io.is_terminal(sys.stdout):
-            self._line = terminal_io.LiveLine(self._display._lock)
-            self._line.begin()
+        self._screen = terminal_io.Screen(
+            getattr(self._display, "_lock", None) or threading.RLock()
+        )
+        self._screen.begin()
         self._clock = terminal_io.Clock(0.5, self._tick)
         self._clock.start()
         atexit.register(self._stop, True)
@@ -133,8 +132,11 @@ class CallbackModule(DefaultCallback):
     def v2_playbook_on_play_start(self, play: Any) -> None:
         with self._turn:
             self._asking = False
-            lines = self._run.stage_begins(play.get_name().strip(), time.monotonic())
-            self._print(lines[:-1] if self._verbose else lines)
+            now = time.monotonic()
+            self._print(self._run.stage_ends(now))
+            heading = self._run.stage_begins(play.get_name().strip(), now)
+            if self._screen and not self._verbose:
+                self._screen.head(stringc(heading, C.COLOR_HIGHLIGHT))
         self._play = play
         if self._verbose:
             super().v2_playbook_on_play_start(play)
@@ -166,12 +168,12 @@ class CallbackModule(DefaultCallback):
             super().v2_runner_on_ok(result)
         elif result.warnings or result.deprecations:
             self._handle_warnings(result.result)
-        host, action = self.host_label(result), _action(result.task)
+        action = _action(result.task)
         # Our own results are large, and only a few of them tell something beyond their status.
         told = self._items.pop((result.task._uuid, result.host.get_name()), [])
         if not action.startswith(_OURS) and not result.task.loop and not self._verbose:
             told = self._said(result)
-        self._note(action, result, host)
+        self._note(action, result)
         status = run.CHANGED if result.is_changed() else run.OK
         self._ended(result, run.Outcome(status, "\n".join(told), self._diff_of(result)))
 
@@ -256,17 +258,14 @@ class CallbackModule(DefaultCallback):
             super().v2_on_file_diff(result)
             return
         found = result.result
-        if result.task.loop and "results" not in found:
-            # Told again with the whole result.
-            return
-        parts = found["results"] if result.task.loop else [found]
-        for part in parts:
-            if isinstance(part, Mapping) and part.get("diff") and part.get("changed"):
-                shown = self._get_diff(part["diff"])
-                if shown.strip():
-                    shown = shown if ANSIBLE_COLOR else text.printable(shown)
-                    key = (result.task._uuid, result.host.get_name())
-                    self._diffs.setdefault(key, []).append(shown.rstrip("\n"))
+        # Of a loop each item tells its own, before the whole.
+        whole = result.task.loop and "results" in found
+        if not whole and found.get("diff") and found.get("changed"):
+            shown = self._get_diff(found["diff"]).rstrip("\n")
+            if shown:
+                shown = shown if ANSIBLE_COLOR else text.printable(shown)
+                key = (result.task._uuid, result.host.get_name())
+                self._diffs.setdefault(key, []).append(shown)
 
     # The end
 
@@ -278,6 +277,8 @@ class CallbackModule(DefaultCallback):
         with self._turn:
             self._print(self._run.stage_ends(time.monotonic()))
             self._draw("")
+            if self._screen:
+                self._screen.head("")
         if self._verbose:
             super().v2_playbook_on_stats(stats)
         else:
@@ -322,13 +323,14 @@ class CallbackModule(DefaultCallback):
         """Return whether a failure stands in the table of checks, where its remedy is, too."""
         return ignored and _action(result.task).startswith(_OURS)
 
-    def _note(self, action: str, result: Any, host: str) -> None:
+    def _note(self, action: str, result: Any) -> None:
         """Keep what the end tells of a result of our own."""
         if action == _OURS + "cluster_plan" and "plans" in result.result:
             self._run.planned(_endpoints(result.result["plans"]))
         elif action == _OURS + "replica_decision":
-            reasons = [redaction.line(str(one)) for one in result.result.get("reasons", ())]
-            self._run.replica_decided(host, reasons, bool(result.result.get("start")))
+            found = result.result
+            reasons = [redaction.line(text.printable(one)) for one in found.get("reasons", ())]
+            self._run.replica_decided(result.host.get_name(), reasons, bool(found.get("start")))
         elif action == _OURS + "cluster_verdict" and result.task.args.get("stage") == "verify":
             self._run.answered(not result.result.get("failed_hosts"))
 
@@ -386,19 +388,18 @@ class CallbackModule(DefaultCallback):
 
     def _tick(self) -> None:
         with self._turn:
-            if self._clock is None:
+            if self._clock is None or self._screen is None:
                 return
-            now = time.monotonic()
+            now, screen = time.monotonic(), self._screen
             if not self._verbose:
-                self._print(self._run.tick(now, beats=self._line is None))
-            if self._line:
-                columns = self.get_option("width") or self._line.columns(80)
-                # In the last column a terminal would go on to the next line.
-                self._draw("" if self._asking else self._run.live(now, max(columns - 1, 1)))
+                self._print(self._run.tick(now, beats=not screen.is_terminal))
+            columns = self.get_option("width") or screen.columns(80)
+            # In the last column a terminal would go on to the next line.
+            screen.draw("" if self._asking else self._run.live(now, max(columns - 1, 1)))
 
     def _draw(self, shown: str) -> None:
-        if self._line:
-            self._line.draw(shown)
+        if self._screen:
+            self._screen.draw(shown)
 
     def _stop(self, early: bool) -> None:
         """End the live line; a run that ends early has failures that were not told yet."""
@@ -407,10 +408,11 @@ class CallbackModule(DefaultCallback):
                 return
             self._clock.stop()
             self._clock = None
-            if self._line:
-                self._line.end()
+            self._draw("")
             if early:
                 self._print(self._run.interrupted(time.monotonic()))
+            if self._screen:
+                self._screen.end()
 
     def _history_of(self, playbook: str) -> tuple[Path, str] | None:
         """Return the file of former times and the name of this kind of run in it."""

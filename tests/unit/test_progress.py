@@ -40,7 +40,13 @@ def ended(outcomes: dict[str, run.Outcome]) -> run.Run:
 def test_what_changed_nothing_is_no_line() -> None:
     made = ended(dict.fromkeys(HOSTS, run.Outcome(run.OK)))
     assert texts(made.task_begins("u", "next", 1)) == ""
-    assert texts(made.stage_begins("Serve", 2)) == "  3 nodes done, 2.0 s\nServe"
+    assert texts(made.stage_ends(2)) == "  3 nodes done, 2.0 s"
+
+
+def test_a_stage_in_which_nothing_ran_is_not_told() -> None:
+    made = ended(dict.fromkeys(HOSTS, run.Outcome(run.SKIPPED)))
+    assert made.stage_ends(2) == []
+    assert "Prepare" not in texts(made.ends(2, [], COUNTERS))
 
 
 def test_nodes_that_tell_the_same_are_one_line_in_the_order_of_the_inventory() -> None:
@@ -93,11 +99,10 @@ def test_an_interrupted_run_tells_what_it_had_kept_for_its_end() -> None:
 
 def test_an_ignored_failure_fails_no_node() -> None:
     made = ended({"npu-a": run.Outcome(run.UNREACHABLE, "no route", "", True)})
-    assert texts(made.stage_begins("Serve", 2)).splitlines() == [
+    assert texts(made.stage_ends(2)).splitlines() == [
         "  ignored, unreachable npu-a: Tune",
         "    no route",
         "  1 node done, 2.0 s",
-        "Serve",
     ]
 
 
@@ -112,7 +117,7 @@ def test_a_check_says_what_would_change_and_asks_for_no_endpoint() -> None:
     assert texts(made.task_begins("u", "next", 1)) == "  would change npu-a: Start"
     end = texts(made.ends(2, [], COUNTERS))
     assert "would change\n  npu-a: Start" in end
-    assert "would start, since\n  npu-a:\n    argv --x 1 -> 2" in end
+    assert "units that would start, because\n  npu-a:\n    argv --x 1 -> 2" in end
     assert "curl" not in end
     assert made.times == {}
 
@@ -180,10 +185,10 @@ def test_a_failure_does_not_wait_for_slow_nodes_to_be_told() -> None:
 
 def test_only_what_went_well_gives_an_estimate() -> None:
     made = ended({"npu-a": run.Outcome(run.OK)})
-    made.stage_begins("Serve", 9)
+    made.stage_ends(9)
     assert made.times == {"Prepare: Tune": 1}
     made = ended({"npu-a": run.Outcome(run.FAILED, "x")})
-    made.stage_begins("Serve", 9)
+    made.stage_ends(9)
     assert made.times == {}
 
 
@@ -205,6 +210,7 @@ def test_no_order_of_events_breaks_it_and_the_live_line_fits(events, failed, col
     for number, (kind, value) in enumerate(events):
         now += 1
         if kind == "stage":
+            made.stage_ends(now)
             made.stage_begins(value, now)
         elif kind == "task":
             made.task_begins(str(number % 3), value, now, once=bool(number % 2))

@@ -115,12 +115,13 @@ def command(line: str, **more: Any) -> dict[str, Any]:
 
 def test_a_run_without_news_is_its_stages_and_their_times(tmp_path: Path) -> None:
     quiet = command("true", name="Look", changed_when=False)
-    shown = piped(tmp_path, tasks(quiet) + tasks(quiet, name="Serve"))
+    nothing = tasks({**quiet, "when": False}, name="Again")
+    shown = piped(tmp_path, tasks(quiet) + nothing + tasks(quiet, name="Serve"))
     assert re.sub(r"\d+\.\d s", "T s", shown).split("\n\n") == [
         "Prepare\n  2 nodes done, T s\nServe\n  2 nodes done, T s",
         "Prepare         T s  2 nodes done\nServe           T s  2 nodes done\n"
         "in all          T s\n"
-        "ok=4 changed=0 unreachable=0 failed=0 skipped=0 rescued=0 ignored=0\n",
+        "ok=4 changed=0 unreachable=0 failed=0 skipped=2 rescued=0 ignored=0\n",
     ]
 
 
@@ -133,6 +134,14 @@ def test_check_and_diff_tell_what_would_change(tmp_path: Path) -> None:
     assert "  would change a: Write\n--- before\n+++ after" in shown
     assert "+new" in shown
     assert not (tmp_path / "x").exists()
+    copy_each = {
+        "name": "Write each",
+        "ansible.builtin.copy": {"content": "{{ item }}\n", "dest": f"{tmp_path}/{{{{ item }}}}"},
+        "loop": ["one", "two"],
+    }
+    shown = piped(tmp_path, tasks(copy_each), "--check", "--diff", "-l", "a")
+    assert "  would change a: Write each\n    one\n    two\n" in shown
+    assert (shown.count("+one"), shown.count("+two")) == (1, 1)
     shown = piped(tmp_path, tasks(copy), "-l", "a")
     assert "  changed a: Write\n" in shown
     assert "+new" not in shown
@@ -200,6 +209,15 @@ def test_includes_handlers_and_playbooks_of_others(tmp_path: Path) -> None:
         check=False,
     )
     assert "a, b: Inner; Notify; Handle" in done.stdout, done.stdout + done.stderr
+
+
+def test_hosts_that_go_on_by_themselves(tmp_path: Path) -> None:
+    entries = [command("true", name=name) for name in ("One", "Two")]
+    shown = piped(tmp_path, tasks(*entries, strategy="free"))
+    for host in ("a", "b"):
+        assert re.search(rf"changed (a, )?{host}(, b)?: Two", shown), shown
+    assert "a, b: One; Two" in shown
+    assert "2 nodes done, 2 changed" in shown
 
 
 @pytest.mark.parametrize("level", ["-v", "-vvv"])

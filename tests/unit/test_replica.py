@@ -96,8 +96,19 @@ def test_a_wait_says_what_is_missing() -> None:
         "word from n1",
         "r0-rank0 on n0 to serve: Loading weights 3/8",
     ]
-    statuses = {"n0": [report("r0-rank0")], "n1": [report("r0-rank1")]}
+    statuses = {"n0": [report("r0-rank0")], "n1": [report("r0-rank1", doing="compiles")]}
     assert waiting_for(statuses, ["n0", "n1"]) == []
+
+
+def test_a_wait_says_what_each_engine_does() -> None:
+    statuses = {
+        "n0": [report("r0-rank0", ready=False, log=["any"], doing="waits for 10.0.0.1:2347")],
+        "n1": [report("r0-rank1", ready=None, doing="loads weights, 3 of 8 shards")],
+    }
+    assert waiting_for(statuses, ["n0", "n1"]) == [
+        "r0-rank0 on n0 to serve: waits for 10.0.0.1:2347",
+        "r0-rank1 on n1: loads weights, 3 of 8 shards",
+    ]
 
 
 def test_each_gateway_is_a_group_of_its_own() -> None:

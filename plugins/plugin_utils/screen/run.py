@@ -30,7 +30,7 @@ class Line(NamedTuple):
     kind: str = "plain"
 
 
-KINDS = ("plain", "stage", "ok", "changed", "failed", "unreachable", "warning")
+KINDS = ("plain", "ok", "changed", "failed", "unreachable", "warning")
 
 
 class Outcome(NamedTuple):
@@ -120,18 +120,33 @@ class Run:
         self._served = False
         self._answered: bool | None = None
 
-    def stage_begins(self, name: str, now: float) -> list[Line]:
-        lines = self.stage_ends(now)
+    def stage_begins(self, name: str, now: float) -> str:
+        """Return its heading, which is to be printed above what it prints, if it does."""
         self._stages.append(_Stage(text.printable(name).replace("\n", " ") or "play", now))
-        return [*lines, Line(self._stages[-1].name, "stage")]
+        return self._stages[-1].name
+
+    def stage_ends(self, now: float) -> list[Line]:
+        """Return what its nodes came to; of a stage in which nothing ran, nothing."""
+        lines = self._flush(now, ended=True)
+        self._tasks = {}
+        if self._stages and not self._stages[-1].taken_s:
+            stage = self._stages[-1]
+            # Never zero, which stands for a stage that has not ended.
+            stage.taken_s = max(now - stage.began, 0.001)
+            if stage.ran:
+                came_to, kind = self._came_to(stage), _kind(stage)
+                lines.append(Line(f"  {came_to}, {text.seconds(stage.taken_s)}", kind))
+        return lines
 
     def task_begins(
         self, task: str, name: str, now: float, speaks: bool = False, once: bool = False
     ) -> list[Line]:
         lines = self._flush(now, ended=True)
         if not self._stages:
-            lines += self.stage_begins("", now)
-        self._tasks[task] = _Task(text.task_name(name), self._stages[-1], now, speaks, once)
+            self.stage_begins("", now)
+        # Where each host goes on by itself, a task begins once more for each.
+        if task not in self._tasks:
+            self._tasks[task] = _Task(text.task_name(name), self._stages[-1], now, speaks, once)
         return lines
 
     def node_begins(self, task: str, host: str, now: float) -> None:
@@ -238,7 +253,7 @@ class Run:
             ],
         )
         lines += self._section(
-            "would start, since" if self._check else "started, since",
+            "units that would start, because" if self._check else "units started, because",
             "changed",
             [
                 f"{text.fold(hosts)}:" + "".join(f"\n  {reason}" for reason in reasons)
@@ -258,16 +273,6 @@ class Run:
         lines.append(Line(" ".join(f"{name}={count}" for name, count in counters.items())))
         return lines
 
-    def stage_ends(self, now: float) -> list[Line]:
-        lines = self._flush(now, ended=True)
-        if self._stages and not self._stages[-1].taken_s:
-            stage = self._stages[-1]
-            # Never zero, which stands for a stage that has not ended.
-            stage.taken_s = max(now - stage.began, 0.001)
-            lines.append(Line(f"  {_came_to(stage)}, {text.seconds(stage.taken_s)}", _kind(stage)))
-        self._tasks = {}
-        return lines
-
     def _flush(self, now: float, ended: bool) -> list[Line]:
         lines = []
         for key, task in list(self._tasks.items()):
@@ -283,9 +288,9 @@ class Run:
         return lines
 
     def _event(self, task: _Task, outcome: Outcome, hosts: list[str]) -> list[Line]:
-        named = hosts if outcome.status >= RESCUED else [text.fold(hosts)]
         said, kind = _said(outcome, self._check)
-        line = f"  {said} {', '.join(named)}: {task.name}"
+        # The end names all that have failed.
+        line = f"  {said} {text.fold(hosts, 8)}: {task.name}"
         if outcome.status == RESCUED and not outcome.ignored:
             line += ", which has a rescue"
         if outcome.message and self._tells_now(task, outcome):
@@ -337,17 +342,35 @@ class Run:
         return f"{time} | {words}"
 
     def _times(self, now: float) -> list[Line]:
-        if not self._stages:
-            return []
-        size = max(6, *(text.width(stage.name) for stage in self._stages))
+        stages = [stage for stage in self._stages if stage.ran]
+        if not stages:
+            return [Line("nothing was done")]
+        size = max(6, *(text.width(stage.name) for stage in stages))
         lines = []
-        for stage in self._stages:
+        for stage in stages:
             name = stage.name + " " * (size - text.width(stage.name))
             taken = text.seconds(stage.taken_s)
-            lines.append(Line(f"{name}  {taken:>12}  {_came_to(stage)}", _kind(stage)))
+            lines.append(Line(f"{name}  {taken:>12}  {self._came_to(stage)}", _kind(stage)))
         total = text.seconds(now - self._stages[0].began)
         lines.append(Line(f"{'in all'.ljust(size)}  {total:>12}"))
         return lines
+
+    def _came_to(self, stage: _Stage) -> str:
+        """Return in words what a stage's nodes came to."""
+        by_state: dict[int, list[str]] = {}
+        for host in self._in_order(stage.nodes):
+            by_state.setdefault(stage.nodes[host], []).append(host)
+        words = []
+        done = sum(len(by_state.get(state, ())) for state in (OK, CHANGED, RESCUED))
+        if done:
+            words.append(f"{text.nodes(done)} done")
+        for state, word in ((CHANGED, "changed"), (RESCUED, "rescued")):
+            if by_state.get(state):
+                words.append(f"{len(by_state[state])} {word}")
+        for state, word in ((FAILED, "failed"), (UNREACHABLE, "unreachable")):
+            if by_state.get(state):
+                words.append(f"{len(by_state[state])} {word} ({text.fold(by_state[state])})")
+        return ", ".join(words) or "done"
 
     @staticmethod
     def _section(title: str, kind: str, entries: Sequence[str]) -> list[Line]:
@@ -416,27 +439,6 @@ def _said(outcome: Outcome, check: bool) -> tuple[str, str]:
         FAILED: ("failed", "failed"),
         UNREACHABLE: ("unreachable", "unreachable"),
     }[outcome.status]
-
-
-def _came_to(stage: _Stage) -> str:
-    """Return in words what a stage's nodes came to."""
-    by_state: dict[int, list[str]] = {}
-    for host, state in stage.nodes.items():
-        by_state.setdefault(state, []).append(host)
-    done = [*by_state.get(OK, ()), *by_state.get(CHANGED, ()), *by_state.get(RESCUED, ())]
-    if not stage.ran:
-        return "nothing to do"
-    words = []
-    if done:
-        words.append(f"{text.nodes(len(done))} done")
-        if by_state.get(CHANGED):
-            words.append(f"{len(by_state[CHANGED])} changed")
-        if by_state.get(RESCUED):
-            words.append(f"{len(by_state[RESCUED])} rescued")
-    for state, word in ((FAILED, "failed"), (UNREACHABLE, "unreachable")):
-        if by_state.get(state):
-            words.append(f"{len(by_state[state])} {word} ({text.fold(sorted(by_state[state]))})")
-    return ", ".join(words) or "done"
 
 
 def _kind(stage: _Stage) -> str:

@@ -1,10 +1,11 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The live line of a terminal: the last one, which makes room for all that is printed."""
+"""Standard output of a run: a live line on a terminal, which makes room for all that is printed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -22,24 +23,19 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def columns(stream: TextIO, otherwise: int) -> int:
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or otherwise
-    except (OSError, ValueError, AttributeError):
-        return otherwise
+class Screen:
+    """Standard output between begin and end: a heading above what is printed, a live line below it.
 
-
-class LiveLine:
-    """The last line of a terminal, between begin and end.
-
-    Whoever prints in this process writes to sys.stdout or sys.stderr, which make room for it here.
-    The lock is Ansible's own for printing: it is held while a worker is forked, so that no worker
-    is born with half a line in its buffer.
+    Whoever prints in this process writes to sys.stdout or sys.stderr, which come here. The lock is
+    Ansible's own for printing: it is held while a worker is forked, so that no worker is born with
+    half a line in its buffer.
     """
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock
         self._out = sys.stdout
+        self.is_terminal = is_terminal(sys.stdout)
+        self._heading = ""
         self._drawn = ""
         # Nothing is drawn behind what has no end of line yet, as a question.
         self._open = False
@@ -48,7 +44,7 @@ class LiveLine:
     def begin(self) -> None:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            if is_terminal(stream):
+            if stream is self._out or (self.is_terminal and is_terminal(stream)):
                 above = _Above(stream, self)
                 setattr(sys, name, above)
                 self._replaced.append((name, stream, above))
@@ -61,24 +57,35 @@ class LiveLine:
         self._replaced = []
 
     def columns(self, otherwise: int) -> int:
-        return columns(self._out, otherwise)
+        try:
+            return os.get_terminal_size(self._out.fileno()).columns or otherwise
+        except (OSError, ValueError, AttributeError):
+            return otherwise
+
+    def head(self, text: str) -> None:
+        """Have a line stand above what is printed next, if anything is; it replaces another."""
+        with self._lock:
+            self._heading = f"{text}\n" if text else ""
 
     def draw(self, text: str) -> None:
         """Show a text of one line in place of what is there; an empty one removes it."""
         with self._lock:
-            if text == self._drawn or (self._open and text):
+            if text == self._drawn or (self._open and text) or not self.is_terminal:
                 return
             self._drawn = text
             self._out.write(_ERASE + text)
             self._out.flush()
 
     def above(self, stream: TextIO, text: str) -> int:
-        """Write to a stream where the line stands."""
+        """Write to a stream where the live line stands."""
         with self._lock:
             if self._drawn and text:
                 self._drawn = ""
                 self._out.write(_ERASE)
                 self._out.flush()
+            if self._heading and text and stream is self._out:
+                heading, self._heading = self._heading, ""
+                stream.write(heading)
             written = stream.write(text)
             if text:
                 self._open = not text.endswith("\n")
@@ -88,12 +95,12 @@ class LiveLine:
 class _Above:
     """A standard stream whose text goes above the live line."""
 
-    def __init__(self, stream: TextIO, line: LiveLine) -> None:
+    def __init__(self, stream: TextIO, screen: Screen) -> None:
         self._stream = stream
-        self._line = line
+        self._screen = screen
 
     def write(self, text: str) -> int:
-        return self._line.above(self._stream, text)
+        return self._screen.above(self._stream, text)
 
     def writelines(self, lines: list[str]) -> None:
         self.write("".join(lines))
@@ -118,5 +125,7 @@ class Clock:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._every_s):
-            self._tick()
+        # What is printed to may be closed by then.
+        with contextlib.suppress(OSError, ValueError):
+            while not self._stopped.wait(self._every_s):
+                self._tick()
