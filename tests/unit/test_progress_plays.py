@@ -294,6 +294,26 @@ def test_the_line_on_a_terminal_is_as_wide_as_told(tmp_path: Path) -> None:
     assert max(map(len, drawn)) <= 39
 
 
+def test_the_end_says_why_units_start_and_where_the_endpoint_is(tmp_path: Path) -> None:
+    """Our own actions, on what a node might have reported."""
+    unit = {"name": "c-r0", "host": "a", "group": "replica-0", "secret_files": {"K": "/k"}}
+    row = {"name": "argv --max-num-seqs", "current": "32", "desired": "16"}
+    seen_ = {"name": "c-r0", "group": "replica-0", "installed": True, "differences": [row]}
+    seen_ |= {"active_state": "active", "sub_state": "running", "ready": True, "restarts": 0}
+    plan = {"deployment": "c", "units": [unit], "links": []}
+    entries = [
+        {"ansible.builtin.set_fact": {"seen": {"units": [seen_], "orphans": []}}},
+        {
+            "name": "Decide",
+            "muster.serving.replica_decision": {"plan": plan, "results": "seen"},
+        },
+    ]
+    shown = piped(tmp_path, tasks(*entries, name="Serve"), "-l", "a")
+    reason = "argv --max-num-seqs 32 -> 16"
+    assert f"replica 0 of c restarts on a:\n  c-r0: {reason}\n  1 node done" in shown
+    assert f"units started, because\n  a:\n    c-r0: {reason}\n" in shown
+
+
 def test_a_plan_ends_with_its_table_and_asks_nothing_of_an_endpoint() -> None:
     done = subprocess.run(
         [str(PLAYBOOK), "playbooks/plan.yml", "-l", "a2-cluster"],
