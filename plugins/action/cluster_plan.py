@@ -63,6 +63,7 @@ class ActionModule(ControllerAction):
         "optional": {"type": "bool", "default": False},
         "made": {"type": "str"},
         "verified": {"type": "str"},
+        "kept": {"type": "list", "elements": "str", "default": []},
     }
     RULES: ClassVar = {"required_by": {"made": ["plan_file", "verified"], "verified": ["made"]}}
 
@@ -76,8 +77,8 @@ class ActionModule(ControllerAction):
         try:
             plans = planner.plan_clusters(view, limited, verb, _recipe_loader(), _release())
             # A verb that changes nothing sets Docker up on no node, so it needs no CA.
-            authorities = {
-                name: _registry_ca(view, plan) if args["changes"] else {}
+            docker = {
+                name: _docker(view, plan) if args["changes"] else None
                 for name, plan in plans.items()
             }
         except PlanError as error:
@@ -94,7 +95,7 @@ class ActionModule(ControllerAction):
             name: stages.run_of(plan, limited, view["hostvars"]) for name, plan in plans.items()
         }
         parts = {
-            name: stages.stages_of(plan, limited, args["weights_hashes"], authorities[name])
+            name: stages.stages_of(plan, limited, args["weights_hashes"], docker[name])
             for name, plan in plans.items()
         }
         alone = verb.changes or verb.one_cluster
@@ -135,6 +136,7 @@ class ActionModule(ControllerAction):
         """Write the plan that this run has, where all of it was kept as verified."""
         plan = plain(variables[args["made"]]["plan"])
         kept = registered(variables, variables["ansible_play_hosts"], args["verified"])
+        kept.update((host, {}) for host in args["kept"] if host not in kept)
         return self._write(args["plan_file"], plan) if is_verified(plan, kept) else {}
 
     def _write(self, path: str, plan: planner.Plan) -> dict[str, Any]:
@@ -283,16 +285,24 @@ def _run_of_none(limited: Sequence[str], variables: Mapping[str, Any]) -> dict[s
     return {"output_dir": first.get("muster_output_dir") or f"muster-output/{name}"}
 
 
-def _registry_ca(view: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str]:
-    """Return by registry the text of its CA, a file on the controller.
+def _docker(view: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how Docker reaches registries, as docker_config takes it, without the proxy.
 
     Raises:
-        PlanError: A file cannot be read.
+        PlanError: A registry's CA, a file on the controller, cannot be read.
     """
     first = view["hostvars"].get(plan["units"][0]["host"], {})
+    return {
+        "insecure_registries": first.get("muster_insecure_registries") or [],
+        "registry_mirrors": first.get("muster_registry_mirrors") or [],
+        "registry_ca": _registry_ca(first.get("muster_registry_ca") or {}),
+    }
+
+
+def _registry_ca(files: Mapping[str, str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     errors = []
-    for registry, path in (first.get("muster_registry_ca") or {}).items():
+    for registry, path in files.items():
         try:
             texts[registry] = Path(path).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -15,7 +15,8 @@ class ActionModule(host_check.ActionModule):
     def run(
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        if self._task.args.get("checks") == {}:
+        args = self._task.args
+        if args.get("checks") == {} and not args.get("states"):
             return {"skipped": True, "skip_reason": "there is nothing to check"}
         return super().run(tmp, task_vars)
 

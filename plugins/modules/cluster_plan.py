@@ -62,6 +62,11 @@ options:
       - Variable under which each host registered what M(muster.serving.verified_plan) kept. The
         plan file is written only when all of the plan was kept. It needs O(made).
     type: str
+  kept:
+    description: Hosts that have kept it from an earlier run.
+    type: list
+    elements: str
+    default: []
   weights_hashes:
     description:
       - Whether the checks hash all files of the weights, whatever C(muster_weights_hashes) says.

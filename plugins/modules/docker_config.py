@@ -127,51 +127,21 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.host import docker
-from ansible_collections.muster.serving.plugins.module_utils.host.checks import properties
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     UNIT,
-    Daemon,
     DockerError,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import (
-    client_of,
+    ARGUMENT_SPEC,
+    difference,
     docker_info,
     write,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import lack_of
 from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
     ReloadError,
     refuse_reload,
 )
-
-
-def observe(files: NodeFiles, timeout: float) -> Daemon:
-    names = "LoadState,ActiveState,UnitFileState,MainPID"
-    output = run(["systemctl", "show", UNIT, f"--property={names}"], timeout=30)
-    if output.rc:
-        raise DockerError(f"systemd does not answer: {output.text}. Docker needs it as init here.")
-    unit = parse_show(output.stdout)[0]
-    if unit.get("LoadState") == "masked":
-        raise DockerError(
-            f"{UNIT} is masked. Run systemctl unmask {UNIT} if Docker shall run here."
-        )
-    service = unit.get("LoadState") == "loaded"
-    release = properties(files.read("/etc/os-release") or "")
-    lack = lack_of(release, service, client_of(files))
-    active = unit.get("ActiveState") in ("active", "activating", "reloading")
-    process = f"/proc/{unit.get('MainPID', '0')}"
-    environment = (files.read(process + "/environ") or "").split("\0")
-    return Daemon(
-        lack=lack,
-        active=active,
-        enabled=unit.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
-        environment=dict(entry.split("=", 1) for entry in environment if "=" in entry),
-        command=(files.read(process + "/cmdline") or "").split("\0"),
-        # Asking the socket would start a stopped daemon, which check mode must not do.
-        info=docker_info(timeout) if active and not lack else {},
-    )
 
 
 def systemctl(*words: str, timeout: float) -> None:
@@ -205,30 +175,13 @@ def act(changes: docker.Changes, wanted: docker.Wanted, timeout: float) -> None:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "deployment": {"type": "str", "default": "default"},
-            "insecure_registries": {"type": "list", "elements": "str", "default": []},
-            "registry_mirrors": {"type": "list", "elements": "str", "default": []},
-            "proxy": {
-                "type": "dict",
-                "default": {},
-                "options": {
-                    "http": {"type": "str", "no_log": True},
-                    "https": {"type": "str", "no_log": True},
-                    "no_proxy": {"type": "str"},
-                },
-            },
-            "registry_ca": {"type": "dict", "default": {}},
-            "timeout": {"type": "int", "default": 90},
-        },
+        argument_spec=ARGUMENT_SPEC,
         supports_check_mode=True,
     )
     files = NodeFiles()
     timeout = module.params["timeout"]
     try:
-        wanted = docker.wanted_from(module.params, files)
-        daemon = observe(files, timeout)
-        changes = docker.decide(files, wanted, daemon, module.params["deployment"])
+        wanted, daemon, changes = difference(files, module.params)
         info = daemon.info
         # To enable a unit reads all of them anew, too.
         if docker.DROP_IN in changes.files or changes.enable:

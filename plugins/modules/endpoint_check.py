@@ -95,6 +95,11 @@ options:
         and a gateway takes some more to see that its engines serve. Not used in check mode.
     type: float
     default: 0
+  verified:
+    description:
+      - When the very units that run now answered all of it, as a text. Only the list of models, one
+        short chat and the engines are asked for then, and what else there is rests on that time.
+    type: str
   timeout:
     description: Seconds that one request may take.
     type: float
@@ -194,6 +199,7 @@ def ask(
         max_repetition=params["max_repetition"],
         spend=spend,
         patience=params["patience"],
+        verified=params["verified"],
     )
     return {
         "checks": prober.checks,
@@ -254,6 +260,7 @@ def main() -> None:
             },
             "max_repetition": {"type": "int"},
             "patience": {"type": "float", "default": 0},
+            "verified": {"type": "str"},
             "timeout": {"type": "float", "default": 120},
         },
         supports_check_mode=True,

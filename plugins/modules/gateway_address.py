@@ -74,7 +74,6 @@ action:
   type: str
 """
 
-import sys
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -90,8 +89,12 @@ from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io 
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import gateway_address
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import File
-
-SYSTEMCTL_TIMEOUT_S = 60
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address_io import (
+    ARGUMENT_SPEC,
+    SYSTEMCTL_TIMEOUT_S,
+    difference,
+    is_active,
+)
 
 
 class AddressError(Exception):
@@ -106,10 +109,6 @@ def systemctl(*words: str) -> Output:
             f"Look whether {gateway_address.KEEPALIVED} is there and at journalctl -u {words[-1]}"
         )
     return output
-
-
-def is_active(service: str) -> bool:
-    return run(["systemctl", "is-active", "--quiet", service], SYSTEMCTL_TIMEOUT_S).rc == 0
 
 
 def apply(
@@ -133,22 +132,10 @@ def apply(
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "deployment": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
-            "floating": {
-                "type": "dict",
-                "options": {
-                    "address": {"type": "str", "required": True},
-                    "router_id": {"type": "int"},
-                    "interface": {"type": "str"},
-                    "config": {"type": "str", "required": True},
-                },
-            },
-        },
+        argument_spec=ARGUMENT_SPEC,
         supports_check_mode=True,
     )
-    deployment, floating = module.params["deployment"], module.params["floating"]
+    deployment = module.params["deployment"]
     files = NodeFiles()
     service = gateway_address.service_name(deployment)
     try:
@@ -158,15 +145,7 @@ def main() -> None:
                 systemctl("stop", service)
             action = "stop" if running else None
             module.exit_json(changed=running, service=service, action=action, diff=[])
-        wanted = gateway_address.wanted_files(deployment, floating, sys.executable)
-        found = {path: files.read(path) for path in wanted}
-        changed = {
-            path: file for path, file in wanted.items() if found[path] != (file and file.text)
-        }
-        if floating is not None:
-            action = gateway_address.verb(deployment, changed, is_active(service))
-        else:
-            action = "stop" if changed else None
+        found, changed, action = difference(files, module.params)
         # To enable or disable a unit reads all of them anew, too.
         if action is not None or gateway_address.service_path(deployment) in changed:
             refuse_reload(files)

@@ -102,26 +102,21 @@ from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io 
     ReloadError,
     refuse_reload,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.tuning_io import apply
+from ansible_collections.muster.serving.plugins.module_utils.host.tuning_io import (
+    ARGUMENT_SPEC,
+    apply,
+    difference,
+)
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "deployment": {"type": "str", "default": "default"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "cpu_governor": {"type": "str"},
-            "sysctl": {"type": "dict", "default": {}},
-            "sched_migration_cost_ns": {"type": "int"},
-            "reserved_ports": {"type": "list", "elements": "str", "default": []},
-        },
+        argument_spec=ARGUMENT_SPEC,
         supports_check_mode=True,
     )
     files = NodeFiles()
     try:
-        present = module.params["state"] == "present"
-        wanted = host_tuning.wanted_from(module.params) if present else host_tuning.Wanted()
-        changes = host_tuning.decide(files, wanted, module.params["deployment"])
+        changes = difference(files, module.params)
         if host_tuning.UNIT_PATH in changes.files:
             refuse_reload(files)
     except (host_tuning.TuningError, ReloadError, OSError) as error:

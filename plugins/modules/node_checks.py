@@ -15,6 +15,8 @@ description:
     as the slowest of them. To listen on ports is the last of it.
   - It never fails on a verdict; M(muster.serving.cluster_verdict) judges what it returns. A check
     module that breaks is a failed check of its name, and the others are made all the same.
+  - With O(states) it also says what the modules that prepare and serve would change, so that a
+    stage need not come to a node on which it has nothing to do.
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.read_only
@@ -33,14 +35,37 @@ options:
       - An option that is null is as if it were not given, and so is a module without options.
       - The modules are V(host_check), V(nic_check), V(npu_topology_check),
         V(gpu_topology_check) and V(port_check).
-      - Without any the task is skipped, and the node is not connected to.
+      - Without any, and without O(states), the task is skipped, and the node is not connected to.
     type: dict
     required: true
+  states:
+    description:
+      - What a run would look after on the node, by the name that M(muster.serving.cluster_plan)
+        has for it, with its options.
+      - The names are V(docker), V(engine_image), V(gateway_image), V(engine_venv),
+        V(host_tuning), V(unit), V(gateway) and V(verified). One without options is not looked at.
+    type: dict
+    default: {}
+  proxy:
+    description: The option C(proxy) of V(docker), which may hold a password.
+    type: dict
+    default: {}
+    suboptions:
+      http:
+        description: Proxy for HTTP.
+        type: str
+      https:
+        description: Proxy for HTTPS.
+        type: str
+      no_proxy:
+        description: Hosts and networks that are asked directly, separated by commas.
+        type: str
   hold:
     description:
       - Whether the run is to change the node, so that it takes O(lock). Where another run has it,
         that is a failed check, and no other is made.
       - Without it the other run is a warning, and nothing is started or ended on the node.
+      - With O(states) of which none differs, the node is released again at once.
     type: bool
     default: false
 notes:
@@ -89,6 +114,18 @@ checks:
       observed: down
       expected: up, carrier
       remedy: ip link set enp67s0f0np0 up
+states:
+  description:
+    - By name, what differs (C(differs), a phrase each; empty where its module would change
+      nothing). V(unit) has with it what M(muster.serving.unit_info) returns, without logs, and
+      V(verified) by which C(runs) of units the plan was verified and when (C(verified)).
+    - A state that cannot be told differs, as its module will say why.
+  returned: always
+  type: dict
+released:
+  description: Whether the node is held no longer, since the run has nothing to do there.
+  returned: with O(hold) and O(states)
+  type: bool
 facts:
   description: What is compared between nodes, of all modules.
   returned: always
@@ -127,6 +164,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
     Check,
     OptionError,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import PROXY_SPEC
 from ansible_collections.muster.serving.plugins.module_utils.node.look_io import look
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
@@ -135,6 +173,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "checks": {"type": "dict", "required": True},
+            "states": {"type": "dict", "default": {}},
+            "proxy": PROXY_SPEC,
             "hold": {"type": "bool", "default": False},
             "lock": {"type": "str"},
             "owner": {"type": "dict"},
@@ -150,7 +190,14 @@ def main() -> None:
             if run_check["status"] == "failed":
                 # What else there is to see is the other run's doing.
                 module.exit_json(changed=False, checks=runs, facts={}, held_by=other)
-        result = look(module.params["checks"], module.check_mode or other is not None)
+        states = module.params["states"]
+        if states.get("docker") is not None:
+            states["docker"] = {**states["docker"], "proxy": module.params["proxy"]}
+        result = look(module.params["checks"], module.check_mode or other is not None, states)
+        if states and module.params["hold"] and not module.check_mode:
+            result["released"] = not any(one["differs"] for one in result["states"].values())
+            if result["released"] and runs:
+                run_lock_io.release(module.params["lock"], module.params["owner"])
     except (OptionError, OSError) as error:
         module.fail_json(msg=str(error))
     result["checks"] = [*runs, *result["checks"]]

@@ -171,104 +171,29 @@ run:
   type: dict
 """
 
-import time
-from typing import Any, NamedTuple
-
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.units import (
-    names,
+    look_io,
     run_lock_io,
-    startup,
-    unit_files,
     unit_io,
 )
-
-POLL_S = 1.0
-
-
-class Seen(NamedTuple):
-    """One unit at one moment: systemd's properties, whether it has ended, whether it serves."""
-
-    shown: dict[str, str]
-    ended: bool
-    ready: bool | None
-
-
-def look(params: dict[str, Any]) -> dict[str, Seen]:
-    shown = unit_io.show([unit["systemd_unit"] for unit in params["units"]])
-    seen = {}
-    for unit in params["units"]:
-        properties = shown.get(unit["systemd_unit"], {})
-        # Who looks once asks how it does: that systemd restarted it earlier is no end.
-        untold = 0 if params["wait"] else unit_files.restarts(properties)
-        before = int(params["restarts_before"].get(unit["name"], untold))
-        ended = unit_files.has_ended(properties, before)
-        ready = None
-        if unit.get("api_url"):
-            # Another process on the port may answer in place of a dead engine.
-            ready = not ended and unit_io.is_ready(unit, params["model"])
-        seen[unit["name"]] = Seen(properties, ended, ready)
-    return seen
-
-
-def settled(seen: dict[str, Seen]) -> bool:
-    return any(unit.ended for unit in seen.values()) or all(
-        unit.ready is not False for unit in seen.values()
-    )
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "deployment": {"type": "str", "required": True},
-            "units": {"type": "list", "elements": "dict", "default": []},
-            "model": {"type": "str", "default": ""},
-            "wait": {"type": "float", "default": 0},
-            "restarts_before": {"type": "dict", "default": {}},
+            **look_io.ARGUMENT_SPEC,
             "lock": {"type": "str"},
             "owner": {"type": "dict"},
         },
         supports_check_mode=True,
     )
-
     run_lock_io.hold(module, busy_s=module.params["wait"])
-    deadline = time.monotonic() + module.params["wait"]
     try:
-        seen = look(module.params)
-        while not settled(seen) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
-            seen = look(module.params)
-        wanted = unit_io.desired(module.params["units"])
-        reports = []
-        for unit in module.params["units"]:
-            shown, ended, ready = seen[unit["name"]]
-            report = unit_io.describe(unit, shown, wanted[unit["name"]], ready)
-            log = unit_io.last_log(unit["systemd_unit"], startup.LINES)
-            lines = unit_io.LOG_LINES if ended and report["installed"] else 1
-            doing = "" if ended or ready else startup.doing(log)
-            report.update(ended=ended, log=log[-lines:], doing=doing)
-            reports.append(report)
-        present = unit_io.installed_names(module.params["deployment"])
-        others = unit_io.running_others(module.params["deployment"])
+        seen = look_io.look(module.params)
     except unit_io.UnitError as error:
         module.fail_json(msg=str(error))
-
-    planned = {unit["name"] for unit in module.params["units"]}
-    module.exit_json(
-        changed=False,
-        units=reports,
-        installed={
-            "units": [{"name": name} for name in present],
-            "gateways": names.gateways_of(present),
-            "links": [
-                {"name": link, "systemd_unit": names.link_service(link)}
-                for link in names.links_of(present)
-            ],
-        },
-        orphans=[name for name in present if name not in planned],
-        others=others,
-        run=run_lock_io.holder(module.params["deployment"]),
-    )
+    module.exit_json(changed=False, **seen)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ description:
     C(/var/lib/muster/verified/DEPLOYMENT.json), so that they can start again without a registry, a
     download or a plan.
   - What runs otherwise than planned is not kept, since it is not the plan that was verified.
+  - With the plan it keeps when that was and which runs of the units it was, as systemd names them.
+    M(muster.serving.node_checks) tells by it whether the same still runs.
   - Secrets are named by their files alone.
 extends_documentation_fragment:
   - muster.serving.attributes
@@ -27,6 +29,7 @@ attributes:
     details: It shows the file before and after.
   idempotent:
     support: full
+    details: The time and the runs are kept anew each time, and are no change.
 options:
   host:
     description: The node's inventory name, to know its own units.
@@ -72,11 +75,12 @@ problems:
       type: str
 """
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.units import (
+    run_lock_io,
     unit_files,
     unit_io,
     verified,
@@ -97,6 +101,14 @@ def differing(wanted: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
                 {"unit": name, "text": f"{row['name']} differs from the plan"} for row in rows
             ]
     return problems
+
+
+def running(units: Sequence[unit_files.Unit]) -> dict[str, str]:
+    """Return by unit systemd's id of its present run."""
+    shown = unit_io.show([unit["systemd_unit"] for unit in units])
+    return {
+        unit["name"]: shown.get(unit["systemd_unit"], {}).get("InvocationID", "") for unit in units
+    }
 
 
 def missing(
@@ -135,12 +147,15 @@ def main() -> None:
         if given is not None:
             wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
-            after = verified.record_text(given, verified.engine_ids(wanted))
-            if not problems and before != after:
+            runs = running(verified.own_units(given, host))
+            when = run_lock_io.now().clock
+            after = verified.record_text(given, verified.engine_ids(wanted), runs, when)
+            # That the same answered once more is no change of the node.
+            if not problems and not verified.same_plan(verified.read_record(before), after):
                 changed, diff = True, {"before": before or "", "after": after}
-                if not module.check_mode:
-                    files.write(path, after, 0o600)
-                    before = after
+            if not problems and not module.check_mode:
+                files.write(path, after, 0o600)
+                before = after
         record = verified.read_record(before) or {}
         plan = record.get("plan")
         if given is None and plan:

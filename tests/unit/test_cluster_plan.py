@@ -216,7 +216,12 @@ def test_a_stage_takes_over_a_plan_that_was_made_for_what_it_does(tmp_path: Path
                 *("-l", "a2-cluster", "-e", json.dumps(variables)),
             ],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            },
             capture_output=True,
             text=True,
             timeout=60,

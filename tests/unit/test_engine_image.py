@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
     observe_io as gpu_observe,
 )
+from ansible_collections.muster.serving.plugins.module_utils.engine import image_io
 from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     CANN_SCRIPT,
     ImageError,
@@ -323,9 +324,9 @@ class Docker:
 @pytest.fixture
 def docker(monkeypatch, tmp_path) -> Docker:
     fake = Docker()
-    monkeypatch.setattr(engine_image, "run", fake.run)
-    monkeypatch.setattr(engine_image, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
-    monkeypatch.setattr(engine_image.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(image_io, "run", fake.run)
+    monkeypatch.setattr(image_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    monkeypatch.setattr(image_io.platform, "machine", lambda: "x86_64")
     return fake
 
 

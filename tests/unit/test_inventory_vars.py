@@ -185,7 +185,7 @@ def test_any_value_is_taken_or_named(name: str, value: Any) -> None:
 
 
 def test_the_playbooks_read_only_what_can_be_set() -> None:
-    known = {variable.name for variable in VARIABLES} | {"muster_plan"}
+    known = {variable.name for variable in VARIABLES} | {"muster_plan", "muster_work"}
     files = (ROOT / "playbooks").glob("*.yml")
     used = {
         (path.name, name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import OptionError, check
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.host import look_io as host_look
 from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
 
@@ -28,9 +29,71 @@ def looks(monkeypatch):
     return mine
 
 
+@pytest.fixture
+def states(monkeypatch):
+    mine: dict[str, Any] = {}
+    monkeypatch.setattr(node_look, "STATES", mine)
+    return mine
+
+
+def state_of(state):
+    return lambda: SimpleNamespace(ARGUMENT_SPEC={"of": {}}, state=state)
+
+
+def test_states_are_looked_at_beside_the_checks(looks, states) -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    def look(_options, _check_mode):
+        meeting.wait()
+        return {"checks": [verdict("nic-up")], "facts": {"nic": 1}}
+
+    def state(options):
+        # Passes only when both are under way.
+        meeting.wait()
+        return State([], [verdict("cann-version")], {"cann": 2}, {"of": options["of"]})
+
+    looks["nic_check"] = fake(look)
+    states["engine_image"] = state_of(state)
+    states["docker"] = state_of(lambda _options: State(["daemon.json"]))
+    asked = {"engine_image": {"of": "x"}, "docker": {}, "unit": None}
+    states["unit"] = state_of(None)
+    result = node_look.look({"nic_check": {}}, False, asked)
+
+    assert result["states"] == {
+        "engine_image": {"differs": [], "of": "x"},
+        "docker": {"differs": ["daemon.json"]},
+    }
+    assert {one["id"] for one in result["checks"]} == {"nic-up", "cann-version"}
+    assert result["facts"] == {"nic": 1, "cann": 2}
+
+
+def test_a_state_that_cannot_be_told_differs(looks, states) -> None:
+    def broken(_options):
+        raise OSError("no answer")
+
+    states["docker"] = state_of(broken)
+    result = node_look.look({}, False, {"docker": {}})
+    assert result["states"]["docker"]["differs"] == ["it cannot be told: OSError: no answer"]
+    assert result["checks"] == []
+
+
+def test_a_state_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(OptionError, match=r"states: dokcer is none of docker, engine_image"):
+        node_look.look({}, False, {"dokcer": {}})
+    with pytest.raises(OptionError, match="states: verified: missing required arguments: digest"):
+        node_look.look({}, False, {"verified": {"deployment": "a"}})
+
+
+def test_every_state_keeps_the_contract() -> None:
+    for name, load in node_look.STATES.items():
+        one = load()
+        assert isinstance(one.ARGUMENT_SPEC, dict), name
+        assert callable(one.state), name
+
+
 def test_options_are_those_of_the_module_with_its_defaults() -> None:
     given = {"address": "10.20.0.11", "interface": None, "min_mtu": "9000"}
-    assert node_look.options_of("nic_check", given) == {
+    assert node_look.options_of("checks", "nic_check", given) == {
         "address": "10.20.0.11",
         "interface": None,
         "peers": [],

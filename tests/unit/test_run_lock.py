@@ -493,7 +493,7 @@ def test_what_changes_nothing_holds_nothing(name: str) -> None:
 
 def test_preflight_holds_only_for_a_run_that_changes_nodes_after_it() -> None:
     (part,) = [task for task in tasks_of("preflight") if "block" in task]
-    (role,), (release,) = part["block"], part["always"]
+    (role, _work), (release,) = part["block"], part["always"]
     assert role["vars"]["preflight_hold"] == "{{ run_changes | default(false) }}"
     assert release["when"] == "run_changes | default(false)"
     assert release["muster.serving.run_lock"]["lock"] == role["vars"]["preflight_lock"]
@@ -518,19 +518,16 @@ def test_preflight_holds_only_for_a_run_that_changes_nodes_after_it() -> None:
 
 def test_serve_checks_only_where_this_run_has_not() -> None:
     plays = yaml.safe_load((ROOT / "playbooks/serve.yml").read_text(encoding="utf-8"))
-    plan, gate = plays[0], plays[1]
+    plan, look, gate = plays[0], plays[1], plays[2]
     # A condition of an import would be asked for each task of its plays, that of the plan included.
     assert not any("when" in play for play in plays)
-    assert plan["import_playbook"] == "plan.yml"
-    assert gate["vars"]["preflight_once"]
-    first, *_, last = tasks_of("preflight")
+    assert (plan["import_playbook"], look["import_playbook"]) == ("plan.yml", "look.yml")
+    assert gate["vars"]["preflight_gate_of"] == "{{ muster_work.serve }}"
+    first = tasks_of("preflight")[0]
     assert first["ansible.builtin.meta"] == "end_play"
-    assert first["when"] == [
-        "preflight_once | default(false)",
-        f"{last['register']} is defined",
-    ]
-    role = (ROOT / "roles/preflight/tasks/main.yml").read_text(encoding="utf-8")
-    assert last["register"] not in role
+    assert first["when"] == ["preflight_gate_of is defined", "preflight_verdict is defined"]
+    role = yaml.safe_load((ROOT / "roles/preflight/tasks/main.yml").read_text(encoding="utf-8"))
+    assert "preflight_verdict" in [task.get("register") for task in role]
 
 
 def test_serve_does_not_touch_a_node_whose_checks_have_failed(tmp_path: Path) -> None:

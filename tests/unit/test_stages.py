@@ -9,6 +9,8 @@ import jinja2
 import jinja2.nodes
 import pytest
 import yaml
+from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
+from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.stages import run_of, stages_of
 
 from tests.conftest import ROOT
@@ -28,11 +30,22 @@ def test_prepare_hands_over_what_the_plan_has() -> None:
     assert head["engine_image"]["image"].startswith("quay.io/ascend/vllm-ascend")
     assert head["engine_image"]["preload"] == ["libjemalloc.so.2"]
     assert head["model_weights"] == {"path": "/models/m2.5", "draft_paths": []}
-    assert head["docker"] == {"registry_ca": {}}
+    assert head["docker"] == {}
     assert "/dev/davinci7" in head["accelerator"]["device_nodes"]
     assert (head["gateway"], head["gateway_image"], head["engine_venv"]) == (None, None, None)
-    ca = stages(pair(), registry_ca={"r:5000": "PEM"})["c-0"]["docker"]
-    assert ca == {"registry_ca": {"r:5000": "PEM"}}
+    docker = {"registry_ca": {"r:5000": "PEM"}, "insecure_registries": ["r:5001"]}
+    assert stages(pair(), docker=docker)["c-0"]["docker"] == docker
+
+
+def test_a_run_that_changes_nodes_looks_at_what_its_stages_look_after() -> None:
+    assert all(stage["look"] == {} for stage in stages(pair()).values())
+    for stage in stages(pair(), docker={"registry_mirrors": ["https://m"]}).values():
+        look = stage["look"]
+        assert set(look) == {"docker", "engine_image", "host_tuning", "unit", "verified"}
+        assert look["docker"] == {"registry_mirrors": ["https://m"], "deployment": "c"}
+        assert look["verified"]["digest"] == digest(stage["verified"])
+        for name, options in look.items():
+            assert node_look.options_of("states", name, options)
 
 
 def test_without_a_container_there_is_no_docker() -> None:

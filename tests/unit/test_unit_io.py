@@ -14,7 +14,11 @@ from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
 from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import env_value
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    look_io,
+    unit_files,
+    unit_io,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_io import (
     UnitError,
     desired,
@@ -23,7 +27,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_io impor
     owners_of_files,
     serves,
 )
-from ansible_collections.muster.serving.plugins.modules import unit_info, unit_state
+from ansible_collections.muster.serving.plugins.modules import unit_state
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,7 +241,7 @@ def test_what_systemd_restarted_before_the_look_is_no_end(monkeypatch, wait, tol
     monkeypatch.setattr(unit_io, "is_ready", lambda _unit, _model: True)
     unit = {"name": "u", "systemd_unit": service, "api_url": "http://192.0.2.1:8000/v1"}
     params = {"units": [unit], "model": "m", "wait": wait, "restarts_before": told}
-    assert unit_info.look(params)["u"].ready is ready
+    assert look_io.glance(params)["u"].ready is ready
 
 
 def test_what_other_deployments_run_here_is_told(tmp_path, monkeypatch) -> None:

@@ -24,7 +24,14 @@ PATH = "var/lib/muster/verified/a2-cluster.json"
 
 
 def unit(name: str, host: str, group: str) -> dict[str, Any]:
-    return {"name": name, "host": host, "group": group, "install": "container", "mounts": []}
+    return {
+        "name": name,
+        "host": host,
+        "group": group,
+        "install": "container",
+        "mounts": [],
+        "systemd_unit": f"muster-{name}.service",
+    }
 
 
 def part(index: int = 0, **changes: Any) -> dict[str, Any]:
@@ -51,9 +58,14 @@ class Node:
         monkeypatch.setattr(verified_plan, "NodeFiles", lambda: NodeFiles(str(root)))
         self.refusal = ""
         monkeypatch.setattr(unit_io, "desired", self.desired)
+        self.invocation = "1f"
+        monkeypatch.setattr(unit_io, "show", self.show)
         monkeypatch.setattr(
             unit_io, "installed", lambda _name: self.running and {"effective": self.running}
         )
+
+    def show(self, services: list[str]) -> dict[str, dict[str, str]]:
+        return {one: {"InvocationID": self.invocation} for one in services}
 
     def desired(self, units: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
         if self.refusal:
@@ -79,6 +91,32 @@ def test_it_is_kept_once_and_read_again(node: Node) -> None:
     seen = node.ask()
     assert (seen["changed"], seen["plan"], seen["problems"]) == (False, part(), [])
     assert (node.root / PATH).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_runs_when_it_is_verified_is_kept_anew_and_no_change(node: Node) -> None:
+    def kept() -> dict[str, Any]:
+        record = json.loads((node.root / PATH).read_text())
+        return {key: record[key] for key in ("runs", "verified")}
+
+    node.ask(plan=part())
+    first = kept()
+    assert first["runs"] == {"r0-r0n0": "1f"}
+    assert first["verified"].endswith("Z")
+    node.invocation = "2e"
+    assert not node.ask(plan=part())["changed"]
+    assert kept()["runs"] == {"r0-r0n0": "2e"}
+
+
+@pytest.mark.parametrize("other", [{}, {"deployment": "b"}, {"digest": "another"}])
+def test_a_look_tells_what_was_verified_by_which_runs(
+    node: Node, other: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified_io, "NodeFiles", lambda: NodeFiles(str(node.root)))
+    node.ask(plan=part())
+    asked = {"deployment": "a2-cluster", "digest": verified.digest(part()), **other}
+    state = verified_io.state(asked)
+    assert bool(state.differs) == bool(other)
+    assert state.seen.get("runs") == (None if other else {"r0-r0n0": "1f"})
 
 
 def test_check_mode_keeps_nothing(node: Node) -> None:
@@ -143,7 +181,7 @@ def test_a_file_that_is_not_whole_is_none(node: Node, text: str) -> None:
 
 
 def test_a_file_that_was_changed_is_none() -> None:
-    text = verified.record_text(part(), {})
+    text = verified.record_text(part(), {}, {}, "")
     assert verified.read_record(text)
     assert verified.read_record(text.replace("m2", "m3")) is None
 

@@ -86,10 +86,12 @@ class Prober:
         max_repetition: int | None = None,
         spend: bool = True,
         patience: float = 0,
+        verified: str | None = None,
     ) -> None:
         """Make all checks, as far as the models' list and a first chat allow, side by side.
 
-        Who does not serve yet is asked again until patience seconds have passed.
+        Who does not serve yet is asked again until patience seconds have passed. Where all of it
+        was verified already, as the text says when, a short chat and the engines will do.
         """
         # In check mode nothing has been started that could begin to serve.
         until = time.monotonic() + (patience if spend else 0)
@@ -101,7 +103,11 @@ class Prober:
             return
         counted = [engine for engine in engines if engine not in self._engine_clients]
         before = self._metrics() if counted else {}
-        self._chat(max_repetition)
+        if verified:
+            features, known_answers = ("chat",), ()
+            self._chat(None, _FEW_TOKENS)
+        else:
+            self._chat(max_repetition)
         # Without a chat nothing else is worth a time-out.
         if not self.answer:
             self._skip(ASPECTS[1:], "the endpoint does not answer a chat")
@@ -112,9 +118,10 @@ class Prober:
             "completions": self._completions,
             "responses": self._responses,
         }
+        same = f"the same units run as when they answered it at {verified}"
         self._skip(
             [feature for feature in asks if feature not in features],
-            "the deployment does not have it",
+            same if verified else "the deployment does not have it",
         )
         offered = [ask for feature, ask in asks.items() if feature in features]
         questions = [partial(self._known_answer, one) for one in known_answers]
@@ -130,7 +137,7 @@ class Prober:
             self._skip(["engines"], "no engines were named")
         self.checks += answered[len(offered) :]
         if not questions:
-            self._skip(["answers"], "the deployment names no known answers")
+            self._skip(["answers"], same if verified else "the deployment names no known answers")
 
     def _skip(self, features: Sequence[str], reason: str) -> None:
         self.skipped.update(dict.fromkeys(features, reason))
@@ -176,8 +183,8 @@ class Prober:
             if not isinstance(reply, EndpointError):
                 replies.add_usage(self.usage, reply.get("usage"))
 
-    def _chat(self, max_repetition: int | None) -> None:
-        payload = self._message(GREETING, temperature=0.8, top_p=0.8)
+    def _chat(self, max_repetition: int | None, max_tokens: int = _ANSWER_TOKENS) -> None:
+        payload = self._message(GREETING, max_tokens, temperature=0.8, top_p=0.8)
         reply = self._ask(_CHAT, payload)
         self.answer = checks.chat_answer(reply)
         self.checks += checks.chat_checks(self._subject, reply, max_repetition)

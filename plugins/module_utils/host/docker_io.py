@@ -10,13 +10,42 @@ from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import run
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
+from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import properties
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
     STATE_PATH,
     UNIT,
     Changes,
+    Daemon,
     DockerError,
+    Wanted,
+    decide,
+    wanted_from,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import CLIENTS
+from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
+    CLIENTS,
+    lack_of,
+)
+
+# May hold a password.
+PROXY_SPEC: dict[str, Any] = {
+    "type": "dict",
+    "default": {},
+    "options": {
+        "http": {"type": "str", "no_log": True},
+        "https": {"type": "str", "no_log": True},
+        "no_proxy": {"type": "str"},
+    },
+}
+ARGUMENT_SPEC: dict[str, Any] = {
+    "deployment": {"type": "str", "default": "default"},
+    "insecure_registries": {"type": "list", "elements": "str", "default": []},
+    "registry_mirrors": {"type": "list", "elements": "str", "default": []},
+    "proxy": PROXY_SPEC,
+    "registry_ca": {"type": "dict", "default": {}},
+    "timeout": {"type": "int", "default": 90},
+}
 
 
 def write(files: NodeFiles, changes: Changes) -> None:
@@ -54,3 +83,56 @@ def docker_info(timeout: float) -> dict[str, Any]:
             f"the Docker daemon does not answer: {output.text}. Look at journalctl -u {UNIT}."
         )
     return info
+
+
+def observe(files: NodeFiles, timeout: float) -> Daemon:
+    """Return the daemon as it is, without a start of one that is stopped.
+
+    Raises:
+        DockerError: systemd or the daemon does not answer, or it is masked.
+        CommandError: One of them does not answer in time.
+    """
+    names = "LoadState,ActiveState,UnitFileState,MainPID"
+    output = run(["systemctl", "show", UNIT, f"--property={names}"], timeout=30)
+    if output.rc:
+        raise DockerError(f"systemd does not answer: {output.text}. Docker needs it as init here.")
+    unit = parse_show(output.stdout)[0]
+    if unit.get("LoadState") == "masked":
+        raise DockerError(
+            f"{UNIT} is masked. Run systemctl unmask {UNIT} if Docker shall run here."
+        )
+    service = unit.get("LoadState") == "loaded"
+    release = properties(files.read("/etc/os-release") or "")
+    lack = lack_of(release, service, client_of(files))
+    active = unit.get("ActiveState") in ("active", "activating", "reloading")
+    process = f"/proc/{unit.get('MainPID', '0')}"
+    environment = (files.read(process + "/environ") or "").split("\0")
+    return Daemon(
+        lack=lack,
+        active=active,
+        enabled=unit.get("UnitFileState") in ("enabled", "enabled-runtime", "static"),
+        environment=dict(entry.split("=", 1) for entry in environment if "=" in entry),
+        command=(files.read(process + "/cmdline") or "").split("\0"),
+        # Asking the socket would start a stopped daemon, which check mode must not do.
+        info=docker_info(timeout) if active and not lack else {},
+    )
+
+
+def difference(files: NodeFiles, params: dict[str, Any]) -> tuple[Wanted, Daemon, Changes]:
+    """Return what is wanted of Docker, how it is, and what docker_config would change.
+
+    Raises:
+        DockerError: It cannot be told, or cannot be done without harm to what runs.
+        CommandError: A command does not end in time.
+    """
+    wanted = wanted_from(params, files)
+    daemon = observe(files, params["timeout"])
+    return wanted, daemon, decide(files, wanted, daemon, params["deployment"])
+
+
+def state(params: dict[str, Any]) -> State:
+    """Return what docker_config would change."""
+    _wanted, _daemon, changes = difference(NodeFiles(), params)
+    steps = {"install": changes.install, "enable": changes.enable}
+    named = [name for name, todo in steps.items() if todo]
+    return State([*changes.files, *named, *([changes.action] if changes.action != "none" else [])])

@@ -6,16 +6,47 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.host.tuning import (
     STATE_PATH,
     UNIT_LINK,
     UNIT_PATH,
     Changes,
+    Wanted,
+    decide,
     dump_state,
     live_value,
+    wanted_from,
 )
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "deployment": {"type": "str", "default": "default"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "cpu_governor": {"type": "str"},
+    "sysctl": {"type": "dict", "default": {}},
+    "sched_migration_cost_ns": {"type": "int"},
+    "reserved_ports": {"type": "list", "elements": "str", "default": []},
+}
+
+
+def difference(files: NodeFiles, params: dict[str, Any]) -> Changes:
+    """Return what host_tuning would change.
+
+    Raises:
+        TuningError: An option or a setting of the node cannot be used.
+    """
+    wanted = wanted_from(params) if params["state"] == "present" else Wanted()
+    return decide(files, wanted, params["deployment"])
+
+
+def state(params: dict[str, Any]) -> State:
+    """Return what host_tuning would change."""
+    changes = difference(NodeFiles(), params)
+    settings = {write.setting: None for write in changes.writes}
+    return State([*settings, *changes.files])
 
 
 def apply(files: NodeFiles, changes: Changes) -> list[str]:

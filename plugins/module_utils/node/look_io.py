@@ -1,7 +1,7 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What node_checks does on a node: the work of several check modules, side by side."""
+"""What node_checks does on a node: checks, and looks at what would be changed, side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
     OptionError,
     broken_check,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 
 # A module's code comes to the node without its compiled form: what is not asked for is not loaded.
 
@@ -63,56 +64,128 @@ LOOKS: dict[str, Callable[[], Any]] = {
     "nic_check": _nic_look,
     "port_check": _port_look,
 }
+
+
+def _tuning() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.host import tuning_io
+
+    return tuning_io
+
+
+def _docker() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.host import docker_io
+
+    return docker_io
+
+
+def _image() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.engine import image_io
+
+    return image_io
+
+
+def _venv() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.engine import venv_io
+
+    return venv_io
+
+
+def _units() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.units import look_io as unit_look
+
+    return unit_look
+
+
+def _address() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.units import gateway_address_io
+
+    return gateway_address_io
+
+
+def _verified() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.units import verified_io
+
+    return verified_io
+
+
+# What prepare, serve and verify look after, by the names that a plan's stages have for it.
+STATES: dict[str, Callable[[], Any]] = {
+    "docker": _docker,
+    "engine_image": _image,
+    "gateway_image": _image,
+    "engine_venv": _venv,
+    "host_tuning": _tuning,
+    "unit": _units,
+    "gateway": _address,
+    "verified": _verified,
+}
 # To listen, it forks, which is no good beside threads.
 _FORKS = "port_check"
 
 
-def options_of(name: str, given: Any) -> dict[str, Any]:
+def options_of(where: str, name: str, given: Any) -> dict[str, Any]:
     """Return a module's options, as AnsibleModule would hand them to it.
+
+    Args:
+        where: The option of node_checks that they stand in: checks or states.
+        name: A name of LOOKS or STATES.
+        given: What stands there.
 
     Raises:
         OptionError: It would not take them.
     """
     if not isinstance(given, dict):
-        raise OptionError(f"checks: {name} has no options, but {given!r:.80}")
-    one = LOOKS[name]()
+        raise OptionError(f"{where}: {name} has no options, but {given!r:.80}")
+    one = (LOOKS if where == "checks" else STATES)[name]()
     validator = ArgumentSpecValidator(one.ARGUMENT_SPEC, **getattr(one, "RULES", {}))
     result = validator.validate({key: said for key, said in given.items() if said is not None})
     if result.error_messages:
-        raise OptionError(f"checks: {name}: {'; '.join(result.error_messages)}")
+        raise OptionError(f"{where}: {name}: {'; '.join(result.error_messages)}")
     options: dict[str, Any] = result.validated_parameters
     return options
 
 
-def look(asked: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
-    """Make all checks that are asked for.
+def look(
+    asked: Mapping[str, Any], check_mode: bool, states: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Make all checks that are asked for, and look at all states.
 
     Args:
         asked: By module, its options; one whose options are None is not asked for.
         check_mode: Whether nothing may be started or ended.
+        states: By a name of STATES, its options; one whose options are None is not asked for.
 
     Raises:
-        OptionError: There is no such module, or it would not take its options.
+        OptionError: There is no such module or state, or it would not take its options.
     """
-    for name in asked:
-        if name not in LOOKS:
-            raise OptionError(f"checks: {name} is none of {', '.join(LOOKS)}")
-    running, last = {}, {}
-    with ThreadPoolExecutor(len(LOOKS)) as pool:
+    states = {name: options for name, options in (states or {}).items() if options is not None}
+    for where, names, table in (("checks", asked, LOOKS), ("states", states, STATES)):
+        for name in names:
+            if name not in table:
+                raise OptionError(f"{where}: {name} is none of {', '.join(table)}")
+    running, last, looking = {}, {}, {}
+    with ThreadPoolExecutor(len(LOOKS) + len(STATES)) as pool:
         for name in LOOKS:
             if asked.get(name) is None:
                 continue
             # The first is under way while the code of the others is loaded.
-            options = options_of(name, asked[name])
+            options = options_of("checks", name, asked[name])
             if name == _FORKS and options.get("mode") == "listen":
                 last[name] = options
             else:
                 running[name] = pool.submit(_one, name, options, check_mode)
+        for name, given in states.items():
+            looking[name] = pool.submit(_state, name, options_of("states", name, given))
     results = {name: future.result() for name, future in running.items()}
     results.update((name, _one(name, options, check_mode)) for name, options in last.items())
     checks: list[Check] = []
     facts: dict[str, Any] = {}
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"states": {}}
+    for name, future in looking.items():
+        state = future.result()
+        more["states"][name] = {"differs": list(state.differs), **state.seen}
+        checks += state.checks
+        facts.update(state.facts)
     for result in results.values():
         checks += result.pop("checks")
         facts.update(result.pop("facts", {}))
@@ -133,3 +206,12 @@ def _one(name: str, options: dict[str, Any], check_mode: bool) -> dict[str, Any]
         text = f"{type(error).__name__}: {error}"
         return {"checks": [broken_check(name, text)]}
     return result
+
+
+def _state(name: str, options: dict[str, Any]) -> State:
+    try:
+        state: State = STATES[name]().state(options)
+    # What goes wrong here goes wrong in its stage, which says it with the remedy.
+    except Exception as error:
+        return State([f"it cannot be told: {type(error).__name__}: {error}"])
+    return state

@@ -441,6 +441,33 @@ def diff_text(effective_config: Mapping[str, str] | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def unplanned(reports: Sequence[Mapping[str, Any]], orphans: Sequence[str]) -> list[str]:
+    """Return how units differ from the plan, or why they do not serve, a phrase each.
+
+    Args:
+        reports: What unit_info says of each planned unit.
+        orphans: The units that are there and not planned.
+    """
+    found = []
+    for report in reports:
+        if not report["installed"]:
+            found.append(f"{report['name']} is not installed")
+        elif report["differences"]:
+            found.append(f"{report['name']} differs from the plan")
+        elif not runs(report):
+            found.append(f"{report['name']} does not run")
+        elif report["ready"] is False:
+            found.append(f"{report['name']} does not serve")
+    return found + [f"{name} is not planned" for name in orphans]
+
+
+def runs(report: Mapping[str, Any]) -> bool:
+    """Return whether a unit runs, or is on its way up without a start of systemd's own."""
+    return (
+        report["active_state"] in ("active", "activating") and report["sub_state"] != "auto-restart"
+    )
+
+
 def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
     """Tell whether systemd's word on a started unit means that its engine has ended since.
 

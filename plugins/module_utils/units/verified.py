@@ -23,10 +23,36 @@ def digest(part: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()
 
 
-def record_text(part: Mapping[str, Any], engines: Mapping[str, str]) -> str:
-    """Return the file: a part of a plan and the id of the engine that each unit of the node ran."""
-    record = {"schema": SCHEMA, "digest": digest(part), "engines": dict(engines), "plan": part}
+def record_text(
+    part: Mapping[str, Any],
+    engines: Mapping[str, str],
+    runs: Mapping[str, str],
+    when: str,
+) -> str:
+    """Return the file of what was verified on a node.
+
+    Args:
+        part: A part of a plan.
+        engines: By unit of the node, the id of the engine that it ran.
+        runs: By unit of the node, systemd's id of the run that answered.
+        when: The time, as an operator reads it.
+    """
+    record = {
+        "schema": SCHEMA,
+        "digest": digest(part),
+        "engines": dict(engines),
+        "runs": dict(runs),
+        "verified": when,
+        "plan": part,
+    }
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def same_plan(record: Mapping[str, Any] | None, text: str) -> bool:
+    """Return whether a record and a file of one keep the same plan and engines."""
+    after = json.loads(text)
+    kept = record or {}
+    return all(kept.get(key) == after[key] for key in ("digest", "engines"))
 
 
 def read_record(text: str | None) -> dict[str, Any] | None:

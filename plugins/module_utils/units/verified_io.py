@@ -6,11 +6,27 @@
 from __future__ import annotations
 
 import os
-from typing import Sequence
+from typing import Any, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import OWN_SOURCES
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.common.threads_io import ended
+from ansible_collections.muster.serving.plugins.module_utils.units import verified
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "deployment": {"type": "str", "required": True},
+    "digest": {"type": "str", "required": True},
+}
+
+
+def state(params: dict[str, Any]) -> State:
+    """Return whether the planned part was verified here, by which runs of units and when."""
+    record = verified.read_record(NodeFiles().read(verified.record_path(params["deployment"])))
+    if record is None or record["digest"] != params["digest"]:
+        return State(["the plan was not verified here"])
+    seen = {"runs": record.get("runs", {}), "verified": record.get("verified", "")}
+    return State([], seen=seen)
 
 
 def mount_problems(files: NodeFiles, mounts: Sequence[str], timeout: float = 30) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import replica_group
+from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import (
     Needs,
     checks_of,
@@ -56,7 +57,7 @@ def stages_of(
     plan: Plan,
     limited: Sequence[str],
     weights_hashes: bool | None = None,
-    registry_ca: Mapping[str, str] | None = None,
+    docker: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return by host the options of each role, under the role's name; null where it has no part.
 
@@ -64,7 +65,8 @@ def stages_of(
         plan: The plan of one cluster.
         limited: The hosts of the run. One of each replica's asks its endpoint.
         weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
-        registry_ca: By registry, the PEM text of its CA.
+        docker: How Docker reaches registries: the options of docker_config but for the proxy. None
+            for a run that changes nothing; it need not know what it would change.
     """
     needs = needs_of(plan)
     checks = checks_of(plan, needs, weights_hashes)
@@ -77,9 +79,9 @@ def stages_of(
     stages = {}
     for host, need in needs.items():
         own = units[host]
-        stages[host] = {
+        stage = {
             "preflight": {"checks": checks[host], "peers": need["peers"]},
-            **_prepare(plan, need, own, registry_ca or {}),
+            **_prepare(plan, need, own, docker or {}),
             "unit": {
                 "deployment": plan["deployment"],
                 "model": plan["endpoint"]["model"],
@@ -90,11 +92,30 @@ def stages_of(
             "verify": _verify(plan, host, own, askers.get(host)),
             "verified": _verified(plan, own),
         }
+        stages[host] = {**stage, "look": {} if docker is None else _look(plan, stage)}
     return stages
 
 
+def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what node_checks looks at to say whether the stages have anything to do on a host."""
+    deployment = {"deployment": plan["deployment"]}
+    states = {name: stage[name] for name in ("engine_image", "gateway_image", "engine_venv")}
+    return {
+        **{name: options for name, options in states.items() if options is not None},
+        "host_tuning": {**stage["host_tuning"], **deployment},
+        **({"docker": {**stage["docker"], **deployment}} if stage["docker"] is not None else {}),
+        "unit": {key: stage["unit"][key] for key in ("deployment", "model", "units")},
+        **(
+            {"gateway": {**deployment, "floating": stage["gateway"]["floating"]}}
+            if stage["gateway"]
+            else {}
+        ),
+        "verified": {**deployment, "digest": digest(stage["verified"])},
+    }
+
+
 def _prepare(
-    plan: Plan, need: Needs, own: Sequence[Mapping[str, Any]], registry_ca: Mapping[str, str]
+    plan: Plan, need: Needs, own: Sequence[Mapping[str, Any]], docker: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the options of the roles that make a host ready."""
     engine, model, gateway = plan["engine"], plan["model"], plan["gateway"]
@@ -103,7 +124,7 @@ def _prepare(
     return {
         "host_tuning": plan["host_tuning"],
         "accelerator": {key: need[key] for key in ("device_nodes", "mounts", "container_gpus")},
-        "docker": {"registry_ca": registry_ca} if need["images"] else None,
+        "docker": docker if need["images"] else None,
         "engine_image": {
             "image": engine["image"],
             "digest": engine["digest"],

@@ -13,7 +13,10 @@ from ansible_collections.muster.serving.plugins.module_utils.units.names import 
     group_text,
     is_gateway,
 )
-from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import (
+    NOT_PRESENT,
+    runs,
+)
 
 # One unit's report as unit_info returns it.
 Report = Mapping[str, Any]
@@ -72,13 +75,6 @@ def decide(
         "running": any(running),
         "reasons": reasons,
     }
-
-
-def runs(report: Report) -> bool:
-    """Return whether a unit runs, or is on its way up without a start of systemd's own."""
-    return (
-        report["active_state"] in ("active", "activating") and report["sub_state"] != "auto-restart"
-    )
 
 
 def start_text(

@@ -76,7 +76,9 @@ def execute(
     refused = result.pop("held_by", None)
     # Without hold, node_checks only looks.
     takes = args.get("hold", True) and not action._task.check_mode
-    if takes and not (refused or result.get("unreachable")):
+    if result.get("released"):
+        let_go(lock, variables)
+    elif takes and not (refused or result.get("unreachable")):
         _mark(lock, variables).touch()
     return result
 

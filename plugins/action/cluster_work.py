@@ -1,0 +1,41 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run on the controller; plugins/modules/cluster_work.py has the documentation."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
+    ControllerAction,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import work_of
+
+
+class ActionModule(ControllerAction):
+    """Runs once, on the controller."""
+
+    SPEC: ClassVar = {
+        "made": {"type": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str", "required": True},
+        "results": {"type": "str", "required": True},
+    }
+
+    def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        made, hostvars = variables[args["made"]], variables["hostvars"]
+        looks = {}
+        for host in args["hosts"]:
+            seen = hostvars[host].get(args["results"]) or {}
+            looks[host] = plain(seen.get("states") or {})
+        asking = {host: made["stages"][host]["verify"] for host in args["hosts"]}
+        askers = {host for host, asks in asking.items() if asks["url"] or asks["gateway_url"]}
+        units = [{key: unit[key] for key in ("group", "host")} for unit in made["plan"]["units"]]
+        work = work_of(units, looks, askers)
+        return {
+            "prepare": work.prepare,
+            "serve": work.serve,
+            "verify": work.verify,
+            "brief": work.brief,
+        }

@@ -1,0 +1,104 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at a node's planned units: what unit_info does."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+from ansible_collections.muster.serving.plugins.module_utils.common.states import State
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    names,
+    run_lock_io,
+    startup,
+    unit_files,
+    unit_io,
+)
+
+ARGUMENT_SPEC: dict[str, Any] = {
+    "deployment": {"type": "str", "required": True},
+    "units": {"type": "list", "elements": "dict", "default": []},
+    "model": {"type": "str", "default": ""},
+    "wait": {"type": "float", "default": 0},
+    "restarts_before": {"type": "dict", "default": {}},
+}
+POLL_S = 1.0
+
+
+class Seen(NamedTuple):
+    """One unit at one moment: systemd's properties, whether it has ended, whether it serves."""
+
+    shown: dict[str, str]
+    ended: bool
+    ready: bool | None
+
+
+def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
+    """Return what unit_info returns, with the logs of the units or without.
+
+    Raises:
+        UnitError: systemd, Docker or a file of the node keeps it from being told.
+    """
+    deadline = time.monotonic() + params["wait"]
+    seen = glance(params)
+    while not _settled(seen) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+        seen = glance(params)
+    wanted = unit_io.desired(params["units"])
+    reports = []
+    for unit in params["units"]:
+        shown, ended, ready = seen[unit["name"]]
+        report = unit_io.describe(unit, shown, wanted[unit["name"]], ready)
+        log = unit_io.last_log(unit["systemd_unit"], startup.LINES) if with_logs else []
+        lines = unit_io.LOG_LINES if ended and report["installed"] else 1
+        doing = "" if ended or ready else startup.doing(log)
+        report.update(ended=ended, log=log[-lines:], doing=doing)
+        reports.append(report)
+    present = unit_io.installed_names(params["deployment"])
+    planned = {unit["name"] for unit in params["units"]}
+    return {
+        "units": reports,
+        "installed": {
+            "units": [{"name": name} for name in present],
+            "gateways": names.gateways_of(present),
+            "links": [
+                {"name": link, "systemd_unit": names.link_service(link)}
+                for link in names.links_of(present)
+            ],
+        },
+        "orphans": [name for name in present if name not in planned],
+        "others": unit_io.running_others(params["deployment"]),
+        "run": run_lock_io.holder(params["deployment"]),
+    }
+
+
+def state(params: dict[str, Any]) -> State:
+    """Return the units as they are, and what keeps a replica of them from serving as planned."""
+    seen = look(params, with_logs=False)
+    return State(unit_files.unplanned(seen["units"], seen["orphans"]), seen=seen)
+
+
+def glance(params: dict[str, Any]) -> dict[str, Seen]:
+    """Return each unit as it is now, by its name."""
+    shown = unit_io.show([unit["systemd_unit"] for unit in params["units"]])
+    seen = {}
+    for unit in params["units"]:
+        properties = shown.get(unit["systemd_unit"], {})
+        # Who looks once asks how it does: that systemd restarted it earlier is no end.
+        untold = 0 if params["wait"] else unit_files.restarts(properties)
+        before = int(params["restarts_before"].get(unit["name"], untold))
+        ended = unit_files.has_ended(properties, before)
+        ready = None
+        if unit.get("api_url"):
+            # Another process on the port may answer in place of a dead engine.
+            ready = not ended and unit_io.is_ready(unit, params["model"])
+        seen[unit["name"]] = Seen(properties, ended, ready)
+    return seen
+
+
+def _settled(seen: dict[str, Seen]) -> bool:
+    return any(unit.ended for unit in seen.values()) or all(
+        unit.ready is not False for unit in seen.values()
+    )

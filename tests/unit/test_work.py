@@ -1,0 +1,140 @@
+"""What is left to do, from one look at each node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.node.look_io import STATES
+from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import unplanned
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
+    PREPARED,
+    SERVED,
+    work_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+WHEN = "2026-11-30 09:25:43Z"
+# Two pairs, and a gateway beside the first.
+UNITS = [
+    {"group": "replica-0", "host": "a"},
+    {"group": "replica-0", "host": "b"},
+    {"group": "gateway-0", "host": "a"},
+    {"group": "replica-1", "host": "c"},
+    {"group": "replica-1", "host": "d"},
+]
+HOSTS = ("a", "b", "c", "d")
+ASKERS = {"a", "c"}
+
+
+def seen(*differs: str, run: str = "1f") -> dict[str, Any]:
+    """A host that runs as it was verified, but for the states that are named."""
+    states: dict[str, Any] = {name: {"differs": []} for name in (*PREPARED, *SERVED)}
+    states["unit"]["units"] = [{"name": "u", "invocation_id": run}]
+    states["verified"] = {"differs": [], "runs": {"u": "1f"}, "verified": WHEN}
+    for name in differs:
+        states[name] = {**states[name], "differs": ["x"]}
+    return states
+
+
+def looks(**others: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {host: others.get(host, seen()) for host in HOSTS}
+
+
+def test_where_nothing_differs_only_the_askers_are_asked_and_briefly() -> None:
+    work = work_of(UNITS, looks(), ASKERS)
+    assert (work.prepare, work.serve, work.verify) == ([], [], ["a", "c"])
+    assert work.brief == dict.fromkeys(HOSTS, WHEN)
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_what_prepare_changes_is_served_and_verified_anew(name: str) -> None:
+    work = work_of(UNITS, looks(c=seen(name)), ASKERS)
+    assert (work.prepare, work.serve) == (["c"], ["c", "d"])
+    assert work.verify == ["a", "c", "d"]
+    # Users reach that replica through the gateway, too.
+    assert work.brief == {"b": WHEN}
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_a_replica_is_served_as_one(name: str) -> None:
+    work = work_of(UNITS, looks(b=seen(name)), ASKERS)
+    assert (work.prepare, work.serve) == ([], ["a", "b"])
+    assert set(work.brief) == {"c", "d"}
+
+
+@pytest.mark.parametrize("host", [seen("verified"), seen(run="2e"), seen(run="")])
+def test_what_was_restarted_since_or_not_verified_is_verified_in_full(host: Any) -> None:
+    work = work_of(UNITS, looks(d=host), ASKERS)
+    assert (work.prepare, work.serve) == ([], [])
+    assert work.verify == ["a", "c", "d"]
+    assert work.brief == {"b": WHEN}
+
+
+def test_every_stage_comes_to_a_host_that_told_nothing() -> None:
+    work = work_of(UNITS, looks(b={}), ASKERS)
+    assert (work.prepare, work.serve) == (["b"], ["a", "b"])
+    assert "b" in work.verify
+
+
+def test_a_host_outside_the_run_is_nothing_to_rest_on() -> None:
+    alone = {host: one for host, one in looks().items() if host != "d"}
+    work = work_of(UNITS, alone, ASKERS)
+    assert work.serve == ["c"]
+    assert "c" not in work.brief
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            host: st.builds(
+                lambda names, run: seen(*names, run=run),
+                st.lists(st.sampled_from([*PREPARED, *SERVED, "verified"]), max_size=2),
+                st.sampled_from(["1f", "2e"]),
+            )
+            for host in HOSTS
+        }
+    )
+)
+def test_what_differs_is_never_passed_over(found: dict[str, Any]) -> None:
+    work = work_of(UNITS, found, ASKERS)
+    for host, states in found.items():
+        differing = {name for name, one in states.items() if one["differs"]}
+        assert (host in work.prepare) == bool(differing & set(PREPARED))
+        assert not differing & set(SERVED) or host in work.serve
+        assert not differing or host in work.verify
+        assert not (host in work.brief and host in work.serve)
+    for pair in (("a", "b"), ("c", "d")):
+        assert len({host in work.serve for host in pair}) == 1
+
+
+def test_every_state_has_its_stage() -> None:
+    assert set(STATES) == {*PREPARED, *SERVED, "verified"}
+
+
+REPORT = {
+    "name": "u",
+    "installed": True,
+    "differences": [],
+    "active_state": "active",
+    "sub_state": "running",
+    "ready": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, []),
+        ({"ready": None}, []),
+        ({"ready": False}, ["u does not serve"]),
+        ({"installed": False}, ["u is not installed"]),
+        ({"differences": [{"name": "argv"}]}, ["u differs from the plan"]),
+        ({"active_state": "failed"}, ["u does not run"]),
+        ({"active_state": "activating", "sub_state": "auto-restart"}, ["u does not run"]),
+    ],
+)
+def test_a_unit_that_is_not_as_planned_says_how(changes: Any, told: list[str]) -> None:
+    assert unplanned([{**REPORT, **changes}], []) == told
+    assert unplanned([{**REPORT, **changes}], ["old"]) == [*told, "old is not planned"]
