@@ -20,7 +20,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
     registered,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
-from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import write_json
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
+    statistics,
+    write_json,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
@@ -123,6 +126,16 @@ class ActionModule(ControllerAction):
                 if host in limited
             },
         }
+        result["ansible_stats"] = statistics(
+            "muster_plan",
+            {
+                name: {
+                    **{key: plan["endpoint"][key] for key in ("url", "model")},
+                    "key": any(unit["secret_files"] for unit in plan["units"]),
+                }
+                for name, plan in plans.items()
+            },
+        )
         if args["plan_file"]:
             if not only:
                 raise AnsibleActionFail(

@@ -289,7 +289,9 @@ class CallbackModule(DefaultCallback):
             _COUNTERS.get(name, name): sum(one[name] for one in by_host.values())
             for name in _COUNTED
         }
+        planned = stats.custom.get("_run", {}).get("muster_plan", {})
         with self._turn:
+            self._run.planned(_endpoints(planned))
             self._print(self._run.ends(time.monotonic(), lost, counters, self._warnings()))
         if self._history and self._run.times:
             history_io.keep(*self._history, self._run.times)
@@ -325,9 +327,7 @@ class CallbackModule(DefaultCallback):
 
     def _note(self, action: str, result: Any) -> None:
         """Keep what the end tells of a result of our own."""
-        if action == _OURS + "cluster_plan" and "plans" in result.result:
-            self._run.planned(_endpoints(result.result["plans"]))
-        elif action == _OURS + "replica_decision":
+        if action == _OURS + "replica_decision":
             found = result.result
             reasons = [redaction.line(text.printable(one)) for one in found.get("reasons", ())]
             self._run.replica_decided(result.host.get_name(), reasons, bool(found.get("start")))
@@ -438,15 +438,9 @@ def _message(told: Any) -> str:
     return json.dumps(told, default=str, indent=2)
 
 
-def _endpoints(plans: Mapping[str, Any]) -> list[run.Endpoint]:
+def _endpoints(planned: Mapping[str, Any]) -> list[run.Endpoint]:
     return [
-        run.Endpoint(
-            name,
-            plan["endpoint"]["url"],
-            plan["endpoint"]["model"],
-            any(unit["secret_files"] for unit in plan["units"]),
-        )
-        for name, plan in plans.items()
+        run.Endpoint(name, one["url"], one["model"], one["key"]) for name, one in planned.items()
     ]
 
 

@@ -145,6 +145,12 @@ runs:
   description: The same by cluster.
   returned: success
   type: dict
+ansible_stats:
+  description:
+    - For the run's statistics, under C(muster_plan), by cluster its endpoint's C(url) and C(model),
+      and whether it asks for a C(key).
+  returned: success
+  type: dict
 stages:
   description:
     - By host, the options of each role under the role's name, null for a role that has no part

@@ -139,12 +139,13 @@ def main() -> None:
     files = NodeFiles()
     deployment, host = module.params["deployment"], module.params["host"]
     path = verified.record_path(deployment)
-    given: dict[str, Any] | None = module.params["plan"]
+    given: dict[str, Any] | None = None
     changed, diff = False, {"before": "", "after": ""}
     problems: list[dict[str, str]] = []
     try:
         before = files.read(path)
-        if given is not None:
+        if module.params["plan"] is not None:
+            given = verified.kept_part(module.params["plan"])
             wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
             runs = running(verified.own_units(given, host))

@@ -10,7 +10,7 @@ import jinja2.nodes
 import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
-from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest
+from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest, kept_part
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.stages import run_of, stages_of
 
 from tests.conftest import ROOT
@@ -43,7 +43,7 @@ def test_a_run_that_changes_nodes_looks_at_what_its_stages_look_after() -> None:
         look = stage["look"]
         assert set(look) == {"docker", "engine_image", "host_tuning", "unit", "verified"}
         assert look["docker"] == {"registry_mirrors": ["https://m"], "deployment": "c"}
-        assert look["verified"]["digest"] == digest(stage["verified"])
+        assert look["verified"]["digest"] == digest(kept_part(stage["part"]))
         for name, options in look.items():
             assert node_look.options_of("states", name, options)
 
@@ -80,12 +80,12 @@ def test_a_host_keeps_its_own_groups_alone() -> None:
     for hostvars in inventory["hostvars"].values():
         hostvars["muster_gateway_hosts"] = ["c-1"]
     by_host = stages(inventory)
-    assert [unit["group"] for unit in by_host["c-0"]["verified"]["units"]] == ["replica-0"]
-    assert [unit["group"] for unit in by_host["c-1"]["verified"]["units"]] == [
+    assert [unit["group"] for unit in by_host["c-0"]["part"]["units"]] == ["replica-0"]
+    assert [unit["group"] for unit in by_host["c-1"]["part"]["units"]] == [
         "replica-1",
         "gateway-0",
     ]
-    assert [one["index"] for one in by_host["c-1"]["verified"]["replicas"]] == [1]
+    assert [one["index"] for one in by_host["c-1"]["part"]["replicas"]] == [1]
 
 
 def test_reports_and_waivers_of_a_run() -> None:

@@ -18,6 +18,15 @@ def record_path(deployment: str) -> str:
     return f"/var/lib/muster/verified/{deployment}.json"
 
 
+def kept_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a plan, or of a part of it, is kept once it was verified."""
+    return {
+        "engine": {"name": part["engine"]["name"]},
+        "endpoint": {"model": part["endpoint"]["model"]},
+        **{key: part[key] for key in ("replicas", "units", "links")},
+    }
+
+
 def digest(part: Mapping[str, Any]) -> str:
     """Return what tells two parts of plans apart; equal on all nodes of a replica."""
     return hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()

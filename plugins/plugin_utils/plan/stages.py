@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import replica_group
-from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest
+from ansible_collections.muster.serving.plugins.module_utils.units.verified import (
+    digest,
+    kept_part,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import (
     Needs,
     checks_of,
@@ -71,6 +74,7 @@ def stages_of(
     needs = needs_of(plan)
     checks = checks_of(plan, needs, weights_hashes)
     units = units_by_host(plan)
+    groups = _groups(plan)
     askers = {}
     for replica in plan["replicas"]:
         host = next((host for host in replica["hosts"] if host in limited), None)
@@ -89,11 +93,21 @@ def stages_of(
                 "units": own,
             },
             "gateway": _gateway(own),
-            "verify": _verify(plan, host, own, askers.get(host)),
-            "verified": _verified(plan, own),
+            "verify": _verify(plan, host, own, groups, askers.get(host)),
+            "part": _part(plan, own, groups),
         }
         stages[host] = {**stage, "look": {} if docker is None else _look(plan, stage)}
     return stages
+
+
+def _groups(plan: Plan) -> dict[str, dict[str, list[Any]]]:
+    """Return by group its replica, units and links, in the plan's order."""
+    groups: dict[str, dict[str, list[Any]]] = {}
+    for key in ("units", "links", "replicas"):
+        for one in plan[key]:
+            name = one["group"] if "group" in one else replica_group(one["index"])
+            groups.setdefault(name, {"units": [], "links": [], "replicas": []})[key].append(one)
+    return groups
 
 
 def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +124,7 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
             if stage["gateway"]
             else {}
         ),
-        "verified": {**deployment, "digest": digest(stage["verified"])},
+        "verified": {**deployment, "digest": digest(kept_part(stage["part"]))},
     }
 
 
@@ -167,6 +181,7 @@ def _verify(
     plan: Plan,
     host: str,
     own: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Mapping[str, list[Any]]],
     replica: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return what a host asks, and which ranks have to produce tokens meanwhile.
@@ -175,13 +190,10 @@ def _verify(
         plan: The plan of one cluster.
         host: The host that asks.
         own: Its units.
+        groups: What _groups returns.
         replica: The replica whose endpoint it asks; None where another host does.
     """
-    asked = [
-        unit
-        for unit in plan["units"]
-        if replica is not None and unit["group"] == replica_group(replica["index"])
-    ]
+    asked = groups[replica_group(replica["index"])]["units"] if replica else []
     gateway = _gateway(own)
     # The first gateway asks the address that users have, every other one itself.
     first = bool(gateway) and plan["gateway"]["hosts"][0] == host
@@ -196,13 +208,20 @@ def _verify(
     }
 
 
-def _verified(plan: Plan, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the part of a plan that a host keeps once it was verified: all of its groups."""
-    groups = {unit["group"] for unit in own}
+def _part(
+    plan: Plan,
+    own: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Mapping[str, list[Any]]],
+) -> dict[str, Any]:
+    """Return the part of a plan that a host's units and those that start with them are in."""
+    mine = [groups[name] for name in unique(unit["group"] for unit in own)]
     return {
-        "engine": {"name": plan["engine"]["name"]},
+        "deployment": plan["deployment"],
+        "restart": plan["restart"],
+        "engine": {key: plan["engine"][key] for key in ("name", "version")},
         "endpoint": {"model": plan["endpoint"]["model"]},
-        "replicas": [one for one in plan["replicas"] if replica_group(one["index"]) in groups],
-        "units": [unit for unit in plan["units"] if unit["group"] in groups],
-        "links": [link for link in plan["links"] if link["group"] in groups],
+        **{
+            key: [one for group in mine for one in group[key]]
+            for key in ("replicas", "units", "links")
+        },
     }
