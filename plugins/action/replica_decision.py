@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common import redac
 from ansible_collections.muster.serving.plugins.module_utils.units.names import (
     gateways_of,
     group_text,
+    is_gateway,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
@@ -46,6 +47,8 @@ class ActionModule(ControllerAction):
     SPEC: ClassVar = {
         "plan": {"type": "dict", "required": True},
         "results": {"type": "str", "required": True},
+        "asked": {"type": "str", "default": ""},
+        "restart": {"type": "str", "choices": ["now", "stage", "never"]},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class ActionModule(ControllerAction):
         groups = groups_of(plan["units"], host)
         # What start leaves out stays as it is.
         known = plan.get("left_out", [])
-        restart = plan.get("restart", "now")
+        restart = args["restart"] or plan.get("restart", "now")
         starting, staying, wait, reasons = set(), set(), False, []
         for group, hosts in groups.items():
             units = [unit for unit in plan["units"] if unit["group"] == group]
@@ -64,7 +67,9 @@ class ActionModule(ControllerAction):
             reports = {report["name"]: report for seen in observed for report in seen["units"]}
             former = [name for seen in observed for name in seen["orphans"] if name not in known]
             gone = bool(of_kind(former, group))
-            verdict = decide(units, reports, restart, gone)
+            # A gateway has no state that a restart would mend.
+            asked = "" if is_gateway(group) else args["asked"]
+            verdict = decide(units, reports, restart, gone, asked)
             reasons += verdict["reasons"]
             wait = wait or verdict["wait"]
             if verdict["stays"]:

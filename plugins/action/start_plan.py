@@ -22,21 +22,21 @@ class ActionModule(ControllerAction):
     SPEC: ClassVar = {
         "hosts": {"type": "list", "elements": "str", "required": True},
         "results": {"type": "str", "required": True},
-        "planned": {"type": "dict", "required": True},
+        "planned": {"type": "dict"},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         seen = registered(variables, args["hosts"], args["results"])
         plan, problems = verified.merge(verified.deployment_of(seen), seen)
         planned = plain(args["planned"])
-        if planned.get("plan"):
+        if planned and planned.get("plan"):
             differing = verified.changes(plan, planned["plan"])
             if differing:
                 display.warning(
                     f"the inventory plans otherwise by now: {', '.join(differing)} as verified."
                     " playbooks/serve.yml starts what the inventory plans"
                 )
-        else:
+        elif planned is not None:
             display.warning("there are no checks, since the inventory makes no plan (see above)")
         floating = {
             unit["host"]: unit["floating"] for unit in plan["units"] if unit.get("floating")

@@ -23,6 +23,15 @@ extends_documentation_fragment:
   - muster.serving.attributes.controller
   - muster.serving.deployment.plan
   - muster.serving.deployment.results
+options:
+  asked:
+    description: Why the host's replica restarts though nothing of it differs. Gateways do not.
+    type: str
+    default: ""
+  restart:
+    description: What may be done to a group that runs otherwise than planned; else as planned.
+    type: str
+    choices: [now, stage, never]
 """
 
 EXAMPLES = r"""

@@ -29,9 +29,10 @@ options:
     elements: str
     required: true
   planned:
-    description: What M(muster.serving.cluster_plan) returned, even where it failed.
+    description:
+      - What M(muster.serving.cluster_plan) returned, even where it failed. Without it nothing is
+        compared.
     type: dict
-    required: true
 """
 
 EXAMPLES = r"""

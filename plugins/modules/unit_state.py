@@ -290,6 +290,7 @@ def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
         source = mount.split(":")[0]
         if source.startswith(OWN_DIRECTORIES) and not host.module.check_mode:
             os.makedirs(source, mode=0o750, exist_ok=True)
+            give_to_user(unit, source)
     environment = unit_files.env_file(unit, unit_io.secrets(unit))
     host.write(unit_files.env_path(unit), environment, 0o600)
     if unit_files.log_folders(unit):
@@ -298,6 +299,13 @@ def write(host: Host, unit: dict[str, Any], state: dict[str, Any]) -> None:
     host.write(unit_files.unit_path(unit["systemd_unit"]), service, 0o644)
     text = json.dumps(state, indent=2, sort_keys=True)
     host.write(unit_files.state_path(unit["name"]), text, 0o600)
+
+
+def give_to_user(unit: dict[str, Any], folder: str) -> None:
+    """Let the user of a container write into a folder of its own below the state's."""
+    user, _colon, group = str((unit.get("container") or {}).get("user") or "").partition(":")
+    if user.isdigit() and folder.startswith(f"{STATE_DIR}/"):
+        os.chown(folder, int(user), int(group) if group.isdigit() else -1)
 
 
 def write_link(host: Host, link: dict[str, Any], start_id: str) -> None:

@@ -40,6 +40,17 @@ options:
       - What to keep, of the plan its C(engine), C(endpoint), C(replicas), C(units) and C(links), as
         far as they are of the node's replicas. Without it the file is read.
     type: dict
+  told:
+    description: What else an operator is to read of it in the file, such as recipe and versions.
+    type: dict
+    default: {}
+  which:
+    description:
+      - What is read; V(before) for the other plan that was verified before the present one, which
+        the file keeps, too.
+    type: str
+    choices: [verified, before]
+    default: verified
 """
 
 EXAMPLES = r"""
@@ -59,6 +70,10 @@ plan:
   description: What the file holds, as it was given; null where there is none.
   returned: success
   type: dict
+told:
+  description: With the plan that was read, O(told) and the time (C(verified)).
+  returned: success
+  type: dict
 problems:
   description:
     - With O(plan), how the running units differ from it; it is then not kept. Without, why units
@@ -75,6 +90,7 @@ problems:
       type: str
 """
 
+import json
 from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
@@ -133,6 +149,8 @@ def main() -> None:
             "deployment": {"type": "str", "required": True},
             "host": {"type": "str", "required": True},
             "plan": {"type": "dict"},
+            "told": {"type": "dict", "default": {}},
+            "which": {"type": "str", "choices": ["verified", "before"], "default": "verified"},
         },
         supports_check_mode=True,
     )
@@ -149,15 +167,18 @@ def main() -> None:
             wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
             runs = running(verified.own_units(given, host))
-            when = run_lock_io.now().clock
-            after = verified.record_text(given, verified.engine_ids(wanted), runs, when)
+            told = {"verified": run_lock_io.now().clock, **module.params["told"]}
+            kept = verified.read_record(before)
+            after = verified.record_text(given, verified.engine_ids(wanted), runs, told, kept)
             # That the same answered once more is no change of the node.
-            if not problems and not verified.same_plan(verified.read_record(before), after):
+            if not problems and not verified.same_plan(kept, json.loads(after)):
                 changed, diff = True, {"before": before or "", "after": after}
             if not problems and not module.check_mode:
                 files.write(path, after, 0o600)
                 before = after
         record = verified.read_record(before) or {}
+        if module.params["which"] == "before":
+            record = verified.before(record) or {}
         plan = record.get("plan")
         if given is None and plan:
             for unit in verified.own_units(plan, host):
@@ -165,7 +186,12 @@ def main() -> None:
     except (unit_io.UnitError, OSError, KeyError, TypeError) as error:
         module.fail_json(msg=f"{path}: {error}")
     module.exit_json(
-        changed=changed, deployment=deployment, plan=plan, problems=problems, diff=diff
+        changed=changed,
+        deployment=deployment,
+        plan=plan,
+        told=record.get("told") or {},
+        problems=problems,
+        diff=diff,
     )
 
 

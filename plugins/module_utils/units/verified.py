@@ -36,7 +36,8 @@ def record_text(
     part: Mapping[str, Any],
     engines: Mapping[str, str],
     runs: Mapping[str, str],
-    when: str,
+    told: Mapping[str, Any],
+    former: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the file of what was verified on a node.
 
@@ -44,34 +45,54 @@ def record_text(
         part: A part of a plan.
         engines: By unit of the node, the id of the engine that it ran.
         runs: By unit of the node, systemd's id of the run that answered.
-        when: The time, as an operator reads it.
+        told: What an operator reads of it: when and by whom it was verified, its recipe, versions.
+        former: The record that it takes the place of.
     """
-    record = {
+    record: dict[str, Any] = {
         "schema": SCHEMA,
         "digest": digest(part),
         "engines": dict(engines),
         "runs": dict(runs),
-        "verified": when,
+        "told": dict(told),
         "plan": part,
+        "before": None,
     }
+    if former:
+        # What a rollback goes back to is another plan, not the same one verified earlier.
+        same = same_plan(former, record)
+        record["before"] = former.get("before") if same else {**former, "before": None}
     return json.dumps(record, indent=2, sort_keys=True) + "\n"
 
 
-def same_plan(record: Mapping[str, Any] | None, text: str) -> bool:
-    """Return whether a record and a file of one keep the same plan and engines."""
-    after = json.loads(text)
-    kept = record or {}
-    return all(kept.get(key) == after[key] for key in ("digest", "engines"))
+def same_plan(record: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
+    """Return whether two records keep the same plan and engines."""
+    return bool(record) and all(
+        (record or {}).get(key) == other.get(key) for key in ("digest", "engines")
+    )
 
 
 def read_record(text: str | None) -> dict[str, Any] | None:
     """Return the file's content; None where there is none, or none that is whole."""
     try:
         record = json.loads(text or "")
-        whole = record["schema"] == SCHEMA and record["digest"] == digest(record["plan"])
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         return None
-    return record if whole else None
+    return record if _is_whole(record) else None
+
+
+def before(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the record of what was verified before; None where there is none that is whole."""
+    former = (record or {}).get("before")
+    return former if _is_whole(former) else None
+
+
+def _is_whole(record: Any) -> bool:
+    try:
+        return bool(
+            record["schema"] == SCHEMA and record["digest"] == digest(record["plan"])
+        ) and isinstance(record["engines"], dict)
+    except (KeyError, TypeError):
+        return False
 
 
 def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:

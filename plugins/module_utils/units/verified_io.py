@@ -25,7 +25,8 @@ def state(params: dict[str, Any]) -> State:
     record = verified.read_record(NodeFiles().read(verified.record_path(params["deployment"])))
     if record is None or record["digest"] != params["digest"]:
         return State(["the plan was not verified here"])
-    seen = {"runs": record.get("runs", {}), "verified": record.get("verified", "")}
+    when = record.get("told", {}).get("verified", "")
+    seen = {"runs": record.get("runs", {}), "verified": when}
     return State([], seen=seen)
 
 

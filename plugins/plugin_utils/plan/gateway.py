@@ -14,6 +14,11 @@ from typing import Any, NamedTuple, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.units import names
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import PROBE_PATH
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
+    BACKEND,
+    admin_folder,
+    admin_socket,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 
 IMAGE = "docker.io/library/haproxy:3.0"
@@ -103,6 +108,7 @@ def gateway_units(
             model=model,
             balance=balance,
             api_key=api_key_file is not None,
+            admin=admin_socket(name),
         )
         units.append(
             {
@@ -118,7 +124,7 @@ def gateway_units(
                 "ranks": [],
                 "devices": [],
                 "device_nodes": [],
-                "mounts": [f"{folder}:{folder}:ro"],
+                "mounts": [f"{folder}:{folder}:ro", f"{admin_folder(name)}:{admin_folder(name)}"],
                 "env": {},
                 "argv": ["haproxy", "-W", "-db", "-f", f"{folder}/haproxy.cfg"],
                 "files": {f"{folder}/haproxy.cfg": config},
@@ -195,6 +201,7 @@ def haproxy_config(
     model: str,
     balance: str = LEAST_OUTSTANDING,
     api_key: bool = False,
+    admin: str | None = None,
     request_timeout_s: int = REQUEST_TIMEOUT_S,
     check_timeout_s: int = CHECK_TIMEOUT_S,
 ) -> str:
@@ -207,12 +214,13 @@ def haproxy_config(
         model: The model's name in their API.
         balance: One of BALANCES.
         api_key: Whether they ask for a key, which then stands in the variable API_KEY_ENV.
+        admin: The socket by which it is told to drain an engine.
         request_timeout_s: How long a request may be without a byte from the engine.
         check_timeout_s: How long a health check may wait for its token.
     """
     blocks = [
         [MANAGED_HEADER],
-        _global(port, len(backends), balance),
+        _global(port, len(backends), balance, admin),
         _defaults(request_timeout_s, check_timeout_s),
         _frontend(bind, port, len(backends)),
         _backend(backends, model, balance, api_key),
@@ -220,7 +228,7 @@ def haproxy_config(
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _global(port: int, backends: int, balance: str) -> list[str]:
+def _global(port: int, backends: int, balance: str, admin: str | None) -> list[str]:
     lines = [
         "global",
         "    log stdout format raw local0",
@@ -231,6 +239,9 @@ def _global(port: int, backends: int, balance: str) -> list[str]:
         # `docker stop` gives requests in flight half a minute.
         "    hard-stop-after 25s",
     ]
+    if admin:
+        # In a folder of its own, which nobody else may enter.
+        lines.append(f"    stats socket {admin} mode 600 level admin")
     if port < FIRST_FREE_PORT:
         lines += [f"    uid {USER_ID}", f"    gid {USER_ID}"]
     if balance == PREFIX_AFFINE:
@@ -284,7 +295,7 @@ def _frontend(bind: str, port: int, backends: int) -> list[str]:
         '    http-error status 503 content-type application/json string "'
         '{\\"error\\":{\\"message\\":\\"No engine behind this gateway serves.\\",'
         '\\"type\\":\\"service_unavailable\\",\\"code\\":503}}"',
-        "    default_backend engines",
+        f"    default_backend {BACKEND}",
     ]
 
 
@@ -293,7 +304,7 @@ def _backend(backends: Sequence[Backend], model: str, balance: str, api_key: boo
     # Read when a check is sent, so that no character of a key means anything to HAProxy.
     key = f' hdr Authorization "Bearer %[env({API_KEY_ENV})]"' if api_key else ""
     return [
-        "backend engines",
+        f"backend {BACKEND}",
         *(_affinity(len(backends)) if balance == PREFIX_AFFINE else ["    balance leastconn"]),
         # A connection for each request. One that is kept may be closed by the engine while a
         # request is on its way into it, which is then lost: it cannot be sent again, since the

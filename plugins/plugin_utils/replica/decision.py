@@ -35,6 +35,7 @@ def decide(
     reports: Mapping[str, Report],
     restart: str = "now",
     orphans: bool = False,
+    asked: str = "",
 ) -> dict[str, Any]:
     """Return whether the units of one group must start, all together, or only be waited for.
 
@@ -44,6 +45,7 @@ def decide(
         restart: What may be done to a group that runs otherwise than planned: "now" restarts it,
             "stage" and "never" leave it running.
         orphans: Whether a node of the group has units of its kind that are planned no longer.
+        asked: Why it starts anew in any case; empty where it need not.
 
     Returns:
         start: True when any unit differs from the plan or does not run, and the group may start.
@@ -52,7 +54,7 @@ def decide(
         running: Whether any of them runs now.
         reasons: Why it starts, or would.
     """
-    reasons: list[str] = []
+    reasons = [asked] if asked else []
     running = []
     for unit in units:
         report = reports[unit["name"]]

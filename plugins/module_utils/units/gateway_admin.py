@@ -1,0 +1,89 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a gateway's HAProxy is told and says while it runs. Pure.
+
+The socket is that of HAProxy's runtime API (management.txt of 2.4 and later).
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
+
+BACKEND = "engines"
+STATES = {"drained": "drain", "serving": "ready"}
+SERVERS = f"show stat {BACKEND} 4 -1"
+ADMIN = f"show servers state {BACKEND}"
+# Bits of srv_admin_state.
+_DRAINED = 0x08
+
+
+class Server(NamedTuple):
+    """An engine as a gateway sees it.
+
+    Fields:
+        up: Whether its checks pass.
+        drained: Whether it gets no new requests, by order.
+        requests: Those that it answers now, or that wait for it.
+    """
+
+    up: bool
+    drained: bool
+    requests: int
+
+
+class AdminError(Exception):
+    """A gateway does not do what it is told; the text says what it said."""
+
+
+def admin_folder(gateway: str) -> str:
+    """Return the folder on the node that holds the socket of a gateway's unit."""
+    return f"{STATE_DIR}/gateway/{gateway}"
+
+
+def admin_socket(gateway: str) -> str:
+    return f"{admin_folder(gateway)}/admin.sock"
+
+
+def order(server: str, state: str) -> str:
+    """Return the command that takes a server out or back, by a name of STATES."""
+    return f"set server {BACKEND}/{server} state {STATES[state]}"
+
+
+def parse_servers(statistics: str, states: str) -> dict[str, Server]:
+    """Return the gateway's engines by name.
+
+    Args:
+        statistics: The answer to SERVERS, CSV.
+        states: The answer to ADMIN, a table of words.
+
+    Raises:
+        AdminError: It is none of these.
+    """
+    rows = list(csv.DictReader(statistics.lstrip("# ").splitlines()))
+    header, admin = "", {}
+    for line in states.splitlines():
+        if line.startswith("# "):
+            header = line[2:]
+        elif header and line.strip():
+            told = dict(zip(header.split(), line.split()))
+            admin[told.get("srv_name", "")] = told.get("srv_admin_state", "0")
+    try:
+        return {
+            row["svname"]: Server(
+                row["status"].startswith(("UP", "no check", "DRAIN")),
+                bool(int(admin[row["svname"]], 0) & _DRAINED),
+                int(row["scur"] or 0) + int(row["qcur"] or 0),
+            )
+            for row in rows
+        }
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise AdminError(f"HAProxy said: {(statistics or states).strip()[:200]!r}") from error
+
+
+def has_other(servers: Mapping[str, Server], names: Sequence[str]) -> bool:
+    """Return whether an engine besides these can take requests."""
+    return any(one.up and not one.drained for name, one in servers.items() if name not in names)

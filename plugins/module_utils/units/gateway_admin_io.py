@@ -1,0 +1,81 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Asks the gateways of a node and tells them what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    gateway_admin,
+    names,
+    unit_io,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
+    AdminError,
+    Server,
+)
+
+_TIMEOUT_S = 10.0
+
+
+def running_gateways(deployment: str) -> list[str]:
+    """Return the deployment's gateways on this node that run.
+
+    Raises:
+        UnitError: systemd does not answer.
+    """
+    found = names.gateways_of(unit_io.installed_names(deployment))
+    shown = unit_io.show([names.service(name) for name in found])
+    return [
+        name for name in found if shown.get(names.service(name), {}).get("ActiveState") == "active"
+    ]
+
+
+def ask(gateway: str, command: str) -> str:
+    """Return what a gateway says to a command of HAProxy's runtime API.
+
+    Raises:
+        AdminError: It does not answer.
+    """
+    path = gateway_admin.admin_socket(gateway)
+    if not os.path.exists(path):
+        raise AdminError(f"{gateway} has no {path}: run playbooks/serve.yml, which starts it anew")
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_S)
+            connection.connect(path)
+            connection.sendall(command.encode() + b"\n")
+            while True:
+                part = connection.recv(65536)
+                if not part:
+                    break
+                answer += part
+    except OSError as error:
+        raise AdminError(f"{gateway}: {path} does not answer: {error}") from error
+    return answer.decode(errors="replace")
+
+
+def servers(gateway: str) -> dict[str, Server]:
+    """Return a gateway's engines by name.
+
+    Raises:
+        AdminError: It does not answer.
+    """
+    return gateway_admin.parse_servers(
+        ask(gateway, gateway_admin.SERVERS), ask(gateway, gateway_admin.ADMIN)
+    )
+
+
+def tell(gateway: str, server: str, state: str) -> None:
+    """Take an engine out of a gateway, or back.
+
+    Raises:
+        AdminError: The gateway does not answer, or refuses.
+    """
+    said = ask(gateway, gateway_admin.order(server, state)).strip()
+    if said:
+        raise AdminError(f"{gateway}: HAProxy refuses {state} of {server}: {said}")
