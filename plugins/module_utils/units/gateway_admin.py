@@ -63,7 +63,9 @@ def parse_servers(statistics: str, states: str) -> dict[str, Server]:
     Raises:
         AdminError: It is none of these.
     """
-    rows = list(csv.DictReader(statistics.lstrip("# ").splitlines()))
+    table = csv.DictReader(statistics.lstrip("# ").splitlines())
+    if "svname" not in (table.fieldnames or ()):
+        raise AdminError(f"HAProxy said: {statistics.strip()[:200]!r}")
     header, admin = "", {}
     for line in states.splitlines():
         if line.startswith("# "):
@@ -78,10 +80,10 @@ def parse_servers(statistics: str, states: str) -> dict[str, Server]:
                 bool(int(admin[row["svname"]], 0) & _DRAINED),
                 int(row["scur"] or 0) + int(row["qcur"] or 0),
             )
-            for row in rows
+            for row in table
         }
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise AdminError(f"HAProxy said: {(statistics or states).strip()[:200]!r}") from error
+    except (KeyError, ValueError, TypeError, AttributeError, csv.Error) as error:
+        raise AdminError(f"HAProxy said: {states.strip()[:200]!r}") from error
 
 
 def has_other(servers: Mapping[str, Server], names: Sequence[str]) -> bool:

@@ -1,0 +1,185 @@
+"""Engines taken out of a gateway and back: HAProxy's answers, and a gateway that is a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socketserver
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    gateway_admin,
+    gateway_admin_io,
+    unit_io,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
+    AdminError,
+    Server,
+    has_other,
+    order,
+    parse_servers,
+)
+from ansible_collections.muster.serving.plugins.modules import gateway_drain
+from hypothesis import given
+from hypothesis import strategies as st
+
+# HAProxy 2.6 on a lab node, with the columns between left out.
+STATISTICS = """\
+# pxname,svname,qcur,qmax,scur,smax,slim,stot,status,weight,
+engines,r0,0,0,2,2,,10,UP,1,
+engines,r1,1,0,0,2,,12,DRAIN,1,
+engines,r2,0,0,0,2,,12,DOWN 1/2,1,
+
+"""
+STATES = """\
+1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight
+3 engines 1 r0 10.0.0.1 2 0 1
+3 engines 2 r1 10.0.0.2 2 8 1
+3 engines 3 r2 10.0.0.3 0 0 1
+
+"""
+
+
+def test_engines_are_read() -> None:
+    assert parse_servers(STATISTICS, STATES) == {
+        "r0": Server(up=True, drained=False, requests=2),
+        "r1": Server(up=True, drained=True, requests=1),
+        "r2": Server(up=False, drained=False, requests=0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("statistics", "states"),
+    [
+        (STATISTICS, ""),
+        ("Permission denied\n", STATES),
+        ("", STATES),
+        (STATISTICS.replace("2,2", "two,2"), STATES),
+    ],
+)
+def test_what_is_no_answer_says_so(statistics: str, states: str) -> None:
+    with pytest.raises(AdminError, match="HAProxy said"):
+        parse_servers(statistics, states)
+
+
+@given(st.text(), st.text())
+def test_any_text_is_read_or_refused(statistics: str, states: str) -> None:
+    with contextlib.suppress(AdminError):
+        parse_servers(statistics, states)
+
+
+def test_another_engine_is_one_that_takes_requests() -> None:
+    found = parse_servers(STATISTICS, STATES)
+    assert has_other(found, ["r1"])
+    assert not has_other(found, ["r0"]), "the others are drained and down"
+
+
+class Gateway(socketserver.ThreadingUnixStreamServer):
+    """A HAProxy of which the engines' requests end one by one with each look at them."""
+
+    def __init__(self, path: str) -> None:
+        self.engines = {"r0": {"admin": 0, "requests": 3}, "r1": {"admin": 0, "requests": 0}}
+        self.told: list[str] = []
+        super().__init__(path, Handler)
+
+    def answer(self, command: str) -> str:
+        if command.startswith("show stat "):
+            rows = [f"engines,{n},0,{e['requests']},UP," for n, e in self.engines.items()]
+            for engine in self.engines.values():
+                engine["requests"] = max(0, engine["requests"] - bool(engine["admin"]))
+            return "\n".join(["# pxname,svname,qcur,scur,status,", *rows]) + "\n"
+        if command.startswith("show servers"):
+            rows = [f"3 engines 1 {n} {e['admin']}" for n, e in self.engines.items()]
+            return "\n".join(["1", "# be_id be_name srv_id srv_name srv_admin_state", *rows]) + "\n"
+        self.told.append(command)
+        _set, _server, name, _state, state = command.split()
+        engine = self.engines.get(name.partition("/")[2])
+        if engine is None:
+            return "No such server.\n"
+        engine["admin"] = 8 if state == "drain" else 0
+        return "\n"
+
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self) -> None:
+        command = self.rfile.readline().decode().strip()
+        assert isinstance(self.server, Gateway)
+        self.wfile.write(self.server.answer(command).encode())
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    path = tmp_path / "admin.sock"
+    monkeypatch.setattr(gateway_admin, "admin_socket", lambda _name: str(path))
+    monkeypatch.setattr(gateway_drain, "POLL_S", 0.01)
+    installed = ["c-gateway0", "c-r0-rank0"]
+    monkeypatch.setattr(unit_io, "installed_names", lambda _deployment: installed)
+    monkeypatch.setattr(
+        unit_io, "show", lambda names: {name: {"ActiveState": "active"} for name in names}
+    )
+    with Gateway(str(path)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def ask(capsys: Any, **options: Any) -> dict[str, Any]:
+    asked = {"deployment": "c", "backends": ["r0"], "state": "drained", **options}
+    with patch_module_args(asked), pytest.raises(SystemExit):
+        gateway_drain.main()
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_engine_that_is_drained_answers_what_it_has(gateway: Gateway, capsys: Any) -> None:
+    drained = ask(capsys)
+    assert (drained["changed"], drained["left"], drained["alone"]) == (True, 0, [])
+    assert drained["gateways"] == ["c-gateway0"]
+    assert gateway.told == [order("r0", "drained")]
+    again = ask(capsys)
+    assert (again["changed"], len(gateway.told)) == (False, 1)
+    back = ask(capsys, state="serving")
+    assert (back["changed"], gateway.told[-1]) == (True, order("r0", "serving"))
+
+
+def test_what_is_not_answered_in_time_is_told(gateway: Gateway, capsys: Any) -> None:
+    gateway.engines["r0"]["requests"] = 10_000
+    drained = ask(capsys, timeout=0.05)
+    assert not drained.get("failed")
+    assert drained["left"] > 9000
+
+
+def test_check_mode_tells_the_gateway_nothing(gateway: Gateway, capsys: Any) -> None:
+    assert ask(capsys, _ansible_check_mode=True)["changed"]
+    assert gateway.told == []
+
+
+def test_the_last_engine_is_told_of(gateway: Gateway, capsys: Any) -> None:
+    assert ask(capsys, backends=["r0", "r1"])["alone"] == ["c-gateway0"]
+
+
+def test_an_engine_that_a_gateway_does_not_have_is_no_matter(gateway: Gateway, capsys: Any) -> None:
+    drained = ask(capsys, backends=["x"])
+    assert (drained["changed"], drained["left"], gateway.told) == (False, 0, [])
+
+
+def test_a_gateway_of_an_older_plan_has_no_socket(
+    gateway: Gateway, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_admin, "admin_socket", lambda _name: "/nothing/admin.sock")
+    refused = ask(capsys)
+    assert refused["failed"]
+    assert "run playbooks/serve.yml" in refused["msg"]
+
+
+def test_a_node_without_a_gateway_has_nothing_to_do(
+    gateway: Gateway, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_admin_io.unit_io, "show", lambda _names: {})
+    assert ask(capsys)["gateways"] == []
+    assert gateway.told == []

@@ -1,0 +1,94 @@
+"""In which order replicas stop and start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible_collections.muster.serving.plugins.action import replica_waves
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.waves import (
+    gateways_of_plan,
+    waves_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def unit(host: str, group: str, api: bool = True) -> dict[str, Any]:
+    url = f"http://{host}:8000/v1" if api else None
+    return {"name": f"{group}-{host}", "host": host, "group": group, "api_url": url}
+
+
+# Two pairs, and two gateways: one beside the second pair, one on a host of its own.
+UNITS = [
+    unit("a", "replica-0"),
+    unit("b", "replica-0", api=False),
+    unit("c", "replica-1"),
+    unit("d", "replica-1", api=False),
+    unit("c", "gateway-0"),
+    unit("e", "gateway-1"),
+]
+
+
+def test_a_replica_goes_as_one_with_the_gateway_beside_it() -> None:
+    first, second, third = waves_of(UNITS, "abcde")
+    assert (first.name, first.hosts) == ("replica 0", ["a", "b"])
+    assert first.backends == ["replica-0-a"]
+    assert (second.name, second.hosts) == ("replica 1", ["c", "d"])
+    assert second.backends == ["replica-1-c"], "a gateway is none of its own backends"
+    assert (third.name, third.hosts, third.backends) == ("gateway 1", ["e"], [])
+    assert gateways_of_plan(UNITS) == ["c", "e"]
+
+
+def test_several_go_at_once_where_that_is_wanted() -> None:
+    (first, second) = waves_of(UNITS, "abcde", 2)
+    assert (first.name, first.hosts) == ("replica 0, replica 1", ["a", "b", "c", "d"])
+    assert second.hosts == ["e"]
+
+
+def test_replicas_that_share_a_host_go_together() -> None:
+    shared = [unit("a", "replica-0"), unit("a", "replica-1"), unit("b", "replica-2")]
+    assert [one.hosts for one in waves_of(shared, "ab")] == [["a"], ["b"]]
+    assert waves_of(shared, "ab")[0].backends == ["replica-0-a", "replica-1-a"]
+
+
+def test_hosts_outside_are_left_alone() -> None:
+    assert [one.hosts for one in waves_of(UNITS, "ab")] == [["a", "b"]]
+    assert waves_of(UNITS, "") == []
+
+
+@given(
+    st.sets(st.tuples(st.sampled_from("abcdef"), st.integers(0, 4)), min_size=1, max_size=10),
+    st.sets(st.sampled_from("abcdef")),
+    st.integers(1, 4),
+)
+def test_each_host_is_in_one_wave_and_no_replica_in_two(
+    placed: set[tuple[str, int]], hosts: set[str], at_once: int
+) -> None:
+    units = [unit(host, f"replica-{index}") for host, index in sorted(placed)]
+    waves = waves_of(units, hosts, at_once)
+    rolled = [host for one in waves for host in one.hosts]
+    assert sorted(rolled) == sorted({host for host, _index in placed} & hosts)
+    for _host, index in placed:
+        own = {host for host, other in placed if other == index} & hosts
+        assert sum(bool(own & set(one.hosts)) for one in waves) == bool(own)
+
+
+def order(**args: Any) -> Any:
+    action = replica_waves.ActionModule.__new__(replica_waves.ActionModule)
+    given_args = {"made": "rolled", "planned": None, "hosts": ["a", "b"], "at_once": 1, **args}
+    variables = {"rolled": {"plan": {"units": UNITS[:2]}}, "whole": {"plan": {"units": UNITS}}}
+    return action.act(given_args, {**variables, "none": {"plan": {}}})
+
+
+def test_gateways_outside_the_limit_are_told_all_the_same() -> None:
+    assert order()["gateways"] == []
+    assert order(planned="whole")["gateways"] == ["c", "e"]
+    # Without a plan of the inventory there is what is on the nodes.
+    assert order(made="whole", planned="none")["gateways"] == ["c", "e"]
+
+
+def test_none_at_once_is_refused() -> None:
+    with pytest.raises(AnsibleActionFail, match="at least 1 replica, not 0"):
+        order(at_once=0)
