@@ -23,6 +23,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.status impo
     problems,
     status_rows,
     under_way,
+    verified_lines,
 )
 
 
@@ -42,6 +43,8 @@ class ActionModule(ControllerAction):
         heading = ("NODE", "UNIT", "ROLE", "STATE", "RESTARTS", "API", "PLAN")
         show(f"{plan['deployment']}: {plan['recipe']}, {plan['endpoint']['url']}")
         show("\n".join(columns([heading, *rows])))
+        for line in verified_lines(seen):
+            show(f"  {line}")
         wrong, runs = problems(units, seen), under_way(seen)
         for run in runs:
             show(f"  a run is under way: {run}")
@@ -55,6 +58,7 @@ class ActionModule(ControllerAction):
             "units": [
                 {"host": host, **unit} for host in hosts for unit in seen[host].get("units", [])
             ],
+            "verified": {host: one["verified"] for host, one in seen.items() if "verified" in one},
             "unreachable": [host for host in hosts if "units" not in seen[host]],
             "problems": wrong,
             "runs": runs,

@@ -41,10 +41,13 @@ options:
     required: true
   timeout:
     description:
-      - Seconds to wait. It is no error when they pass; RV(left) says what is left.
-      - One token a request may take hours in all, so choose what your clients can bear.
+      - Seconds to wait. A completion may take an hour, so choose what your clients can bear.
     type: float
     default: 120
+  enforce:
+    description: Whether it is an error when they pass; else RV(left) says what is left.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -97,6 +100,19 @@ def left_of(gateway: str, backends: list[str], state: str) -> int:
     return sum(not one.up for one in mine)
 
 
+def unfinished(state: str, left: int, timeout: float) -> str:
+    """Return what an operator is told when the time has passed."""
+    if state == "drained":
+        return (
+            f"{left} requests are still answered after {timeout:g} s. No new ones come: wait on by"
+            " the same command, or stop, which cuts these off"
+        )
+    return (
+        f"the gateway does not see {left} of them serve after {timeout:g} s. Look at status.yml:"
+        " an engine that loads still takes its time"
+    )
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -104,6 +120,7 @@ def main() -> None:
             "backends": {"type": "list", "elements": "str", "required": True},
             "state": {"type": "str", "choices": list(gateway_admin.STATES), "required": True},
             "timeout": {"type": "float", "default": 120},
+            "enforce": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -129,7 +146,12 @@ def main() -> None:
             time.sleep(POLL_S)
     except (gateway_admin.AdminError, unit_io.UnitError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, gateways=gateways, alone=alone, left=left)
+    result = {"changed": changed, "gateways": gateways, "alone": alone, "left": left}
+    for gateway in alone:
+        module.warn(f"{gateway} has no other engine that serves: its clients get errors")
+    if left and module.params["enforce"]:
+        module.fail_json(msg=unfinished(state, left, module.params["timeout"]), **result)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

@@ -164,6 +164,12 @@ others:
       description: Names of its units that run.
       type: list
       elements: str
+verified:
+  description: What was verified last of the deployment on this node, as an operator reads it
+    (C(verified), C(by), C(doing), C(recipe), C(engine), C(muster)), and under C(before) the same of
+    what playbooks/rollback.yml would go back to. Null where nothing was.
+  returned: success
+  type: dict
 run:
   description: The run that holds the deployment here, with C(who), C(doing) and C(since). Null
     where none does.

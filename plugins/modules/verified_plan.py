@@ -8,6 +8,8 @@ DOCUMENTATION = r"""
 module: verified_plan
 short_description: Keep on a node what was verified there, or read it
 version_added: "0.1.0"
+notes:
+  - An action of the same name lets the file say by whom it was verified, and by what run.
 author:
   - Muster contributors (!UNKNOWN)
 description:
@@ -41,7 +43,7 @@ options:
         far as they are of the node's replicas. Without it the file is read.
     type: dict
   told:
-    description: What else an operator is to read of it in the file, such as recipe and versions.
+    description: What an operator is to read of it in the file besides the plan's own C(told).
     type: dict
     default: {}
   which:
@@ -167,7 +169,11 @@ def main() -> None:
             wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
             runs = running(verified.own_units(given, host))
-            told = {"verified": run_lock_io.now().clock, **module.params["told"]}
+            told = {
+                **module.params["plan"].get("told", {}),
+                **module.params["told"],
+                "verified": run_lock_io.now().clock,
+            }
             kept = verified.read_record(before)
             after = verified.record_text(given, verified.engine_ids(wanted), runs, told, kept)
             # That the same answered once more is no change of the node.

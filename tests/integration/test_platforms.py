@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -72,8 +74,13 @@ def statuses(tmp_path: Path, stage: str) -> dict[tuple[str, str], str]:
     return {(one["host"], one["id"]): one["status"] for one in report["checks"]}
 
 
-def served(play: Play, tmp_path: Path, cluster: str, *options: str, **extra: Any) -> Outcome:
-    """Run site.yml on a cluster; it has to serve, and a second run has nothing to do."""
+def served(
+    play: Play, tmp_path: Path, cluster: str, *options: str, **extra: Any
+) -> dict[tuple[str, str], str]:
+    """Run site.yml on a cluster; it has to serve, and a second run has nothing to do.
+
+    Returns what the first one saw: the second asks only for a short answer an engine.
+    """
     outcome = play("site.yml", *options, limit=cluster, **extra)
     assert outcome.rc == 0
     verified = statuses(tmp_path, "verify")
@@ -83,7 +90,8 @@ def served(play: Play, tmp_path: Path, cluster: str, *options: str, **extra: Any
     again = play("site.yml", *options, limit=cluster, **extra)
     assert again.rc == 0
     assert again.changed() == {}
-    return outcome
+    assert set(statuses(tmp_path, "verify").values()) == {"ok"}
+    return verified
 
 
 def invocation(node: str, unit: str) -> str:
@@ -178,16 +186,106 @@ def test_amd_with_vllm_and_with_sglang_changed_as_its_recipe_says(
 
 
 def test_two_replicas_stand_behind_one_address(play: Play, tmp_path: Path, a3_nodes: None) -> None:
-    served(play, tmp_path, "a3-replicas")
+    verified = served(play, tmp_path, "a3-replicas")
     checks = statuses(tmp_path, "preflight")
     assert {checks[node, "npu-count"] for node in PAIR} == {"ok"}
-    verified = statuses(tmp_path, "verify")
     assert {verified[node, "endpoint-responses"] for node in PAIR} == {"ok"}
-    base = f"http://{FLOATING}:8080/v1"
-    assert complete(base, "MiniMax-M2.5") == 4
+    assert complete(f"http://{FLOATING}:8080/v1", "MiniMax-M2.5") == 4
 
+
+class Client:
+    """Asks the cluster's address in a loop and streams beside it, until it is left."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.problems: list[str] = []
+        self._left = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(s,)) for s in (False, True)]
+
+    def __enter__(self) -> Client:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._left.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, stream: bool) -> None:
+        while not self._left.wait(0.1):
+            payload = {"model": "MiniMax-M2.5", "prompt": "Hello", "max_tokens": 32}
+            request = urllib.request.Request(
+                f"http://{FLOATING}:8080/v1/completions",
+                json.dumps({**payload, "stream": stream}).encode(),
+                {"Content-Type": "application/json"},
+            )
+            self.asked += 1
+            try:
+                with urllib.request.urlopen(request, timeout=120) as answer:
+                    whole = answer.read().decode()
+                if not ("data: [DONE]" in whole if stream else json.loads(whole)["choices"]):
+                    self.problems.append(whole[-200:])
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                self.problems.append(repr(error))
+
+
+def sequences(node: str, index: int) -> str:
+    """The flag that the tests below change, as the engine was started with it."""
+    name = f"muster-a3-replicas-r{index}-rank0"
+    argv = on_node(node, "docker", "inspect", "-f", "{{.Args}}", name)
+    return argv.partition("--max-num-seqs ")[2].split()[0]
+
+
+def test_a_client_sees_nothing_of_an_upgrade_that_fails_and_of_one_that_is_undone(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    lab_args = {"data-parallel-size": 1, "quantization": None}
+    before = invocation(PAIR[1], "muster-a3-replicas-r1-rank0")
+    first = sequences(PAIR[0], 0)
+
+    def upgrade(count: int, **more: Any) -> Outcome:
+        args = {**lab_args, "additional-config": {"scheduler_config": None}, "max-num-seqs": count}
+        return play("playbooks/upgrade.yml", limit="a3-replicas", lab_a3_args=args, **more)
+
+    with Client() as client:
+        # The engine refuses it at its start, after its parser has taken it.
+        failed = upgrade(0, muster_engine_unchecked=["max-num-seqs"])
+        assert failed.rc != 0
+        assert "It runs again as it was verified before" in failed.stdout
+        assert "replica 1 was not begun" in failed.stdout
+        assert sequences(PAIR[0], 0) == first
+        assert invocation(PAIR[1], "muster-a3-replicas-r1-rank0") == before
+
+        assert upgrade(7).rc == 0
+        assert [sequences(node, index) for index, node in enumerate(PAIR)] == ["7", "7"]
+        undone = play("playbooks/rollback.yml", limit="a3-replicas")
+        assert undone.rc == 0
+        assert [sequences(node, index) for index, node in enumerate(PAIR)] == [first, first]
+    assert client.problems == []
+    assert client.asked > 100
+
+
+def test_a_replica_that_is_drained_gets_no_new_requests(play: Play, a3_nodes: None) -> None:
+    def served_by(node: str) -> float:
+        with urllib.request.urlopen(f"http://{addresses[node]}:8000/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        found = [line for line in lines if line.startswith("vllm:request_success_total")]
+        return sum(float(line.split()[-1]) for line in found)
+
+    addresses = {"a3-node0": "198.19.67.20", "a3-node1": "198.19.67.21"}
+    base = f"http://{FLOATING}:8080/v1"
+    assert play("playbooks/drain.yml", limit="a3-node1").rc == 0
+    before = served_by("a3-node0")
+    assert [complete(base, "MiniMax-M2.5") for _ in range(8)] == [4] * 8
+    assert served_by("a3-node0") >= before + 8
+    again = play("playbooks/drain.yml", limit="a3-node1", drain_state="serving")
+    assert (again.rc, bool(again.changed())) == (0, True)
+
+
+def test_a_replica_that_is_down_is_missed_by_nobody(a3_nodes: None) -> None:
     on_node("a3-node1", "systemctl", "stop", "muster-a3-replicas-r1-rank0.service")
-    answers = [complete(base, "MiniMax-M2.5") for _ in range(8)]
+    answers = [complete(f"http://{FLOATING}:8080/v1", "MiniMax-M2.5") for _ in range(8)]
     assert answers == [4] * 8
 
 

@@ -152,6 +152,9 @@ def test_what_is_not_answered_in_time_is_told(gateway: Gateway, capsys: Any) -> 
     drained = ask(capsys, timeout=0.05)
     assert not drained.get("failed")
     assert drained["left"] > 9000
+    failed = ask(capsys, timeout=0.05, enforce=True)
+    assert failed["failed"]
+    assert "requests are still answered after 0.05 s" in failed["msg"]
 
 
 def test_check_mode_tells_the_gateway_nothing(gateway: Gateway, capsys: Any) -> None:

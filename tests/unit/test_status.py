@@ -10,6 +10,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.status impo
     problems,
     status_rows,
     under_way,
+    verified_lines,
 )
 
 from tests.conftest import ROOT
@@ -130,6 +131,20 @@ def test_a_run_that_is_under_way_is_told_once() -> None:
         one["run"] = run
     assert under_way(nodes) == ["serve.yml by ann on ctl, since 12:00"]
     assert under_way(seen()) == []
+
+
+def test_what_was_verified_and_what_before_it_is_told_once_for_all_nodes() -> None:
+    nodes = seen()
+    assert verified_lines(nodes) == []
+    before = {"verified": "2026-11-02 09:10:01Z", "recipe": "r (v)", "engine": "vllm 0.1"}
+    last = {"verified": "2026-11-30 10:26:15Z", "by": "ann on ctl", "doing": "upgrade.yml"}
+    for one, second in zip(nodes.values(), ("15", "17"), strict=True):
+        told = {**before, **last, "verified": f"2026-11-30 10:26:{second}Z"}
+        one["verified"] = {**told, "before": before}
+    assert verified_lines(nodes) == [
+        "verified 2026-11-30 10:26Z by ann on ctl (upgrade.yml): r (v), vllm 0.1 [n0, n1]",
+        "before it 2026-11-02 09:10Z: r (v), vllm 0.1 [n0, n1]",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,41 @@ def test_what_runs_when_it_is_verified_is_kept_anew_and_no_change(node: Node) ->
     assert kept()["runs"] == {"r0-r0n0": "2e"}
 
 
+def test_the_plan_before_is_kept_and_a_rollback_swaps_them(node: Node) -> None:
+    old, new = part(), part(endpoint={"model": "m3"})
+    assert node.ask(which="before")["plan"] is None
+    node.ask(plan={**old, "told": {"recipe": "r"}})
+    assert node.ask(which="before")["plan"] is None
+    node.ask(plan=new)
+    assert (node.ask()["plan"], node.ask(which="before")["plan"]) == (new, old)
+    assert node.ask(which="before")["told"]["recipe"] == "r"
+    # Verified once more, it is not its own former plan.
+    node.ask(plan=new)
+    assert node.ask(which="before")["plan"] == old
+    node.ask(plan=old)
+    assert (node.ask()["plan"], node.ask(which="before")["plan"]) == (old, new)
+    # One step back, and no chain of them.
+    record = json.loads((node.root / PATH).read_text())
+    assert record["before"]["before"] is None
+
+
+def test_an_engine_of_the_plan_before_that_has_gone_is_a_problem(node: Node) -> None:
+    node.ask(plan=part())
+    node.wanted = node.running = {**node.wanted, "image id": "sha256:2"}
+    node.ask(plan=part(endpoint={"model": "m3"}))
+    (problem,) = node.ask(which="before")["problems"]
+    assert "is another than the verified" in problem["text"]
+
+
+def test_a_record_before_that_was_changed_is_none(node: Node) -> None:
+    former = json.loads(verified.record_text(part(), {}, {}, {}))
+    text = verified.record_text(part(1), {}, {}, {}, former)
+    assert verified.before(verified.read_record(text))
+    changed = verified.read_record(text.replace('"r0-r0n0"', '"x"'))
+    assert changed is not None
+    assert verified.before(changed) is None
+
+
 @pytest.mark.parametrize("other", [{}, {"deployment": "b"}, {"digest": "another"}])
 def test_a_look_tells_what_was_verified_by_which_runs(
     node: Node, other: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     startup,
     unit_files,
     unit_io,
+    verified_io,
 )
 
 ARGUMENT_SPEC: dict[str, Any] = {
@@ -71,6 +72,7 @@ def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
         "orphans": [name for name in present if name not in planned],
         "others": unit_io.running_others(params["deployment"]),
         "run": run_lock_io.holder(params["deployment"]),
+        "verified": verified_io.told(params["deployment"]),
     }
 
 

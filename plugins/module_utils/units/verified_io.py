@@ -30,6 +30,15 @@ def state(params: dict[str, Any]) -> State:
     return State([], seen=seen)
 
 
+def told(deployment: str) -> dict[str, Any] | None:
+    """Return what an operator reads of what was verified here and before; None for nothing."""
+    record = verified.read_record(NodeFiles().read(verified.record_path(deployment)))
+    if record is None:
+        return None
+    former = verified.before(record)
+    return {**record.get("told", {}), "before": former and former.get("told", {})}
+
+
 def mount_problems(files: NodeFiles, mounts: Sequence[str], timeout: float = 30) -> list[str]:
     """Return what a container would mount and is gone. Docker makes an empty folder of it."""
     foreign = [one for one in mounts if not (one.split(":")[0] + "/").startswith(OWN_SOURCES)]

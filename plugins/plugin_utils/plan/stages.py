@@ -208,6 +208,17 @@ def _verify(
     }
 
 
+def told_of(plan: Plan) -> dict[str, Any]:
+    """Return what an operator reads of a plan that a node has kept."""
+    engine = plan["engine"]
+    version = f"{engine['name']} {engine['version'] or ''}".strip()
+    return {
+        "recipe": f"{plan['recipe']} ({plan['variant']})",
+        "engine": f"{version}, {engine['image'] or engine['venv']['path']}",
+        "muster": plan["muster"],
+    }
+
+
 def _part(
     plan: Plan,
     own: Sequence[Mapping[str, Any]],
@@ -218,6 +229,7 @@ def _part(
     return {
         "deployment": plan["deployment"],
         "restart": plan["restart"],
+        "told": told_of(plan),
         "engine": {key: plan["engine"][key] for key in ("name", "version")},
         "endpoint": {"model": plan["endpoint"]["model"]},
         **{

@@ -84,6 +84,21 @@ def _of_unit(report: Report) -> list[str]:
     return texts
 
 
+def verified_lines(seen: Seen) -> list[str]:
+    """Return what was verified last, and what before it, a line each with its hosts."""
+    lines: dict[str, list[str]] = {}
+    for host, one in seen.items():
+        last = one.get("verified") or {}
+        for verb, told in (("verified", last), ("before it", last.get("before") or {})):
+            if told:
+                by = "".join(f" by {told[key]}" for key in ("by",) if key in told)
+                doing = f" ({told['doing']})" if "doing" in told else ""
+                what = ", ".join(told[key] for key in ("recipe", "engine") if key in told)
+                minute = str(told.get("verified", "")).rpartition(":")[0]
+                lines.setdefault(f"{verb} {minute}Z{by}{doing}: {what}", []).append(host)
+    return [f"{line} [{', '.join(hosts)}]" for line, hosts in lines.items()]
+
+
 def under_way(seen: Seen) -> list[str]:
     """Return the runs that hold nodes now, a phrase each."""
     runs = [one["run"] for one in seen.values() if one.get("run")]

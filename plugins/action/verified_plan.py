@@ -1,0 +1,24 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the module on the node, and let what it keeps say by whom and by what run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.this_run_io import this_run
+
+
+class ActionModule(ActionBase):
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        args, variables = dict(self._task.args), task_vars or {}
+        if args.get("plan") is not None:
+            run = this_run(variables)
+            args["told"] = {**args.get("told", {}), "by": run["who"], "doing": run["doing"]}
+        result.update(self._execute_module(module_args=args, task_vars=variables))
+        return result
