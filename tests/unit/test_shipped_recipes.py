@@ -62,7 +62,7 @@ def test_the_check_modules_take_what_they_need(name: str, variant: str) -> None:
     for checks in checks_of(made, needs_of(made)).values():
         assert set(checks) == {"host_check", "nic_check", devices, "port_check"}
         for module, options in checks.items():
-            node_look.options_of(module, options)
+            node_look.options_of("checks", module, options)
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)

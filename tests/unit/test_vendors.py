@@ -199,7 +199,7 @@ load = lambda name, variant, folders: recipe_book(folders).load(name, variant)
 (plan,) = planner.plan_clusters(inventory, ["n"], verb, load, "0.1.0").values()
 options = needs.checks_of(plan, needs.needs_of(plan))["n"]["gpu_topology_check"]
 options = {**options, "tool_path": sys.argv[1], "device_nodes": []}
-options = options_of("gpu_topology_check", options)
+options = options_of("checks", "gpu_topology_check", options)
 seen = look_io.inspect(options, NodeFiles(sys.argv[2]))
 print(json.dumps({
     "vendor": options["vendor"],

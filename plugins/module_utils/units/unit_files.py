@@ -60,6 +60,51 @@ MAKE_UVM = (
 STOP_TIMEOUT_S = 30
 
 
+# Of a service that is a docker command alone, which reads its own settings in root's home.
+CLIENT_SANDBOX = (
+    ("CapabilityBoundingSet", ""),
+    ("NoNewPrivileges", "yes"),
+    ("ProtectSystem", "strict"),
+    ("ProtectHome", "read-only"),
+    ("PrivateTmp", "yes"),
+    ("PrivateDevices", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("ProtectProc", "invisible"),
+    ("LockPersonality", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("SystemCallArchitectures", "native"),
+    ("SystemCallFilter", "@system-service"),
+    ("UMask", "0077"),
+)
+# Of a service that is an engine itself: what none of them needs, whatever its devices. ProtectClock
+# would keep it from all of them but the clock.
+ENGINE_SANDBOX = (
+    ("NoNewPrivileges", "yes"),
+    ("ProtectSystem", "full"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+)
+# Of an agent: it restarts services, looks at processes and asks the devices' tools.
+LINK_SANDBOX = (
+    *(row for row in ENGINE_SANDBOX if row[0] != "ProtectKernelLogs"),
+    ("ProtectHome", "yes"),
+    ("PrivateTmp", "yes"),
+    ("RestrictRealtime", "yes"),
+)
+
+
 def env_path(unit: Unit) -> str:
     return f"{CONFIG_DIR}/{unit['name']}.env"
 
@@ -110,6 +155,7 @@ def docker_argv(unit: Unit) -> list[str]:
         argv += ["--user", str(container["user"])]
     for option, key in (
         ("--cap-add", "cap_add"),
+        ("--cap-drop", "cap_drop"),
         ("--group-add", "group_add"),
         ("--security-opt", "security_opt"),
     ):
@@ -160,7 +206,7 @@ def service(unit: Unit, python: str) -> str:
                     *(_venv_lines(unit) if in_venv(unit) else _container_lines(unit)),
                     *(
                         # A unit starts whether this works or not.
-                        ("ExecStartPre", "-" + command([python, LOG_PROGRAM, folder]))
+                        ("ExecStartPre", "+-" + command([python, LOG_PROGRAM, folder]))
                         for folder in log_folders(unit)
                     ),
                     # An engine that lost its peer may end with code 0, so on-failure is not enough.
@@ -183,7 +229,9 @@ def _container_lines(unit: Unit) -> list[tuple[str, str]]:
     name = names.container(unit["name"])
     gpus = unit["container"].get("gpus")
     return [
-        *([("ExecStartPre", f"-{command(['/bin/sh', '-c', MAKE_UVM])}")] if gpus else []),
+        # The command that talks to Docker needs none of this; what makes a device node does.
+        *CLIENT_SANDBOX,
+        *([("ExecStartPre", f"+-{command(['/bin/sh', '-c', MAKE_UVM])}")] if gpus else []),
         # A container that a killed engine daemon or client left behind.
         ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
         ("ExecStart", command(docker_argv(unit))),
@@ -204,6 +252,7 @@ def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
     # failed.
     stop = f'kill "$0"; timeout {STOP_TIMEOUT_S} tail --pid="$0" -f /dev/null || kill -KILL "$0"'
     return [
+        *ENGINE_SANDBOX,
         ("User", USER),
         ("CacheDirectory", f"{posixpath.basename(HOME_DIR)}/{unit['name']}"),
         ("WorkingDirectory", home),
@@ -312,9 +361,7 @@ def link_service(link: Mapping[str, Any], python: str) -> str:
                     ),
                     ("Restart", "always"),
                     ("RestartSec", "5"),
-                    ("ProtectHome", "yes"),
-                    ("PrivateTmp", "yes"),
-                    ("NoNewPrivileges", "yes"),
+                    *LINK_SANDBOX,
                 ],
             ),
             ("Install", [("WantedBy", "multi-user.target")]),

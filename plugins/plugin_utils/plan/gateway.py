@@ -43,6 +43,8 @@ BODY_BYTES = 131072
 # share of one of two engines would be all of them.
 LOAD_BOUND_PERCENT = 200
 LOAD_BOUND_PERCENT_OF_TWO = 150
+# What HAProxy has no use for where it begins as root: it opens its port and changes its user.
+GATEWAY_DROPS = ["AUDIT_WRITE", "FSETID", "MKNOD", "NET_RAW", "SETFCAP", "SETPCAP", "SYS_CHROOT"]
 # The user of HAProxy's own image; a number, because other images may not have its name.
 USER_ID = 99
 FIRST_FREE_PORT = 1024
@@ -136,6 +138,7 @@ def gateway_units(
                     "shm_size": None,
                     "privileged": False,
                     "cap_add": [],
+                    "cap_drop": GATEWAY_DROPS if port < FIRST_FREE_PORT else ["ALL"],
                     "group_add": [],
                     "security_opt": ["no-new-privileges"],
                     # A capability would not reach a process that is not root: for a port below

@@ -55,6 +55,8 @@ def engine_unit(
     name = names.rank_name(deployment.cluster, index, slot.ranks[0])
     container = dict(recipe["container"])
     container["privileged"] = said.get("muster_privileged", container["privileged"])
+    if container["privileged"]:
+        container["cap_drop"] = []
     in_container = engine.install == "container"
     by_toolkit = in_container and platform.get("container_gpus", False)
     container["gpus"] = slot.devices if by_toolkit else []
