@@ -35,6 +35,7 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 	$(UV_COMPILE) --group dev --output-file requirements.lock
 	$(UV_COMPILE) --group engine --override lab/engine/overrides.txt $(UV_SOURCES) \
 	  --output-file lab/engine/requirements.lock
+	$(UV_COMPILE) --group bench --output-file tests/scale/requirements.lock
 
 .PHONY: docs
 docs: setup ## Write the generated parts of docs/ anew
@@ -115,3 +116,13 @@ faults: lab ## Faults injected into lab nodes, each found by its check
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
 test: check sanity molecule faults integration ## Everything
+
+# Beside .venv, which knows nothing of either: pyinfra to compare with, matplotlib to draw with.
+BENCH_LOCK := tests/scale/requirements.lock
+BENCH_VENV = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/muster-bench/$(shell sha256sum $(BENCH_LOCK) | cut -c-12)
+
+.PHONY: bench-control
+bench-control: setup ## The control path against pyinfra and its goals, on the lab: BENCH="--nodes 2 8"
+	@mkdir -p $(dir $(BENCH_VENV))
+	@[[ -f $(BENCH_VENV)/.stamp ]] || ./scripts/setup-venv $(BENCH_VENV) $(BENCH_LOCK)
+	$(BIN)/python tests/scale/control.py --tools $(BENCH_VENV)/bin $(BENCH)
