@@ -101,20 +101,29 @@ def start(place: Place, argv: Sequence[str], key: str | None, timeout: int) -> N
     except OSError as error:
         raise BenchError(f"the client could not be started: {error.strerror}") from error
     with open(place.path("pid"), "w", encoding="ascii") as stream:
-        stream.write(str(process.pid))
+        stream.write(f"{process.pid} {_started(process.pid)}")
 
 
 def running(place: Place) -> int | None:
     """Return the process of a client that runs, None for none."""
     try:
         with open(place.path("pid"), encoding="ascii") as stream:
-            pid = int(stream.read())
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            words = stream.read().split(b"\0")
+            pid, started = stream.read().split()
     except (OSError, ValueError):
         return None
-    # Its number may be another process's by now; one that has ended has no words.
-    return pid if place.folder.encode() in words else None
+    # Its number may be another process's by now.
+    return int(pid) if started == _started(int(pid)) else None
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process that runs was started, in the kernel's ticks; None where none does."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            # Behind the name, which may hold anything: the state, and 19 fields on, the start.
+            fields = stream.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else fields[19]
 
 
 def look(place: Place, wait: float) -> dict[str, Any]:
@@ -152,11 +161,14 @@ def _tail(path: str) -> str:
 
 
 def _result(path: str) -> dict[str, Any] | None:
-    """Return the client's JSON, of which SGLang's has a line a run, without what is secret."""
+    """Return the client's JSON, the last line's where there is one a run, without secrets."""
     try:
         with open(path, encoding="utf-8") as stream:
-            lines = [line for line in stream if line.strip()]
-        found = json.loads(lines[-1] if len(lines) > 1 else "".join(lines))
+            text = stream.read().strip()
+        try:
+            found = json.loads(text)
+        except ValueError:
+            found = json.loads(text.rpartition("\n")[2])
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(found, dict):

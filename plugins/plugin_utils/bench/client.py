@@ -198,7 +198,7 @@ def warm_up(one: Scenario) -> Scenario:
 
 def _vllm(plan: Plan, client: Client, target: Target, one: Scenario, seed: int) -> list[Any]:
     """Return the flags of vllm bench serve; 0.12.0 to 0.32.0 take all of them."""
-    flags = [
+    flags: list[Any] = [
         *("--backend", "vllm"),
         *("--base-url", _root(target.url)),
         *("--endpoint", "/v1/completions"),
@@ -228,7 +228,13 @@ def _sglang(plan: Plan, client: Client, target: Target, one: Scenario, seed: int
     """Return the flags of sglang.bench_serving, which leaves the end of a text out of account."""
     # A gateway lets nothing but the OpenAI API through.
     backend = "sglang-oai" if target.through == "gateway" else "sglang"
-    flags = ["--backend", backend, "--base-url", _root(target.url), *_model(plan, target)]
+    flags: list[Any] = [
+        "--backend",
+        backend,
+        "--base-url",
+        _root(target.url),
+        *_model(plan, target),
+    ]
     if one.dataset == "prefix_repetition":
         flags += ["--dataset-name", "generated-shared-prefix", "--gsp-num-groups", one.prefixes]
         flags += ["--gsp-prompts-per-group", one.requests // one.prefixes]

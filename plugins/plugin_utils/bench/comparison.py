@@ -161,7 +161,7 @@ def judge(
         return _verdict(NO_FIGURE, {}, [], [*notes, *told], failures)
     metrics = medians(runs)
     results = reference.results if reference else {}
-    decides = bool(reference) and not (reference.differences or reference.orientation)
+    decides = bool(reference and not (reference.differences or reference.orientation))
     if reference and results:
         notes += [f"another setting: {text}" for text in reference.differences]
         if reference.orientation:
