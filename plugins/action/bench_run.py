@@ -15,9 +15,14 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress impo
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
+    registered,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import (
+    problems,
+    under_way,
+)
 
 # How long one look at the client stays on the node, which its end cuts short.
 LOOK_S = 15.0
@@ -31,6 +36,7 @@ class ActionModule(ControllerAction):
         "made": {"type": "dict", "required": True},
         "api_key_file": {"type": "path", "no_log": False},
         "timeout": {"type": "int", "default": 7200},
+        "results": {"type": "str"},
     }
     _requires_connection = True
 
@@ -38,6 +44,11 @@ class ActionModule(ControllerAction):
         if self._task.check_mode:
             return {"skipped": True, "msg": "check mode: no load is made"}
         made = plain(args["made"])
+        if args["results"]:
+            seen = registered(variables, made["units"], args["results"])
+            wrong = not_ready(made, seen)
+            if wrong:
+                return {"failed": True, "msg": "\n".join(["bench measures nothing:", *wrong])}
         self._variables = variables
         self._options = {
             "folder": made["client"]["folder"],
@@ -120,6 +131,20 @@ class ActionModule(ControllerAction):
             return
         left = "" if found.left_s is None else f", about {duration(found.left_s)} left"
         show(f"    {duration(waited)}: {found.done} of {found.total} requests{left}")
+
+
+def not_ready(made: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
+    """Return why what runs is not what a figure would be of, a line each."""
+    own = set(made["target"]["units"])
+    units = [unit for here in made["units"].values() for unit in here if unit["name"] in own]
+    # What else is installed there is no part of what is measured.
+    alone = {
+        host: {**one, **({"orphans": []} if "units" in one else {})} for host, one in seen.items()
+    }
+    found = [*problems(units, alone), *(f"a run is under way: {run}" for run in under_way(seen))]
+    return [f"- {text}" for text in found] + (
+        ["serve.yml brings it up as planned"] if found else []
+    )
 
 
 def _nothing(what: str, answer: Mapping[str, Any]) -> dict[str, Any]:

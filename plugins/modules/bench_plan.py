@@ -134,8 +134,8 @@ made:
   description:
     - What M(muster.serving.bench_run) runs and M(muster.serving.bench_report) judges.
     - C(client_host) is where the client runs, C(head) the node whose devices stand for the
-      replica's, C(vendor) theirs, C(runs) every run of the client with its command, C(refused) by
-      name why a load is left out.
+      replica's, C(vendor) theirs, C(units) by host the planned units to look at first, C(runs)
+      every run of the client with its command, C(refused) by name why a load is left out.
   returned: success
   type: dict
 """

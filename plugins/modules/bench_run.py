@@ -11,6 +11,8 @@ version_added: "0.1.0"
 author:
   - Muster contributors (!UNKNOWN)
 description:
+  - Runs nothing where the units that O(results) tells of do not run, serve or agree with the plan,
+    or where a run that changes nodes is under way.
   - Runs what M(muster.serving.bench_plan) decided, one after the other, on the host of the task, by
     M(muster.serving.bench_client). A container of the client has the host's network and no
     privileges.
@@ -41,12 +43,18 @@ options:
     description: Seconds that one run of the client may take.
     type: int
     default: 7200
+  results:
+    description:
+      - Name of the variable under which the hosts of C(made.units) registered the result of
+        M(muster.serving.unit_info). Without it nothing is asked of the units.
+    type: str
 """
 
 EXAMPLES = r"""
 - name: Make the load
   muster.serving.bench_run:
     made: "{{ bench.made }}"
+    results: units
     timeout: 3600
   delegate_to: "{{ bench.made.client_host }}"
   run_once: true

@@ -495,8 +495,7 @@ def test_b200s_table_is_held_against_means() -> None:
 
 def here(made: Any, devices: list[str], **wish: Any) -> Any:
     told = runs(made, **wish)
-    unit = next(one for one in made["units"] if one["name"] == told["target"]["unit"])
-    return comparison.setting(made, Target(**{**told["target"], "unit": unit}), devices)
+    return comparison.setting(made, Target(**told["target"]), devices)
 
 
 def differences(recipe: Any, name: str, seen: list[str], **variables: Any) -> list[str]:
@@ -630,7 +629,7 @@ def test_an_earlier_report_takes_the_place_of_published_figures() -> None:
     assert len(gate_failures(measured(1.05, devices=old, baseline=baseline))) >= 1
     moved = measured(devices=DEVICES, baseline=baseline)
     assert moved["scenarios"][0]["status"] == "not compared"
-    assert "devices: then NVIDIA B300, now NVIDIA B200" in moved["scenarios"][0]["notes"][1]
+    assert "devices: then NVIDIA B300, now NVIDIA B200" in moved["scenarios"][0]["notes"][0]
     with pytest.raises(PlanError, match="is no report of bench"):
         check_baseline("plan.json", {"schema": 1})
 
@@ -699,3 +698,11 @@ def test_times_by_the_published_figures() -> None:
     assert expected_s(fast) is None
     assert expected_s(tiny(results={"output_tok_per_s": 64.0})) == 2
     assert [progress.duration(s) for s in (45, 200, 5000)] == ["45 s", "3 min", "1 h 23 min"]
+
+
+def test_devices_without_names_are_nobodys() -> None:
+    unknown = {"names": [], "driver": None}
+    baseline = check_baseline("bench-1.json", json.loads(json.dumps(measured(devices=unknown))))
+    again = measured(devices=unknown, baseline=baseline)
+    assert again["scenarios"][0]["status"] == "not compared"
+    assert "does not tell the names of its devices" in gate_failures(again)[1]

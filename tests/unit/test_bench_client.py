@@ -198,3 +198,54 @@ def test_what_keeps_the_first_run_from_starting_fails_at_once(place: Place, fake
 def test_check_mode_makes_no_load(place: Place, fake: Any) -> None:
     assert act(place, [run_of(fake())], check_mode=True)["skipped"]
     assert not Path(place.folder).exists()
+
+
+# --- what has to run before ----------------------------------------------------------------------
+
+
+def unit_report(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "c-r0-rank0",
+        "installed": True,
+        "differences": [],
+        "active_state": "active",
+        "sub_state": "running",
+        "result": "success",
+        "restarts": 0,
+        "ready": True,
+        "stalled": None,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"units": [unit_report()], "orphans": ["c-r0-rank7"]}, ""),
+        ({"units": [unit_report(ready=False)], "orphans": []}, "does not serve"),
+        ({"units": [unit_report(installed=False)], "orphans": []}, "is not installed"),
+        ({"unreachable": True, "msg": "no route"}, "n0 cannot be reached: no route"),
+        (
+            {
+                "units": [unit_report()],
+                "orphans": [],
+                "run": {"doing": "site.yml", "who": "ops", "since": "10:00"},
+            },
+            "a run is under way: site.yml by ops",
+        ),
+        # A gateway beside it is no part of what is measured.
+        (
+            {
+                "units": [unit_report(), unit_report(name="c-gateway0", ready=False)],
+                "orphans": [],
+            },
+            "",
+        ),
+    ],
+)
+def test_nothing_is_measured_that_does_not_run_as_planned(seen: Any, said: str) -> None:
+    units = [{"name": name, "host": "n0"} for name in ("c-r0-rank0", "c-gateway0")]
+    made = {"target": {"units": ["c-r0-rank0"]}, "units": {"n0": units}}
+    found = bench_run.not_ready(made, {"n0": seen})
+    assert bool(found) is bool(said)
+    assert said in "\n".join(found)

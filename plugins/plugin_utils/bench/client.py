@@ -40,6 +40,7 @@ class Target(NamedTuple):
         replicas: How many replicas are behind it.
         head: The node whose devices stand for those of the replica.
         unit: A unit of it, whose engine the client comes with.
+        units: All units of it.
         metrics: The APIs of the engines behind it.
     """
 
@@ -48,6 +49,7 @@ class Target(NamedTuple):
     replicas: int
     head: str
     unit: Mapping[str, Any]
+    units: list[Any]
     metrics: list[str]
 
 
@@ -112,7 +114,8 @@ def target_of(plan: Plan, hosts: Sequence[str], through: str, replica: int | Non
             )
         every = [unit["api_url"] for unit in engines if unit["api_url"]]
         url = plan["endpoint"]["url"]
-        return Target(url, through, len(plan["replicas"]), head["host"], head, every)
+        count = len(plan["replicas"])
+        return Target(url, through, count, head["host"], head, list(plan["units"]), every)
     if len(apis) > 1:
         raise PlanError(
             [
@@ -120,7 +123,7 @@ def target_of(plan: Plan, hosts: Sequence[str], through: str, replica: int | Non
                 "load would be on one: set bench_through to gateway (muster_gateway_hosts)"
             ]
         )
-    return Target(one["url"], through, 1, head["host"], head, apis)
+    return Target(one["url"], through, 1, head["host"], head, own, apis)
 
 
 def client_of(

@@ -22,6 +22,7 @@ _HIGHER = re.compile(r"(input|output|total)_tok_per_s|request_per_s")
 _LOWER = re.compile(r"(?:(mean|median|std|max|p[0-9.]+)_)?(ttft|tpot|itl|e2e)_ms")
 # Where a source names no statistic, its throughput follows from these as means.
 _UNNAMED = re.compile(r"(ttft|tpot|itl|e2e)_ms")
+_NO_NAMES = "the node does not tell the names of its devices"
 _SIZES = ("tensor", "data", "prefill_context")
 _LOAD = ("dataset", "input", "output", "lengths", "prefix", "prefixes", "concurrency", "prompts")
 
@@ -72,7 +73,7 @@ def published(one: Scenario, plan: Plan, here: Mapping[str, Any]) -> Reference:
     if not plan["model"]["format"]:
         differences.append("the weights are not the recipe's (muster_weights_gb)")
     if not here["devices"]:
-        differences.append("the node does not tell the names of its devices")
+        differences.append(_NO_NAMES)
     elif names:
         differences += [
             f"the devices are {device}, and the figure is of {' or '.join(names)}"
@@ -111,7 +112,8 @@ def earlier(
     if found is None or not found.get("metrics") or found["status"] == NO_FIGURE:
         return None
     then = report["setting"]
-    differences = [
+    differences = [] if here["devices"] else [_NO_NAMES]
+    differences += [
         f"{key}: then {_text(then.get(key))}, now {_text(here[key])}"
         for key in ("recipe", "sizes", "weights", "devices", "through", "replicas")
         if then.get(key) != here[key]
@@ -153,7 +155,7 @@ def judge(
     """
     problems = [text for run in runs for text in run.problems]
     notes = list(dict.fromkeys(text for run in runs for text in run.notes))
-    if one.assumed:
+    if one.assumed and reference and reference.source == one.source:
         notes.append(f"not said by the source: {one.assumed}")
     if problems or not runs:
         told = list(dict.fromkeys(problems)) or ["it was not run"]
@@ -168,7 +170,7 @@ def judge(
             notes.append(f"for orientation: {reference.orientation}")
         notes += _other_prompts(metrics, results)
     rows = [
-        {**row, "spread_percent": spread(runs, row["metric"])}
+        {**row, "spread_percent": spread(runs, _measured_as(row["metric"]))}
         for row in rows_of(metrics, results, tolerance, decides)
     ]
     worse = [row for row in rows if row["status"] == "worse"]
@@ -207,7 +209,7 @@ def rows_of(
     """Return a row for each published metric that was measured."""
     rows = []
     for name, reference in results.items():
-        measured = metrics.get(f"mean_{name}" if _UNNAMED.fullmatch(name) else name)
+        measured = metrics.get(_measured_as(name))
         if measured is None:
             continue
         change = 100 * (measured - reference) / reference if reference else None
@@ -221,6 +223,10 @@ def rows_of(
             }
         )
     return rows
+
+
+def _measured_as(name: str) -> str:
+    return f"mean_{name}" if _UNNAMED.fullmatch(name) else name
 
 
 def _sign(name: str, results: Mapping[str, float]) -> int:

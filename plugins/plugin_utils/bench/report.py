@@ -44,8 +44,10 @@ def report_of(
         baseline: The name of an earlier report and what it holds; None for the published figures.
         time: When it ended, in ISO form.
     """
-    unit = next(one for one in plan["units"] if one["name"] == made["target"]["unit"])
-    target = Target(**{**made["target"], "unit": unit})
+    by_name = {one["name"]: one for one in plan["units"]}
+    unit = by_name[made["target"]["unit"]]
+    units = [by_name[name] for name in made["target"]["units"]]
+    target = Target(**{**made["target"], "unit": unit, "units": units})
     here = comparison.setting(plan, target, devices["names"])
     scenarios = [
         _scenario(entry, plan, made, done, here, tolerance, baseline) for entry in made["scenarios"]
@@ -148,9 +150,11 @@ def gate_failures(report: Mapping[str, Any]) -> list[str]:
     """Return why a gate does not open: what failed, or that nothing was compared."""
     if report["failures"] or report["compared"]:
         return list(report["failures"])
+    why = [f"{one['name']}: {note}" for one in report["scenarios"] for note in one["notes"]]
     return [
         "nothing was compared with a figure of the same setting: name scenarios that have one, or "
-        "an earlier report of this cluster in bench_baseline"
+        "an earlier report of this cluster in bench_baseline",
+        *why,
     ]
 
 

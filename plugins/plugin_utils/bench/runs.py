@@ -74,10 +74,19 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
             seed = one.seed + repetition
             argv = command(plan, client, target, one, seed)
             runs.append(_run(one, repetition + 1, seed, argv, expected_s(one)))
+    measured = dict.fromkeys(unit["host"] for unit in target.units)
     return {
         "deployment": plan["deployment"],
+        "model": plan["endpoint"]["model"],
         "vendor": plan["platform"]["vendor"],
-        "target": {**target._asdict(), "unit": target.unit["name"]},
+        "target": {
+            **target._asdict(),
+            "unit": target.unit["name"],
+            "units": [unit["name"] for unit in target.units],
+        },
+        "units": {
+            host: [unit for unit in plan["units"] if unit["host"] == host] for host in measured
+        },
         "client": client._asdict(),
         "client_host": wish.client or target.head,
         "head": target.head,
