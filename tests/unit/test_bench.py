@@ -1,9 +1,11 @@
 """What bench runs, refuses, and makes of what an engine's client wrote."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.prefix_cache import (
     prefix_cache,
 )
@@ -27,6 +29,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
     runs_of,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import (
+    OLDEST,
     Scenario,
     expected_s,
     refusals,
@@ -34,10 +37,12 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios imp
     without_load,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.plan_support import host, plan, view
+from tests.conftest import ROOT
+from tests.unit.plan_support import host, plan, problems, view
 from tests.unit.test_shipped_recipes import CASES, served, unit_of
 
 A2 = ("minimax-m2.5/vllm-ascend-a2", "tp8-dp2")
@@ -297,6 +302,47 @@ def test_no_command_holds_a_key_or_hands_devices_over(name: str, variant: str) -
         assert "API_KEY=" not in words
         assert "/dev/" not in words
         assert all(isinstance(word, str) and word for word in run["argv"])
+
+
+CLIENTS = yaml.safe_load((ROOT / "tests/unit/bench_flags.yml").read_text())
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("recipe", [A2, B200, MI300X])
+def test_every_client_has_the_flags(client: str, recipe: Any) -> None:
+    engine, version = client.split()
+    made = made_plan(recipe)
+    if (engine == "sglang") != (made["engine"]["name"] == "sglang"):
+        return
+    assert versions.parse(version) >= versions.parse(OLDEST[engine])
+    shared = {**TINY, "dataset": "prefix_repetition", "prefix": 32, "prefixes": 2}
+    for run in runs(made, custom=[shared], texts="/texts.json")["runs"]:
+        argv = run["argv"]
+        begin = argv.index("sglang.bench_serving" if engine == "sglang" else "bench")
+        flags = {word[2:] for word in argv[begin:] if word.startswith("--")}
+        assert flags - set(CLIENTS[client].split()) == set()
+
+
+def test_a_recipe_of_ones_own_has_loads_that_make_sense(tmp_path: Path) -> None:
+    load = {"name": "ours", "dataset": "random", "input": 8, "output": 8}
+    load |= {"concurrency": 1, "prompts": 1}
+    figure = {"scenario": "ours", "source": "us", "results": {"output_tok_per_s": 1.0}}
+    for run, said in (
+        (load, ""),
+        ({**load, "prefix": 4}, "prefix: has no place here"),
+        ({**load, "dataset": "prefix_repetition"}, "'prefix' is missing"),
+        ({**load, "prompts": 0}, "0 is less than the minimum of 1"),
+        ({**load, "shape": 1}, "run.shape is an unknown key"),
+    ):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        (folder / "ours").mkdir(parents=True)
+        recipe = {"extends": [B200[0]], "figures": [{**figure, "run": run}]}
+        (folder / "ours" / "b200.yml").write_text(yaml.safe_dump(recipe))
+        nodes = [host(1, "ours/b200", recipes_path=[str(folder)])]
+        if said:
+            assert said in "\n".join(problems(view(c=nodes)))
+        else:
+            assert "ours" in [one.name for one in scenarios_of(plan(view(c=nodes)))]
 
 
 def test_another_host_and_image_can_make_the_load() -> None:

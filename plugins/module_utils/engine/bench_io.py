@@ -99,6 +99,7 @@ def start(place: Place, argv: Sequence[str], key: str | None, timeout: int) -> N
             start_new_session=True,
         )
     except OSError as error:
+        end(place)
         raise BenchError(f"the client could not be started: {error.strerror}") from error
     with open(place.path("pid"), "w", encoding="ascii") as stream:
         stream.write(f"{process.pid} {_started(process.pid)}")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
@@ -230,8 +230,3 @@ def expected_s(one: Scenario) -> float | None:
         return None
     share = 0.5 if one.lengths == "up_to" else 1.0
     return one.requests * one.output * share / throughput
-
-
-def names_of(scenarios: Iterable[Scenario]) -> str:
-    """Return the names of scenarios as a message has them."""
-    return ", ".join(one.name for one in scenarios)
