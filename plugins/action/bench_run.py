@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import (
     duration,
     progress_of,
@@ -80,11 +81,15 @@ class ActionModule(ControllerAction):
         }
 
     def _call(self, step: str, **more: Any) -> dict[str, Any]:
-        result: dict[str, Any] = self._execute_module(
-            module_name="muster.serving.bench_client",
-            module_args={**self._options, "step": step, **more},
-            task_vars=self._variables,
-        )
+        try:
+            result: dict[str, Any] = self._execute_module(
+                module_name="muster.serving.bench_client",
+                module_args={**self._options, "step": step, **more},
+                task_vars=self._variables,
+            )
+        except AnsibleConnectionFailure as error:
+            # The client does not need the connection.
+            return {"unreachable": True, "msg": str(error)}
         return result
 
     def _one(self, run: Mapping[str, Any], place: str, about: dict[str, Any]) -> dict[str, Any]:
@@ -142,9 +147,9 @@ def not_ready(made: Mapping[str, Any], seen: Mapping[str, Any]) -> list[str]:
         host: {**one, **({"orphans": []} if "units" in one else {})} for host, one in seen.items()
     }
     found = [*problems(units, alone), *(f"a run is under way: {run}" for run in under_way(seen))]
-    return [f"- {text}" for text in found] + (
-        ["serve.yml brings it up as planned"] if found else []
-    )
+    if not found:
+        return []
+    return [*(f"- {text}" for text in found), "serve.yml brings up what is not as planned"]
 
 
 def _nothing(what: str, answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """The thin edge of bench: a client that runs by itself, and the action that watches it."""
 
+import itertools
 import json
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.muster.serving.plugins.action import bench_run
 from ansible_collections.muster.serving.plugins.module_utils.engine import bench_io
 from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io import (
@@ -133,10 +135,18 @@ def run_of(argv: list[str], scenario: str = "one", repetition: int = 1) -> dict[
     }
 
 
-def act(place: Place, runs: list[dict[str, Any]], check_mode: bool = False) -> dict[str, Any]:
-    """What the action returns, when its module runs here."""
+def act(
+    place: Place,
+    runs: list[dict[str, Any]],
+    check_mode: bool = False,
+    lost: Collection[int] = (),
+) -> dict[str, Any]:
+    """What the action returns, when its module runs here; some calls find no connection."""
+    calls = itertools.count(1)
 
     def module(module_args: dict[str, Any], **_more: Any) -> dict[str, Any]:
+        if next(calls) in lost:
+            raise AnsibleConnectionFailure("no route to host")
         try:
             if module_args["step"] == "start":
                 bench_io.start(place, module_args["argv"], None, module_args["timeout"])
@@ -170,6 +180,20 @@ def test_runs_follow_each_other_and_say_how_far_they_are(
     assert said[0] == "  one, repetition 1 (run 1 of 2), about 2 s"
     assert any("4 of 8 requests, about 1 s left" in line for line in said)
     assert not Path(place.folder).exists()
+
+
+def test_a_connection_that_breaks_for_a_while_ends_nothing(
+    place: Place, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench_run, "LOOK_S", 0.2)
+    monkeypatch.setattr(bench_run, "LOST_S", 0.1)
+    good = json.dumps({"completed": 8})
+    result = act(place, [run_of(fake(1, good))], lost=(2, 3, 4))
+    assert result["runs"][0]["raw"] == {"completed": 8}
+    monkeypatch.setattr(bench_run, "LOST_LOOKS", 2)
+    result = act(place, [run_of(fake(1, good))], lost=range(2, 99))
+    assert result["failed"]
+    assert "no route to host" in result["msg"]
 
 
 def test_a_scenario_whose_warm_up_fails_is_not_measured(place: Place, fake: Any) -> None:
