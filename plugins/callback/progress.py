@@ -74,7 +74,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.screen import (
 
 _OURS = "muster.serving."
 # It prints by itself what it waits for.
-_SPEAKING = (_OURS + "replica_wait",)
+_SPEAKING = (_OURS + "replica_wait", _OURS + "bench_run")
 # While it asks, nothing may move below its question.
 _ASKING = ("ansible.builtin.pause", "ansible.legacy.pause", "pause")
 _COLOURS = {

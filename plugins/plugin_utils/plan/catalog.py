@@ -151,7 +151,11 @@ def _section(variants: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += ["", _cells(["published figures", "results", "source"]), _cells(["---"] * 3)]
         for figure in figures.values():
             results = ", ".join(f"{name} {value:g}" for name, value in figure["results"].items())
-            lines.append(_cells([figure["scenario"], results, figure["source"]]))
+            name = f" (`{figure['run']['name']}`)" if "run" in figure else ""
+            source = figure["source"]
+            if "orientation" in figure:
+                source += f"; for orientation: {figure['orientation']}"
+            lines.append(_cells([figure["scenario"] + name, results or "-", source]))
     return lines
 
 

@@ -18,7 +18,8 @@ class Dialect(NamedTuple):
     another hub than Hugging Face.
     config_overrides is the flag for what is laid over the model's configuration, longer_env the
     variable that lifts the bound of the model's own context, and scales_original tells whether the
-    factor of YaRN is of the original context.
+    factor of YaRN is of the original context. at_once is the flag for the requests that a rank runs
+    at once, no_prefix_cache the flag and its value that turn the cache of prefixes off.
     """
 
     model: str | None
@@ -38,6 +39,8 @@ class Dialect(NamedTuple):
     computed: Mapping[str, str]
     spellings: Mapping[str, str]
     hub_env: Mapping[str, Mapping[str, str]]
+    at_once: str
+    no_prefix_cache: tuple[str, bool]
 
 
 _PLACED = "the plan joins nodes by data parallelism"
@@ -91,6 +94,8 @@ VLLM = Dialect(
     # The name that vLLM has for it from 0.31 on, beside the old one.
     spellings={"device-memory-utilization": "gpu-memory-utilization"},
     hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
+    at_once="max-num-seqs",
+    no_prefix_cache=("enable-prefix-caching", False),
 )
 
 SGLANG = Dialect(
@@ -134,6 +139,8 @@ SGLANG = Dialect(
         "tp": "tp-size",
     },
     hub_env={"modelscope": {"SGLANG_USE_MODELSCOPE": "true"}},
+    at_once="max-running-requests",
+    no_prefix_cache=("disable-radix-cache", True),
 )
 
 _FAMILIES = {"vllm": VLLM, "vllm-ascend": VLLM, "sglang": SGLANG}

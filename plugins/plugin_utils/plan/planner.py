@@ -12,6 +12,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.ranges impor
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     addresses,
+    contexts,
     effects,
     memory,
     versions,
@@ -259,6 +260,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "known_answers": verify.get("known_answers"),
             "max_repetition": verify.get("max_repetition"),
         },
+        "bench": _bench(recipe, engine, need),
         "host_tuning": _host_tuning(recipe, deployment, shape),
         "preflight": {
             "weights_hashes": deployment.settings.get("muster_weights_hashes", False),
@@ -291,6 +293,30 @@ def _min_cann(recipe: Recipe, engine: Engine) -> str | None:
     known: dict[str, str] = recipe["platform"].get("min_cann", {})
     fitting = (cann for range_, cann in known.items() if versions.matches(engine.version, range_))
     return next(fitting, None)
+
+
+def _bench(recipe: Recipe, engine: Engine, need: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what bench measures against, and what bounds the load that can be put on a replica."""
+    dialect, sizes = engine.dialect, recipe["parallelism"]
+    at_once = engine.args.get(dialect.at_once)
+    off, value = dialect.no_prefix_cache
+    auto = engine.context.asked == contexts.AUTO
+    return {
+        "context": need["max_context"] if auto else engine.context.longest,
+        "context_limit": engine.context.limit,
+        # Of a rank; null where the engine decides.
+        "max_num_seqs": at_once if isinstance(at_once, int) else None,
+        "prefix_caching": engine.args.get(off) is not value,
+        "sizes": {
+            "tensor": engine.tensor,
+            "data": engine.data,
+            "prefill_context": engine.prefill,
+        },
+        "recipe_sizes": {
+            name: sizes.get(name, 1) for name in ("tensor", "data", "prefill_context")
+        },
+        "figures": recipe.get("figures", []),
+    }
 
 
 def _utilization(recipe: Recipe, engine: Engine) -> float:

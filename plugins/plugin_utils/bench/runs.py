@@ -1,0 +1,148 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All runs that a bench makes, decided before the first."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import (
+    WARM_UP_SEED,
+    client_of,
+    command,
+    target_of,
+    warm_up,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import duration
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import (
+    Plan,
+    Scenario,
+    cautions,
+    chosen,
+    expected_s,
+    refusals,
+    scenarios_of,
+    without_load,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+
+
+class Wish(NamedTuple):
+    """What an operator asks of bench; the options of muster.serving.bench_plan have the words."""
+
+    hosts: Sequence[str]
+    scenarios: Sequence[str] = ()
+    custom: Sequence[Mapping[str, Any]] = ()
+    repetitions: int = 1
+    warm_up: bool = True
+    through: str = "replica"
+    replica: int | None = None
+    client: str | None = None
+    image: str | None = None
+    texts: str | None = None
+
+
+def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
+    """Return all that bench is going to do, and on which hosts.
+
+    What cannot be held is left out where no scenario is named, and refused where one is.
+
+    Raises:
+        PlanError: Nothing can be run, or not what is asked for.
+    """
+    if wish.repetitions < 1:
+        raise PlanError(["bench_repetitions has to be 1 or more"])
+    wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
+    refused = {one.name: refusals(one, plan) for one in wanted}
+    held = [one for one in wanted if not refused[one.name]]
+    if not held or (wish.scenarios and len(held) < len(wanted)):
+        raise PlanError(
+            ["bench runs nothing, since this deployment cannot hold it:"]
+            + [f"- {text}" for texts in refused.values() for text in texts]
+        )
+    target = target_of(plan, wish.hosts, wish.through, wish.replica)
+    client = client_of(plan, target, wish.image, wish.texts)
+    runs = []
+    for one in held:
+        if wish.warm_up:
+            argv = command(plan, client, target, warm_up(one), WARM_UP_SEED + one.seed)
+            runs.append(_run(warm_up(one), 0, WARM_UP_SEED + one.seed, argv, None))
+        for repetition in range(wish.repetitions):
+            # The same prompts again would come from the cache of prefixes.
+            seed = one.seed + repetition
+            argv = command(plan, client, target, one, seed)
+            runs.append(_run(one, repetition + 1, seed, argv, expected_s(one)))
+    measured = dict.fromkeys(unit["host"] for unit in target.units)
+    return {
+        "deployment": plan["deployment"],
+        "model": plan["endpoint"]["model"],
+        "vendor": plan["platform"]["vendor"],
+        "target": {
+            **target._asdict(),
+            "unit": target.unit["name"],
+            "units": [unit["name"] for unit in target.units],
+        },
+        "units": {
+            host: [unit for unit in plan["units"] if unit["host"] == host] for host in measured
+        },
+        "client": client._asdict(),
+        "client_host": wish.client or target.head,
+        "head": target.head,
+        "scenarios": [{**one._asdict(), "cautions": cautions(one, plan)} for one in held],
+        "refused": {name: texts for name, texts in refused.items() if texts},
+        "without_load": without_load(plan),
+        "repetitions": wish.repetitions,
+        "warm_up": wish.warm_up,
+        "runs": runs,
+    }
+
+
+def _run(
+    one: Scenario, repetition: int, seed: int, argv: list[str], expected: float | None
+) -> dict[str, Any]:
+    """Return one run of the client; repetition 0 is the warm-up, of which nothing is kept."""
+    return {
+        "scenario": one.name,
+        "repetition": repetition,
+        "seed": seed,
+        "requests": one.requests,
+        "expected_s": None if expected is None else round(expected),
+        "argv": argv,
+    }
+
+
+def announcement(made: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Return the table of what will run, its heading first, and what to know of it."""
+    rows: list[tuple[str, ...]] = [
+        ("SCENARIO", "PROMPT", "ANSWER", "AT ONCE", "REQUESTS", "TIMES", "ABOUT")
+    ]
+    told = []
+    times: dict[str, float] = {}
+    for run in made["runs"]:
+        if run["expected_s"] is not None:
+            times[run["scenario"]] = times.get(run["scenario"], 0) + run["expected_s"]
+    for entry in made["scenarios"]:
+        name = entry["name"]
+        upto = "up to " if entry["lengths"] == "up_to" else ""
+        rows.append(
+            (
+                name,
+                f"{upto}{entry['input']}",
+                f"{upto}{entry['output']}",
+                str(entry["concurrency"]),
+                str(entry["prompts"]),
+                str(made["repetitions"]),
+                duration(times[name]) if name in times else "-",
+            )
+        )
+        told += [f"{name}: {text}" for text in entry["cautions"]]
+    told += [f"left out, {text}" for texts in made["refused"].values() for text in texts]
+    told += [f"not repeatable, {text}" for text in made["without_load"]]
+    return rows, told
+
+
+def commands(made: Mapping[str, Any]) -> list[str]:
+    """Return the commands of all measured runs as a shell takes them."""
+    return [shlex.join(run["argv"]) for run in made["runs"] if run["repetition"]]
