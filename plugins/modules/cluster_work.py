@@ -69,5 +69,5 @@ brief:
   returned: success
   type: dict
   sample:
-    a2-node0: 2026-11-30 09:25:43Z
+    a2-node0: "2026-11-30 09:25:43Z"
 """

@@ -85,6 +85,21 @@ def test_site_takes_bare_nodes_to_an_answer_from_both_ranks(play: Play, tmp_path
     }
 
 
+def test_what_runs_is_confined() -> None:
+    net_raw, mknod = 1 << 13, 1 << 27
+    for node, unit in UNITS.items():
+        for service, most in ((unit, 25), ("a2-cluster-r0-link", 50)):
+            # Its exposure as systemd counts it, times ten; it ends with an error above that.
+            analyze = ("systemd-analyze", "security", "--no-pager", f"--threshold={most}")
+            on_node(node, *analyze, f"muster-{service}.service")
+        pid = on_node(node, "docker", "inspect", "-f", "{{.State.Pid}}", f"muster-{unit}").strip()
+        status = on_node(node, "cat", f"/proc/{pid}/status")
+        told = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert told["NoNewPrivs"] == "1"
+        assert told["Seccomp"] == "2"
+        assert int(told["CapBnd"], 16) & (net_raw | mknod) == 0
+
+
 def test_a_second_run_changes_nothing_and_restarts_nothing(play: Play) -> None:
     before = containers()
     assert all(before.values())

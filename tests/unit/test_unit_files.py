@@ -139,7 +139,7 @@ def test_before_each_start_the_logs_that_an_engine_writes_itself_are_bounded() -
     own = "/var/log/muster/a2-cluster-r0-rank0/plog"
     logs = unit(mounts=[f"{own}:/root/ascend/log"])
     lines = unit_files.service(logs, PYTHON).splitlines()
-    bound = lines.index(f"ExecStartPre=-{PYTHON} {unit_files.LOG_PROGRAM} {own}")
+    bound = lines.index(f"ExecStartPre=+-{PYTHON} {unit_files.LOG_PROGRAM} {own}")
     assert bound > lines.index(
         "ExecStartPre=-/usr/bin/docker rm --force muster-a2-cluster-r0-rank0"
     ), "what still runs would go on writing"

@@ -98,10 +98,30 @@ ENGINE_SANDBOX = (
 )
 # Of an agent: it restarts services, looks at processes and asks the devices' tools.
 LINK_SANDBOX = (
-    *(row for row in ENGINE_SANDBOX if row[0] != "ProtectKernelLogs"),
+    (
+        "CapabilityBoundingSet",
+        "~CAP_AUDIT_CONTROL CAP_AUDIT_WRITE CAP_BLOCK_SUSPEND CAP_LEASE CAP_LINUX_IMMUTABLE "
+        "CAP_MAC_ADMIN CAP_MAC_OVERRIDE CAP_MKNOD CAP_NET_ADMIN CAP_NET_BROADCAST CAP_SETFCAP "
+        "CAP_SETPCAP CAP_SYS_BOOT CAP_SYS_CHROOT CAP_SYS_MODULE CAP_SYS_PACCT CAP_SYS_TIME "
+        "CAP_SYS_TTY_CONFIG CAP_WAKE_ALARM",
+    ),
+    ("NoNewPrivileges", "yes"),
+    ("ProtectSystem", "strict"),
+    ("ReadWritePaths", paths.STATE_DIR),
     ("ProtectHome", "yes"),
     ("PrivateTmp", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectHostname", "yes"),
+    ("ProtectKernelModules", "yes"),
+    ("ProtectKernelTunables", "yes"),
+    ("LockPersonality", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
+    ("RestrictNamespaces", "yes"),
     ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("SystemCallArchitectures", "native"),
+    ("SystemCallFilter", "@system-service @debug"),
+    ("UMask", "0077"),
 )
 
 
