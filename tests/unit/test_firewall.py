@@ -339,7 +339,7 @@ def test_only_rules_that_we_added_to_firewalld_are_ours() -> None:
 
 def test_zones_in_use_are_read() -> None:
     active = "docker\n  interfaces: docker0\npublic (default)\n  interfaces: eth0\n  sources: \n"
-    assert firewall.parse_zones(active, "public\n") == ["docker", "public"]
+    assert firewall.parse_zones(active, "public\n") == ["public"]
     assert firewall.parse_zones("", "public\n") == ["public"]
 
 

@@ -172,9 +172,9 @@ class Machine:
         assert process.stdout.readline() == "ready\n"
         return process
 
-    def start_steps(self) -> subprocess.Popen[str]:
+    def start_steps(self, session: str = "") -> subprocess.Popen[str]:
         bin_ = self.folder / "bin"
-        bin_.mkdir()
+        bin_.mkdir(exist_ok=True)
         units = "/etc/systemd/system"
         link = f"{units}/multi-user.target.wants/muster-firewall.service"
         tools = {
@@ -191,7 +191,7 @@ class Machine:
         scratch = ("/run", "/etc/systemd", "/etc/muster", "/var/lib/muster")
         script = "; ".join(
             [
-                f"export PATH={bin_}:$PATH",
+                f'export PATH={bin_}:$PATH SSH_CONNECTION="{session}"',
                 *(f"mkdir -p {place}; mount -t tmpfs t {place}" for place in scratch),
                 "mkdir -p /run/systemd/system; echo ready",
                 f'exec "{sys.executable}" -c "$1" "$2"',
@@ -290,8 +290,9 @@ def test_from_trial_to_removal(machine: Machine) -> None:
     machine.step("trial")
     assert machine.step("confirm") == {"changed": True}
     assert machine.step("confirm") == {"changed": False}
-    assert machine.step("look")["why"] == []
     assert machine.seen(STRANGER) == [SSH, NAMED]
+    # What was dropped meanwhile has been counted, which is no difference.
+    assert machine.step("look")["why"] == []
 
     # Another source of the API, on trial over what holds; the way back leads to that.
     api = {"api_sources": ["10.99.2.0/24"]}
@@ -308,3 +309,20 @@ def test_from_trial_to_removal(machine: Machine) -> None:
     assert machine.step("withdraw")["why"] == []
     left = "nft list ruleset; iptables -S; find /etc/muster /var/lib/muster /run/muster -type f"
     assert "muster" not in machine.in_place(left)
+
+
+def test_it_is_confirmed_over_another_connection_alone(machine: Machine) -> None:
+    machine.steps = machine.start_steps(f"{AT[PEER]} 50000 {NODE_AT[PEER]} {SSH}")
+    assert "error" not in machine.step("trial", ssh_ports=[])
+    assert "over a new connection alone" in machine.step("confirm", ssh_ports=[])["error"]
+    # The port that the run came in by is left alone without being named.
+    assert machine.seen(STRANGER) == [SSH, NAMED]
+    machine.undo()
+    assert machine.seen(STRANGER) == ALL
+
+
+def test_without_a_way_back_nothing_is_closed(machine: Machine) -> None:
+    (machine.folder / "bin" / "systemd-run").write_text("#!/bin/sh\necho no bus >&2; exit 1\n")
+    assert "no bus" in machine.step("trial")["error"]
+    assert machine.seen(STRANGER) == ALL
+    assert machine.in_place("find /run/muster -type f") == ""

@@ -45,6 +45,25 @@ KEPT_DIR = "/etc/muster/firewall"
 TRIAL_DIR = "/run/muster/firewall"
 TRIAL_PATH = TRIAL_DIR + "/trial.json"
 
+# As Debian's nftables.service, and further. iptables may have to load its kernel module itself, and
+# locks a file in /run.
+HARDENING = (
+    ("CapabilityBoundingSet", "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_MODULE"),
+    ("NoNewPrivileges", "yes"),
+    ("ProtectSystem", "full"),
+    ("ProtectHome", "yes"),
+    ("ProtectControlGroups", "yes"),
+    ("ProtectClock", "yes"),
+    ("ProtectKernelLogs", "yes"),
+    ("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6"),
+    ("RestrictNamespaces", "yes"),
+    ("RestrictRealtime", "yes"),
+    ("RestrictSUIDSGID", "yes"),
+    ("LockPersonality", "yes"),
+    ("MemoryDenyWriteExecute", "yes"),
+    ("SystemCallArchitectures", "native"),
+)
+
 NFTABLES = "nftables"
 IPTABLES = "iptables"
 FIREWALLD = "firewalld"
@@ -52,6 +71,7 @@ FIREWALLD = "firewalld"
 PROTOCOLS = ("tcp", "udp")
 # Answers to a DHCP client come from addresses that it has not asked: without them a lease ends.
 LEASE_PORTS = (68, 546)
+BRIDGE_ZONES = ("docker", "libvirt", "libvirt-routed")
 SSH_SERVERS = ("sshd", "dropbear")
 # These services empty the kernel's rules, ours among them, when they stop, start or reload.
 FLUSHING = (
@@ -527,9 +547,12 @@ def only_in(
 
 
 def parse_zones(active: str, default: str) -> list[str]:
-    """Return firewalld's zones in use, from --get-active-zones and --get-default-zone."""
+    """Return firewalld's zones in use, from --get-active-zones and --get-default-zone.
+
+    Nobody comes from another node through those of the host's own bridges.
+    """
     named = [line.split()[0] for line in active.splitlines() if line[:1].strip()]
-    return sorted({*named, default.strip()} - {""})
+    return sorted({*named, default.strip()} - {"", *BRIDGE_ZONES})
 
 
 def unit_text(files: Collection[str], paths: Mapping[str, str]) -> str:
@@ -571,6 +594,7 @@ def unit_text(files: Collection[str], paths: Mapping[str, str]) -> str:
                     *lines("ExecStart", load),
                     *lines("ExecReload", load),
                     *lines("ExecStop", unload_commands(files)),
+                    *HARDENING,
                 ],
             ),
             ("Install", [("WantedBy", f"multi-user.target {others}")]),

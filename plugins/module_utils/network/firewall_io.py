@@ -137,11 +137,9 @@ def difference(files: NodeFiles, params: Mapping[str, Any]) -> Changes:
     before = _rules_in(files, KEPT_DIR)
     unit_before = files.read(UNIT_PATH)
     if not wants:
-        gone = [
-            *before,
-            *([UNIT_PATH] if unit_before else []),
-            *([STATE_PATH] if kept.wants else []),
-        ]
+        there = {UNIT_PATH: unit_before, STATE_PATH: kept.wants}
+        gone = [f"{KEPT_DIR}/{name}" for name in before]
+        gone += [path for path, found in there.items() if found]
         return Changes(kept, Kept(), before=before, unit_before=unit_before, why=gone)
 
     listeners = _listeners()
@@ -213,6 +211,8 @@ def put_on_trial(files: NodeFiles, changes: Changes, trial_s: int) -> None:
     if not files.exists("/run/systemd/system"):
         raise FirewallError("systemd does not run here, and without its timer there is no way back")
     take_back(files)
+    # A run that was ended between two files left them without a mark.
+    shutil.rmtree(files.path(TRIAL_DIR), ignore_errors=True)
     script = firewall.undo_script(changes.files, changes.before, changes.rich)
     mark = {
         "wanted": asdict(changes.wanted),
@@ -223,22 +223,22 @@ def put_on_trial(files: NodeFiles, changes: Changes, trial_s: int) -> None:
     for name, text in changes.files.items():
         files.write(f"{TRIAL_DIR}/{name}", text, 0o600)
     files.write(TRIAL_PATH, json.dumps(mark), 0o600)
-    _needed(
-        [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={UNDO_UNIT}",
-            "--description=Muster firewall: takes back what was not confirmed",
-            f"--on-active={trial_s}",
-            "--timer-property=AccuracySec=1s",
-            f"--setenv=PATH={SBIN}",
-            "/bin/sh",
-            "-c",
-            script,
-        ]
-    )
     try:
+        _needed(
+            [
+                "systemd-run",
+                "--quiet",
+                "--collect",
+                f"--unit={UNDO_UNIT}",
+                "--description=Muster firewall: takes back what was not confirmed",
+                f"--on-active={trial_s}",
+                "--timer-property=AccuracySec=1s",
+                f"--setenv=PATH={SBIN}",
+                "/bin/sh",
+                "-c",
+                script,
+            ]
+        )
         if changes.before and set(changes.before) != set(changes.files):
             carry_out(firewall.unload_commands(changes.before))
         carry_out(firewall.load_commands(changes.files, TRIAL_DIR))
