@@ -31,7 +31,7 @@ attributes:
     details: It also refuses what a run would refuse.
   diff_mode:
     support: full
-    details: It shows the rules and the systemd unit that brings them back at boot.
+    details: It shows what the rules mean, the rules, and the systemd unit that brings them back.
   idempotent:
     support: full
 options:

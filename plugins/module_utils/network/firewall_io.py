@@ -83,6 +83,7 @@ class Changes:
         others: What listens here and would be closed to all but peers.
         why: What differs, a phrase each; empty where nothing does.
         effect: What the rules mean, a line each.
+        effect_before: What those mean that hold for good now.
     """
 
     kept: Kept
@@ -95,11 +96,22 @@ class Changes:
     others: list[Listener] = field(default_factory=list)
     why: list[str] = field(default_factory=list)
     effect: list[str] = field(default_factory=list)
+    effect_before: list[str] = field(default_factory=list)
 
     @property
     def diff(self) -> list[dict[str, str]]:
         """Return what an operator reads with --diff."""
-        entries = [
+        entries = []
+        if self.effect != self.effect_before:
+            entries.append(
+                {
+                    "before": "".join(f"{line}\n" for line in self.effect_before),
+                    "after": "".join(f"{line}\n" for line in self.effect),
+                    "before_header": "who may begin what here",
+                    "after_header": "who may begin what here",
+                }
+            )
+        entries += [
             {
                 "before": self.before.get(name, ""),
                 "after": self.files.get(name, ""),
@@ -135,12 +147,15 @@ def difference(files: NodeFiles, params: Mapping[str, Any]) -> Changes:
     if params["state"] != "absent":
         wants[params["deployment"]] = firewall.want_from(params)
     before = _rules_in(files, KEPT_DIR)
+    meant = firewall.effect(firewall.policy_of(kept.wants.values(), kept.ssh)) if kept.wants else []
     unit_before = files.read(UNIT_PATH)
     if not wants:
         there = {UNIT_PATH: unit_before, STATE_PATH: kept.wants}
         gone = [f"{KEPT_DIR}/{name}" for name in before]
         gone += [path for path, found in there.items() if found]
-        return Changes(kept, Kept(), before=before, unit_before=unit_before, why=gone)
+        return Changes(
+            kept, Kept(), before=before, unit_before=unit_before, why=gone, effect_before=meant
+        )
 
     listeners = _listeners()
     ssh = {*params["ssh_ports"], *firewall.ssh_ports_of(listeners, session())}
@@ -162,6 +177,7 @@ def difference(files: NodeFiles, params: Mapping[str, Any]) -> Changes:
         now,
         firewall.closed(listeners, policy, wants),
         effect=firewall.effect(policy),
+        effect_before=meant,
     )
     changes.why = [
         *(
