@@ -288,6 +288,9 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
             "the firewall is confirmed over a new connection alone, and this is the one that put "
             "it on trial: reset the connection (meta: reset_connection), then confirm"
         )
+    asked = asdict(firewall.want_from(params))
+    if mark and mark["wanted"]["wants"].get(params["deployment"]) != asked:
+        raise FirewallError("something else is on trial here, of another run: run again")
     run(["systemctl", "stop", f"{UNDO_UNIT}.timer"], COMMAND_S)
     # The way back begins by taking the mark away.
     if not mark or not files.exists(TRIAL_PATH):
@@ -301,8 +304,6 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
     rules = _rules_in(files, TRIAL_DIR)
     old = firewall.load_kept(files.read(STATE_PATH))
     kept = firewall.load_kept(json.dumps({**mark["wanted"], "listing": listing(rules)}))
-    if kept.wants.get(params["deployment"]) != firewall.want_from(params):
-        raise FirewallError("something else is on trial here, of another run: run again")
     for argv in firewall.rich_commands(kept.rich, "add", permanent=True):
         _needed(argv)
     _remove_rich(firewall.only_in(old.rich, kept.rich))
