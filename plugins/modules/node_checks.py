@@ -43,7 +43,8 @@ options:
       - What a run would look after on the node, by the name that M(muster.serving.cluster_plan)
         has for it, with its options.
       - The names are V(docker), V(engine_image), V(gateway_image), V(engine_venv),
-        V(host_tuning), V(unit), V(gateway) and V(verified). One without options is not looked at.
+        V(host_tuning), V(firewall), V(unit), V(gateway) and V(verified). One without options is not
+        looked at.
     type: dict
     default: {}
   proxy:

@@ -8,6 +8,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common import paths
 from ansible_collections.muster.serving.plugins.module_utils.engine import venv as engine_venv
 from ansible_collections.muster.serving.plugins.module_utils.host import docker
 from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
     unit_files,
@@ -125,6 +126,8 @@ def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
         engine_venv.PYTHON_DIR,
         engine_venv.UV_HOME,
         gateway_address.PROBE_PATH,
+        firewall.KEPT_DIR,
+        firewall.UNIT_PATH,
         host_tuning.SYSCTL_PATH,
         host_tuning.UNIT_PATH,
         paths.STATE_DIR,

@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common import paths
 from ansible_collections.muster.serving.plugins.module_utils.engine import venv
 from ansible_collections.muster.serving.plugins.module_utils.host import docker, docker_packages
 from ansible_collections.muster.serving.plugins.module_utils.host import tuning as host_tuning
+from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 from ansible_collections.muster.serving.plugins.module_utils.programs import bound_logs
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
@@ -52,6 +53,9 @@ def rows(title: str) -> list[list[str]]:
         docker.ca_path("REGISTRY"),
         gateway_address.config_path("CLUSTER"),
         gateway_address.service_name("CLUSTER"),
+        firewall.KEPT_DIR,
+        firewall.STATE_PATH,
+        firewall.UNIT,
         host_tuning.STATE_PATH,
         host_tuning.SYSCTL_PATH,
         host_tuning.UNIT,

@@ -379,6 +379,23 @@ REFUSED = {
     "a version that is none": (pair(engine_version="latest"), "'latest' is not a version"),
     "an install that the recipe lacks": (pair(install="venv"), "has no venv install"),
     "tuning that is unknown": (pair(host_tuning={"sysctls": {}}), "did you mean sysctl?"),
+    "a firewall without sources": (
+        pair(firewall={"enabled": True}),
+        "muster_firewall: api_sources has to name who reaches the API",
+    ),
+    "a firewall and a peer without an address": (
+        view(
+            c=[
+                host(1, firewall={"enabled": True, "api_sources": ["10.2.0.0/16"]}),
+                host(
+                    2,
+                    firewall={"enabled": True, "api_sources": ["10.2.0.0/16"]},
+                    address="127.0.0.1",
+                ),
+            ]
+        ),
+        "c-1: its address 127.0.0.1 is a loopback",
+    ),
     "one name in two clusters": (
         in_two_groups(cluster="a"),
         "a-0: belongs to the clusters a and b: give the machine an inventory name for each",

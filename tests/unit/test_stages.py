@@ -41,7 +41,14 @@ def test_a_run_that_changes_nodes_looks_at_what_its_stages_look_after() -> None:
     assert all(stage["look"] == {} for stage in stages(pair()).values())
     for stage in stages(pair(), docker={"registry_mirrors": ["https://m"]}).values():
         look = stage["look"]
-        assert set(look) == {"docker", "engine_image", "host_tuning", "unit", "verified"}
+        assert set(look) == {
+            "docker",
+            "engine_image",
+            "firewall",
+            "host_tuning",
+            "unit",
+            "verified",
+        }
         assert look["docker"] == {"registry_mirrors": ["https://m"], "deployment": "c"}
         assert look["verified"]["digest"] == digest(kept_part(stage["part"]))
         for name, options in look.items():
@@ -72,6 +79,41 @@ def test_ranks_with_an_api_of_their_own_are_asked_one_by_one() -> None:
     assert len(node["verify"]["engine_urls"]) == 8
     assert node["verify"]["gateway_url"] == plan(inventory)["endpoint"]["url"]
     assert node["gateway_image"]["image"]
+
+
+CLOSED = {"enabled": True, "api_sources": ["10.2.0.0/16"], "also_allowed": [9100]}
+
+
+def test_a_firewall_lets_in_the_other_hosts_and_the_apis_sources() -> None:
+    assert {str(one["firewall"]) for one in stages(pair()).values()} == {"{'state': 'absent'}"}
+    both = stages(pair(firewall=CLOSED), docker={})
+    head, follower = both["c-0"]["firewall"], both["c-1"]["firewall"]
+    assert head == {
+        "state": "present",
+        "peers": ["10.0.0.2"],
+        "api_ports": ["20004"],
+        "api_sources": ["10.2.0.0/16"],
+        "internal_sources": [],
+        "also_allowed": ["9100"],
+        "close_others": False,
+    }
+    assert (follower["peers"], follower["api_ports"]) == (["10.0.0.1"], [])
+    assert both["c-0"]["look"]["firewall"] == {**head, "deployment": "c"}
+    assert node_look.options_of("states", "firewall", both["c-0"]["look"]["firewall"])
+
+
+def test_behind_a_gateway_its_port_alone_is_the_api() -> None:
+    nodes = [host(n, "minimax-m2.5-w8a8/vllm-ascend-a2", firewall=CLOSED) for n in (1, 2, 3)]
+    inventory = view(c=nodes)
+    for hostvars in inventory["hostvars"].values():
+        hostvars["muster_gateway_hosts"] = ["c-1"]
+    ports = {name: one["firewall"]["api_ports"] for name, one in stages(inventory).items()}
+    assert ports == {"c-0": [], "c-1": ["8080"], "c-2": []}
+    # Replicas are closed to each other's nodes no more than within: the gateway asks them all.
+    assert stages(inventory)["c-0"]["firewall"]["peers"] == ["10.0.0.2", "10.0.0.3"]
+    single = {"data_parallel": "external", "variant": "dp8-ep", "firewall": CLOSED}
+    (node,) = stages(view(c=[host(1, "minimax-m2/vllm-nvidia", **single)])).values()
+    assert len(node["firewall"]["api_ports"]) == 8
 
 
 def test_a_host_keeps_its_own_groups_alone() -> None:

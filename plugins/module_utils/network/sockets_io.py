@@ -69,7 +69,7 @@ def find_busy(ports: Sequence[int], address: str | None, proc: Path = Path("/pro
     if not problems:
         return []
     sockets = _sockets(problems, proc)
-    owners = _owners(sockets, proc)
+    owners = owners_of(sockets, proc)
     return [
         Busy(
             port=port,
@@ -109,7 +109,7 @@ def _sockets(ports: Iterable[int], proc: Path) -> dict[int, list[SocketEntry]]:
     }
 
 
-def _owners(sockets: Mapping[int, Sequence[SocketEntry]], proc: Path) -> dict[int, list[Owner]]:
+def owners_of(sockets: Mapping[int, Sequence[SocketEntry]], proc: Path) -> dict[int, list[Owner]]:
     """Return the processes that hold each socket, by its inode."""
     wanted = {
         f"socket:[{entry.inode}]": entry.inode for found in sockets.values() for entry in found

@@ -72,6 +72,12 @@ def _tuning() -> Any:
     return tuning_io
 
 
+def _firewall() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.network import firewall_io
+
+    return firewall_io
+
+
 def _docker() -> Any:
     from ansible_collections.muster.serving.plugins.module_utils.host import docker_io
 
@@ -115,6 +121,7 @@ STATES: dict[str, Callable[[], Any]] = {
     "gateway_image": _image,
     "engine_venv": _venv,
     "host_tuning": _tuning,
+    "firewall": _firewall,
     "unit": _units,
     "gateway": _address,
     "verified": _verified,

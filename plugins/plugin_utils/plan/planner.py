@@ -183,7 +183,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
     if not found:
         errors += device_errors(deployment, engine, shape, nodes)
     need, found = _memory(recipe, deployment, engine)
-    errors += found + _gateway_errors(deployment, nodes)
+    errors += found + _gateway_errors(deployment, nodes) + _firewall_errors(deployment, nodes)
     if errors:
         raise PlanError(errors)
 
@@ -262,6 +262,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         },
         "bench": _bench(recipe, engine, need),
         "host_tuning": _host_tuning(recipe, deployment, shape),
+        "firewall": _firewall(deployment),
         "preflight": {
             "weights_hashes": deployment.settings.get("muster_weights_hashes", False),
             "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
@@ -478,6 +479,24 @@ def _host_tuning(recipe: Recipe, deployment: Deployment, shape: Shape) -> dict[s
     tuning["sysctl"] = without_nulls(tuning["sysctl"] or {})
     tuning["reserved_ports"] = tuning["reserved_ports"] or []
     return tuning
+
+
+def _firewall(deployment: Deployment) -> dict[str, Any] | None:
+    """Return what closes the nodes, None where nothing does."""
+    said: dict[str, Any] = deployment.settings.get("muster_firewall", {"enabled": False})
+    return {name: item for name, item in said.items() if name != "enabled"} or None
+
+
+def _firewall_errors(deployment: Deployment, nodes: Sequence[Node]) -> list[str]:
+    """Return which nodes the others would be closed to, since their addresses are not known."""
+    if not _firewall(deployment) or len(nodes) < 2:
+        return []
+    return [
+        f"{node.host}: its address {node.address} is a loopback, so muster_firewall would close "
+        "the other nodes to it: set muster_address"
+        for node in nodes
+        if node.address and addresses.is_loopback(node.address)
+    ]
 
 
 def machine_conflicts(plans: Sequence[Plan]) -> list[str]:

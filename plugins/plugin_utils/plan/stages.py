@@ -92,6 +92,7 @@ def stages_of(
                 "names": [unit["systemd_unit"] for unit in own],
                 "units": own,
             },
+            "firewall": _firewall(plan, host, own),
             "gateway": _gateway(own),
             "verify": _verify(plan, host, own, groups, askers.get(host)),
             "part": _part(plan, own, groups),
@@ -117,6 +118,7 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **{name: options for name, options in states.items() if options is not None},
         "host_tuning": {**stage["host_tuning"], **deployment},
+        "firewall": {**stage["firewall"], **deployment},
         **({"docker": {**stage["docker"], **deployment}} if stage["docker"] is not None else {}),
         "unit": {key: stage["unit"][key] for key in ("deployment", "model", "units")},
         **(
@@ -175,6 +177,26 @@ def _gateway(own: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the options of the role gateway on a host that runs one."""
     unit = next((unit for unit in own if unit["role"] == "gateway"), None)
     return {"floating": unit["floating"], "url": unit["api_url"]} if unit else None
+
+
+def _firewall(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the options of the role firewall: who may reach what of a host.
+
+    Behind a gateway the engines' own APIs are internal.
+    """
+    asked = plan["firewall"]
+    if asked is None:
+        return {"state": "absent"}
+    api = "gateway" if plan["gateway"] else "api"
+    others = (unit["address"] for unit in plan["units"] if unit["host"] != host)
+    return {
+        "state": "present",
+        "peers": unique(others),
+        "api_ports": unique(
+            str(unit["ports"][api]) for unit in own if unit["api_url"] and api in unit["ports"]
+        ),
+        **asked,
+    }
 
 
 def _verify(

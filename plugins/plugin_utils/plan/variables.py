@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
     parse_reference,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import REGISTRY
+from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 
@@ -411,6 +412,15 @@ VARIABLES: tuple[Variable, ...] = (
         "{}",
         "http, https and no_proxy of the container engine.",
     ),
+    Variable(
+        "muster_firewall",
+        "map of the firewall",
+        "cluster",
+        "off",
+        "Closes the nodes to all but each other, where `enabled` is true: `api_sources` (required) "
+        "reach the API, `internal_sources` everything, and `also_allowed` names ports that stay as "
+        "they are. `close_others: true` closes what else listens. See [the firewall](firewall.md).",
+    ),
     # Operation
     Variable(
         "muster_restart",
@@ -706,6 +716,41 @@ _TUNING: dict[str, Callable[[Any], None]] = {
 }
 
 
+_FIREWALL = ("enabled", "api_sources", "internal_sources", "also_allowed", "close_others")
+
+
+def _firewall(value: Any) -> Any:
+    """Return the firewall that is asked for, with its defaults; of one that is off, only that."""
+    for name in _map(value):
+        _need_inside(name in _FIREWALL, f"{name} is unknown in it: {nearest(name, _FIREWALL)}")
+    said = {name: item for name, item in value.items() if item is not None}
+    switches = {}
+    for name in ("enabled", "close_others"):
+        try:
+            switches[name] = _bool(said.get(name, False))
+        except ValueError as expected:
+            raise Inside(f"{name} has to be {expected}, not {shown(said[name])}") from None
+    _need_inside("enabled" in said, "enabled has to be said: true or false")
+    lists = {name: said.get(name, []) for name in _FIREWALL if name not in switches}
+    for name, items in lists.items():
+        _need_inside(isinstance(items, list), f"{name} has to be a list, not {shown(items)}")
+    try:
+        for name in ("api_sources", "internal_sources"):
+            lists[name] = [str(one) for one in firewall.networks(name, lists[name])]
+        lists["also_allowed"] = [str(one) for one in lists["also_allowed"]]
+        firewall.allowed(lists["also_allowed"])
+    except firewall.FirewallError as wrong:
+        raise Inside(str(wrong)) from None
+    if not switches["enabled"]:
+        return {"enabled": False}
+    _need_inside(
+        bool(lists["api_sources"]),
+        "api_sources has to name who reaches the API, such as [10.2.0.0/16]; everybody is "
+        "[0.0.0.0/0, ::/0]",
+    )
+    return {**switches, **lists}
+
+
 def _path(value: Any) -> Any:
     # Nothing expands a variable in it, and where .. leads is not seen from here.
     right = isinstance(value, str) and _PATH.fullmatch(value) and ".." not in value.split("/")
@@ -770,6 +815,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "interface": _matching(_INTERFACE, "the name of one network interface, at most 15 characters"),
     "map": _map,
     "map of flags": _map,
+    "map of the firewall": _firewall,
     "map of tuning": _host_tuning,
     "map of str": _map_of_str,
     "map of registries": _authorities,

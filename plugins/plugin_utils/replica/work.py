@@ -11,7 +11,14 @@ from typing import Any, NamedTuple
 from ansible_collections.muster.serving.plugins.module_utils.units.names import is_gateway
 
 # Which stage looks after a state of node_checks.
-PREPARED = ("docker", "engine_image", "gateway_image", "engine_venv", "host_tuning")
+PREPARED = (
+    "docker",
+    "engine_image",
+    "gateway_image",
+    "engine_venv",
+    "host_tuning",
+    "firewall",
+)
 SERVED = ("unit", "gateway")
 
 # By state, what node_checks says of it.
