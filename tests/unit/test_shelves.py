@@ -24,7 +24,8 @@ BELOW = {
 # The keys that a shelf's files may have, an engine's by name.
 HOLDS = {
     "knows": """
-        engine.flags engine.limits engine.keys engine.env_names engine.utilizations engine.cuda
+        engine.flags engine.values engine.values_of engine.limits engine.keys engine.env_names
+        engine.utilizations engine.cuda
     """,
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules

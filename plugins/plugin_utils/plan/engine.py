@@ -162,8 +162,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     # What a rule has named needs no second message.
     passed = {path.partition(".")[2] for path in refused}
     about = (spec["name"], version, passed.union(said.get("muster_engine_unchecked", [])))
+    values, values_of = spec.get("values", {}), spec.get("values_of", "").split()
+    bad_values, odd_values = known.wrong_values(merged["args"], values, values_of, *about)
     wrong = [
         *refused.values(),
+        *bad_values,
         *known.unknown_flags(merged["args"], spec["flags"], *about),
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
@@ -189,7 +192,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     wrong += uncut
     warnings += [*notes, *advised.warnings, *lifted, *uneven]
-    warnings += known.unusual(merged["args"], spec.get("choices", {}))
+    warnings += [*odd_values, *known.unusual(merged["args"], spec.get("choices", {}))]
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
