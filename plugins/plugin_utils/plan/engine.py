@@ -25,7 +25,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.derived_image import derive
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import Dialect, dialect_of
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
+    Deployment,
+    said_by,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
     normalise_args,
     overlay,
@@ -69,6 +72,13 @@ class Engine(NamedTuple):
     def group(self) -> int:
         """Return the devices of one rank."""
         return self.tensor * self.prefill
+
+    @property
+    def sizes_text(self) -> str:
+        """Return the parallel sizes by the flags that say them."""
+        sizes = {"tensor": self.tensor, "data": self.data, "prefill_context": self.prefill}
+        flags = _size_flags(self.dialect, sizes)
+        return ", ".join(f"{flag} {size}" for flag, size in flags.items())
 
     @property
     def experts_shared(self) -> bool:
@@ -190,7 +200,10 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     )
     wrong += [*too_long, *advised.errors]
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
-    wrong += uncut
+    # More nodes have made more ranks than anybody wrote.
+    ranks = "" if dialect.sizes["data"] in own_args else said_by(said, "muster_replica_nodes")
+    wrong = [f"{text}{ranks}" if text in refused.values() else text for text in wrong]
+    wrong += [f"{text}{ranks}" for text in uncut]
     warnings += [*notes, *advised.warnings, *lifted, *uneven]
     warnings += [*odd_values, *known.unusual(merged["args"], spec.get("choices", {}))]
     if wrong:
@@ -281,8 +294,9 @@ def _venv(
     }
     if secrets.in_urls([*request["index_urls"], *request["requirements"]]):
         return None, [
-            f"{deployment.cluster}: muster_wheel_index_urls: the user or password of a URL would "
-            "stand in the plan: leave it out, and put it into a .netrc on the nodes"
+            f"{deployment.cluster}: muster_wheel_index_urls or muster_wheel_requirements: the user "
+            "or password of a URL would stand in the plan: leave it out, and put it into a .netrc "
+            "on the nodes"
         ]
     text = json.dumps(request, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -310,6 +324,7 @@ def _sizes(
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
             errors.append(
                 f"{deployment.cluster}: {flag} has to be a number from 1 to 4096, not {value!r}"
+                + said_by(deployment.settings, "muster_replica_nodes")
             )
         sizes[kind] = value
     return sizes, errors

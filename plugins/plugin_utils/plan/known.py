@@ -159,7 +159,10 @@ def _message(
     shown: str, name: str, known: Mapping[str, str], what: str, having: str, version: str
 ) -> str:
     if name in known:
-        return f"{shown} is no {what}: it is {having} in versions {known[name]}"
+        return (
+            f"{shown} is no {what}: it is {having} in versions {known[name]}: null removes it; or "
+            "change muster_engine_version"
+        )
     here = [other for other in known if _acts(known, other, version)]
     return f"{shown} is no {what}: {nearest(name, here)} (muster_engine_unchecked lets a name pass)"
 
