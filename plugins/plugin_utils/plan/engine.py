@@ -292,12 +292,17 @@ def _venv(
         "torch_backend": spec.get("torch_backend"),
         "find_links": said.get("muster_wheel_dir"),
     }
-    if secrets.in_urls([*request["index_urls"], *request["requirements"]]):
-        return None, [
-            f"{deployment.cluster}: muster_wheel_index_urls or muster_wheel_requirements: the user "
-            "or password of a URL would stand in the plan: leave it out, and put it into a .netrc "
-            "on the nodes"
-        ]
+    errors = [
+        f"{deployment.cluster}: {name}: the user or password of a URL would stand in the plan: "
+        "leave it out, and put it into a .netrc on the nodes"
+        for name, key in (
+            ("muster_wheel_index_urls", "index_urls"),
+            ("muster_wheel_requirements", "requirements"),
+        )
+        if secrets.in_urls(request[key])
+    ]
+    if errors:
+        return None, errors
     text = json.dumps(request, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"{recipe['engine']['name']}-{chosen}-{digest}"
