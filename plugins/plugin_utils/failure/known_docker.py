@@ -104,11 +104,13 @@ SIGNATURES = (
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
         "Docker",
+        # Docker Hub says so of what is not there, too.
+        likely=r"reading manifest \S+ in \S+ requested access to the resource is denied",
     ),
     Signature(
         "image-name",
         r"invalid reference format|repository name must be lowercase"
-        r"|did not resolve to an alias",
+        r"|did not resolve to an alias|short-name resolution enforced",
         "the image's name is not well formed",
         "correct muster_image: REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
         "Docker",
@@ -198,6 +200,18 @@ SIGNATURES = (
         "Docker",
         ("container-engine",),
         LIKELY,
+    ),
+    Signature(
+        "user-namespace",
+        r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
+        r"|insufficient UIDs or GIDs available in user namespace"
+        r"|not be enough IDs available in the namespace|cannot clone: operation not permitted",
+        "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
+        " give enough of them, newuidmap has lost its rights, or the kernel admits no such"
+        " namespace",
+        "give the user 65536 ids in both files, then podman system migrate; reinstall uidmap or"
+        " shadow-utils; or run it as root",
+        "Podman issues 12637 and 20336; shadow",
     ),
     Signature(
         "podman-locks",

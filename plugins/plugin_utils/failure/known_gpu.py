@@ -75,6 +75,17 @@ SIGNATURES = (
         ("gpu-driver-loaded",),
     ),
     Signature(
+        "gpu-bound",
+        r"NVRM: GPU \S+ is already bound to|NVIDIA probe routine was not called for"
+        r"|driver such as:? nouveau,.{0,60} was loaded",
+        "a GPU is bound to another driver, the one for virtual machines (vfio-pci) or nouveau",
+        "take the GPU out of vfio-pci's ids, or blacklist nouveau (/etc/modprobe.d, the kernel's"
+        " command line), then make the initramfs anew and reboot",
+        "NVIDIA kernel module",
+        ("gpu-driver-loaded", "gpu-count"),
+        explains=("gpu-driver-absent",),
+    ),
+    Signature(
         "gpu-pci-memory",
         r"PCI I/O region assigned to your NVIDIA device is invalid|NVRM: BAR\d is 0M @"
         r"|system BIOS may have misconfigured your GPU"
@@ -97,6 +108,7 @@ SIGNATURES = (
         r"|could not find module by name '?(?:nvidia|amdgpu)"
         r"|\b(?:nvidia|amdgpu)\w* not found in directory /lib/modules"
         r"|/var/lib/dkms/(?:nvidia|amdgpu)\S* .{0,20}(?:does not exist|for more information)"
+        r"|/NVIDIA-Linux-\S+\] Error \d|^Compiler version check failed:|^gcc-version-check failed"
         r"|(?:[Uu]nable|[Ff]ailed) to load the kernel module '(?:nvidia|amdgpu)"
         r"|[Cc]ould not load (?:UVM|NVIDIA) kernel module|module not found: '(?:nvidia|amdgpu)"
         r"|\bdkms\b.{0,60}\b(?:nvidia|amdgpu)\b.{0,80}(?:exited [1-9]|failed)"

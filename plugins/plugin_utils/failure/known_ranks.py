@@ -109,6 +109,19 @@ SIGNATURES = (
         ("nic-up",),
     ),
     Signature(
+        "nic-link",
+        r"\bbond\w*: now running without any active (?:interface|slave)"
+        r"|NETDEV WATCHDOG: .{0,60}transmit queue \d+ timed out|\bmlx5_core\b.{0,60} TX timeout",
+        "a NIC has lost its link, or no longer sends",
+        "look at the cable, the port of the switch and its settings of the bond (ip -s link,"
+        " ethtool NIC); where it happens again, renew the NIC's driver and firmware",
+        "kernel, bonding and network drivers",
+        ("nic-up",),
+        LIKELY,
+        hint=r"link status definitely down for (?:interface|slave)|NIC Link is Down\b"
+        r"|\bmlx5_core\b.{0,60}: Link down",
+    ),
+    Signature(
         "nccl-rdma",
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
         r"|NET/IB : .{0,40}Got .{0,20}async.{0,20} event ?: (?:port error|\w+ .{0,10}fatal)"
