@@ -118,8 +118,7 @@ SIGNATURES = (
         "kernel, bonding and network drivers",
         ("nic-up",),
         LIKELY,
-        hint=r"link status definitely down for (?:interface|slave)|NIC Link is Down\b"
-        r"|\bmlx5_core\b.{0,60}: Link down",
+        hint=r"link status definitely down for (?:interface|slave)",
     ),
     Signature(
         "nccl-rdma",

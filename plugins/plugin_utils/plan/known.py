@@ -129,6 +129,7 @@ def wrong_values(
         for text in [str(item) for item in said_here if not isinstance(item, bool)]:
             if text in here or not here or (others_pass and text.lower() in folded):
                 continue
+            # Members of an enumeration are written large, and taken small, too.
             alike = text.upper() if any(map(str.isupper, here)) else text
             takers = f"versions {having[text]} do" if text in having else nearest(alike, here)
             said = f"--{flag}: {text} is no value that {engine} {version} takes"
