@@ -1,8 +1,8 @@
 """The tables of recipes/_base/knows: what versions of an engine know, as text and as sets.
 
-A table covers some versions, which its header names. A name that not all of them know has the range
-of those that do. Adding a version needs no other: the range and the header say which of the covered
-versions know a name.
+A table covers some versions, which its header names, or a line of its own where the plan asks. A
+name that not all of them know has the range of those that do. Adding a version needs no other: the
+range and the header say which of the covered versions know a name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / ".collections"))
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 
-COVERS = re.compile(r"^# Covers: .*\n(#   .*\n)*", re.MULTILINE)
+COVERS = re.compile(r"^# Covers: .*\n(?:#   .*\n)*|^  values_of: >-\n(?:    .*\n)+", re.MULTILINE)
 ENTRY = re.compile(r'(\S+): (?:"([^"]+)"|\{type: (\w+), versions: "([^"]+)"\}|(\w+))')
 
 
@@ -112,7 +112,7 @@ def parsed(text: Iterable[str], covered: Sequence[str]) -> dict[str, Entry]:
 
 
 def covered_by(text: str) -> list[str]:
-    """Return the versions that a file's header names.
+    """Return the versions that a file says it covers.
 
     Raises:
         ValueError: It names none.
@@ -120,7 +120,7 @@ def covered_by(text: str) -> list[str]:
     match = COVERS.search(text)
     if not match:
         raise ValueError('the header has no line "# Covers: VERSION..."')
-    return re.sub(r"#( Covers:)?", " ", match[0]).split()
+    return re.sub(r"#( Covers:)?|values_of: >-", " ", match[0]).split()
 
 
 def added(text: str, places: Mapping[str, Mapping[str, str]], version: str) -> str:
@@ -138,10 +138,13 @@ def added(text: str, places: Mapping[str, Mapping[str, str]], version: str) -> s
         table = merge(parsed(text[start:end].splitlines(), before), before, version, found)
         body = "".join(f"{indent}{line}\n" for line in lines(table, after))
         text = text[:start] + body + text[end:]
-    header = textwrap.fill(
-        " ".join(after), 100, initial_indent="# Covers: ", subsequent_indent="#   "
-    )
-    return COVERS.sub(f"{header}\n", text, count=1)
+    covers = COVERS.search(text)
+    first, later = "# Covers: ", "#   "
+    if covers and covers[0].startswith(" "):
+        first = later = "    "
+    listed = textwrap.fill(" ".join(after), 100, initial_indent=first, subsequent_indent=later)
+    above = "" if first.startswith("#") else "  values_of: >-\n"
+    return COVERS.sub(f"{above}{listed}\n", text, count=1)
 
 
 def _block(text: str, place: str) -> tuple[int, int, str]:

@@ -90,6 +90,12 @@ uv:
     would be installed in check mode.
   returned: always
   type: str
+bootstrap:
+  description: Packages of the node's distribution that uv is installed with. Empty where uv is not
+    needed or there, and where the distribution is not known.
+  returned: always
+  type: list
+  elements: str
 identity:
   description: A hash of what is installed; environments with the same one are alike. Null where
     the environment would be made in check mode.

@@ -83,7 +83,7 @@ def test_the_nodes_of_a_replica_have_one_family() -> None:
     mixed = view(c=[host(1), host(2, address="fd00::2")])
     assert problems(mixed) == [
         "c-1: has the address fd00::2, and the head of its replica, c-0, 10.0.0.1: the nodes of a "
-        "replica need addresses of one family"
+        "replica need addresses of one family (muster_address)"
     ]
     each = view(c=[host(1, SINGLE), host(2, SINGLE, address="fd00::2")])
     assert problems(each) == []

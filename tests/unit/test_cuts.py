@@ -80,7 +80,7 @@ EXPERTS = [
     (M2, VLLM, {}, sizes(4), None),
     (M2, VLLM, {}, sizes(8), "pure tensor parallelism of 8 is not supported"),
     (M2, VLLM, {}, sizes(8), "parts of 192, and the fp8 scales are for blocks of 128"),
-    (M2, VLLM, {}, sizes(8), "use tensor parallel 4, or expert parallelism"),
+    (M2, VLLM, {}, sizes(8), "use tensor-parallel-size 4, or expert parallelism"),
     (M2, VLLM, {}, sizes(4, 2), "x data-parallel-size 2 x"),
     (M2, VLLM, {}, sizes(4, 2), "sizes that make no more parts than 4"),
     (M2, VLLM, EP, sizes(4, 2), None),

@@ -22,9 +22,12 @@ from tests.conftest import ROOT
 BASE = ROOT / "recipes/_base/knows"
 FILES = sorted(path.stem for path in BASE.glob("*.yml"))
 # Those that say which versions they cover.
-BY_HAND = ("hccl-env", "nccl-env", "sglang-cuda", "sglang-limits", "vllm-cuda", "vllm-limits")
+BY_HAND = (
+    *("hccl-env", "nccl-env", "sglang-cuda", "sglang-limits", "vllm-cuda", "vllm-limits"),
+    "vllm-ascend-values",
+)
 COVERING = [name for name in FILES if name not in BY_HAND]
-NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(\.\*)?")
+NAME = re.compile(r"[A-Za-z0-9_-]+(=\S+|(\.[A-Za-z0-9_]+)*(\.\*)?)")
 
 
 def engine(name: str) -> dict[str, Any]:
@@ -34,10 +37,12 @@ def engine(name: str) -> dict[str, Any]:
 
 def tables(data: dict[str, Any]) -> list[dict[str, Any]]:
     found = [data.get("flags", {}), *data.get("keys", {}).values(), data.get("utilizations", {})]
+    found.append(data.get("values", {}))
     return [*found, data.get("env_names", {}).get("names", {})]
 
 
 FLAGS = {name: engine(f"{name}-flags")["flags"] for name in ("vllm", "sglang")}
+VALUES = {name: engine(f"{name}-values") for name in ("vllm", "sglang")}
 KEYS = engine("vllm-keys")["keys"]
 ASCEND_KEYS = engine("vllm-ascend-keys")["keys"]
 ENV = {
@@ -88,6 +93,13 @@ def test_bounds_are_of_flags_that_there_are_and_hold_together(name: str) -> None
         for value, range_ in bounds.get("special", {}).items():
             assert float(value) < least
             versions.holds("1.0", range_)
+
+
+@pytest.mark.parametrize("name", ["vllm", "sglang"])
+def test_values_are_of_flags_that_there_are(name: str) -> None:
+    own = {**VALUES[name]["values"], **engine("vllm-ascend-values")["values"]}
+    named = own if name == "vllm" else VALUES[name]["values"]
+    assert {value.partition("=")[0] for value in named} <= set(FLAGS[name])
 
 
 @pytest.mark.parametrize("name", ["vllm-ascend", "vllm", "sglang"])
@@ -189,12 +201,80 @@ def test_variables_come_and_go(names: dict[str, str], name: str, version: str, r
     assert reads(names, name, version) is read
 
 
+ERROR, WARNING, FINE = "error", "warning", "fine"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "version", "answer"),
+    [
+        ("vllm", {"kv-cache-dtype": "fp9"}, "0.18.0", ERROR),
+        ("vllm", {"kv-cache-dtype": "fp8"}, "0.18.0", FINE),
+        # One of a later version, and of one whose choices nobody has read.
+        ("vllm", {"kv-cache-dtype": "nvfp4"}, "0.18.0", ERROR),
+        ("vllm", {"kv-cache-dtype": "nvfp4"}, "0.18.0+cpu", ERROR),
+        ("vllm", {"kv-cache-dtype": "nvfp4"}, "0.15.0", WARNING),
+        ("vllm", {"kv-cache-dtype": "nvfp4"}, "0.20.1rc1", FINE),
+        ("vllm", {"kv-cache-dtype": "fp9"}, "0.15.0", ERROR),
+        # From 0.33 on its parser lets any through.
+        ("vllm", {"kv-cache-dtype": "fp9"}, "0.33.0", WARNING),
+        ("vllm", {"dtype": "bf16"}, "0.18.0", ERROR),
+        ("vllm", {"block-size": 24}, "0.17.1", ERROR),
+        ("vllm", {"block-size": 24}, "0.18.0", FINE),
+        ("vllm", {"load-format": "safetensor"}, "0.18.0", WARNING),
+        ("vllm", {"load-format": "SafeTensors"}, "0.18.0", FINE),
+        ("vllm", {"distributed-executor-backend": "rey"}, "0.18.0", WARNING),
+        ("vllm", {"distributed-executor-backend": "ray"}, "0.18.0", FINE),
+        ("vllm", {"all2all-backend": "deepep"}, "0.18.0", ERROR),
+        ("vllm", {"tool-call-parser": "anything"}, "0.18.0", FINE),
+        ("vllm", {"attention-backend": "flash_attn"}, "0.18.0", FINE),
+        ("vllm", {"attention-backend": "FLASH_ATTENTION"}, "0.18.0", WARNING),
+        ("sglang", {"attention-backend": "flash"}, "0.5.7", ERROR),
+        ("sglang", {"attention-backend": "flash"}, "0.5.23", WARNING),
+        ("sglang", {"attention-backend": "dsa"}, "0.5.7", ERROR),
+        ("sglang", {"attention-backend": "dsa"}, "0.5.14", FINE),
+        ("sglang", {"log-requests-level": 3}, "0.5.7", FINE),
+        ("sglang", {"log-requests-level": 4}, "0.5.7", ERROR),
+        ("sglang", {"lora-target-modules": ["q_proj", "qproj"]}, "0.5.7", ERROR),
+        ("sglang", {"lora-target-modules": ["q_proj", "all"]}, "0.5.7", FINE),
+    ],
+)
+def test_values_of_fixed_choices_are_held_to_the_version(
+    name: str, args: dict[str, Any], version: str, answer: str
+) -> None:
+    table = VALUES[name]
+    about: Any = (table["values"], table["values_of"].split(), name, version)
+    errors, warnings = known.wrong_values(args, *about, ())
+    assert (ERROR if errors else WARNING if warnings else FINE) == answer
+    assert len(errors + warnings) == (answer != FINE)
+    assert known.wrong_values(args, *about, tuple(args)) == ([], [])
+
+
+def test_a_wrong_value_is_told_with_the_nearest_or_with_the_versions_that_take_it() -> None:
+    table = VALUES["vllm"]
+    args = {"kv-cache-dtype": "nvfp4", "dtype": "bfloat1"}
+    errors, _none = known.wrong_values(
+        args, table["values"], table["values_of"].split(), "vllm", "0.18.0", ()
+    )
+    assert errors == [
+        "--kv-cache-dtype: nvfp4 is no value that vllm 0.18.0 takes: versions >=0.20 do "
+        "(muster_engine_unchecked: [kv-cache-dtype] lets it pass)",
+        "--dtype: bfloat1 is no value that vllm 0.18.0 takes: did you mean bfloat16? "
+        "(muster_engine_unchecked: [dtype] lets it pass)",
+    ]
+
+
 CONFIG = """
 from typing import Literal
 Backend = Literal["fast", "safe"]
+Level = Literal[Backend, "all"]
+GONE = "safe"
 @config
 class ModelConfig:
     dtype: str = "auto"
+    width: Literal[1, 2] = 1
+    loader: str | Literal["auto", "slow"] = "auto"
+    levels: list[Level] | None = None
+    kept: Level = "all"
     backend: Backend | None = None
     overrides: dict[str, int] | None = None
 """
@@ -207,6 +287,17 @@ class EngineArgs:
         parser.add_argument("--backend", **{**model_kwargs["backend"], "default": None})
         parser.add_argument("--overrides", **model_kwargs["overrides"])
         parser.add_argument("--model", type=str)
+"""
+CHOOSING = """
+        parser.add_argument("--width", **model_kwargs["width"])
+        parser.add_argument("--loader", **model_kwargs["loader"])
+        parser.add_argument("--levels", **model_kwargs["levels"])
+        model_kwargs["kept"]["choices"].remove(GONE)
+        parser.add_argument("--kept", **model_kwargs["kept"])
+        model_kwargs["levels"]["choices"] += ["more"]
+        parser.add_argument("--named", choices=["a", *OTHERS])
+        parser.add_argument("--made", choices=["a"] + make())
+        parser.add_argument("--upper", type=str.upper, choices=["A"])
 """
 FRONT = """
 class FrontendArgs:
@@ -249,6 +340,49 @@ def test_the_reader_finds_types_and_bounds_without_running_code(tmp_path: Path) 
     assert run("env", "vllm", old, new) == {"VLLM_A": "*"}
     newest = write_tree(tmp_path / "vllm-1.2.0", ARGS, "Field(default=0.92, gt=0, le=1)")
     assert run("defaults", "vllm", old, newest, new) == {"0.9": "<1.2", "0.92": ">=1.2"}
+
+
+def test_the_reader_finds_the_values_of_fixed_choices(tmp_path: Path) -> None:
+    old = write_tree(tmp_path / "vllm-1.0.0", ARGS)
+    names = "from vllm.config import GONE\nOTHERS = ('b', 'c')"
+    new = write_tree(tmp_path / "vllm-1.1.0", names + ARGS + CHOOSING)
+    # Choices that the code changes, works out or rewrites are not known, and so are not there.
+    assert run("values", "vllm", new, old) == {
+        **dict.fromkeys(["backend=None", "backend=fast", "backend=safe"], "*"),
+        **dict.fromkeys(["kept=all", "kept=fast"], ">=1.1"),
+        **dict.fromkeys(["loader=*", "loader=auto", "loader=slow"], ">=1.1"),
+        **dict.fromkeys(["named=a", "named=b", "named=c"], ">=1.1"),
+        **dict.fromkeys(["width=1", "width=2"], ">=1.1"),
+    }
+
+
+CHOICES = """
+LOADS = ["auto", "pt"]
+POLICIES = ["lru", "lfu"]
+add_load_choices = LOADS.extend
+class ServerArgs:
+    load: A[str, Arg(help="", choices=LOADS)] = "auto"
+    policy: A[Optional[Literal["lru", "lfu"]], Arg(help="")] = None
+    parsed: A[Literal["x"], Arg(help="", type_parser=read)] = None
+    def add_cli_args(parser):
+        parser.add_argument("--kind", type=str, choices=POLICIES + ["none"])
+        parser.add_argument("--old", action=DeprecatedAction, choices=POLICIES)
+"""
+
+
+def test_sglangs_lists_that_plugins_may_add_to_are_open(tmp_path: Path) -> None:
+    trees = []
+    for version in ("1.0.0", "1.1.0"):
+        file = tmp_path / f"sglang-{version}" / "sglang/srt/server_args.py"
+        file.parent.mkdir(parents=True)
+        file.write_text(CHOICES)
+        trees.append(str(tmp_path / f"sglang-{version}"))
+    (tmp_path / "sglang-1.1.0/sglang/srt/plugins").mkdir()
+    assert run("values", "sglang", *trees) == {
+        **dict.fromkeys(["kind=lfu", "kind=lru", "kind=none", "load=auto", "load=pt"], "*"),
+        **dict.fromkeys(["policy=lfu", "policy=lru"], "*"),
+        "load=*": ">=1.1",
+    }
 
 
 @pytest.fixture
@@ -356,6 +490,7 @@ def test_a_table_is_as_the_script_writes_it(name: str) -> None:
     data = engine(name)
     places = {"engine/flags": data.get("flags", {})}
     places["engine/env_names/names"] = data.get("env_names", {}).get("names", {})
+    places["engine/values"] = data.get("values", {})
     places["engine/utilizations"] = {
         f'"{share}"': range_ for share, range_ in data.get("utilizations", {}).items()
     }

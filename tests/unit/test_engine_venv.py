@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     identity_of,
     install_argv,
     is_usable,
+    packages_of,
     parse_freeze,
     parse_marker,
     request_problem,
@@ -145,6 +146,26 @@ def test_any_text_can_be_shown(text: str) -> None:
 )
 def test_an_old_uv_is_not_used(said: str, usable: bool) -> None:
     assert is_usable(said) is usable
+
+
+@pytest.mark.parametrize(
+    ("release", "packages"),
+    [
+        ({"ID": "debian", "VERSION_ID": "13"}, ["python3-venv"]),
+        ({"ID": "ubuntu", "ID_LIKE": "debian"}, ["python3-venv"]),
+        ({"ID": "linuxmint", "ID_LIKE": "ubuntu debian"}, ["python3-venv"]),
+        ({"ID": "rocky", "ID_LIKE": "rhel centos fedora"}, ["python3", "python3-pip"]),
+        ({"ID": "tencentos", "ID_LIKE": "rhel fedora centos"}, ["python3", "python3-pip"]),
+        ({"ID": "openEuler", "VERSION_ID": "22.03"}, ["python3", "python3-pip"]),
+        ({"ID": "kylin", "VERSION_ID": "V10"}, ["python3", "python3-pip"]),
+        ({"ID": "alpine"}, []),
+        ({}, []),
+    ],
+)
+def test_each_family_has_its_own_package_for_environments(
+    release: dict[str, str], packages: list[str]
+) -> None:
+    assert packages_of(release) == packages
 
 
 def test_the_environment_of_a_unit_is_that_of_its_program() -> None:

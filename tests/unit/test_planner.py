@@ -268,9 +268,10 @@ def test_two_deployments_share_a_machine_when_devices_and_ports_differ() -> None
     assert problems(view(a=[a], b=[b]), ["a-0"]) == []
     clash = half(1, devices=[3, 4, 5, 6], port=8001, hccl_base_port=60031)
     assert problems(view(a=[a], b=[clash]), ["a-0"]) == [
-        "a-0 and b-0 are one machine (m) and both claim device 3: give each its own muster_devices",
+        "a-0 and b-0 are one machine (m) and both claim device 3: give each its own "
+        "muster_devices; or correct muster_node",
         "a-0 and b-0 are one machine (m) and both claim a port, hccl 60000-60031 and hccl "
-        "60031-60062: change muster_hccl_base_port of one",
+        "60031-60062: change muster_hccl_base_port of one; or correct muster_node",
     ]
 
 
@@ -499,7 +500,7 @@ def test_a_version_renders_what_it_takes() -> None:
     assert any("accepted by muster_engine_version_unproven" in w for w in made["warnings"])
     key = {"compilation-config": {"pass_config": {"fuse_minimax_qk_norm": True}}}
     message = problems(pair(**own, engine_args=key))[0]
-    assert "fuse_minimax_qk_norm does not go with engine version 0.32.0" in message
+    assert "fuse_minimax_qk_norm does not go with muster_engine_version 0.32.0" in message
 
 
 def test_a_name_that_nobody_knows_passes_when_the_inventory_says_so() -> None:

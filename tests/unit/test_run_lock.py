@@ -315,6 +315,23 @@ def test_another_run_is_a_check_of_preflight(node: Path, hold: bool, status: str
     assert holder["id"] == ("ctl:bob" if hold else "ctl:ann")
 
 
+@pytest.mark.parametrize("hold", [True, False])
+@pytest.mark.parametrize("later", [0, 100 * run_lock.LEASE_S])
+def test_preflight_says_of_a_step_that_still_works_that_its_lock_does_not_end(
+    node: Path, monkeypatch: pytest.MonkeyPatch, hold: bool, later: float
+) -> None:
+    # This process stands for ann's pull of an image, which may take hours.
+    run_lock_io.hold(Call(lock="c", owner=of_run("ann")), busy_s=7200, changes=True)
+    moment = run_lock_io.now()
+    shifted = moment._replace(seconds=moment.seconds + later)
+    monkeypatch.setattr(run_lock_io, "now", lambda: shifted)
+    for gone in ([], ["ctl:ann"]):
+        call = Call(lock="c", hold=hold, owner=of_run("bob", gone=gone))
+        verdict, _other = run_lock_io.look(call)
+        assert f"still changes the node (pid {os.getpid()})" in verdict["remedy"]
+    assert run_lock_io.holder("c")["who"] == "ann on ctl"
+
+
 def test_a_run_is_none_other_to_itself(node: Path) -> None:
     for hold in (True, False, True):
         verdict, other = run_lock_io.look(Call(lock="c", hold=hold, owner=of_run("ann")))

@@ -24,7 +24,8 @@ BELOW = {
 # The keys that a shelf's files may have, an engine's by name.
 HOLDS = {
     "knows": """
-        engine.flags engine.limits engine.keys engine.env_names engine.utilizations engine.cuda
+        engine.flags engine.values engine.values_of engine.limits engine.keys engine.env_names
+        engine.utilizations engine.cuda
     """,
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules
@@ -236,9 +237,8 @@ def test_scales_for_blocks_bound_how_experts_are_cut(
     chosen = write(tmp_path, bases, engine, model=blocks)
     (said,) = problems(view(c=[chosen]))
     assert "an expert's 768 rows into parts of 96, and the fp8 scales are for blocks of 128" in said
-    assert (
-        f"use tensor parallel 2, or expert parallelism over all ranks ({next(iter(flag))})" in said
-    )
+    size = {"ep-size": "tp-size"}.get(next(iter(flag)), "tensor-parallel-size")
+    assert f"use {size} 2, or expert parallelism over all ranks ({next(iter(flag))})" in said
     assert not problems(view(c=[write(tmp_path, bases, engine, model=blocks, args=flag)]))
     wide = {**blocks, "expert_rows": 2048}
     assert not problems(view(c=[write(tmp_path, bases, engine, model=wide)]))

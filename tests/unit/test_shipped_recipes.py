@@ -134,6 +134,9 @@ def test_nothing_is_written_twice() -> None:
     most = 5
     places: dict[str, set[str]] = defaultdict(set)
     for path in sorted((ROOT / "recipes").rglob("*.yml")):
+        if path.match("knows/*-values.yml"):
+            # Two engines that take the same are no copies of each other.
+            continue
         lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
         for first in range(len(lines) - most):
             block = "\n".join(lines[first : first + most + 1])

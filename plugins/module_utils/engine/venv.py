@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 from dataclasses import asdict, dataclass
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
 
@@ -24,6 +24,16 @@ PYTHON_DIR = "/opt/muster/python"
 CACHE_DIR = "/var/cache/muster/uv"
 # As whom engines without a container run.
 USER = "muster"
+
+
+# The packages that make environments with pip, by the ID of a distribution or of its family. Debian
+# has the module venv apart from python3, the others have it in there.
+_DEBIAN, _PYTHON = ("python3-venv",), ("python3", "python3-pip")
+PACKAGES = {
+    **dict.fromkeys(("debian", "ubuntu"), _DEBIAN),
+    **dict.fromkeys(("rhel", "fedora", "centos", "rocky", "almalinux", "ol", "amzn"), _PYTHON),
+    **dict.fromkeys(("openEuler", "kylin", "sles", "suse", "opensuse"), _PYTHON),
+}
 
 
 class VenvError(Exception):
@@ -68,6 +78,16 @@ class Marker:
 
     def dump(self) -> str:
         return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
+
+
+def packages_of(release: Mapping[str, str]) -> list[str]:
+    """Return the packages with which python3 makes environments with pip; none where unknown.
+
+    Args:
+        release: What /etc/os-release says.
+    """
+    families = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    return next((list(PACKAGES[name]) for name in families if name in PACKAGES), [])
 
 
 def marker_path(path: str) -> str:
@@ -161,7 +181,8 @@ FAILURES = (
     (
         r"ensurepip is not available|No module named '?(venv|ensurepip|pip)",
         "the node's python3 makes no environments with pip",
-        "Install python3-venv on the node, or put uv itself into PATH there.",
+        "Install python3-venv on the node (Enterprise Linux, openEuler and Kylin: python3 and "
+        "python3-pip), or put uv itself into PATH there.",
     ),
     (
         r"no space left on device",
@@ -176,7 +197,7 @@ FAILURES = (
     (
         r"invalid peer certificate|certificate verify failed|UnknownIssuer",
         "the certificate of an index is not trusted",
-        "Add its CA to the node's own (update-ca-certificates).",
+        "Add its CA to the node's own (update-ca-certificates, or update-ca-trust).",
     ),
     (
         r"not found in the package registry|not found in the provided package locations"

@@ -33,12 +33,14 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
     install_argv,
     is_usable,
     marker_path,
+    packages_of,
     parse_freeze,
     parse_marker,
     request_problem,
     unreadable_problem,
     venv_argv,
 )
+from ansible_collections.muster.serving.plugins.module_utils.host.checks import properties
 
 ARGUMENT_SPEC: dict[str, Any] = {
     "path": {"type": "str", "required": True},
@@ -177,7 +179,7 @@ def bring(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> N
     # The engine's user may not enter root's home, where this may have been started.
     os.chdir("/")
     missing: list[str] = []
-    result.update(missing=missing, uv=None, identity=None)
+    result.update(missing=missing, uv=None, bootstrap=[], identity=None)
     problem = request_problem(path, request)
     if problem:
         raise VenvError(problem)
@@ -201,6 +203,9 @@ def bring(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> N
     }
     if marker is None:
         result["uv"] = find_uv()
+    if marker is None and result["uv"] is None:
+        release = properties(NodeFiles().read("/etc/os-release") or "")
+        result["bootstrap"] = packages_of(release)
     if marker is None and not check_mode:
         # All users read and run it, whatever root's umask is.
         os.umask(0o022)

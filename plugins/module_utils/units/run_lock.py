@@ -101,8 +101,7 @@ def take(
             time, and may not go on where another was there since.
     """
     ours = record is not None and record["id"] == owner["id"]
-    alive = record is not None and is_held(record, now) and record["id"] not in gone
-    holds = record is not None and not ours and (working or alive)
+    holds = record is not None and keeps_out(record, owner, now, working, gone)
     if holds or (must_hold and not ours):
         return Outcome(None, _refusal(deployment, record if holds else None, owner, now, working))
     taken = {
@@ -113,6 +112,18 @@ def take(
         "expires": now.seconds + LEASE_S + busy_s,
     }
     return Outcome(taken, replaced=None if ours else record)
+
+
+def keeps_out(
+    record: Mapping[str, Any],
+    owner: Mapping[str, Any],
+    now: Now,
+    working: bool,
+    gone: Collection[str],
+) -> bool:
+    """Return whether the lock in the file keeps a run out; for the arguments see take."""
+    alive = is_held(record, now) and record["id"] not in gone
+    return record["id"] != owner.get("id") and (working or alive)
 
 
 def is_held(record: Mapping[str, Any], now: Now) -> bool:

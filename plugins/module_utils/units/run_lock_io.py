@@ -104,10 +104,11 @@ def look(module: AnsibleModule) -> tuple[Check, dict[str, Any] | None]:
         warn_of_takeover(module, made.outcome)
         other = made.other if made.outcome.refusal else None
         return run_lock.run_check(deployment, other, now(), True, made.working), other
-    other = holder(deployment)
-    if other and (other["id"] == owner.get("id") or other["id"] in owner.get("gone", ())):
+    other = read(NodeFiles(), deployment)
+    moment, working = now(), other is not None and _works(other)
+    if other and not run_lock.keeps_out(other, owner, moment, working, owner.get("gone", ())):
         other = None
-    return run_lock.run_check(deployment, other, now(), False), other
+    return run_lock.run_check(deployment, other, moment, False, working), other
 
 
 def release(deployment: str, owner: Mapping[str, Any]) -> None:
@@ -125,7 +126,7 @@ def release(deployment: str, owner: Mapping[str, Any]) -> None:
 def holder(deployment: str) -> dict[str, Any] | None:
     """Return the lock of the run that holds a deployment here now, None where none does."""
     record = read(NodeFiles(), deployment)
-    return record if record and run_lock.is_held(record, now()) else None
+    return record if record and (_works(record) or run_lock.is_held(record, now())) else None
 
 
 def read(files: NodeFiles, deployment: str) -> dict[str, Any] | None:

@@ -6,15 +6,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, Iterable
 
 
 class PlanError(Exception):
-    """All that is wrong with a recipe or an inventory, one message an entry."""
+    """All that is wrong with a recipe or an inventory, one message of one line an entry.
+
+    Messages quote what others wrote, as names of any characters.
+    """
 
     def __init__(self, messages: Iterable[str]) -> None:
-        self.messages: list[str] = list(dict.fromkeys(messages))
+        self.messages: list[str] = list(dict.fromkeys(map(_line, messages)))
         super().__init__("\n".join(self.messages))
+
+
+def _line(text: str) -> str:
+    """Return a text as one line without control characters."""
+    return re.sub(r"\s*[\x00-\x1f\x7f\x85\u2028\u2029]+\s*", " ", text).strip()
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -104,11 +104,13 @@ SIGNATURES = (
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
         "Docker",
+        # Docker Hub says so of what is not there, too.
+        likely=r"reading manifest \S+ in \S+ requested access to the resource is denied",
     ),
     Signature(
         "image-name",
         r"invalid reference format|repository name must be lowercase"
-        r"|did not resolve to an alias",
+        r"|did not resolve to an alias|short-name resolution enforced",
         "the image's name is not well formed",
         "correct muster_image: REGISTRY/NAME:TAG or NAME@sha256:DIGEST",
         "Docker",
@@ -178,7 +180,7 @@ SIGNATURES = (
         r"Cannot connect to the Docker daemon|\bdocker: (?:command )?not found"
         r"|error during connect: .{0,200}docker"
         r"|(?:docker|containerd)\.sock\b.{0,80}(?:no such file|connection refused|connection error)"
-        r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}network controller)",
+        r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}(?:network controller|cgroup))",
         "Docker, or its containerd, does not run on this node",
         "look at systemctl status docker containerd and journalctl -u docker on the node",
         "Docker",
@@ -190,7 +192,8 @@ SIGNATURES = (
         r"|non-overlapping IPv4 address pool|daemon: network \S+ not found"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
-        r"|failed programming external",
+        r"|failed programming external|netavark \(exit code \d|\bnetavark: \S"
+        r"|\bnft\"? did not return successfully",
         "Docker's own network cannot be set up: a firewall was started anew after Docker and took"
         " its rules away, mostly",
         "systemctl restart docker on the node, then start the unit again",
@@ -199,9 +202,32 @@ SIGNATURES = (
         LIKELY,
     ),
     Signature(
+        "user-namespace",
+        r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
+        r"|insufficient UIDs or GIDs available in user namespace"
+        r"|not be enough IDs available in the namespace|cannot clone: operation not permitted",
+        "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
+        " give enough of them, newuidmap has lost its rights, or the kernel admits no such"
+        " namespace",
+        "give the user 65536 ids in both files, then podman system migrate; reinstall uidmap or"
+        " shadow-utils; or run it as root",
+        "Podman issues 12637 and 20336; shadow",
+    ),
+    Signature(
+        "podman-locks",
+        r"exceeded num_locks|allocating lock for new \w+: (?:no space|allocation failed)"
+        r"|failed to open \d+ locks in /libpod",
+        "Podman has no lock left for another container or volume, or another number than it is set"
+        " to",
+        "podman container prune and podman volume prune; or raise num_locks in containers.conf,"
+        " then podman system renumber",
+        "Podman issues 5136, 16119 and 27093",
+    ),
+    Signature(
         "container-memory",
         r"\bmemory\.(?:limit_in_bytes|memsw\.limit_in_bytes|max|swap\.max)\b.{0,80}(?:busy|invalid)"
-        r"|Minimum memory limit allowed",
+        r"|Minimum memory limit allowed|unable to set memory limit to \d"
+        r"|memory limit (?:could be|may be|is) too low",
         "the container's limit of memory is lower than what it needs to start in",
         "raise or remove it in the container of an own recipe, or in MemoryMax of the service",
         "runc issue 2736",
@@ -215,8 +241,11 @@ SIGNATURES = (
         r"(?:no such file|not supported|permission denied|invalid|busy)"
         r"|cgroups?: .{0,80}(?:no such file|not supported|permission denied)"
         r"|/sys/fs/cgroup/\S+: no space left"
-        r"|unable to start unit \"docker-|/sys/fs/cgroup/\S+: (?:invalid argument"
-        r"|operation not permitted|device or resource busy)|openat2 /sys/fs/cgroup",
+        r"|unable to start unit \"docker-|/sys/fs/cgroup\S*: (?:invalid argument"
+        r"|operation not permitted|permission denied|device or resource busy"
+        r"|numerical result out of range)|openat2 /sys/fs/cgroup|\bcgroup (?:isn't|is not) mounted"
+        r"|creating cgroup directory\b|writing file [`'](?:cpu|cpuset|hugetlb|io|memory|pids)\.\w+"
+        r"|\bcrun: sd-bus call: |error creating systemd unit",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
         " driver",
         "native.cgroupdriver=systemd in /etc/docker/daemon.json, then restart Docker; or reboot",
@@ -227,7 +256,10 @@ SIGNATURES = (
     Signature(
         "docker-old",
         r"client version \S+ is too (?:old|new)|API version .{0,40}(?:is too (?:old|new)|required)"
-        r"|requires API version|unknown flag: --\w",
+        r"|requires API version|unknown flag: --\w"
+        # Without CDI, the name of a device is taken for a path.
+        r"|\bstat (?:nvidia|amd)\.com/gpu\S*: no such file"
+        r"|adding custom device \"(?:nvidia|amd)\.com/",
         "Docker on this node, or its client, is of a version that does not fit",
         f"{PREPARE} with a newer Docker on the node",
         "Docker",

@@ -31,7 +31,7 @@ SIGNATURES = (
         "this vLLM does not know fuse_minimax_qk_norm: only 0.12.0 and 0.19.1 to 0.23.0 take it",
         "take it out of compilation-config in muster_engine_args, or change muster_engine_version",
         "vLLM's own parser",
-        ("engine-parser",),
+        ("engine-parser", "engine-version"),
     ),
     Signature(
         "parser-unknown",
@@ -44,7 +44,7 @@ SIGNATURES = (
         "take one that the line lists (muster_reasoning_parser, muster_tool_calling), or the engine"
         " version of the recipe",
         "vLLM and SGLang; MiniMax-M2 issue 49",
-        ("engine-parser",),
+        ("engine-parser", "engine-version"),
     ),
     Signature(
         "engine-arguments",
@@ -55,7 +55,7 @@ SIGNATURES = (
         "the engine refuses its command line",
         "correct muster_engine_args, or muster_engine_version if the image holds another one",
         "vLLM's and SGLang's parsers",
-        ("engine-parser",),
+        ("engine-parser", "engine-version"),
     ),
     Signature(
         "engine-environment",

@@ -75,13 +75,40 @@ SIGNATURES = (
         ("gpu-driver-loaded",),
     ),
     Signature(
+        "gpu-bound",
+        r"NVRM: GPU \S+ is already bound to|NVIDIA probe routine was not called for"
+        r"|driver such as:? nouveau,.{0,60} was loaded",
+        "a GPU is bound to another driver, the one for virtual machines (vfio-pci) or nouveau",
+        "take the GPU out of vfio-pci's ids, or blacklist nouveau (/etc/modprobe.d, the kernel's"
+        " command line), then make the initramfs anew and reboot",
+        "NVIDIA kernel module",
+        ("gpu-driver-loaded", "gpu-count"),
+        explains=("gpu-driver-absent",),
+    ),
+    Signature(
+        "gpu-pci-memory",
+        r"PCI I/O region assigned to your NVIDIA device is invalid|NVRM: BAR\d is 0M @"
+        r"|system BIOS may have misconfigured your GPU"
+        r"|[Nn]ot enough PCI address space for a large BAR",
+        "the node's firmware, or its virtual machine, gave a GPU no address space for its memory",
+        "turn on Above 4G Decoding in the firmware, in a virtual machine 64-bit MMIO for as much as"
+        " all GPUs have; or boot with pci=realloc",
+        "NVIDIA kernel module; amdgpu",
+        ("gpu-driver-loaded", "gpu-count"),
+        explains=("gpu-driver-absent",),
+    ),
+    Signature(
         "gpu-driver-absent",
         r"(?i:nvml.{0,60}driver not loaded)|couldn't communicate with the NVIDIA driver"
-        r"|Found no NVIDIA driver on your system|ROCk module is NOT loaded"
+        r"|Found no NVIDIA driver on your system"
         r"|nvidia-container-cli: initialization error: (?:load library failed"
         r"|cannot open shared|nvml error: (?:driver not loaded"
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
-        r" routine failed)|could not insert '?(?:nvidia|amdgpu)"
+        r" routine failed)|could not insert '?(?:nvidia|amdgpu)(?!\w?peermem)"
+        r"|could not find module by name '?(?:nvidia|amdgpu)"
+        r"|\b(?:nvidia|amdgpu)\w* not found in directory /lib/modules"
+        r"|/var/lib/dkms/(?:nvidia|amdgpu)\S* .{0,20}(?:does not exist|for more information)"
+        r"|/NVIDIA-Linux-\S+\] Error \d|^Compiler version check failed:|^gcc-version-check failed"
         r"|(?:[Uu]nable|[Ff]ailed) to load the kernel module '(?:nvidia|amdgpu)"
         r"|[Cc]ould not load (?:UVM|NVIDIA) kernel module|module not found: '(?:nvidia|amdgpu)"
         r"|\bdkms\b.{0,60}\b(?:nvidia|amdgpu)\b.{0,80}(?:exited [1-9]|failed)"
@@ -94,6 +121,8 @@ SIGNATURES = (
         " refuses); nvidia-smi or amd-smi on the node must answer",
         "NVML error 9; NVIDIA container toolkit; torch",
         ("gpu-driver-loaded",),
+        hint=r"ROCk module is NOT loaded",
+        explains=("device-absent",),
     ),
     Signature(
         "gpu-lost-in-container",
@@ -326,7 +355,7 @@ SIGNATURES = (
     Signature(
         "cdi-device",
         r"(?i)unresolvable CDI device|CDI device injection failed|failed to inject CDI"
-        r"|could not select device driver \"cdi\"|stat nvidia\.com/gpu"
+        r"|could not select device driver \"cdi\""
         r"|failed to stat CDI host device",
         "no CDI specification on this node names the GPU, or it names a device node that is gone",
         f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml after each change of driver;"

@@ -63,9 +63,13 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-direct",
-        r"(?:\bibv_reg\w+ failed|[Ff]ailed to register memory).{0,60}Bad address",
+        r"(?:\bibv_reg\w+ failed|[Ff]ailed to register memory).{0,60}Bad address"
+        r"|could not insert (?:module )?'?(?:nvidia[-_]peermem|nv_peer_mem)"
+        r"|(?:nvidia[-_]peermem|nv_peer_mem): (?:disagrees about version|Unknown symbol)"
+        r"|[Ff]ailed to load nvidia[-_]peermem",
         "a NIC cannot reach a GPU's memory: the kernel's module for it is not loaded",
-        "modprobe nvidia-peermem on the node, or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
+        "modprobe nvidia-peermem on the node (where it refuses: install the GPU's driver anew after"
+        " the NIC's), or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
         "NCCL; NVIDIA GPUDirect RDMA",
         rank=LIKELY,
         hint=r"neither nv_peer_mem,? or nvidia_peermem|nvidia.peermem .{0,40}not (?:loaded|found)",
@@ -91,6 +95,30 @@ SIGNATURES = (
         "take NCCL_NET out of muster_engine_env, or an image that has the provider's plugin;"
         " NCCL_DEBUG: INFO says why it was not loaded",
         "NCCL, network plugins",
+    ),
+    Signature(
+        "nic-driver",
+        r"\b(?:mlx[45]_core|bnxt_\w+|ice|irdma|i40e|hns3|hinic3?)\b.{0,80}(?:\bprobe\b.{0,40}failed"
+        r"|load_one failed|hca_cap failed|FW (?:pre)?init.{0,20}(?:timeout|failed)"
+        r"|Firmware over \d+ MS in)",
+        "the kernel's driver cannot start a NIC: its firmware is of another version, or the card is"
+        " sick",
+        "read dmesg for the words before; install the NIC's driver and firmware as its vendor pairs"
+        " them, then reboot",
+        "kernel, drivers of NICs",
+        ("nic-up",),
+    ),
+    Signature(
+        "nic-link",
+        r"\bbond\w*: now running without any active (?:interface|slave)"
+        r"|NETDEV WATCHDOG: .{0,60}transmit queue \d+ timed out|\bmlx5_core\b.{0,60} TX timeout",
+        "a NIC has lost its link, or no longer sends",
+        "look at the cable, the port of the switch and its settings of the bond (ip -s link,"
+        " ethtool NIC); where it happens again, renew the NIC's driver and firmware",
+        "kernel, bonding and network drivers",
+        ("nic-up",),
+        LIKELY,
+        hint=r"link status definitely down for (?:interface|slave)",
     ),
     Signature(
         "nccl-rdma",

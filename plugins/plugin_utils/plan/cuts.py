@@ -109,7 +109,7 @@ def miscut(model: Mapping[str, Any], how: Spread, dialect: Dialect) -> tuple[str
     fewer = how.parts
     while fewer > 1 and rows % (fewer * block):
         fewer //= 2
-    way = "tensor parallel" if how.pure else "sizes that make no more parts than"
+    way = dialect.sizes["tensor"] if how.pure else "sizes that make no more parts than"
     blocks = f", and the {model['format']} scales are for blocks of {block}" if block > 1 else ""
     return (
         f"{how.says} is not supported: it cuts an expert's {rows} rows into parts of "

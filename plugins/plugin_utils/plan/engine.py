@@ -25,7 +25,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.derived_image import derive
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import Dialect, dialect_of
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
+    Deployment,
+    said_by,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import (
     normalise_args,
     overlay,
@@ -69,6 +72,13 @@ class Engine(NamedTuple):
     def group(self) -> int:
         """Return the devices of one rank."""
         return self.tensor * self.prefill
+
+    @property
+    def sizes_text(self) -> str:
+        """Return the parallel sizes by the flags that say them."""
+        sizes = {"tensor": self.tensor, "data": self.data, "prefill_context": self.prefill}
+        flags = _size_flags(self.dialect, sizes)
+        return ", ".join(f"{flag} {size}" for flag, size in flags.items())
 
     @property
     def experts_shared(self) -> bool:
@@ -162,8 +172,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     # What a rule has named needs no second message.
     passed = {path.partition(".")[2] for path in refused}
     about = (spec["name"], version, passed.union(said.get("muster_engine_unchecked", [])))
+    values, values_of = spec.get("values", {}), spec.get("values_of", "").split()
+    bad_values, odd_values = known.wrong_values(merged["args"], values, values_of, *about)
     wrong = [
         *refused.values(),
+        *bad_values,
         *known.unknown_flags(merged["args"], spec["flags"], *about),
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
         *known.inert_env(env, spec.get("env_names", {}), *about),
@@ -187,9 +200,12 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     )
     wrong += [*too_long, *advised.errors]
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
-    wrong += uncut
+    # More nodes have made more ranks than anybody wrote.
+    ranks = "" if dialect.sizes["data"] in own_args else said_by(said, "muster_replica_nodes")
+    wrong = [f"{text}{ranks}" if text in refused.values() else text for text in wrong]
+    wrong += [f"{text}{ranks}" for text in uncut]
     warnings += [*notes, *advised.warnings, *lifted, *uneven]
-    warnings += known.unusual(merged["args"], spec.get("choices", {}))
+    warnings += [*odd_values, *known.unusual(merged["args"], spec.get("choices", {}))]
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
@@ -276,11 +292,17 @@ def _venv(
         "torch_backend": spec.get("torch_backend"),
         "find_links": said.get("muster_wheel_dir"),
     }
-    if secrets.in_urls([*request["index_urls"], *request["requirements"]]):
-        return None, [
-            f"{deployment.cluster}: muster_wheel_index_urls: the user or password of a URL would "
-            "stand in the plan: leave it out, and put it into a .netrc on the nodes"
-        ]
+    errors = [
+        f"{deployment.cluster}: {name}: the user or password of a URL would stand in the plan: "
+        "leave it out, and put it into a .netrc on the nodes"
+        for name, key in (
+            ("muster_wheel_index_urls", "index_urls"),
+            ("muster_wheel_requirements", "requirements"),
+        )
+        if secrets.in_urls(request[key])
+    ]
+    if errors:
+        return None, errors
     text = json.dumps(request, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"{recipe['engine']['name']}-{chosen}-{digest}"
@@ -307,6 +329,7 @@ def _sizes(
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
             errors.append(
                 f"{deployment.cluster}: {flag} has to be a number from 1 to 4096, not {value!r}"
+                + said_by(deployment.settings, "muster_replica_nodes")
             )
         sizes[kind] = value
     return sizes, errors

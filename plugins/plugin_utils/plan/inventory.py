@@ -124,6 +124,12 @@ def read_deployment(view: View, cluster: str) -> tuple[Deployment, list[str]]:
     return Deployment(cluster, settings, hosts, wrong), errors
 
 
+def said_by(settings: Mapping[str, Any], *names: str) -> str:
+    """Return the variables among these that the inventory sets, as the end of a message."""
+    said = [f"{name} is {shown(settings[name])}" for name in names if name in settings]
+    return f" ({', '.join(said)})" if said else ""
+
+
 def recipe_of(view: View, cluster: str) -> tuple[str, str | None, tuple[str, ...]]:
     """Return a cluster's recipe, variant and folders of own recipes.
 

@@ -1,10 +1,10 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an engine version knows: its flags, the keys inside them, its environment variables.
+"""What an engine version knows: its flags, their values, the keys inside them, its variables.
 
-An engine refuses an unknown flag when it starts, and says nothing of an unknown key or variable:
-both are found here, before anything starts.
+An engine refuses an unknown flag or value when it starts, and says nothing of an unknown key or
+variable: all are found here, before anything starts.
 """
 
 from __future__ import annotations
@@ -92,6 +92,56 @@ def inert_env(
     ]
 
 
+def wrong_values(
+    args: Mapping[str, Any],
+    values: Mapping[str, str],
+    values_of: Collection[str],
+    engine: str,
+    version: str,
+    unchecked: Collection[str],
+) -> tuple[list[str], list[str]]:
+    """Return errors and warnings about values that flags with fixed choices do not take.
+
+    It is a warning where a plugin may bring the value, and where other versions take it and this
+    one's choices are not known.
+
+    Args:
+        args: Flags by name.
+        values: FLAG=VALUE to the versions that take it, FLAG=* to those that take others, too.
+        values_of: The versions whose choices these are.
+        engine: The engine's name.
+        version: Its version.
+        unchecked: Names of flags that pass.
+    """
+    errors, warnings = [], []
+    choices: dict[str, dict[str, str]] = {}
+    for name, range_ in values.items():
+        flag, _equals, value = name.partition("=")
+        choices.setdefault(flag, {})[value] = range_
+    known_here = not {version, versions.release(version)}.isdisjoint(values_of)
+    for flag in [flag for flag in args if flag in choices and flag not in unchecked]:
+        others_pass = _acts(choices[flag], "*", version)
+        having = {value: range_ for value, range_ in choices[flag].items() if value != "*"}
+        here = [value for value in having if _acts(having, value, version)]
+        folded = {value.lower() for value in here}
+        items = args[flag] if isinstance(args[flag], list) else [args[flag]]
+        said_here = [item for item in items if isinstance(item, (str, int))]
+        for text in [str(item) for item in said_here if not isinstance(item, bool)]:
+            if text in here or not here or (others_pass and text.lower() in folded):
+                continue
+            # Members of an enumeration are written large, and taken small, too.
+            alike = text.upper() if any(map(str.isupper, here)) else text
+            takers = f"versions {having[text]} do" if text in having else nearest(alike, here)
+            said = f"--{flag}: {text} is no value that {engine} {version} takes"
+            if others_pass:
+                warnings.append(f"{said}, unless a plugin brings it: {takers}")
+            elif text in having and not known_here:
+                warnings.append(f"{said}, as far as it is known: {takers}")
+            else:
+                errors.append(f"{said}: {takers} (muster_engine_unchecked: [{flag}] lets it pass)")
+    return errors, warnings
+
+
 def unusual(args: Mapping[str, Any], choices: Mapping[str, Collection[str]]) -> list[str]:
     """Return a question about each flag whose value is none of those that go with the model."""
     return [
@@ -110,7 +160,10 @@ def _message(
     shown: str, name: str, known: Mapping[str, str], what: str, having: str, version: str
 ) -> str:
     if name in known:
-        return f"{shown} is no {what}: it is {having} in versions {known[name]}"
+        return (
+            f"{shown} is no {what}: it is {having} in versions {known[name]}: null removes it; or "
+            "change muster_engine_version"
+        )
     here = [other for other in known if _acts(known, other, version)]
     return f"{shown} is no {what}: {nearest(name, here)} (muster_engine_unchecked lets a name pass)"
 

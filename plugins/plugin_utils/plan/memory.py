@@ -59,27 +59,31 @@ def fit(
     return Memory(available, weights, reserve, cache, tokens)
 
 
-def misfits(memory: Memory, context: Context, flag: str, engine_needs: str) -> list[str]:
+def misfits(memory: Memory, context: Context, flag: str, rank: str, said: str = "") -> list[str]:
     """Return what does not fit, and what to change.
 
     Args:
         memory: What fit returned.
         context: The longest sequence that the engine is to take.
         flag: The engine's flag for it.
-        engine_needs: What to change when the weights alone do not fit.
+        rank: What makes a rank, by the flags of its sizes.
+        said: What the inventory says of these figures, to be added.
     """
     left = f"{memory.available:.0f} GiB a rank, {memory.weights:.0f} GiB of them weights and "
-    left += f"{memory.reserve:.0f} GiB reserve"
+    left += f"{memory.reserve:.0f} GiB reserve ({rank})"
     if not memory.tokens:
-        return [f"the weights do not fit: there are {left}: {engine_needs}"]
+        return [
+            f"the weights do not fit: there are {left}: give a rank more devices, or choose a "
+            f"recipe with smaller weights{said}"
+        ]
     if context.asked == AUTO or context.longest <= memory.tokens:
         return []
-    said = f"{flag} {context.asked}"
+    asked = f"{flag} {context.asked}"
     if context.asked is None:
-        said = f"the model's own context of {context.limit}"
+        asked = f"the model's own context of {context.limit}"
     fits = min(memory.tokens // 1024 * 1024, context.limit)
     return [
-        f"{said} does not fit: {left} leave a KV cache of {memory.cache:.0f} GiB for "
+        f"{asked} does not fit: {left} leave a KV cache of {memory.cache:.0f} GiB for "
         f"{memory.tokens} tokens: set {flag} in muster_engine_args to {fits} or less, or give "
-        "a rank more devices"
+        f"a rank more devices{said}"
     ]

@@ -13,7 +13,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import 
     Recipe,
     replica_nodes,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
+    Deployment,
+    said_by,
+)
 
 HCCL_BASE_PORT = 60000
 GATEWAY_PORT = 8080
@@ -65,12 +68,14 @@ def shape_of(recipe: Recipe, deployment: Deployment, engine: Engine) -> tuple[Sh
     if engine.data % size:
         return Shape(size, False, {}), [
             f"{cluster}: data-parallel-size {engine.data} cannot be dealt to the {size} nodes of "
-            f"a replica: make it a multiple of {size}"
+            f"a replica: make it a multiple of {size}, or change muster_replica_nodes"
         ]
     spreads = engine.dialect.sizes.get("prefill_context") is not None
     external = said.get("muster_data_parallel") == "external" and engine.data > 1
     if not spreads and (size > 1 or external):
-        what = "external data parallelism" if external else f"a replica of {size} nodes"
+        what = f"a replica of {size} nodes (muster_replica_nodes)"
+        if external:
+            what = "external data parallelism (muster_data_parallel)"
         return Shape(size, False, {}), [
             f"{cluster}: Muster has no form of {what} for {recipe['engine']['name']}: take one "
             "node a replica and internal data parallelism, with a gateway over replicas"
@@ -132,7 +137,7 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
         if address in seen:
             errors.append(
                 f"{host}: has the address {address}, and so has {seen[address]}: every node of a "
-                "cluster needs its own"
+                "cluster needs its own muster_address"
             )
         if address:
             seen[address] = host
@@ -155,6 +160,7 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
         errors.append(
             f"{deployment.cluster}: has {len(nodes)} nodes, and {recipe['name']} needs {size} for "
             f"a replica: {', '.join(left)} would be left over; add nodes or take them out"
+            f"{said_by(deployment.settings, 'muster_replica_nodes')}"
         )
     else:
         errors += _family_errors(nodes, size)
@@ -168,7 +174,8 @@ def _family_errors(nodes: Sequence[Node], size: int) -> list[str]:
         head, *others = nodes[first : first + size]
         errors += [
             f"{node.host}: has the address {node.address}, and the head of its replica, "
-            f"{head.host}, {head.address}: the nodes of a replica need addresses of one family"
+            f"{head.host}, {head.address}: the nodes of a replica need addresses of one family "
+            "(muster_address)"
             for node in others
             if node.address
             and head.address
@@ -196,7 +203,7 @@ def device_errors(
             errors.append(
                 f"{node.host}: {sizes} takes {group} devices and the node gives {have}: tensor "
                 f"parallelism does not cross nodes; lower it to {have} or less and raise "
-                f"{flags['data']}"
+                f"{flags['data']}, or give more muster_devices"
             )
         elif group * local > have:
             errors.append(
@@ -261,7 +268,10 @@ def _port_errors(ports: Mapping[str, Any], cluster: str) -> list[str]:
     taken: dict[int, str] = {}
     for name, value in ports.items():
         if ports_of(value)[-1] > 65535:
-            errors.append(f"{cluster}: {PORT_SETTINGS[name]}: {value} ends beyond port 65535")
+            before = " (muster_dp_rpc_port + 1, where it is not set)" if name == "link" else ""
+            errors.append(
+                f"{cluster}: {PORT_SETTINGS[name]}: {value} ends beyond port 65535{before}"
+            )
         clash = next((taken[port] for port in ports_of(value) if port in taken), None)
         if clash:
             errors.append(

@@ -40,6 +40,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory impo
     machines,
     read_deployment,
     recipe_of,
+    said_by,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import (
     PORT_SETTINGS,
@@ -371,7 +372,10 @@ def _memory(
                 need,
                 engine.context,
                 engine.dialect.context,
-                "give a rank more devices, or choose a recipe with smaller weights",
+                engine.sizes_text,
+                said_by(
+                    said, "muster_device_memory_gb", "muster_weights_gb", "muster_replica_nodes"
+                ),
             )
         ]
     return {
@@ -525,7 +529,7 @@ def _conflicts(
 ) -> list[str]:
     """Return what two units of one machine both claim."""
     both = f"{one['host']} and {other['host']} are one machine ({place})"
-    apart = ""
+    apart = "; or correct muster_node"
     if kind == "address":
         both = f"{one['host']} and {other['host']} have one address ({place})"
         apart = "; or correct muster_address"
@@ -562,7 +566,7 @@ def limit_errors(plan: Plan, limited: Sequence[str], verb: str) -> list[str]:
             )
     return errors + [
         f"{unit['host']}: {unit['address']} is an address reserved for documentation: {verb} "
-        "changes nodes, so give it an inventory of your own (-i)"
+        "changes nodes, so give it an inventory of your own (-i), or correct muster_address"
         for unit in plan["units"]
         if unit["host"] in limited and addresses.is_documentation(unit["address"])
     ]

@@ -113,7 +113,7 @@ def refusals(
         if _get(config, path) is not None:
             successor = f"; set {_spell(rule['to'])}" if "to" in rule else ""
             errors[path] = (
-                f"{_spell(path)} does not go with engine version {version}: "
+                f"{_spell(path)} does not go with muster_engine_version {version}: "
                 f"{rule['reason']}{successor}"
             )
     return errors

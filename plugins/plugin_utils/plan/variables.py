@@ -199,7 +199,7 @@ VARIABLES: tuple[Variable, ...] = (
         "list of str",
         "cluster",
         "[]",
-        "Names that Muster passes on unknown, or with any number: `flag`, `flag.key` or "
+        "Names that Muster passes on unknown, or with any number or value: `flag`, `flag.key` or "
         "`ENV_NAME`.",
     ),
     Variable(
