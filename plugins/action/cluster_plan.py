@@ -127,7 +127,7 @@ class ActionModule(ControllerAction):
             },
         }
         result["ansible_stats"] = statistics(
-            "muster_plan",
+            "muster_endpoints",
             {
                 name: {
                     **{key: plan["endpoint"][key] for key in ("url", "model")},

@@ -289,7 +289,7 @@ class CallbackModule(DefaultCallback):
             _COUNTERS.get(name, name): sum(one[name] for one in by_host.values())
             for name in _COUNTED
         }
-        planned = stats.custom.get("_run", {}).get("muster_plan", {})
+        planned = stats.custom.get("_run", {}).get("muster_endpoints", {})
         with self._turn:
             self._run.planned(_endpoints(planned))
             self._print(self._run.ends(time.monotonic(), lost, counters, self._warnings()))

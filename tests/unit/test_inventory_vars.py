@@ -221,6 +221,17 @@ def test_the_playbooks_read_only_what_can_be_set() -> None:
     assert {(path, name) for path, name in used if name not in known} == set()
 
 
+def test_what_a_run_leaves_as_statistics_may_be_variables_of_the_next() -> None:
+    """Workflows of AWX hand them on so, above all that playbooks register."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "plugins/action").glob("*.py")]
+    names = {name for text in texts for name in re.findall(r'statistics\(\s*"(\w+)"', text)}
+    for path in (ROOT / "roles").glob("*/tasks/*.yml"):
+        names |= {f"muster_{stage}" for stage in re.findall(r"\bstage: (\w+)", path.read_text())}
+    assert {"muster_endpoints", "muster_status", "muster_verify"} <= names
+    assert names.isdisjoint({"muster_plan", "muster_work"})
+    assert read_settings("h", {name: {"passed": True} for name in names}).errors == []
+
+
 def strings_of(value: Any) -> Iterator[str]:
     """The texts in a loaded YAML document, which has no comments any more."""
     if isinstance(value, dict):

@@ -28,8 +28,19 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import address
 
 PREFIX = "muster_"
 
-# Names that playbooks register; they appear among a host's variables in later plays.
-REGISTERED = ("muster_plan",)
+# Statistics of a run, which a workflow of AWX gives to its next job as variables.
+STATISTICS = (
+    "muster_bench",
+    "muster_diagnose",
+    "muster_endpoints",
+    "muster_preflight",
+    "muster_prepare",
+    "muster_serve",
+    "muster_status",
+    "muster_verify",
+)
+# Names that are no settings. What playbooks register is among a host's variables in later plays.
+REGISTERED = ("muster_plan", *STATISTICS)
 
 
 class Variable(NamedTuple):
