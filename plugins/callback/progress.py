@@ -126,7 +126,10 @@ class CallbackModule(DefaultCallback):
         )
         self._screen.begin()
         self._clock = terminal_io.Clock(0.5, self._tick)
-        self._clock.start()
+        # One that builds on this one, as ansible-runner's does, holds Ansible's lock for printing
+        # while it calls: beside it the clock would wait for that, and be waited for.
+        if type(self) is CallbackModule:
+            self._clock.start()
         atexit.register(self._stop, True)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
