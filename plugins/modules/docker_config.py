@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: docker_config
-short_description: Configure Docker without disturbing what runs
+short_description: Configure Docker without disturbing what runs, and undo it
 version_added: "0.1.0"
 author:
   - Muster contributors (!UNKNOWN)
@@ -21,6 +21,9 @@ description:
     the files all the same, so that one starts with them. Call it again once Docker is installed.
   - Where it knows no packages for a distribution, it fails before it has changed anything. A Docker
     that is there is taken whatever the distribution.
+  - With O(state=absent) what was added for the deployment goes, as far as no other wants it, and
+    Docker is otherwise left alone. Under running containers its daemon goes on with a proxy until
+    its next start.
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.deployment.shared
@@ -33,6 +36,12 @@ attributes:
   idempotent:
     support: full
 options:
+  state:
+    description: Whether Docker is as the deployment wants it, or no longer. With V(absent) the
+      options of what is wanted count for nothing.
+    type: str
+    choices: [present, absent]
+    default: present
   insecure_registries:
     description: Registries (C(HOST[:PORT]) or a network) asked over HTTP or without a known CA.
     type: list
@@ -75,51 +84,63 @@ EXAMPLES = r"""
     proxy:
       https: http://proxy.lan:3128
       no_proxy: localhost,127.0.0.1,registry.lan
+
+- name: Take back what a cluster wanted of Docker
+  muster.serving.docker_config:
+    deployment: a2-cluster
+    state: absent
 """
 
 RETURN = r"""
 installed:
   description: Whether Docker's service and its command are on the node.
-  returned: always
+  returned: with O(state=present)
   type: bool
 install:
   description:
     - What has to be installed, or null; the C(packages), their C(manager) (V(apt) or V(dnf)),
       and the C(repository) that has to be added, as null or its C(url) and C(key).
-  returned: always
+  returned: with O(state=present)
   type: dict
+stays:
+  description: With O(state=absent), what a running daemon goes by until its next start, each with
+    C(what) and C(why).
+  returned: always
+  type: list
+  elements: dict
 action:
   description: What happened to the daemon, V(none), V(start), V(reload) or V(restart).
   returned: always
   type: str
 version:
   description: Version of the daemon. Null where it does not run, as may be in check mode.
-  returned: always
+  returned: with O(state=present)
   type: str
 cgroup_driver:
   description: Its cgroup driver, or null.
-  returned: always
+  returned: with O(state=present)
   type: str
 cgroup_version:
   description: The cgroup version it sees, or null.
-  returned: always
+  returned: with O(state=present)
   type: str
 storage_driver:
   description: Its storage driver, or null.
-  returned: always
+  returned: with O(state=present)
   type: str
 root_dir:
   description: Where it keeps images, or null.
-  returned: always
+  returned: with O(state=present)
   type: str
 containers_running:
   description: How many containers run, or null.
-  returned: always
+  returned: with O(state=present)
   type: int
 """
 
 import time
 from dataclasses import asdict
+from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
@@ -136,6 +157,9 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_io impo
     ARGUMENT_SPEC,
     difference,
     docker_info,
+    keep_state,
+    observe,
+    take_back,
     write,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
@@ -161,16 +185,55 @@ def act(changes: docker.Changes, wanted: docker.Wanted, timeout: float) -> None:
     if changes.action == "none":
         return
     systemctl(changes.action, UNIT, timeout=timeout)
-    # A reload returns before the daemon has read its file.
+    wait_until_read(lambda: docker.lacks(docker_info(timeout), wanted), timeout)
+
+
+def wait_until_read(missing: Callable[[], list[str]], timeout: float) -> None:
+    """Wait until the daemon has read its file: a reload returns before that."""
     deadline = time.monotonic() + timeout
-    while docker.lacks(docker_info(timeout), wanted):
+    while True:
+        untaken = missing()
+        if not untaken:
+            return
         if time.monotonic() > deadline:
-            missing = ", ".join(docker.lacks(docker_info(timeout), wanted))
             raise DockerError(
-                f"the Docker daemon does not take over {missing} from "
+                f"the Docker daemon does not take over {', '.join(untaken)} from "
                 f"{docker.DAEMON_JSON}. Look at journalctl -u {UNIT}."
             )
         time.sleep(0.3)
+
+
+def leave(files: NodeFiles, module: AnsibleModule) -> dict[str, Any]:
+    """Take back what was added for a deployment, and return the module's result."""
+    timeout = module.params["timeout"]
+    # Where nothing was added, Docker is not even looked at.
+    known = files.exists(docker.STATE_PATH)
+    daemon = observe(files, timeout) if known else docker.Daemon()
+    changes = docker.leave(files, daemon, module.params["deployment"])
+    reread = docker.DROP_IN in changes.files or changes.action == "restart"
+    if reread:
+        refuse_reload(files)
+    if not module.check_mode:
+        if changes.action == "reload" and changes.between is not None:
+            files.write(docker.DAEMON_JSON, changes.between)
+            systemctl("reload", UNIT, timeout=timeout)
+            wait_until_read(lambda: docker.still_has(docker_info(timeout), changes.gone), timeout)
+        take_back(files, changes)
+        if reread:
+            systemctl("daemon-reload", timeout=timeout)
+        if changes.action == "restart":
+            systemctl("restart", UNIT, timeout=timeout)
+        # Last: by this, another call makes up for one that was cut off.
+        keep_state(files, changes)
+    return {
+        "changed": changes.changed,
+        "diff": docker.diff(changes),
+        "action": changes.action,
+        "stays": [
+            {"what": f"{', '.join(changes.lingers)} of Docker's daemon", "why": docker.LINGERS}
+            for _once in changes.lingers[:1]
+        ],
+    }
 
 
 def main() -> None:
@@ -181,6 +244,8 @@ def main() -> None:
     files = NodeFiles()
     timeout = module.params["timeout"]
     try:
+        if module.params["state"] == "absent":
+            module.exit_json(**leave(files, module))
         wanted, daemon, changes = difference(files, module.params)
         info = daemon.info
         # To enable a unit reads all of them anew, too.
@@ -201,6 +266,7 @@ def main() -> None:
         installed=not daemon.lack,
         install=asdict(changes.install) if changes.install else None,
         action=changes.action,
+        stays=[],
         **docker.summary(info),
     )
 

@@ -1,5 +1,6 @@
 import contextlib
 import json
+import tempfile
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -368,3 +369,137 @@ def test_check_mode_writes_nothing(node, files) -> None:
     assert "docker.io docker-cli" in json.dumps(found["diff"])
     assert files.read(DAEMON_JSON) is None
     assert [one for one in node.asked if "show" not in one] == []
+
+
+# What was added goes again
+
+
+def add(files, deployment="a", **wanted) -> None:
+    write(files, decide(files, Wanted(**wanted), running(), deployment))
+
+
+def leave(files, daemon, deployment="a"):
+    """Take back what a deployment added, and return what the daemon was to be told."""
+    changes = docker.leave(files, daemon, deployment)
+    docker_io.take_back(files, changes)
+    docker_io.keep_state(files, changes)
+    return changes
+
+
+FULL = {
+    "insecure_registries": ["lab:5000"],
+    "registry_mirrors": ["https://m.lan"],
+    "proxy": PROXY,
+    "registry_ca": {"reg.lan": PEM},
+}
+LIVE = {"insecure": ["lab:5000"], "mirrors": ["https://m.lan"]}
+
+
+@pytest.mark.parametrize("own", [None, {}, {"data-root": "/d"}, {INSECURE: ["own.lan"]}])
+def test_a_node_is_as_before_when_its_only_deployment_leaves(files, own) -> None:
+    if own is not None:
+        files.write(DAEMON_JSON, json.dumps(own))
+    add(files, **FULL)
+    changes = leave(files, running(**LIVE))
+    left = files.read(DAEMON_JSON)
+    assert (json.loads(left) if left else {}) == (own or {})
+    assert files.glob("/etc/docker/certs.d*") == []
+    assert files.glob("/etc/systemd/system/docker.service.d*") == []
+    assert files.read(PROXY_ENV) is files.read(STATE_PATH) is None
+    # The daemon reads an empty list before the key goes, since it ignores a key that is gone.
+    assert changes.action == "reload"
+    assert json.loads(changes.between)[INSECURE] == (own or {}).get(INSECURE, [])
+    assert not docker.leave(files, running(), "a").changed
+
+
+def test_what_another_deployment_wants_of_docker_stays(files) -> None:
+    add(files, **FULL)
+    add(files, "b", insecure_registries=["lab:5000"], registry_ca={"reg.lan": PEM})
+    leave(files, running(**LIVE))
+    assert json.loads(files.read(DAEMON_JSON)) == {INSECURE: ["lab:5000"]}
+    assert files.read(ca_path("reg.lan")) == PEM
+    assert files.read(DROP_IN) is None
+    leave(files, running(insecure=["lab:5000"]), "b")
+    assert files.read(DAEMON_JSON) is files.read(STATE_PATH) is None
+
+
+@pytest.mark.parametrize(
+    ("containers", "action", "lingers"), [(0, "restart", []), (2, "none", ["HTTPS_PROXY"])]
+)
+def test_a_daemon_is_restarted_for_a_proxy_only_while_no_container_runs(
+    files, containers, action, lingers
+) -> None:
+    add(files, proxy=PROXY)
+    daemon = Daemon(
+        active=True, enabled=True, environment=PROXY, info=info(running=containers, insecure=[])
+    )
+    changes = leave(files, daemon)
+    assert (changes.action, changes.lingers) == (action, lingers)
+    assert files.read(DROP_IN) is files.read(PROXY_ENV) is None
+
+
+@pytest.mark.parametrize("daemon", [BARE, Daemon(), Daemon(lack=Lack("odd", "by hand"))])
+def test_docker_is_neither_installed_nor_enabled_nor_started_to_leave_it(files, daemon) -> None:
+    add(files, **FULL)
+    changes = leave(files, daemon)
+    assert (changes.install, changes.enable, changes.action) == (None, False, "none")
+    assert files.read(DAEMON_JSON) is files.read(STATE_PATH) is None
+
+
+@pytest.mark.parametrize("before", ["file", "reload", "key"])
+def test_a_leave_that_was_cut_off_is_made_up_for(files, before) -> None:
+    add(files, **FULL)
+    changes = docker.leave(files, running(**LIVE), "a")
+    live = LIVE
+    if before != "file":
+        files.write(DAEMON_JSON, changes.between)
+    if before == "key":
+        live = {}
+    again = leave(files, running(**live))
+    assert again.action == ("none" if before == "key" else "reload")
+    assert files.read(DAEMON_JSON) is files.read(STATE_PATH) is None
+
+
+def test_a_proxy_whose_files_have_gone_is_still_taken_from_the_daemon(files) -> None:
+    add(files, proxy=PROXY)
+    files.remove(DROP_IN)
+    files.remove(PROXY_ENV)
+    daemon = Daemon(active=True, enabled=True, environment=PROXY, info=info())
+    assert docker.leave(files, daemon, "a").action == "restart"
+
+
+@given(
+    st.lists(st.sampled_from("abcd"), unique=True),
+    st.lists(st.sampled_from("abcd"), unique=True),
+    st.lists(st.sampled_from("abcd"), unique=True),
+)
+def test_entries_that_are_not_the_deployments_stay(own, first, second) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        files = NodeFiles(root)
+        files.write(DAEMON_JSON, json.dumps({INSECURE: own, "debug": True}))
+        add(files, "a", insecure_registries=first)
+        add(files, "b", insecure_registries=second)
+        leave(files, running(), "a")
+        left = json.loads(files.read(DAEMON_JSON))
+        assert left["debug"]
+        assert set(left.get(INSECURE, [])) == {*own, *second}
+
+
+def test_the_module_leaves_in_two_writes_and_touches_nothing_in_check_mode(node, files) -> None:
+    node.unit = LOADED.format("active")
+    files.write("/usr/bin/docker", "")
+    add(files, **SETTINGS)
+    node.asked.append("systemctl reload docker.service")
+    before = files.read(DAEMON_JSON)
+    dry = node(check_mode=True, state="absent", deployment="a")
+    assert dry["changed"]
+    assert dry["action"] == "reload"
+    assert files.read(DAEMON_JSON) == before
+    assert node(state="absent", deployment="other")["changed"] is False
+    assert files.read(DAEMON_JSON) == before
+
+
+def test_a_node_to_which_nothing_was_added_is_asked_nothing(node) -> None:
+    said = node(state="absent", deployment="a")
+    assert (said["changed"], said["action"], said["stays"]) == (False, "none", [])
+    assert node.asked == []

@@ -32,6 +32,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
     parse_inspect,
     parse_reference,
     read_notes,
+    usual_name,
 )
 from ansible_collections.muster.serving.plugins.modules import engine_image
 from hypothesis import given
@@ -301,6 +302,10 @@ class Docker:
             if argv[3] not in self.images:
                 return Output(1, "[]", f"Error: No such image: {argv[3]}")
             return Output(0, json.dumps([self.images[argv[3]]]), "")
+        if argv[:2] == ["docker", "pull"]:
+            self.images[argv[2]] = {"Id": "sha256:base", "Architecture": "amd64"}
+        if argv[:2] == ["docker", "tag"]:
+            self.images[argv[3]] = self.images[argv[2]]
         if argv[:2] == ["docker", "build"]:
             assert argv[-1] == "-"
             assert argv[2:5] == ["--network", "none", "--pull=false"]
@@ -347,6 +352,57 @@ def test_a_derived_image_is_built_once(docker, capsys) -> None:
     second = bring(capsys)
     assert (second["changed"], second["built"], second["derived_id"]) == (False, False, "sha256:1")
     assert docker.builds == ["FROM r.lan/a:v1\n"]
+
+
+def brought(tmp_path, image_id: str) -> list[str]:
+    """Return the names under which Muster brought an image, as is kept on the node."""
+    notes = read_notes(NodeFiles(str(tmp_path)).read(notes_path(image_id)))
+    return list(notes.brought) if notes else []
+
+
+def test_what_muster_brought_is_kept_and_what_was_there_is_not(docker, capsys, tmp_path) -> None:
+    bring(capsys)
+    assert brought(tmp_path, "sha256:base") == []
+    assert brought(tmp_path, "sha256:1") == ["muster/a:v1-0"]
+    docker.images.clear()
+    assert bring(capsys, derived=None)["pulled"]
+    assert brought(tmp_path, "sha256:base") == ["r.lan/a:v1"]
+    # A name that it gets later is its own, too.
+    docker.images = {"r.lan/a:v1": docker.images["r.lan/a:v1"]}
+    digest = "sha256:" + "0" * 64
+    bring(capsys, image="r.lan/a:v2", digest=digest, derived=None)
+    assert {"r.lan/a:v1", "r.lan/a:v2"} <= {*brought(tmp_path, "sha256:base")}
+
+
+def test_an_image_that_was_pulled_is_still_to_be_proven(docker, capsys, monkeypatch) -> None:
+    """The run that pulled it may have been cut off before a container started from it."""
+    docker.images.clear()
+
+    def cut_off(*_arguments) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_io, "check_runs", cut_off)
+        with pytest.raises(KeyboardInterrupt), patch_module_args({"image": "r.lan/a:v1"}):
+            engine_image.main()
+    assert docker.started == []
+    assert not bring(capsys, derived=None)["changed"]
+    assert len(docker.started) == 1
+    bring(capsys, derived=None)
+    assert len(docker.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("docker.io/library/haproxy:3.0", "haproxy:3.0"),
+        ("docker.io/vllm/vllm-openai:v1", "vllm/vllm-openai:v1"),
+        ("quay.io/ascend/vllm-ascend:v1", "quay.io/ascend/vllm-ascend:v1"),
+        ("haproxy:3.0", "haproxy:3.0"),
+    ],
+)
+def test_names_as_docker_lists_them(name: str, usual: str) -> None:
+    assert usual_name(name) == usual
 
 
 def test_a_derived_image_of_another_base_is_built_anew(docker, capsys) -> None:

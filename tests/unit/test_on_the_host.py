@@ -1,9 +1,7 @@
 """docs/on-the-host.md says what the code does: places, ports, logs, and the way back."""
 
-import json
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -119,35 +117,3 @@ def test_the_repository_that_is_added_is_the_roles() -> None:
     (file,) = re.findall(r"file: (muster-\S+)$", tasks, re.M)
     assert f"/etc/yum.repos.d/{file}.repo" in PAGE
     assert docker_packages.DOCKER in PAGE
-
-
-def test_the_playbook_that_removes_all_is_one(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```yaml\n(# remove\.yml\n.*?)```", PAGE, re.S)
-    target = tmp_path / "remove.yml"
-    target.write_text(text)
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    ran = subprocess.run(
-        [BIN / "ansible-playbook", "-i", "node,", "--syntax-check", target],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    tasks = {
-        name: task[name]
-        for task in yaml.safe_load(text)[0]["tasks"]
-        for name in task
-        if name.startswith("muster.serving.")
-    }
-    said = subprocess.run(
-        [BIN / "ansible-doc", "--json", "--type", "module", *tasks],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for name, entry in json.loads(said.stdout).items():
-        assert set(tasks[name]) <= set(entry["doc"]["options"]), name

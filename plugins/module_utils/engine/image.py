@@ -89,6 +89,14 @@ def parse_reference(image: str, digest: str | None = None) -> Reference:
     )
 
 
+def usual_name(name: str) -> str:
+    """Return the name of an image as Docker lists it: without what it takes for granted."""
+    for prefix in ("docker.io/", "library/"):
+        if name.startswith(prefix):
+            name = name[len(prefix) :]
+    return name
+
+
 def parse_inspect(text: str) -> dict[str, Any] | None:
     """Return the image of docker image inspect, or None where its output holds none."""
     try:
@@ -97,10 +105,12 @@ def parse_inspect(text: str) -> dict[str, Any] | None:
         config = image.get("Config") or {}
         return {
             "id": str(image["Id"]),
+            "repo_tags": [str(item) for item in image.get("RepoTags") or []],
             "repo_digests": [str(item) for item in image.get("RepoDigests") or []],
             "architecture": str(image.get("Architecture") or ""),
             "os": str(image.get("Os") or ""),
             "size": int(image.get("Size") or 0),
+            "layers": [str(item) for item in (image.get("RootFS") or {}).get("Layers") or []],
             "labels": dict(config.get("Labels") or {}),
             "env": dict(str(item).partition("=")[::2] for item in config.get("Env") or []),
         }
@@ -248,13 +258,20 @@ def notes_path(image_id: str) -> str:
 
 @dataclass(frozen=True)
 class Notes:
-    """What was found out about an image: libraries that load in it, and the version of its CANN.
+    """What was found out about an image, and what was done for it.
 
-    That is empty where the image tells none, and None where it was not asked.
+    Fields:
+        preloads: Libraries that load in it.
+        cann: The version of its CANN, empty where the image tells none, None where it was not
+            asked.
+        brought: Names under which Muster pulled or built it; none where it was there before.
+        started: Whether a container has started from it.
     """
 
     preloads: Sequence[str] = ()
     cann: str | None = None
+    brought: Sequence[str] = ()
+    started: bool = True
 
 
 def read_notes(text: str | None) -> Notes | None:
@@ -262,18 +279,27 @@ def read_notes(text: str | None) -> Notes | None:
     try:
         found = json.loads(text or "")
         preloads, cann = found["preloads"], found.get("cann")
+        brought = found.get("brought", [])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if not isinstance(preloads, list):
+    if not isinstance(preloads, list) or not isinstance(brought, list):
         return None
     return Notes(
         [item for item in preloads if isinstance(item, str)],
         cann if isinstance(cann, str) else None,
+        tuple(item for item in brought if isinstance(item, str)),
+        found.get("started", True) is True,
     )
 
 
 def dump_notes(image_id: str, notes: Notes) -> str:
-    kept = {"image_id": image_id, "preloads": sorted(set(notes.preloads)), "cann": notes.cann}
+    kept = {
+        "image_id": image_id,
+        "preloads": sorted(set(notes.preloads)),
+        "cann": notes.cann,
+        "brought": sorted(set(notes.brought)),
+        "started": notes.started,
+    }
     return json.dumps(kept, indent=2, sort_keys=True) + "\n"
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any, Callable
+from dataclasses import replace
+from typing import Any, Callable, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
@@ -170,11 +171,17 @@ def prove(reference: Reference, libraries: list[str], ask_cann: bool, timeout: f
     return output.stdout
 
 
-def unproven(known: Notes | None, params: dict[str, Any]) -> tuple[list[str], bool]:
+def unproven(known: Notes, params: dict[str, Any]) -> tuple[list[str], bool]:
     """Return the libraries and whether the CANN that the image was not asked for yet."""
-    kept = known or Notes()
-    untested = [item for item in params["preload"] if item not in kept.preloads]
-    return untested, bool(params["min_cann"]) and kept.cann is None
+    untested = [item for item in params["preload"] if item not in known.preloads]
+    return untested, bool(params["min_cann"]) and known.cann is None
+
+
+def note_brought(files: NodeFiles, image_id: str, names: Sequence[str]) -> None:
+    """Keep the names under which Muster brought an image: by them it may be removed again."""
+    path = notes_path(image_id)
+    known = read_notes(files.read(path)) or Notes(started=False)
+    files.write(path, dump_notes(image_id, replace(known, brought=[*known.brought, *names])))
 
 
 def check_runs(
@@ -194,10 +201,9 @@ def check_runs(
     if problem:
         raise ImageError(problem)
     path = notes_path(image["id"])
-    kept = read_notes(files.read(path))
-    known = kept or Notes()
-    untested, ask_cann = unproven(kept, params)
-    proven = not (untested or ask_cann or kept is None)
+    known = read_notes(files.read(path)) or Notes(started=False)
+    untested, ask_cann = unproven(known, params)
+    proven = known.started and not (untested or ask_cann)
     if check_mode or proven:
         return known, proven
     try:
@@ -205,7 +211,12 @@ def check_runs(
     except NoProgramError as error:
         warn(f"LD_PRELOAD is not tested: {error}")
         return known, False
-    found = Notes([*known.preloads, *untested], parse_cann(output) if ask_cann else known.cann)
+    found = replace(
+        known,
+        preloads=[*known.preloads, *untested],
+        cann=parse_cann(output) if ask_cann else known.cann,
+        started=True,
+    )
     files.write(path, dump_notes(image["id"], found))
     return found, True
 
@@ -248,6 +259,8 @@ def derive(
     if mark and result["built"] and not check_mode:
         build(name, containerfile, mark, reference, params["timeout"])
         after = inspect(name)
+        if after:
+            note_brought(NodeFiles(), after["id"], [name])
     elif result["built"]:
         after = None
     result["derived_id"] = after["id"] if after else None
@@ -289,10 +302,14 @@ def bring(
     result["pulled"] = image is None
     if image is None and not check_mode:
         image = pull(reference, params["timeout"])
+        note_brought(files, image["id"], [reference.source, reference.local])
     # A pull by digest leaves the tag, under which containers start, where it was.
     retag = reference.source != reference.local and image != named
     if retag and not check_mode:
         docker("tag", reference.source, reference.local, timeout=60)
+        known = read_notes(files.read(notes_path(image["id"])) if image else None)
+        if image and known and known.brought:
+            note_brought(files, image["id"], [reference.local])
     result["changed"] = result["pulled"] or retag
     result["diff"] = {
         "before": describe(reference.local, named),

@@ -25,10 +25,12 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_package
 UNIT = "docker.service"
 DAEMON_JSON = "/etc/docker/daemon.json"
 DROP_IN = "/etc/systemd/system/docker.service.d/muster-proxy.conf"
+CERTIFICATES = "/etc/docker/certs.d"
 PROXY_ENV = "/etc/muster/docker-proxy.env"
 STATE_PATH = STATE_DIR + "/docker.json"
 INSECURE, MIRRORS = "insecure-registries", "registry-mirrors"
 KINDS = (INSECURE, MIRRORS, "registry_ca", "proxy")
+LINGERS = "it goes by this proxy until its next start, which containers that run would not survive"
 FLAGS = {INSECURE: "--insecure-registry", MIRRORS: "--registry-mirror"}
 REGISTRY = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?"
 
@@ -77,8 +79,17 @@ class FileChange:
 
 @dataclass
 class Changes:
+    """What differs.
+
+    Of what goes: gone are the entries by kind, between the daemon's file while the daemon reads
+    that it has lost some, lingers what it goes by until its next start, which it does not get here.
+    """
+
     files: dict[str, FileChange] = field(default_factory=dict)
     state: str | None = None
+    gone: dict[str, list[str]] = field(default_factory=dict)
+    between: str | None = None
+    lingers: list[str] = field(default_factory=list)
     install: Source | None = None
     enable: bool = False
     action: str = "none"
@@ -89,7 +100,7 @@ class Changes:
 
 
 def ca_path(registry: str) -> str:
-    return f"/etc/docker/certs.d/{registry}/ca.crt"
+    return f"{CERTIFICATES}/{registry}/ca.crt"
 
 
 def wanted_from(params: Mapping[str, Any], files: FilesView) -> Wanted:
@@ -275,6 +286,64 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
         changes.enable = not daemon.enabled
         changes.action = _action(changes, wanted, daemon)
     return changes
+
+
+def leave(files: FilesView, daemon: Daemon, deployment: str) -> Changes:
+    """Decide how what Muster added for a deployment goes, as far as no other one wants it.
+
+    Docker is neither installed nor enabled nor started, and not restarted under containers.
+    """
+    state = load_state(files.read(STATE_PATH))
+    deployments = {name: of for name, of in state.deployments.items() if name != deployment}
+    desired = {kind: {item for of in deployments.values() for item in of[kind]} for kind in KINDS}
+    gone = {
+        kind: [item for item in state.added[kind] if item not in desired[kind]] for kind in KINDS
+    }
+    added = {kind: [item for item in state.added[kind] if item in desired[kind]] for kind in KINDS}
+    changes = Changes(state=dump_state(State(added, deployments)), gone=gone)
+    if gone[INSECURE] or gone[MIRRORS]:
+        _leave_registries(changes, files, daemon, gone)
+    for registry in gone["registry_ca"]:
+        _compare(changes, files, ca_path(registry), None)
+    if gone["proxy"]:
+        _compare(changes, files, DROP_IN, None)
+        _compare(changes, files, PROXY_ENV, None)
+        names = [name for name in gone["proxy"] if name in daemon.environment]
+        if daemon.active and names and daemon.info.get("ContainersRunning"):
+            changes.lingers = names
+        elif daemon.active and names:
+            changes.action = "restart"
+    return changes
+
+
+def _leave_registries(
+    changes: Changes, files: FilesView, daemon: Daemon, gone: Mapping[str, Sequence[str]]
+) -> None:
+    """Take entries out of the daemon's file. A reload ignores a key that is gone, so that it has
+    to read an empty list before the key goes."""
+    before = files.read(DAEMON_JSON)
+    config = load_daemon_json(before)
+    between = dict(config)
+    for key in (INSECURE, MIRRORS):
+        left = [item for item in config.get(key) or [] if item not in gone[key]]
+        if key in config and gone[key]:
+            config[key] = between[key] = left
+            if not left:
+                del config[key]
+    after = json.dumps(config, indent=2) + "\n" if config else None
+    if config != load_daemon_json(before) or (before is not None and after is None):
+        changes.files[DAEMON_JSON] = FileChange(before, after)
+    if daemon.active and still_has(daemon.info, gone):
+        changes.between = json.dumps(between, indent=2) + "\n"
+        changes.action = "reload"
+
+
+def still_has(info: Mapping[str, Any], gone: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the entries of registries by which the running daemon goes, though they are gone."""
+    live = live_registries(info)
+    return [item for item in gone[INSECURE] if item in live[INSECURE]] + [
+        item for item in gone[MIRRORS] if item.rstrip("/") in live[MIRRORS]
+    ]
 
 
 def diff(changes: Changes) -> list[dict[str, str]]:

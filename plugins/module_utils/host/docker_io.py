@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import posixpath
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import run
@@ -14,6 +17,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.states impor
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import parse_show
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import properties
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
+    CERTIFICATES,
+    DAEMON_JSON,
     STATE_PATH,
     UNIT,
     Changes,
@@ -45,6 +50,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "proxy": PROXY_SPEC,
     "registry_ca": {"type": "dict", "default": {}},
     "timeout": {"type": "int", "default": 90},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 
@@ -59,6 +65,28 @@ def write(files: NodeFiles, changes: Changes) -> None:
             files.write(path, change.after, change.mode)
     if changes.state is None:
         files.remove(STATE_PATH)
+
+
+def take_back(files: NodeFiles, changes: Changes) -> None:
+    """Take what a deployment added out of the files."""
+    for path, change in changes.files.items():
+        if change.after is not None:
+            files.write(path, change.after, change.mode)
+            continue
+        files.remove(path)
+        # A folder that was made for this file. Docker's own is not one.
+        for folder in (posixpath.dirname(path), CERTIFICATES):
+            if folder != posixpath.dirname(DAEMON_JSON):
+                with contextlib.suppress(OSError):
+                    os.rmdir(files.path(folder))
+
+
+def keep_state(files: NodeFiles, changes: Changes) -> None:
+    """Note what is Muster's from now on."""
+    if changes.state is None:
+        files.remove(STATE_PATH)
+    elif files.read(STATE_PATH) != changes.state:
+        files.write(STATE_PATH, changes.state)
 
 
 def client_of(files: NodeFiles) -> str | None:

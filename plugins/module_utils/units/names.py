@@ -17,6 +17,11 @@ from ansible_collections.muster.serving.plugins.module_utils.common.paths import
 # What systemctl and the file system match all services of Muster by.
 SERVICES = f"{PREFIX}*.service"
 
+# Patterns of whole names, of which a group is the deployment. A name fits one deployment alone.
+UNIT = r"(?P<deployment>.+)-(?:r[0-9]+-rank[0-9]+|gateway[0-9]+)"
+LINK = r"(?P<deployment>.+)-r[0-9]+"
+UNIT_OR_LINK = r"(?P<deployment>.+)-(?:r[0-9]+(?:-rank[0-9]+)?|gateway[0-9]+)"
+
 _RANK = re.compile(r"(?P<link>.+-r(?P<index>[0-9]+))-rank[0-9]+")
 _GATEWAY = re.compile(r".+-gateway(?P<index>[0-9]+)")
 
