@@ -256,7 +256,7 @@ def inventories(draw: st.DrawFn) -> tuple[Any, set[str]]:
     for said in (common, own):
         for inner in ("muster_engine_args", "muster_engine_env"):
             if isinstance(said.get(inner), dict):
-                names.update(name for name in said[inner] if len(str(name)) > 1)
+                names.update(str(name) for name in said[inner] if name != "")
     return view(c=hosts), names
 
 
