@@ -69,7 +69,7 @@ lint-changelog: setup
 
 .PHONY: lint-ansible
 lint-ansible: setup
-	$(BIN)/ansible-lint --offline --strict
+	$(BIN)/python scripts/lint-ansible --offline --strict
 
 # Two more than there are cores: a third of the time is spent waiting for what tests time out on.
 .PHONY: unit

@@ -600,8 +600,15 @@ def play(tmp_path, *options, more=None, **variables):
     return done, json.loads(report.read_text())
 
 
-def test_one_bad_node_of_each_kind_in_one_run(tmp_path):
-    done, report = play(tmp_path, waivers=WAIVERS)
+@pytest.fixture(scope="module")
+def of_each_kind(tmp_path_factory):
+    """One run over a good node and a bad one of each kind, each a replica of its own."""
+    replicas = [["right"], ["wrong"], ["mute"], ["gone"]]
+    return play(tmp_path_factory.mktemp("kinds"), waivers=WAIVERS, replicas=replicas)
+
+
+def test_one_bad_node_of_each_kind_in_one_run(of_each_kind):
+    done, report = of_each_kind
     assert done.returncode == 2, done.stdout + done.stderr
     failed = {(one["host"], one["id"]) for one in report["checks"] if one["status"] == "failed"}
     waived = {(one["host"], one["id"]) for one in report["checks"] if one["status"] == "waived"}
@@ -675,13 +682,13 @@ def test_the_only_node_and_its_password_come_to_a_verdict(tmp_path, password, se
     assert "node-become" in done.stdout
 
 
-def test_a_replica_without_faults_goes_on_without_the_others(tmp_path):
-    both = {"waivers": WAIVERS, "replicas": [["right"], ["wrong"]]}
-    done, report = play(tmp_path, "--limit", "right,wrong", **both)
+def test_a_replica_without_faults_goes_on_without_the_others(of_each_kind):
+    done, report = of_each_kind
     assert done.returncode == 2, done.stdout + done.stderr
-    assert report["failed_hosts"] == ["wrong"]
+    assert report["failed_hosts"] == ["wrong", "mute"]
     assert "right goes on" in done.stdout
     assert "wrong goes on" not in done.stdout
+    assert "mute goes on" not in done.stdout
 
 
 def test_one_bad_node_blocks_its_whole_replica():

@@ -31,7 +31,8 @@ NAME = re.compile(r"[A-Za-z0-9_-]+(=\S+|(\.[A-Za-z0-9_]+)*(\.\*)?)")
 
 
 def engine(name: str) -> dict[str, Any]:
-    tables: dict[str, Any] = yaml.safe_load((BASE / f"{name}.yml").read_text())["engine"]
+    text = (BASE / f"{name}.yml").read_text()
+    tables: dict[str, Any] = yaml.load(text, Loader=yaml.CSafeLoader)["engine"]
     return tables
 
 

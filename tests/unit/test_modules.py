@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ PLUGINS = ROOT / "plugins"
 MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 
 
-def document() -> dict[str, Any]:
+@cache
+def documented() -> dict[str, Any]:
     """Return what ansible-doc says of every module, fragments merged."""
     names = [f"muster.serving.{name}" for name in MODULES]
     ran = subprocess.run(
@@ -39,9 +41,6 @@ def document() -> dict[str, Any]:
     assert "ERROR" not in ran.stderr, ran.stderr
     said = json.loads(ran.stdout)
     return {name.rpartition(".")[2]: entry for name, entry in said.items()}
-
-
-DOCUMENTED = document()
 
 
 def specs() -> dict[str, Mapping[str, Any]]:
@@ -126,7 +125,7 @@ def returned(name: str) -> set[str]:
 
 def checks_of(name: str) -> set[str]:
     """Return the ids of the checks that a module documents."""
-    checks = (DOCUMENTED[name]["return"] or {}).get("checks", {})
+    checks = (documented()[name]["return"] or {}).get("checks", {})
     if checks.get("type") != "list":
         return set()
     lines = checks["description"]
@@ -135,8 +134,8 @@ def checks_of(name: str) -> set[str]:
 
 
 def test_ansible_doc_shows_every_module() -> None:
-    assert sorted(DOCUMENTED) == MODULES
-    for name, entry in DOCUMENTED.items():
+    assert sorted(documented()) == MODULES
+    for name, entry in documented().items():
         assert entry["examples"], f"{name} has no example"
 
 
@@ -152,13 +151,13 @@ def test_a_documentation_without_code_belongs_to_an_action_with_a_specification(
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_an_actions_documented_options_are_those_it_takes(name: str) -> None:
-    documented = DOCUMENTED[name]["doc"]["options"]
+    options = documented()[name]["doc"]["options"]
     taken = {key: option(value) for key, value in SPECS[name].items()}
-    assert {key: option(value) for key, value in documented.items()} == taken
+    assert {key: option(value) for key, value in options.items()} == taken
 
 
 def test_the_verdict_documents_every_fact_that_it_compares() -> None:
-    notes = DOCUMENTED["cluster_verdict"]["doc"]["notes"]
+    notes = documented()["cluster_verdict"]["doc"]["notes"]
     apart = {one.fact for one in COMPARISONS if one.unique}
     near = {one.fact for one in COMPARISONS if one.spread}
     for start, wanted in (
@@ -178,7 +177,7 @@ def test_what_modules_have_in_common_stands_in_a_fragment_alone() -> None:
             other = options.setdefault(json.dumps([key, value], sort_keys=True), where)
             assert other == where, f"{where} repeats the option {key} of {other}"
     for name in MODULES:
-        doc = DOCUMENTED[name]["doc"]
+        doc = documented()[name]["doc"]
         for key, value in written(name).get("attributes", {}).items():
             assert "description" not in value, f"{name} describes {key} itself"
         assert set(attributes) <= set(doc["attributes"]), name
@@ -190,7 +189,7 @@ def test_every_fragment_is_used_and_every_module_with_checks_says_what_a_check_i
     used = {name: set(written(name)["extends_documentation_fragment"]) for name in MODULES}
     assert set(fragments()) == set().union(*used.values())
     for name in MODULES:
-        checks = (DOCUMENTED[name]["return"] or {}).get("checks", {})
+        checks = (documented()[name]["return"] or {}).get("checks", {})
         assert ("muster.serving.checks" in used[name]) == (checks.get("type") == "list"), name
 
 
@@ -203,7 +202,7 @@ def test_an_action_without_a_connection_says_that_it_runs_on_the_controller() ->
         ).ActionModule._requires_connection
     }
     assert alone == {
-        name for name in MODULES if "connection" in DOCUMENTED[name]["doc"]["attributes"]
+        name for name in MODULES if "connection" in documented()[name]["doc"]["attributes"]
     }
 
 
@@ -216,10 +215,10 @@ def test_every_check_is_documented_by_a_module_that_makes_it() -> None:
 
 @pytest.mark.parametrize("name", sorted(SPECS))
 def test_an_action_documents_all_that_it_returns(name: str) -> None:
-    documented = set(DOCUMENTED[name]["return"] or {})
+    told = set(documented()[name]["return"] or {})
     # What Ansible itself knows.
     common = {"changed", "failed", "skipped", "msg"}
-    assert documented - common == returned(name) - common
+    assert told - common == returned(name) - common
 
 
 def test_actions_print_by_show_alone() -> None:
