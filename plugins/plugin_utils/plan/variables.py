@@ -37,6 +37,7 @@ STATISTICS = (
     "muster_prepare",
     "muster_serve",
     "muster_status",
+    "muster_uninstall",
     "muster_verify",
 )
 # Names that are no settings. What playbooks register is among a host's variables in later plays.
