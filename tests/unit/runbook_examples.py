@@ -24,7 +24,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verd
 WIDTH = 120
 HEAD, FOLLOWER = "a2-node0", "a2-node1"
 URL = "http://10.0.0.11:20004/v1"
-LONG_AGO = 1795947000.0  # 2026-11-29 in the examples' journals
 
 
 def on(node: str, *checks: Check) -> list[Check]:

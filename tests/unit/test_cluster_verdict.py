@@ -433,7 +433,8 @@ def test_a_node_without_a_driver_is_one_row_and_what_is_not_of_it_another():
         "        seen     down",
         "        expected up",
         "        remedy   ip link set eth0 up",
-        "  runbook  docs/runbooks/drivers.md (npu-driver-loaded); docs/runbooks/network.md (nic-up)",
+        "  runbook  docs/runbooks/drivers.md (npu-driver-loaded);"
+        " docs/runbooks/network.md (nic-up)",
     ]
 
 

@@ -26,7 +26,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verd
 
 from lab.emulators import ascend_tools
 from tests.conftest import ROOT
-from tests.unit import runbook_examples
+from tests.unit import plan_support, runbook_examples
 from tests.unit.npu_node import NpuNode, call
 
 FOLDER = ROOT / runbooks.FOLDER
@@ -154,7 +154,7 @@ def test_the_index_leads_to_every_page() -> None:
     assert linked == PAGES.keys() - {"README"}
 
 
-@pytest.mark.parametrize("page", PAGES.keys() - {"README", "failed-start"})
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - {"README", "failed-start"}))
 def test_a_page_begins_with_what_is_seen_and_ends_with_how_it_is_over(page: str) -> None:
     titles = re.findall(r"^## (.+)$", PAGES[page].split("\n## Known by\n")[0], re.M)
     assert {"Look", "It is over when"} <= {*titles}
@@ -212,7 +212,7 @@ def test_a_finding_names_its_page(page: str) -> None:
 def test_a_table_of_a_page_is_what_is_printed(page: str) -> None:
     table = runbook_examples.table(page)
     assert table in PAGES[page]
-    # It is of this page, or the page names where else it leads.
+    # Its rows lead back here.
     assert f"docs/runbooks/{page}.md" in table
 
 
@@ -335,6 +335,16 @@ def test_the_tools_of_ascend_take_what_they_are_asked(
     node.set("devices.0.link", "DOWN")
     (shown,) = {one.shown for one in COMMANDS if one.page == "npu-network" and "-link" in one.text}
     assert call(ascend_tools.hccn_tool, "-i", "0", "-link", "-g").stdout.split("\n")[0] == shown[0]
+
+
+@pytest.mark.parametrize("recipe", [plan_support.PAIR, plan_support.SINGLE])
+def test_nodes_at_the_end_leave_the_replicas_before_them_as_they_are(recipe: str) -> None:
+    hosts = [plan_support.host(number, recipe) for number in range(1, 7)]
+    before, after = (
+        plan_support.plan(plan_support.view(c=hosts[:count]))["units"] for count in (4, 6)
+    )
+    assert after[: len(before)] == before
+    assert len(after) > len(before)
 
 
 # --- links ------------------------------------------------------------------------------------
