@@ -69,7 +69,8 @@ RUNBOOKS = (
         _words("container-engine container-engine-version container-engine-cgroup"),
         _words(
             "docker-storage docker-configuration docker-permission docker-down docker-network"
-            " docker-old container-name container-cgroup container-start"
+            " docker-old container-name container-cgroup container-start user-namespace"
+            " podman-locks"
         ),
     ),
     Runbook(
@@ -99,7 +100,7 @@ RUNBOOKS = (
         _words(
             "hccl-interface gloo-interface nccl-interface nccl-network nccl-rdma nccl-connect"
             " nccl-system nvshmem kv-transfer gpu-direct rdma-memory memlock-limit address-absent"
-            " host-ip name-resolution no-route"
+            " host-ip name-resolution no-route nic-driver nic-link"
         ),
     ),
     Runbook(
@@ -136,7 +137,7 @@ RUNBOOKS = (
             "npu-held npu-visible-devices npu-few npu-lost npu-driver npu-unavailable npu-operator"
             " npu-streams fabric-manager gpu-lost-in-container gpu-lost gpu-nvlink gpu-ecc"
             " gpu-ordinal gpu-shared gpu-busy gpu-mps gpu-few gpu-none gpu-peer gpu-multicast"
-            " gpu-memory-fault gpu-kernel-fault cuda-fork cuda-unknown"
+            " gpu-memory-fault gpu-kernel-fault gpu-pci-memory cuda-fork cuda-unknown"
         ),
     ),
     Runbook(
@@ -151,8 +152,8 @@ RUNBOOKS = (
             "npu-driver-mount npu-permission npu-driver-old npu-open npu-unsupported npu-runtime"
             " cuda-driver-old rocm-driver-old cuda-compat-mismatch gpu-driver-mismatch"
             " gpu-driver-absent gpu-library gpu-toolkit gpu-runtime-mode gpu-cgroup gpu-hook"
-            " gpu-permission cdi-device driver-files-in-image image-requirement device-permission"
-            " device-absent"
+            " gpu-bound gpu-permission cdi-device driver-files-in-image image-requirement"
+            " device-permission device-absent"
         ),
     ),
     Runbook(
