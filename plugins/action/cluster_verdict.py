@@ -65,6 +65,7 @@ class ActionModule(ControllerAction):
         checks = verdict.with_hosts(checks, variables.get("ansible_limit"))
         checks.sort(key=lambda one: hosts.index(one["host"]))
         checks, expired = verdict.apply_waivers(checks, waivers, today)
+        checks = verdict.with_pages(checks)
         for line in expired:
             display.warning(line)
         failed = verdict.failed_hosts(checks)

@@ -114,7 +114,8 @@ EXAMPLES = r"""
 RETURN = r"""
 checks:
   description:
-    - All checks, each with its C(host); what is waived also with C(waiver).
+    - All checks, each with its C(host); what is waived also with C(waiver), and what is not ok also
+      with C(page), the runbook for it in the collection.
     - Those of a host that gave none are V(node-reachable), V(node-become) and V(node-python).
     - Those of a comparison are V(cluster-clock), V(cluster-weights), V(cluster-weights-hash),
       V(cluster-mtu),

@@ -397,6 +397,7 @@ def test_the_table_has_each_fault_with_its_remedy_by_host():
         "        seen     down",
         "        expected up",
         "        remedy   prepare does it",
+        "  runbook  docs/runbooks/network.md",
     ]
     assert table([on("a", status="ok")], 80) == ""
 
@@ -432,6 +433,8 @@ def test_a_node_without_a_driver_is_one_row_and_what_is_not_of_it_another():
         "        seen     down",
         "        expected up",
         "        remedy   ip link set eth0 up",
+        "  runbook  docs/runbooks/drivers.md (npu-driver-loaded);"
+        " docs/runbooks/network.md (nic-up)",
     ]
 
 
@@ -450,7 +453,7 @@ def test_what_follows_from_nothing_that_failed_here_stands_for_itself():
         waived,
         unknown,
     ):
-        text = table(checks, 110)
+        text = table(checks, 110).partition("\n  runbook  ")[0]
         assert "follows" not in text
         # Equal rows are one all the same, with every subject.
         assert "  a     failed" in text.replace("unknown", "failed ")

@@ -327,7 +327,8 @@ def test_the_last_lines_are_followed_by_the_likely_cause(play: Callable[..., Pla
     assert re.search(
         r"Its last lines:\n    Engine core.*\n    ZMQError.*\n"
         r"zmq-port-taken, a line: ZMQError.*\nCause: the port .*\nCheck: port-free\n"
-        r"Remedy: .*muster_dp_rpc_port.*\nAlso: engine-core, a line: .*\n"
+        r"Remedy: .*muster_dp_rpc_port.*\nRunbook: docs/runbooks/ports.md\n"
+        r"Also: engine-core, a line: .*\n"
         r"All of them: journalctl -u muster-c-r0-rank0",
         said,
     )

@@ -536,11 +536,12 @@ def test_a_healthy_line_says_nothing(line: str) -> None:
 
 def test_a_paragraph_names_line_cause_check_and_remedy() -> None:
     judged = judging.judge(judging.Log([LINES["zmq-port-taken"], CORE], []))[0]
-    seen, cause, check, remedy, also = judging.paragraph(judged)
+    seen, cause, check, remedy, runbook, also = judging.paragraph(judged)
     assert seen == f"zmq-port-taken, a line: {LINES['zmq-port-taken']}"
     assert re.search(r"^Cause: the port", cause)
     assert check == "Check: port-free"
     assert "muster_dp_rpc_port" in remedy
+    assert runbook == "Runbook: docs/runbooks/ports.md"
     assert also == f"Also: engine-core, a line: {CORE}"
 
 

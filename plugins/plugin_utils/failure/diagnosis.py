@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Dict, List, Tuple, Union
 
 from ansible_collections.muster.serving.plugins.module_utils.units import names
+from ansible_collections.muster.serving.plugins.plugin_utils.common import runbooks
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import judging
 
 # How many runs of a unit before its last one are told.
@@ -121,7 +122,13 @@ def _run(judged: judging.Judged) -> dict[str, Any]:
 
 def _findings(judged: judging.Judged) -> list[dict[str, Any]]:
     return [
-        {**one.signature._asdict(), "line": one.line, "times": one.times} for one in judged.findings
+        {
+            **one.signature._asdict(),
+            "page": runbooks.of_signature(one.signature.name),
+            "line": one.line,
+            "times": one.times,
+        }
+        for one in judged.findings
     ]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.units import log
+from ansible_collections.muster.serving.plugins.plugin_utils.common import runbooks
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import signatures
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
     CAUSE,
@@ -229,6 +230,7 @@ def paragraph(judged: Judged) -> list[str]:
     if one.checks:
         lines.append(f"Check: {', '.join(one.checks)}")
     lines.append(f"Remedy: {one.remedy}")
+    lines.append(f"Runbook: {runbooks.of_signature(one.name)}")
     if not judged.cause:
         lines += look_at(judged)
     return [*lines, *(f"Also: {_seen(other)}" for other in others[: SHOWN - 1])]

@@ -22,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.checks impor
     broken_check,
     check,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common import runbooks
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import Row, rows_of
@@ -535,6 +536,14 @@ def apply_waivers(
     return judged, list(expired.values())
 
 
+def with_pages(checks: Sequence[Check]) -> list[Check]:
+    """Return the checks, those that are not ok with the runbook that is for them."""
+    return [
+        one if one["status"] == "ok" else {**one, "page": runbooks.of_check(one["id"])}
+        for one in checks
+    ]
+
+
 def count(checks: Sequence[Check]) -> dict[str, int]:
     """Return how many checks have each status."""
     counted = Counter(one["status"] for one in checks)
@@ -569,6 +578,7 @@ def table(checks: Sequence[Check], width: int) -> str:
     """Return all checks that are not ok, by host and then by urgency, each with its remedy.
 
     What says the same of several subjects is one row, and so are a cause and what follows from it.
+    A line below all of them names the runbooks for what prepare or a waiver does not settle.
     """
     hosts = list(dict.fromkeys(one["host"] for one in checks))
     shown = sorted(
@@ -593,6 +603,9 @@ def table(checks: Sequence[Check], width: int) -> str:
         ):
             if text:
                 lines += _paragraph(f"{indent}{label:<9}", text, width)
+    pages = runbooks.line(row.first["id"] for row in rows if row.first["status"] in _WAIVABLE)
+    if pages:
+        lines += _paragraph("  runbook  ", pages, width)
     return "\n".join(lines)
 
 
