@@ -107,7 +107,11 @@ molecule: lab ## Every Ansible role on real systemd nodes
 
 .PHONY: integration
 integration: lab-all ## site.yml on the lab, start to end
-	$(BIN)/pytest -q tests/integration
+	$(BIN)/pytest -q tests/integration -m "not chaos"
+
+.PHONY: chaos
+chaos: lab-all ## What takes too long for every run: operations killed in each of their stages
+	$(BIN)/pytest -q tests/integration -m chaos
 
 .PHONY: faults
 faults: lab ## Faults injected into lab nodes, each found by its check
