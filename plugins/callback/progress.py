@@ -128,7 +128,7 @@ class CallbackModule(DefaultCallback):
         self._clock = terminal_io.Clock(0.5, self._tick)
         # One that builds on this one, as ansible-runner's does, holds Ansible's lock for printing
         # while it calls: beside it the clock would wait for that, and be waited for.
-        if type(self) is CallbackModule:
+        if self.__class__ is CallbackModule:
             self._clock.start()
         atexit.register(self._stop, True)
 

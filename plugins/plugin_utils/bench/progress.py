@@ -22,7 +22,7 @@ class Progress(NamedTuple):
 
 def progress_of(printed: str, total: int) -> Progress | None:
     """Return what the last bar of so many requests shows; None before the first."""
-    bars = [bar for bar in _BAR.finditer(printed) if int(bar[2]) == total]
+    bars = [shown for shown in _BAR.finditer(printed) if int(shown[2]) == total]
     if not bars:
         return None
     last = bars[-1]
