@@ -41,4 +41,9 @@ class ActionModule(ControllerAction):
         floating = {
             unit["host"]: unit["floating"] for unit in plan["units"] if unit.get("floating")
         }
-        return {"plan": plan, "problems": problems, "floating": floating}
+        return {
+            "plan": plan,
+            "parts": {host: verified.part_of(plan, host) for host in args["hosts"]},
+            "problems": problems,
+            "floating": floating,
+        }

@@ -51,6 +51,10 @@ plan:
     - The verified plan of what can start. C(left_out) names the units that cannot.
   returned: success
   type: dict
+parts:
+  description: By host, what of RV(plan) its units and those that start with them are in.
+  returned: success
+  type: dict
 problems:
   description: By host, what of it cannot start as it was verified, and why.
   returned: success

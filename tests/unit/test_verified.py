@@ -270,6 +270,16 @@ def _quiet(warnings: list[str]) -> None:
     """Nothing is printed."""
 
 
+def test_each_host_has_the_part_of_its_own_replica() -> None:
+    both = {f"r{index}n{number}": seen(part(index)) for index in (0, 1) for number in (0, 1)}
+    result = start(**both)
+    for host, own in result["parts"].items():
+        assert {unit["group"] for unit in own["units"]} == {f"replica-{host[1]}"}
+        assert len(own["units"]) == len(own["links"]) == 2
+        assert [one["index"] for one in own["replicas"]] == [int(host[1])]
+        assert own["deployment"] == result["plan"]["deployment"]
+
+
 def test_replicas_are_put_together_with_each_unit_once() -> None:
     both = {f"r{index}n{number}": seen(part(index)) for index in (0, 1) for number in (0, 1)}
     result = start(**both)

@@ -70,6 +70,16 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
     return plan, {host: "; ".join(texts) for host, texts in problems.items()}
 
 
+def part_of(plan: Mapping[str, Any], host: str) -> dict[str, Any]:
+    """Return the part of a plan that the units of a host and those that start with them are in."""
+    groups = {unit["group"] for unit in plan["units"] if unit["host"] == host}
+    return {
+        **plan,
+        "replicas": [one for one in plan["replicas"] if replica_group(one["index"]) in groups],
+        **{key: [one for one in plan[key] if one["group"] in groups] for key in ("units", "links")},
+    }
+
+
 def _silence(deployment: str, one: Mapping[str, Any]) -> str:
     """Say why a host tells of nothing that could start."""
     if "plan" not in one:
