@@ -103,7 +103,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: The verdicts of all modules that were asked for, and with O(lock) V(node-run).
+  description: The verdicts of all modules that were asked for, with O(lock) V(node-run), and with
+    the units among O(states) V(unit-replica).
   returned: always
   type: list
   elements: dict

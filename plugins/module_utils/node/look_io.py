@@ -144,7 +144,8 @@ def options_of(where: str, name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise OptionError(f"{where}: {name} has no options, but {given!r:.80}")
     one = (LOOKS if where == "checks" else STATES)[name]()
-    validator = ArgumentSpecValidator(one.ARGUMENT_SPEC, **getattr(one, "RULES", {}))
+    spec = getattr(one, "STATE_SPEC", one.ARGUMENT_SPEC) if where == "states" else one.ARGUMENT_SPEC
+    validator = ArgumentSpecValidator(spec, **getattr(one, "RULES", {}))
     result = validator.validate({key: said for key, said in given.items() if said is not None})
     if result.error_messages:
         raise OptionError(f"{where}: {name}: {'; '.join(result.error_messages)}")

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.units import (
+    dealing,
     names,
     run_lock_io,
     startup,
@@ -25,6 +26,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "wait": {"type": "float", "default": 0},
     "restarts_before": {"type": "dict", "default": {}},
 }
+STATE_SPEC = {**ARGUMENT_SPEC, "redeal": {"type": "bool", "default": False}}
 POLL_S = 1.0
 
 
@@ -79,7 +81,8 @@ def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
 def state(params: dict[str, Any]) -> State:
     """Return the units as they are, and what keeps a replica of them from serving as planned."""
     seen = look(params, with_logs=False)
-    return State(unit_files.unplanned(seen["units"], seen["orphans"]), seen=seen)
+    checks = dealing.replica_checks(params["units"], seen["orphans"], params["redeal"])
+    return State(unit_files.unplanned(seen["units"], seen["orphans"]), checks, seen=seen)
 
 
 def glance(params: dict[str, Any]) -> dict[str, Seen]:

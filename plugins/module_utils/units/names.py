@@ -92,6 +92,12 @@ def links_of(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(match.group("link") for match in found if match))
 
 
+def replicas_of(names: Iterable[str]) -> list[int]:
+    """Return the replicas that units are of, by the units' names; gateways are of none."""
+    found = (_RANK.fullmatch(name) for name in names)
+    return sorted({int(match.group("index")) for match in found if match})
+
+
 def gateways_of(names: Iterable[str]) -> list[str]:
     """Return the names that are gateways'."""
     return [name for name in names if _GATEWAY.fullmatch(name)]

@@ -37,6 +37,7 @@ RUNBOOKS = (
         (),
     ),
     Runbook("two-operators", ("node-run",), ()),
+    Runbook("add-a-node", ("unit-replica",), ()),
     Runbook(
         "host",
         _words(

@@ -163,15 +163,56 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
             f"{said_by(deployment.settings, 'muster_replica_nodes')}"
         )
     else:
-        errors += _family_errors(nodes, size)
+        replicas, found = dealt(deployment, nodes, size)
+        errors += found or _family_errors(replicas.values())
     return nodes, errors
 
 
-def _family_errors(nodes: Sequence[Node], size: int) -> list[str]:
+def dealt(
+    deployment: Deployment, nodes: Sequence[Node], size: int
+) -> tuple[dict[int, list[Node]], list[str]]:
+    """Return by number the nodes of each replica in inventory order, and what is wrong with it.
+
+    Nodes that say their replica are in it. The others fill what is missing there, then the lowest
+    free numbers.
+    """
+    replicas: dict[int, list[Node]] = {}
+    rest = []
+    for node in nodes:
+        said: int | None = deployment.hosts[node.host].get("muster_replica")
+        if said is None:
+            rest.append(node)
+        else:
+            replicas.setdefault(said, []).append(node)
+    index = 0
+    open_ = [number for number in sorted(replicas) if len(replicas[number]) < size]
+    while rest:
+        if open_:
+            number = open_.pop(0)
+        else:
+            while index in replicas:
+                index += 1
+            number = index
+        own = replicas.setdefault(number, [])
+        missing = size - len(own)
+        own += rest[:missing]
+        rest = rest[missing:]
+    order = {node.host: place for place, node in enumerate(nodes)}
+    for own in replicas.values():
+        own.sort(key=lambda node: order[node.host])
+    errors = [
+        f"{deployment.cluster}: muster_replica puts {len(own)} of {size} nodes into replica "
+        f"{number} ({', '.join(node.host for node in own)}): say it otherwise, or of fewer nodes"
+        for number, own in sorted(replicas.items())
+        if len(own) != size
+    ]
+    return dict(sorted(replicas.items())), errors
+
+
+def _family_errors(replicas: Iterable[Sequence[Node]]) -> list[str]:
     """Say of which replicas the nodes do not reach each other by one kind of address."""
     errors = []
-    for first in range(0, len(nodes), size):
-        head, *others = nodes[first : first + size]
+    for head, *others in replicas:
         errors += [
             f"{node.host}: has the address {node.address}, and the head of its replica, "
             f"{head.host}, {head.address}: the nodes of a replica need addresses of one family "

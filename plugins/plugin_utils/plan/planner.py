@@ -46,6 +46,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement impo
     PORT_SETTINGS,
     Node,
     Shape,
+    dealt,
     device_errors,
     nodes_of,
     ports_of,
@@ -195,10 +196,10 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         ranks=engine.data,
         nodes=shape.nodes,
     )
-    replicas = [nodes[i : i + shape.nodes] for i in range(0, len(nodes), shape.nodes)]
+    replicas, _found = dealt(deployment, nodes, shape.nodes)
     units = [
         engine_unit(recipe, deployment, engine, shape, index, replica[0], slot)
-        for index, replica in enumerate(replicas)
+        for index, replica in replicas.items()
         for slot in slots_of(recipe, engine, shape, replica)
     ]
     gateway, gateways = _gateway(recipe, deployment, shape, nodes, units)
@@ -269,6 +270,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             "npu_ping": deployment.settings.get("muster_npu_ping", "sampled"),
         },
         "restart": deployment.settings.get("muster_restart", "now"),
+        "redeal": deployment.settings.get("muster_redeal", False),
         "warnings": [*engine.warnings, *told, *_address_warnings(nodes)],
         "replicas": [
             {
@@ -278,7 +280,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
                 "url": next(unit["api_url"] for unit in units if unit["replica"] == index),
                 "ranks": list(range(engine.data)),
             }
-            for index, replica in enumerate(replicas)
+            for index, replica in replicas.items()
         ],
         "units": [*units, *gateways],
         "links": links_of(

@@ -120,7 +120,10 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
         "host_tuning": {**stage["host_tuning"], **deployment},
         "firewall": {**stage["firewall"], **deployment},
         **({"docker": {**stage["docker"], **deployment}} if stage["docker"] is not None else {}),
-        "unit": {key: stage["unit"][key] for key in ("deployment", "model", "units")},
+        "unit": {
+            **{key: stage["unit"][key] for key in ("deployment", "model", "units")},
+            "redeal": plan["redeal"],
+        },
         **(
             {"gateway": {**deployment, "floating": stage["gateway"]["floating"]}}
             if stage["gateway"]

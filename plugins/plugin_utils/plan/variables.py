@@ -374,6 +374,13 @@ VARIABLES: tuple[Variable, ...] = (
         "The NIC that carries HCCL's host traffic. Needed where a replica has several nodes.",
     ),
     Variable(
+        "muster_replica",
+        "index",
+        "node",
+        "by inventory order",
+        "The replica, from 0, that the node stays in when other nodes come or go.",
+    ),
+    Variable(
         "muster_devices",
         "list of int",
         "node",
@@ -434,6 +441,13 @@ VARIABLES: tuple[Variable, ...] = (
         "they are. `close_others: true` closes what else listens. See [the firewall](firewall.md).",
     ),
     # Operation
+    Variable(
+        "muster_redeal",
+        "bool",
+        "cluster",
+        "false",
+        "Whether nodes may go from one replica to another, which restarts both.",
+    ),
     Variable(
         "muster_restart",
         "now, stage or never",
@@ -816,6 +830,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "float": _float,
     "device gb": _device_gb,
     "count": _between(1, 1024, "a whole number from 1"),
+    "index": _between(0, 1023, "a whole number from 0"),
     "router id": _between(1, 255, "a number from 1 to 255"),
     "port": _between(1, 65535, "a port, 1 to 65535"),
     "seconds": _between(10, 86400, "seconds, 10 to 86400"),
