@@ -334,6 +334,8 @@ class CallbackModule(DefaultCallback):
             found = result.result
             reasons = [redaction.line(text.printable(one)) for one in found.get("reasons", ())]
             self._run.replica_decided(result.host.get_name(), reasons, bool(found.get("start")))
+        elif action == _OURS + "unit_state" and result.task.args.get("state") == "started":
+            self._run.units_started(result.host.get_name())
         elif action == _OURS + "cluster_verdict" and result.task.args.get("stage") == "verify":
             self._run.answered(not result.result.get("failed_hosts"))
 

@@ -114,6 +114,9 @@ def test_a_check_says_what_would_change_and_asks_for_no_endpoint() -> None:
     made.node_begins("t", "npu-a", 0)
     made.node_ends("t", "npu-a", run.Outcome(run.CHANGED), 1)
     made.replica_decided("npu-a", ["argv --x 1 -> 2"], True)
+    # One that was decided on, and not begun after another had failed.
+    made.replica_decided("npu-b", ["argv --x 1 -> 2"], True)
+    made.units_started("npu-a")
     assert texts(made.task_begins("u", "next", 1)) == "  would change npu-a: Start"
     end = texts(made.ends(2, [], COUNTERS))
     assert "would change\n  npu-a: Start" in end

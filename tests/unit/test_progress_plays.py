@@ -312,10 +312,15 @@ def test_the_end_says_why_units_start_and_where_the_endpoint_is(tmp_path: Path) 
             "name": "Decide",
             "muster.serving.replica_decision": {"plan": plan, "results": "seen"},
         },
+        {
+            "name": "Start",
+            "muster.serving.unit_state": {"state": "started", "deployment": "c", "units": []},
+            "check_mode": True,
+        },
     ]
     shown = piped(tmp_path, tasks(*entries, name="Serve"), "-l", "a")
     reason = "argv --max-num-seqs 32 -> 16"
-    assert f"replica 0 of c restarts on a:\n  c-r0: {reason}\n  1 node done" in shown
+    assert f"replica 0 of c restarts on a:\n  c-r0: {reason}\n" in shown
     assert f"units started, because\n  a:\n    c-r0: {reason}\n" in shown
 
 

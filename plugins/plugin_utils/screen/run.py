@@ -115,6 +115,7 @@ class Run:
         self._failures: list[_Failure] = []
         self._told: set[str] = set()
         self._starts: dict[str, list[str]] = {}
+        self._begun: set[str] = set()
         self._endpoints: list[Endpoint] = []
         # Whether units were brought to what the plan says, and whether the endpoint answered well.
         self._served = False
@@ -184,6 +185,10 @@ class Run:
         self._served = True
         if starts:
             self._starts[host] = list(reasons)
+
+    def units_started(self, host: str) -> None:
+        """Note that units of a host have been started, or would be: not all that is decided is."""
+        self._begun.add(host)
 
     def planned(self, endpoints: Iterable[Endpoint]) -> None:
         self._endpoints = list(endpoints)
@@ -257,7 +262,9 @@ class Run:
             "changed",
             [
                 f"{text.fold(hosts)}:" + "".join(f"\n  {reason}" for reason in reasons)
-                for hosts, reasons in self._by_value(self._starts)
+                for hosts, reasons in self._by_value(
+                    {host: why for host, why in self._starts.items() if host in self._begun}
+                )
             ],
         )
         lines += self._section(f"warnings: {len(warnings)}", "warning", warnings)
