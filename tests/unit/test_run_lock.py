@@ -510,7 +510,7 @@ def test_what_changes_nothing_holds_nothing(name: str) -> None:
 
 def test_preflight_holds_only_for_a_run_that_changes_nodes_after_it() -> None:
     (part,) = [task for task in tasks_of("preflight") if "block" in task]
-    (role, _work), (release,) = part["block"], part["always"]
+    (role,), (release,) = part["block"], part["always"]
     assert role["vars"]["preflight_hold"] == "{{ run_changes | default(false) }}"
     assert release["when"] == "run_changes | default(false)"
     assert release["muster.serving.run_lock"]["lock"] == role["vars"]["preflight_lock"]

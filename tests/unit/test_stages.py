@@ -195,3 +195,22 @@ def test_work_counts_filters_and_lookups() -> None:
     assert work("{{ a | default([]) }}") == 1
     assert work("{{ a | select('in', b) | list }}") == 2
     assert work("{{ query('ansible.builtin.file', a) | first }}") == 2
+
+
+@pytest.mark.parametrize("register", ["muster_plan", "muster_work"])
+def test_what_a_run_goes_on_with_is_not_forgotten_by_a_task_that_is_skipped(register: str) -> None:
+    def tasks(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for one in entries:
+            yield one
+            for part in ("block", "rescue", "always"):
+                yield from tasks(one.get(part, []))
+
+    found = [
+        task
+        for path in (ROOT / "playbooks").glob("*.yml")
+        for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+        for task in tasks(play.get("tasks", []))
+        if task.get("register") == register
+    ]
+    assert found
+    assert [task["name"] for task in found if "when" in task] == []
