@@ -12,6 +12,7 @@ import yaml
 from ansible_collections.muster.serving.plugins.module_utils.node import look_io as node_look
 from ansible_collections.muster.serving.plugins.module_utils.units.verified import digest, kept_part
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.stages import run_of, stages_of
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import REGISTERED
 
 from tests.conftest import ROOT
 from tests.unit.plan_support import host, pair, plan, single, view
@@ -214,3 +215,8 @@ def test_what_a_run_goes_on_with_is_not_forgotten_by_a_task_that_is_skipped(regi
     ]
     assert found
     assert [task["name"] for task in found if "when" in task] == []
+
+
+def test_what_playbooks_register_is_no_setting_of_a_later_plan() -> None:
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").glob("*.yml"))
+    assert set(re.findall(r"register: (muster_\w+)", text)) <= set(REGISTERED)

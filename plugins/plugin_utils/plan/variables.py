@@ -41,7 +41,7 @@ STATISTICS = (
     "muster_verify",
 )
 # Names that are no settings. What playbooks register is among a host's variables in later plays.
-REGISTERED = ("muster_plan", *STATISTICS)
+REGISTERED = ("muster_plan", "muster_work", *STATISTICS)
 
 
 class Variable(NamedTuple):
