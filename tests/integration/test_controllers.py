@@ -82,7 +82,9 @@ def test_parts_that_overlap_do_not_change_a_node_beside_each_other(tmp_path: Pat
     on_node(node, "sh", "-c", f"mkdir -p /run/muster && echo '{text}' > {path}")
     try:
         # Whatever else preflight finds on the nodes, they are held, and nothing goes on.
-        part = "part ctl1 a2-cluster site.yml\npython scripts/merge_results.py $RESULTS ctl1"
+        part = (
+            "part ctl1 a2-cluster site.yml &\nwait\npython scripts/merge_results.py $RESULTS ctl1"
+        )
         rc, screen = shell(SEND + part, tmp_path, INVENTORY)
     finally:
         on_node(node, "rm", "-f", path)
