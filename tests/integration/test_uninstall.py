@@ -25,7 +25,14 @@ ALL = {"uninstall_images": True, "uninstall_caches": True, "uninstall_logs": Tru
 OF_THE_NODE = (
     *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/root/.ansible", "/var/lib/dpkg"),
     *("/var/lib/docker", "/var/lib/containerd", "/var/lib/systemd", "/var/lib/apt", "/var/cache"),
-    *("/var/log", "/var/lib/muster-lab", "/etc/docker", "/opt/containerd", "/usr/lib/python3"),
+    *(
+        "/var/log",
+        "/var/lib/muster-lab",
+        "/usr/local/lib/muster-lab",
+        "/etc/docker",
+        "/opt/containerd",
+        "/usr/lib/python3",
+    ),
 )
 # A package's files, the links of its alternatives and services, and the accounts that it adds.
 OF_PACKAGES = """
