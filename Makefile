@@ -110,7 +110,7 @@ integration: lab-all ## site.yml on the lab, start to end
 	$(BIN)/pytest -q tests/integration -m "not chaos"
 
 .PHONY: chaos
-chaos: lab-all ## What takes too long for every run: operations killed in each of their stages
+chaos: lab-all ## What takes too long for every run: nodes freed, operations killed in each stage
 	$(BIN)/pytest -q tests/integration -m chaos
 
 .PHONY: faults

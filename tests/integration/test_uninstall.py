@@ -18,6 +18,8 @@ from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
 
 Play = Callable[..., Outcome]
 
+pytestmark = pytest.mark.chaos
+
 NODES = ("a2-node0", "a2-node1")
 UNITS = {node: f"a2-cluster-r0-rank{rank}" for rank, node in enumerate(NODES)}
 ALL = {"uninstall_images": True, "uninstall_caches": True, "uninstall_logs": True}
@@ -178,7 +180,6 @@ def test_site_brings_it_back(play: Play) -> None:
     assert all(containers().values())
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize(
     "stage",
     ["TASK [Decide for whole", "TASK [muster.serving.unit : Stop", "TASK [Take the settings"],
@@ -220,7 +221,6 @@ def test_a_run_that_was_killed_is_made_up_for(play: Play, bare: dict[str, Any], 
         assert left_of_muster(node, paths) == set()
 
 
-@pytest.mark.chaos
 def test_another_deployment_of_the_node_stays_as_it_is(play: Play) -> None:
     assert play("site.yml").rc == 0
     # A second one by its records and files; its unit is a service that runs.
