@@ -313,6 +313,8 @@ def test_ranks_with_an_api_each_stand_behind_a_gateway(
     external = {
         "muster_data_parallel": "external",
         "muster_replica_nodes": 2,
+        # Two replicas of a node each become one of two.
+        "muster_redeal": True,
         "lab_a3_args": {"data-parallel-size": 2, "quantization": None},
         "muster_gateway_balance": "prefix-affine",
     }
