@@ -25,6 +25,26 @@ options:
     default: default
 """
 
+    # Of a module that sets Docker's proxy, or compares it.
+    PROXY = r"""
+options:
+  proxy:
+    description: The daemon's proxy, which may hold a password. It is kept in a file that only root
+      reads.
+    type: dict
+    default: {}
+    suboptions:
+      http:
+        description: Proxy for HTTP.
+        type: str
+      https:
+        description: Proxy for HTTPS.
+        type: str
+      no_proxy:
+        description: Hosts and networks that are asked directly, separated by commas.
+        type: str
+"""
+
     PLAN = r"""
 options:
   plan:

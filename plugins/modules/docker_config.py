@@ -27,6 +27,7 @@ description:
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.deployment.shared
+  - muster.serving.deployment.proxy
 attributes:
   check_mode:
     support: full
@@ -52,20 +53,6 @@ options:
     type: list
     elements: str
     default: []
-  proxy:
-    description: The daemon's proxy. It is kept in a file that only root reads.
-    type: dict
-    default: {}
-    suboptions:
-      http:
-        description: Proxy for HTTP.
-        type: str
-      https:
-        description: Proxy for HTTPS.
-        type: str
-      no_proxy:
-        description: Hosts and networks that are asked directly, separated by commas.
-        type: str
   registry_ca:
     description:
       - CA of each registry (C(HOST[:PORT])), as PEM text or as an absolute path on the node.

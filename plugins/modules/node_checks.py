@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - muster.serving.checks
   - muster.serving.run
   - muster.serving.run.owner
+  - muster.serving.deployment.proxy
 attributes:
   check_mode:
     support: partial
@@ -44,23 +45,9 @@ options:
         has for it, with its options.
       - The names are V(docker), V(engine_image), V(gateway_image), V(engine_venv),
         V(host_tuning), V(firewall), V(unit), V(gateway) and V(verified). One without options is not
-        looked at.
+        looked at. V(docker) gets its proxy from O(proxy).
     type: dict
     default: {}
-  proxy:
-    description: The option C(proxy) of V(docker), which may hold a password.
-    type: dict
-    default: {}
-    suboptions:
-      http:
-        description: Proxy for HTTP.
-        type: str
-      https:
-        description: Proxy for HTTPS.
-        type: str
-      no_proxy:
-        description: Hosts and networks that are asked directly, separated by commas.
-        type: str
   hold:
     description:
       - Whether the run is to change the node, so that it takes O(lock). Where another run has it,

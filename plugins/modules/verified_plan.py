@@ -46,6 +46,12 @@ options:
     description: What an operator is to read of it in the file besides the plan's own C(told).
     type: dict
     default: {}
+  asked:
+    description:
+      - Whether the units have answered all that their users ask. Where they have only started, the
+        next M(muster.serving.node_checks) tells that it is not known of these runs.
+    type: bool
+    default: true
   which:
     description:
       - What is read; V(before) for the other plan that was verified before the present one, which
@@ -152,6 +158,7 @@ def main() -> None:
             "host": {"type": "str", "required": True},
             "plan": {"type": "dict"},
             "told": {"type": "dict", "default": {}},
+            "asked": {"type": "bool", "default": True},
             "which": {"type": "str", "choices": ["verified", "before"], "default": "verified"},
         },
         supports_check_mode=True,
@@ -168,14 +175,16 @@ def main() -> None:
             given = verified.kept_part(module.params["plan"])
             wanted = unit_io.desired(verified.own_units(given, host))
             problems = differing(wanted)
-            runs = running(verified.own_units(given, host))
+            units = verified.own_units(given, host) if module.params["asked"] else []
             told = {
                 **module.params["plan"].get("told", {}),
                 **module.params["told"],
                 "verified": run_lock_io.now().clock,
             }
             kept = verified.read_record(before)
-            after = verified.record_text(given, verified.engine_ids(wanted), runs, told, kept)
+            after = verified.record_text(
+                given, verified.engine_ids(wanted), running(units), told, kept
+            )
             # That the same answered once more is no change of the node.
             if not problems and not verified.same_plan(kept, json.loads(after)):
                 changed, diff = True, {"before": before or "", "after": after}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,6 +81,31 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
         return outcome
 
     return run
+
+
+def kill_at(begins: Callable[[str], bool], playbook: str) -> None:
+    """Run a playbook on the pair, and kill it when it prints such a line."""
+    with subprocess.Popen(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            *("-i", str(LAB_INVENTORY), playbook, "-l", "a2-cluster"),
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if begins(line):
+                os.killpg(process.pid, signal.SIGKILL)
+                return
+    pytest.fail("the run ended by itself")
 
 
 def lab(*arguments: str, timeout: float = 600) -> str:

@@ -318,6 +318,7 @@ def test_ranks_with_an_api_each_stand_behind_a_gateway(
         "lab_a3_args": {"data-parallel-size": 2, "quantization": None},
         "muster_gateway_balance": "prefix-affine",
     }
+    assert play("playbooks/stop.yml", limit="a3-replicas").rc == 0
     served(play, tmp_path, "a3-replicas", **external)
     report = json.loads((tmp_path / "output" / "verify.json").read_text())
     engines = [one for one in report["checks"] if one["id"] == "endpoint-engines"]

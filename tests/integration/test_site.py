@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -19,7 +15,7 @@ import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.module_utils.host.tuning import SYSCTL_PATH
 
-from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
+from .conftest import LAB_INVENTORY, Outcome, kill_at, lab, on_node
 
 Play = Callable[..., Outcome]
 
@@ -277,29 +273,11 @@ def test_a_killed_controller_is_no_harm(play: Play, stage: str, again: str) -> N
         # Prepare comes to nodes that differ alone.
         for node in NODES:
             on_node(node, "rm", SYSCTL_PATH)
-    with subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(LAB_INVENTORY), "site.yml", "-l", "a2-cluster"),
-        ],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            # Ansible names a task when it ends; what its wait says comes while it runs.
-            if line.startswith(stage) or (" s, waiting for" in line and "Wait until" in stage):
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        else:
-            pytest.fail(f"the run ended without {stage}")
+    waits = "Wait until" in stage
+    # Ansible names a task when it ends; what its wait says comes while it runs.
+    kill_at(
+        lambda line: line.startswith(stage) or (waits and " s, waiting for" in line), "site.yml"
+    )
     left = containers()
     outcome = play(again)
     assert outcome.rc == 0

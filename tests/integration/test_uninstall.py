@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
+from .conftest import Outcome, kill_at, lab, on_node
 
 Play = Callable[..., Outcome]
 
@@ -186,28 +182,7 @@ def test_site_brings_it_back(play: Play) -> None:
 )
 def test_a_run_that_was_killed_is_made_up_for(play: Play, bare: dict[str, Any], stage: str) -> None:
     assert play("site.yml").rc == 0
-    with subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(LAB_INVENTORY), "playbooks/uninstall.yml", "-l", "a2-cluster"),
-        ],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-        },
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(stage):
-                os.killpg(process.pid, signal.SIGKILL)
-                break
-        else:
-            pytest.fail(f"the run ended without {stage}")
+    kill_at(lambda line: line.startswith(stage), "playbooks/uninstall.yml")
     # What a step of it does on a node goes on, and nobody takes over before that has ended.
     for _try in range(12):
         outcome = play("playbooks/uninstall.yml", **ALL)

@@ -142,6 +142,11 @@ def test_a_record_before_that_was_changed_is_none(node: Node) -> None:
     assert verified.before(changed) is None
 
 
+def test_runs_that_have_only_started_are_none_to_rest_on(node: Node) -> None:
+    node.ask(plan=part(), asked=False)
+    assert json.loads((node.root / PATH).read_text())["runs"] == {}
+
+
 @pytest.mark.parametrize("other", [{}, {"deployment": "b"}, {"digest": "another"}])
 def test_a_look_tells_what_was_verified_by_which_runs(
     node: Node, other: dict[str, str], monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import (
+    HOSTS,
+    Check,
+    check,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units import names
 
 
@@ -39,7 +43,7 @@ def replica_checks(
             subject,
             f"it has units of replica {numbers}, {', '.join(orphans)}",
             f"units of {subject}",
-            f"muster_replica: {former[0]} for this host keeps it where it is; muster_redeal: true "
-            "deals anew, which restarts it",
+            f"muster_replica: {former[0]} for this host keeps it where it is. To deal anew, stop "
+            f"them (playbooks/stop.yml -l {HOSTS}), then run again with -e muster_redeal=true",
         )
     ]

@@ -446,7 +446,7 @@ VARIABLES: tuple[Variable, ...] = (
         "bool",
         "cluster",
         "false",
-        "Whether nodes may go from one replica to another, which restarts both.",
+        "Whether nodes that are stopped may go from one replica to another.",
     ),
     Variable(
         "muster_restart",
