@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.action import replica_waves
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.waves import (
@@ -13,6 +20,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.waves impor
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.conftest import ROOT
 
 
 def unit(host: str, group: str, api: bool = True) -> dict[str, Any]:
@@ -92,3 +101,44 @@ def test_gateways_outside_the_limit_are_told_all_the_same() -> None:
 def test_none_at_once_is_refused() -> None:
     with pytest.raises(AnsibleActionFail, match="at least 1 replica, not 0"):
         order(at_once=0)
+
+
+def test_the_role_keeps_the_order_that_is_told_whoever_answers_first(tmp_path: Path) -> None:
+    """The role as it is, but for what it does in a wave; earlier waves' hosts answer later."""
+    role = tmp_path / "roles/roll"
+    shutil.copytree(ROOT / "roles/roll", role)
+    wave = [{"name": "Roll", "ansible.builtin.debug": {"msg": "rolls {{ roll_wave.name }}"}}]
+    (role / "tasks/wave.yml").write_text(yaml.safe_dump(wave))
+    waits = {"a": 0.3, "b": 0.3, "c": 0.15, "d": 0.15, "e": 0}
+    hosts = {name: {"wait": wait, "ansible_connection": "local"} for name, wait in waits.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        # Templated by each host's worker, for each of its tasks.
+        "environment": {"waited": "{{ lookup('ansible.builtin.pipe', 'sleep ' ~ wait) }}"},
+        "vars": {
+            "made": {"plan": {"units": UNITS}},
+            "roll_made": "made",
+            "roll_hosts": sorted(hosts),
+            "roll_plan": {},
+        },
+        "roles": ["roll"],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            "-i",
+            tmp_path / "hosts.yml",
+            tmp_path / "play.yml",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rolled = re.findall(r"rolls (\w+ \d)", done.stdout)
+    assert rolled == 2 * ["replica 0"] + 2 * ["replica 1"] + ["gateway 1"]
