@@ -60,6 +60,8 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
         limit: str | None = "a2-cluster",
         **extra: Any,
     ) -> Outcome:
+        # ansible-runner keeps the arguments of the run before.
+        (tmp_path / "env" / "cmdline").unlink(missing_ok=True)
         runner = ansible_runner.run(
             private_data_dir=str(tmp_path),
             project_dir=str(ROOT),
