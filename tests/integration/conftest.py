@@ -85,12 +85,14 @@ def play(tmp_path: Path) -> Callable[..., Outcome]:
     return run
 
 
-def kill_at(begins: Callable[[str], bool], playbook: str) -> None:
-    """Run a playbook on the pair, and kill it when it prints such a line."""
+def kill_at(
+    begins: Callable[[str], bool], playbook: str, *, limit: str = "a2-cluster", **extra: Any
+) -> None:
+    """Run a playbook on the lab, and kill it when it prints such a line."""
     with subprocess.Popen(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
-            *("-i", str(LAB_INVENTORY), playbook, "-l", "a2-cluster"),
+            *("-i", str(LAB_INVENTORY), playbook, "-l", limit, "-e", json.dumps(extra)),
         ],
         cwd=ROOT,
         env={
