@@ -17,6 +17,7 @@ CORE = (
 
 # By signature, a line that has to be read as it: of those that tests/logs has no case of, and more.
 LINES = {
+    "rdma-absent": "ERROR: ibv_get_device_list failed: no IB devices found",
     "npu-port-taken": "socket type[1], listen on ip[10.0.0.1] and specific port[16666] fail",
     "hccl-port-taken": "socket type[2], listen on ip[10.0.0.1%eth0] and specific port[60000] fail",
     "npu-link-down": "EJ0002: network port is down, device[3]",
@@ -130,6 +131,9 @@ LINES = {
     "gpu-busy": "RuntimeError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
     "gpu-mps": "Error 805: MPS client failed to connect to the MPS control daemon or the MPS"
     " server",
+    "gpu-init": "amdgpu 0000:83:00.0: amdgpu: Fatal error during GPU init",
+    "unit-dependency": "Dependency failed for Muster unit a.",
+    "kernel-module": "modprobe: FATAL: Module nvme_rdma not found in directory /lib/modules/6.1.0",
     "cuda-fork": "RuntimeError: Cannot re-initialize CUDA in forked subprocess.",
     "torch-cpu": "AssertionError: Torch not compiled with CUDA enabled",
     "cuda-unknown": "RuntimeError: CUDA unknown error - this may be due to an incorrectly set up"

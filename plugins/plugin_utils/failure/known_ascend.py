@@ -226,11 +226,11 @@ SIGNATURES = (
         r"(?i:\b(?:npu|device|chip|reason)\b.{0,20}\blost heartbeat|\bcard (?:drop|lost)\w*"
         r"|\bhdc disconnect"
         r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)|"
-        + _acl("507010|507053|507054|507056|507901"),
+        + _acl("507010|50705[3-6]|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
         "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"
         " muster_devices when it happens again",
-        "ACL 507010, 507053, 507056 and 507901",
+        "ACL 507010, 507053 to 507056 and 507901",
         ("npu-count", "npu-health"),
     ),
     Signature(
@@ -396,6 +396,7 @@ SIGNATURES = (
     Signature(
         "cann-compiler",
         r"GEInitialize failed|Init compiler failed|AclSetCompileopt|OpCompileProcessor init failed"
+        r"|\[Init\]\[Env\]init env failed|build op model failed, result = 500001"
         r"|\bEC0010\b|Failed to import Python module|JitCompile default value failed"
         r"|Failed to init (?:tbe|TeConfig)|init runtime platform info failed"
         r"|/data/platform_config\b",
@@ -422,7 +423,7 @@ SIGNATURES = (
         "npu-operator",
         r"(?i:\b(?:aicore|aivec|vector core)\b.{0,20}(?:exception|timeout|error)"
         r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is|"
-        + _acl("5070(?:1[14-8]|3[4-6])"),
+        + _acl("5070(?:1[14-8]|3[4-6]|4[2-5]|49|50)"),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",
         "ACL 507011 to 507018, 507034 and 507035",

@@ -32,7 +32,8 @@ SIGNATURES = (
     ),
     Signature(
         "mount-absent",
-        r"bind source path does not exist|error mounting \".{0,300}no such file or directory"
+        r"bind source path does not exist|^(?:Error: )?statfs /\S+: no such file"
+        r"|error mounting \".{0,300}no such file or directory"
         r"|failed to mount local volume.{0,300}no such file or directory",
         "a path that the container mounts is not on this node",
         PREFLIGHT,
@@ -52,7 +53,8 @@ SIGNATURES = (
         "image-command",
         r"exec: \"(?!(?:\S*/)?(?:runc|crun|docker-|containerd-|nvidia-)[\w.-]*\")[^\"]+\":"
         r" (?:executable file not found|stat [^:]+: no such file)"
-        r"|status=203/EXEC|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
+        r"|Container command .{0,40}not found or does not exist|status=203/EXEC"
+        r"|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
         "Docker; systemd",
@@ -61,7 +63,8 @@ SIGNATURES = (
     ),
     Signature(
         "registry-plain",
-        r"server gave HTTP response to HTTPS client",
+        r"server gave HTTP response to HTTPS client"
+        r"|first record does not look like a TLS handshake",
         "the registry speaks HTTP, and Docker was not told so",
         f"name it in muster_insecure_registries, then {PREPARE}",
         "Docker",
@@ -78,7 +81,7 @@ SIGNATURES = (
         "image-auth",
         r"(?i)(?:daemon|/v2/|pull|registry|manifest|denied).{0,300}unauthorized: "
         r"|unauthorized: (?:authentication required|access to the req|incorrect user)"
-        r"|no basic auth credentials"
+        r"|no basic auth credentials|error getting credentials|\"docker-credential-\w+\""
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
         r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|: denied: )|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
@@ -91,7 +94,9 @@ SIGNATURES = (
         rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io"
         rf"|ghcr\.io|nvcr\.io|httpReadSeeker|failed to copy: |failed to do request: )"
         rf".{{0,300}}{_NETWORK}|received unexpected HTTP status: 5\d\d"
-        r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]",
+        r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]"
+        r"|invalid status code from registry 5\d\d|unexpected status code 5\d\d"
+        r"|unexpected status(?: code)? \S*/v2/\S+: (?:400|408|5\d\d)\b",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",
@@ -105,7 +110,8 @@ SIGNATURES = (
         "correct muster_image",
         "Docker",
         # Docker Hub says so of what is not there, too.
-        likely=r"reading manifest \S+ in \S+ requested access to the resource is denied",
+        likely=r"insufficient_scope: authorization failed"
+        r"|reading manifest \S+ in \S+ requested access to the resource is denied",
     ),
     Signature(
         "image-name",
@@ -118,22 +124,51 @@ SIGNATURES = (
     Signature(
         "docker-storage",
         r"(?i)error initializing graphdriver|contains several valid graphdrivers"
-        r"|prior storage driver .{0,60}failed|storage[- ]driver\b.{0,60}(?:not supported|unknown)",
-        "Docker cannot use its store below /var/lib/docker: it holds data of several storage"
-        " drivers, or this kernel or file system does not have the one that is set",
+        r"|prior storage driver .{0,60}failed|storage[- ]driver\b.{0,60}(?:not supported|unknown)"
+        r"|\boverlayfs: (?:filesystem on .{0,200}not supported|upper fs (?:does not|needs)"
+        r"|missing 'lowerdir'|invalid argument|unrecognized mount option)|snapshotter not loaded"
+        r"|failed to find snapshotter|does not support d_type|\bftype=1\b"
+        r"|/var/lib/(?:docker|containerd|containers)/.{0,200}invalid cross-device link"
+        r"|'?overlay\w*'? is not supported (?:over|on)\b|kernel does not support overlay"
+        r"|backing file ?system is unsupported for this graph driver|driver not supported: \w*over"
+        r"|database (?:configuration mismatch|graph driver .{0,60}does not match)"
+        # What bbolt says of a database that is cut off.
+        r"|\bpanic: (?:invalid (?:page type|freelist page)|page \d+ already freed)"
+        r"|invalid (?:page type|freelist page): \d+",
+        "Docker, containerd or Podman cannot use its store: it holds data of another storage driver"
+        " or of other folders, is damaged, or this kernel or file system does not carry the driver",
         "name the driver of the data in /etc/docker/daemon.json (storage-driver: overlay2), or move"
-        " /var/lib/docker away, then restart Docker and run playbooks/prepare.yml",
-        "Docker",
+        " /var/lib/docker away onto ext4 or XFS with ftype=1, then restart Docker and run"
+        " playbooks/prepare.yml; Podman: podman system reset",
+        "Docker; containerd; Podman; kernel",
+        ("container-engine",),
+    ),
+    Signature(
+        "docker-held",
+        r"opening volume store metadata database: timeout|pid ?file found, ensure docker"
+        r"|process with PID \d+ is still running|/containerd/.{0,120}: (?:context deadline|timeout)"
+        r".{0,40}(?:bolt|meta\.db)|containerd is already running",
+        "another Docker or containerd runs and holds the store, or one that ended left its file",
+        "ps -ef for a second dockerd, a snap's or a container's for one; end it, remove"
+        " /var/run/docker.pid where none runs, then restart Docker",
+        "Docker; containerd",
         ("container-engine",),
     ),
     Signature(
         "docker-configuration",
-        r"unable to configure the Docker daemon|directives (?:are specified both|don't match)"
+        r"unable to configure the Docker daemon|[Rr]un 'dockerd COMMAND --help'"
+        r"|[Ss]ee 'dockerd --help'"
+        r"|[Ff]ailed to load TOML|[Ii]nvalid plugin config|unsupported config(?:uration)? version"
+        r"|\b(?:containers|storage|registries)\.conf\b.{0,160}(?:toml|invalid|unmarshal|decod"
+        r"|parse)"
+        r"|/etc/containers/policy\.json: no such|unknown log opt|no log driver named"
+        r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
         r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json",
-        "Docker does not start with its configuration: /etc/docker/daemon.json is no valid JSON, or"
-        " sets what its service's command line sets, too",
+        "Docker, containerd or Podman does not take its configuration: /etc/docker/daemon.json is"
+        " no"
+        " valid JSON, sets what its service's command line sets, too, or what this version lacks",
         f"dockerd --validate names the line; correct the file, restart Docker, then {PREPARE}",
-        "Docker",
+        "Docker; containerd; Podman",
         ("container-engine",),
     ),
     Signature(
@@ -141,12 +176,14 @@ SIGNATURES = (
         r"failed to register layer: (?!.{0,200}no space)|filesystem layer verification failed"
         r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
-        r"|failed to mount) overlay|invalid tar header|content digest .{0,120}not found"
+        r"|failed to mount) overlay|\b[Uu]nknown blob\b|\bBLOB_UNKNOWN\b|blob unknown to registry"
+        r"|invalid tar header|content digest .{0,120}not found"
         r"|digest verification failed|wrong diff id|failed commit on ref|invalid checksum digest"
         r"|unpigz: .{0,60}corrupt|gzip: stdin: |tar: Unexpected EOF|flate: corrupt input"
         r"|parent snapshot \S+ does not exist"
         r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: no such file or directory",
-        "a layer of the image came broken, or Docker's store on this node is damaged",
+        "a layer of the image came broken or is not in the registry, or Docker's store on this node"
+        " is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
         " /var/lib/docker",
         "Docker; containerd",
@@ -180,7 +217,10 @@ SIGNATURES = (
         r"Cannot connect to the Docker daemon|\bdocker: (?:command )?not found"
         r"|error during connect: .{0,200}docker"
         r"|(?:docker|containerd)\.sock\b.{0,80}(?:no such file|connection refused|connection error)"
-        r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}(?:network controller|cgroup))",
+        r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}(?:network controller|cgroup))"
+        r"|[Ff]ailed to (?:connect to|dial) .{0,20}containerd\b"
+        r"|timeout waiting for containerd to start"
+        r"|grpc: .{0,80}containerd\S*\.sock",
         "Docker, or its containerd, does not run on this node",
         "look at systemctl status docker containerd and journalctl -u docker on the node",
         "Docker",
@@ -192,7 +232,12 @@ SIGNATURES = (
         r"|non-overlapping IPv4 address pool|daemon: network \S+ not found"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
-        r"|failed programming external|netavark \(exit code \d|\bnetavark: \S"
+        r"|failed programming external|Failed to (?:program NAT chain|[Ss]etup IP tables)"
+        r"|(?:INVALID_ZONE|ZONE_CONFLICT): |could not find bridge \w+|slirp4netns.{0,40}failed"
+        r"|\bpasta failed|Failed to open(?:\(\))? /dev/net/tun|plugin type=\"\w+\".{0,40}failed"
+        r"|failed to find plugin \"\w+\" in path|[Cc][Nn][Ii] (?:network \"|config uninitialized"
+        r"|plugin .{0,60}(?:not found|fail))|aardvark-dns .{0,60}fail"
+        r"|netavark \(exit code \d|\bnetavark: \S"
         r"|\bnft\"? did not return successfully",
         "Docker's own network cannot be set up: a firewall was started anew after Docker and took"
         " its rules away, mostly",
@@ -202,10 +247,29 @@ SIGNATURES = (
         LIKELY,
     ),
     Signature(
+        "container-runtime",
+        r"no runtime binary found|exec: \"\S*containerd-shim[\w-]*\":? (?:executable|stat|perm"
+        r"|no such)"
+        r"|fork/exec \S*/(?:runc|crun|conmon|containerd-shim[\w-]*): "
+        r"|\bruntime \"\S+\" (?:binary not installed|not found)"
+        r"|[Uu]nknown runtime specified (?!nvidia)"
+        r"|unknown or invalid runtime name: (?!nvidia)|no valid executable found for OCI runtime"
+        r"|\b(?:crun|runc): (?:unknown version specified|.{0,80}Function not implemented)"
+        r"|no read access to runc binary|could not find a working conmon binary"
+        r"|no logs from conmon|conmon bytes "
+        r"|(?:crun|runc): unknown (?:flag|option|command)",
+        "the program that starts containers (runc, crun, conmon, a shim) is not there, may not be"
+        " read, or does not fit Docker, Podman or the kernel",
+        f"install it from the same packages as Docker or Podman, then {PREPARE}",
+        "runc; crun; Podman; NVIDIA container toolkit",
+        ("container-engine",),
+    ),
+    Signature(
         "user-namespace",
         r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
         r"|insufficient UIDs or GIDs available in user namespace"
-        r"|not be enough IDs available in the namespace|cannot clone: operation not permitted",
+        r"|not be enough IDs available in the namespace|re-exec process to join the existing user"
+        r"|try resetting the pause process|cannot clone: operation not permitted",
         "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
         " give enough of them, newuidmap has lost its rights, or the kernel admits no such"
         " namespace",
@@ -234,7 +298,8 @@ SIGNATURES = (
     ),
     Signature(
         "container-cgroup",
-        r"(?i)unable to apply cgroup config|cgroup mountpoint does not exist|no cgroup mount found"
+        r"(?i)unable to apply cgroup config|failed to (?:create|realize|attach to) cgroups?\b"
+        r"|cgroup mountpoint does not exist|no cgroup mount found"
         r"|(?:applying|setting) cgroup config|cgroup-parent for systemd cgroup should be"
         r"|\bcgroup\.(?:subtree_control|procs"
         r"|controllers)\b.{0,80}"

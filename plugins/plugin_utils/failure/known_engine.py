@@ -232,7 +232,8 @@ SIGNATURES = (
         r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
         r"|CUDA_ERROR_OUT_OF_MEMORY"
-        r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is 207001\b"
+        r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is (?:207001"
+        r"|207018)\b"
         r"|\bEL0004\b",
         "a device ran out of memory",
         _LOWER,

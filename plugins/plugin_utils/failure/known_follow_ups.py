@@ -32,7 +32,8 @@ FIRST = (
         r"\b(?:INFO|DEBUG)(?::\s(?!task \S+ blocked|rcu)| \d\d-\d\d \d\d:)"
         r"|\bNCCL INFO (?!.{0,160}\(\d+/\d+\)"
         r"|.{0,200}not found \(required by)"
-        r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\[c10d\] The (?:client|server) socket .{0,120}"
+        r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\blevel=(?:info|debug)\b|\[c10d\] The (?:client"
+        r"|server) socket .{0,120}"
         r"errno: 9[79]\b|hostname of the client socket cannot be retrieved"
         r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  File \"[^\"]*\", line \d+, in ",
         "",
@@ -52,10 +53,11 @@ FIRST = (
     Signature(
         "harmless-warning",
         r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
-        r"|Found ulimit of \d+ and failed to automatically increase",
+        r"|Found ulimit of \d+ and failed to automatically increase"
+        r"|Failed to get usage for snapshot",
         "",
         "",
-        "vLLM on other devices than CUDA's",
+        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks",
         rank=HARMLESS,
     ),
     # No engine ends of it: a node without a way to the Internet says so at each start.
@@ -136,7 +138,7 @@ LAST = (
         "cuda-unknown",
         r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
-        r"|HSA_STATUS_ERROR_\w+",
+        r"|HSA_STATUS_ERROR_\w+|hsa api call failure|\bhsa_init failed",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
         " memory that is taken, libraries that do not fit, or a fault of a kernel",
         "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"
@@ -166,7 +168,8 @@ LAST = (
     ),
     Signature(
         "engine-crash",
-        r"Segmentation fault|Segfault encountered|\bSIGSEGV\b"
+        r"Segmentation fault|code=dumped|Failed with result 'core-dump'|Segfault encountered"
+        r"|\bSIGSEGV\b"
         r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped"
         r"|\bstd::bad_alloc|\b(?:free|malloc|munmap_chunk|realloc)\(\): (?:invalid|corrupt"
         r"|unaligned|mismatch|double)|corrupted (?:size vs|double-linked)"

@@ -95,7 +95,40 @@ SIGNATURES = (
         " all GPUs have; or boot with pci=realloc",
         "NVIDIA kernel module; amdgpu",
         ("gpu-driver-loaded", "gpu-count"),
-        explains=("gpu-driver-absent",),
+        # -12 is ENOMEM: no room in the address space of PCI.
+        likely=r"\b(?:amdgpu|nvidia): probe of \S+ failed with error -12\b",
+        explains=("gpu-driver-absent", "gpu-init"),
+    ),
+    Signature(
+        "gpu-firmware",
+        r"[Dd]irect firmware load for (?:amdgpu|nvidia)/\S+ failed|PSP firmware loading failed"
+        r"|loading \S*firmware/(?:amdgpu|nvidia)/\S+ failed"
+        r"|[Ff]ailed to load \w* ?firmware.{0,40}amdgpu"
+        r"|amdgpu.{0,80}(?i:(?:failed to (?:load|validate|get)"
+        r"|can't load) \S*(?: \S+)? ?(?:firmware|ucode"
+        r"|microcode))|hw_init of IP block <psp> failed|PSP (?:create ring|load \w+) failed"
+        r"|NVRM: .{0,80}(?:firmware (?:image|file) .{0,60}(?:not found|fail|mismatch)"
+        r"|No valid firmware)",
+        "the GPU's firmware is not on the node, is another version's, or the GPU refuses it",
+        "install the firmware package of the driver's version (amdgpu-dkms-firmware,"
+        " linux-firmware,"
+        " nvidia-firmware), make the initramfs anew and reboot; then renew the card's own",
+        "amdgpu; NVIDIA kernel module",
+        ("gpu-driver-loaded", "gpu-count"),
+        explains=("gpu-driver-absent", "gpu-init", "gpu-lost"),
+    ),
+    Signature(
+        "gpu-init",
+        r"amdgpu.{0,80}(?:Fatal error during GPU init|amdgpu_device_ip_init failed)"
+        r"|\b(?:amdgpu|nvidia)\S*: probe of \S+ failed with error"
+        r"|hw_init of IP block <\w+> failed",
+        "the driver is loaded and could not start a GPU; the lines before say why",
+        "read dmesg before that line; firmware of node and card, power and slot of the GPU,"
+        " settings"
+        " of the BIOS (Above 4G Decoding, IOMMU)",
+        "amdgpu; NVIDIA kernel module",
+        ("gpu-driver-loaded", "gpu-count"),
+        SYMPTOM,
     ),
     Signature(
         "gpu-driver-absent",
@@ -106,6 +139,10 @@ SIGNATURES = (
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)(?!\w?peermem)"
         r"|could not find module by name '?(?:nvidia|amdgpu)"
+        r"|DKMS module '(?:nvidia|amdgpu)\S* failed|Building DKMS module '(?:nvidia"
+        r"|amdgpu).{0,80}FAILED"
+        r"|kernel headers for module (?:nvidia|amdgpu)|whether the nvidia kernel module was success"
+        r"|Unable to find the kernel source tree for the currently running kernel"
         r"|\b(?:nvidia|amdgpu)\w* not found in directory /lib/modules"
         r"|/var/lib/dkms/(?:nvidia|amdgpu)\S* .{0,20}(?:does not exist|for more information)"
         r"|/NVIDIA-Linux-\S+\] Error \d|^Compiler version check failed:|^gcc-version-check failed"
@@ -166,6 +203,7 @@ SIGNATURES = (
     Signature(
         "gpu-ecc",
         r"(?<!no )uncorrectable ECC error(?!\D{0,20} 0\b)"
+        r"|amdgpu.{0,120}[1-9]\d* (?:new )?uncorrectable (?:hardware )?errors?"
         rf"|{_XID}(?:48|64|94|95|140)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:ECCUncorrectable|ECC_UNCORRECTABLE)",
         "a GPU has a memory error that it could not correct",
@@ -377,6 +415,17 @@ SIGNATURES = (
         ("gpu-toolkit",),
     ),
     Signature(
+        "toolkit-configuration",
+        r"nvidia-container-cli\.\w+ value|is not host-relative"
+        r"|nvidia-container-runtime/config\.toml"
+        r".{0,120}(?:invalid|pars|load|toml)|(?:unable|failed) to load config.{0,80}nvidia",
+        "the container toolkit does not take its configuration",
+        "correct /etc/nvidia-container-runtime/config.toml, or write it anew: nvidia-ctk config"
+        " default --output=/etc/nvidia-container-runtime/config.toml",
+        "NVIDIA container toolkit issue 830",
+        ("gpu-toolkit",),
+    ),
+    Signature(
         "gpu-runtime-mode",
         r"invoking the NVIDIA Container Runtime Hook directly",
         "the container toolkit works in CDI mode, where --gpus is refused",
@@ -412,7 +461,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-hook",
-        r"nvidia-container-cli: \w+ error",
+        r"nvidia-container-cli: \w+ error|nvidia-(?:cdi-hook|ctk|container-runtime-hook)\b.{0,20}"
+        r"\(exit (?:code|status)|nvidia-container-runtime did not terminate successfully",
         "the container toolkit could not give the container its GPUs; the words behind say why",
         "nvidia-container-cli -k -d /dev/tty info on the node says more",
         "NVIDIA container toolkit",

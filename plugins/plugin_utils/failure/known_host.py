@@ -139,7 +139,9 @@ SIGNATURES = (
         "unit-setup",
         r"status=(?:2(?:0[0-24-9]|1\d|2\d|3\d|4\d))/[A-Z_]+"
         r"|Failed at step (?!EXEC)[A-Z_]+ spawning|Failed to load environment files"
-        r"|Unit \S+ (?:not found|is masked)|has a bad unit file setting",
+        r"|Unit \S+ (?:not found|is masked)|has a bad unit file setting"
+        r"|Failed with result 'resources'"
+        r"|(?:lacks both|has no) ExecStart|Service has .{0,80}Refusing\.",
         "systemd cannot set the service up: a folder, user, group, file or rule of its unit is not"
         " there; the word behind the slash says which",
         "read systemctl status of the unit; playbooks/serve.yml writes the unit anew",
@@ -148,12 +150,44 @@ SIGNATURES = (
     ),
     Signature(
         "start-timeout",
-        r"(?:[Ss]tart(?:-\w+)?|reload) operation timed out|Failed with result 'timeout'",
+        r"(?:[Ss]tart(?:-\w+)?|reload) operation timed out|Failed with result '(?:timeout"
+        r"|watchdog)'"
+        r"|Watchdog timeout \(limit",
         "the service did not start within systemd's time",
         "see what it waited for in the lines before; start_timeout_s of the recipe is the bound",
         "systemd",
         rank=SYMPTOM,
         explains=("worker-killed",),
+    ),
+    Signature(
+        "unit-dependency",
+        r"Dependency failed for|Failed with result 'dependency'"
+        r"|Job \S+ failed with result 'dependency"
+        r"|unmet condition check|Condition check resulted in .{0,120}being skipped",
+        "systemd did not start the service, as another one that it needs did not start, or as a"
+        " condition of it was not met",
+        "systemctl list-dependencies of the unit names it; read that one's own journal",
+        "systemd",
+        ("container-engine",),
+        SYMPTOM,
+    ),
+    Signature(
+        "kernel-module",
+        r"modprobe: FATAL: Module \S+ not found|could not insert (?:module )?'?\S+: (?:Key was"
+        r"|Required key|Exec format|Unknown symbol|Invalid (?:module|argument)|Operation not perm)"
+        r"|disagrees about version of symbol|: Unknown symbol \w+ \(err"
+        r"|version magic '.{0,120}should be"
+        r"|[Uu]nsigned module (?:loading )?is re(?:jected|stricted)|Loading of unsigned module"
+        r"|Error! (?:Bad return status for module build|Your kernel headers for kernel"
+        r"|Build of \S+ failed"
+        r"|The dkms)",
+        "a module of the kernel is missing for the running kernel, was built for another one, or is"
+        " not signed as Secure Boot wants",
+        "install the headers of uname -r and build the module anew (dkms autoinstall), reboot into"
+        " the kernel that has it, or enroll its key (mokutil)",
+        "kernel; DKMS",
+        ("host-kernel",),
+        LIKELY,
     ),
     # Files and devices.
     Signature(
@@ -198,7 +232,8 @@ SIGNATURES = (
         r"|\[Errno 5\] input/output error: (?!'/dev/)|Transport endpoint is not connected"
         r"|(?<!\[Errno 5\] )(?<!standard output: )(?<!write error: )\bInput/output error"
         r"|cannot send after transport endpoint shutdown"
-        r"|nfs: server \S+ not responding|Remote I/O error|[Ss]tructure needs cleaning"
+        r"|nfs: server \S+ not responding"
+        r"|(?<!syndrome )(?<!\w, syndrome \w{8}: )\bRemote I/O error|[Ss]tructure needs cleaning"
         r"|(?:Lustre(?:Error)?|mmfs\w*"
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)"
         r"|\b(?:EXT4-fs (?:error|warning .{0,80}I/O error)|attempt to access beyond end of device"
@@ -215,6 +250,24 @@ SIGNATURES = (
         "look at dmesg and mount on the node; mount it anew, or replace the disk",
         "kernel, EIO and ENOTCONN",
         ("host-disk",),
+    ),
+    Signature(
+        "mount-failed",
+        r"wrong fs type, bad option, bad superblock|cannot be safely mounted by this kernel"
+        r"|mount(?:\.\w+)?: .{0,120}(?:unknown filesystem type|special device .{0,80}does not exist"
+        r"|mount point does not exist|permission denied|[Oo]peration not permitted|can't find in"
+        r"|No such device)|mount\(2\) failed|^cannot (?:mount|import) '[^']+': "
+        r"|VFS: Can't find \w+ filesystem|EXT\d-fs \(\S+\): (?:error: bad|couldn't mount"
+        r"|bad geometry)"
+        r"|\bNFS mount failed\b|mount error\(\d+\)|ZFS modules? (?:are|is) not loaded"
+        r"|unsupported (?:optional|read-only) features"
+        r"|XFS \(\S+\): SB validate failed with error -22",
+        "a file system of the node cannot be mounted: no such file system on the device, a program"
+        " or kernel module for it is missing, or its features are newer than the kernel",
+        "mount it by hand and read dmesg; install what mounts it (nfs-common, zfs, lustre-client),"
+        " which a container without CAP_SYS_ADMIN cannot do at all",
+        "kernel; mount; ZFS",
+        ("mount-source", "host-disk"),
     ),
     Signature(
         "file-locks",

@@ -228,7 +228,9 @@ SIGNATURES = (
         r"|not supported in this architecture|out of resource: shared memory"
         r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
         r"|ptxas fatal|PTX \.version \S+ does not support"
-        r"|\bub overflow, requires|Internal Triton PTX codegen error"
+        r"|\barange's (?:end|range|arguments)\b|exceeds triton maximum tensor numel"
+        r"|Shape element \d+ must be a power of 2|\bub overflow, requires"
+        r"|Internal Triton PTX codegen error"
         r"|error: '?(?:tt\w*|triton_\w+|arith|scf|hivm|linalg)\.\w+'? op\b",
         "Triton cannot compile a kernel for this device",
         "another engine version or image whose Triton knows the device, a newer ptxas of the image"
@@ -265,6 +267,7 @@ SIGNATURES = (
         "a module of AITER could not be built at start; the lines after say why",
         f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
         "AITER",
+        explains=("jit-compiler",),
     ),
     Signature(
         "aiter-shape",

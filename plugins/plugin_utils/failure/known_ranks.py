@@ -118,7 +118,23 @@ SIGNATURES = (
         "kernel, bonding and network drivers",
         ("nic-up",),
         LIKELY,
-        hint=r"link status definitely down for (?:interface|slave)",
+        likely=r"link status (?:definitely )?down for (?:interface|slave)|\bNIC Link is Down\b"
+        r"|\bmlx5_core\b.{0,80}(?:TX timeout|Link down)",
+    ),
+    Signature(
+        "rdma-absent",
+        r"(?i)\bno (?:ib|infiniband|rdma|hca|verbs|roce) (?:device|card|nic|port)s? (?:was "
+        r"|were )?(?:found"
+        r"|available|detected|present)|failed to get (?:ib|rdma) devices? list"
+        r"|ibv_get_device_list.{0,40}"
+        r"(?:fail|no|error)|no hca was found|unable to find any (?:ib|rdma) device"
+        r"|no userspace device-specific driver found for|couldn't load driver 'lib\w+-rdmav",
+        "the container or node shows no RDMA device, or the image lacks the library of its driver",
+        "give the container /dev/infiniband and memlock, load the NIC's driver (ib_uverbs), or take"
+        " RDMA out: NCCL_IB_DISABLE: 1, kv-transfer over TCP",
+        "libibverbs; Mooncake; UCX",
+        ("nic-exists",),
+        LIKELY,
     ),
     Signature(
         "nccl-rdma",
@@ -218,7 +234,8 @@ SIGNATURES = (
     ),
     Signature(
         "kv-transfer",
-        r"\bNIXL_ERR_\w+|nixlBackendError|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
+        r"\bNIXL_ERR_\w+|\bKVTransferError\b|nixlBackendError"
+        r"|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
         r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed",
         "the transfer of KV caches between engines could not be set up or used",
         "see that the peer runs and that its ports and NICs are reached; the lines before say more",
