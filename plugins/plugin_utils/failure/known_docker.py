@@ -173,7 +173,8 @@ SIGNATURES = (
     ),
     Signature(
         "image-broken",
-        r"failed to register layer: (?!.{0,200}no space)|filesystem layer verification failed"
+        r"failed to register layer: (?!.{0,400}(?i:no space|input/output|read-only|not permitted"
+        r"|denied))|filesystem layer verification failed"
         r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|\b[Uu]nknown blob\b|\bBLOB_UNKNOWN\b|blob unknown to registry"
@@ -181,7 +182,8 @@ SIGNATURES = (
         r"|digest verification failed|wrong diff id|failed commit on ref|invalid checksum digest"
         r"|unpigz: .{0,60}corrupt|gzip: stdin: |tar: Unexpected EOF|flate: corrupt input"
         r"|parent snapshot \S+ does not exist"
-        r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: no such file or directory",
+        r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: (?:no such file or directory"
+        r"|invalid argument|not a directory|file exists)",
         "a layer of the image came broken or is not in the registry, or Docker's store on this node"
         " is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
@@ -309,6 +311,8 @@ SIGNATURES = (
         r"|unable to start unit \"docker-|/sys/fs/cgroup\S*: (?:invalid argument"
         r"|operation not permitted|permission denied|device or resource busy"
         r"|numerical result out of range)|openat2 /sys/fs/cgroup|\bcgroup (?:isn't|is not) mounted"
+        r"|systemd support for managing cgroups is not|no systemd user session"
+        r"|/sys/fs/cgroup.{0,120}denied"
         r"|creating cgroup directory\b|writing file [`'](?:cpu|cpuset|hugetlb|io|memory|pids)\.\w+"
         r"|\bcrun: sd-bus call: |error creating systemd unit",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"

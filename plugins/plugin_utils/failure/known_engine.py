@@ -102,7 +102,10 @@ SIGNATURES = (
         r"|\b(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM))"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
-        r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)",
+        r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)"
+        r"|Error: .{0,80}\b(?:fa[234]|triton|trtllm_\w+|flashinfer|flashmla|cutlass_mla"
+        r"|ascend)\b.{0,80}"
+        r"\bis required for|This flash attention build does not support",
         "no attention backend, or not the one that was asked for, serves this device, cache type or"
         " head size",
         "take attention-backend and kv-cache-dtype out of muster_engine_args and"
@@ -148,7 +151,8 @@ SIGNATURES = (
         r"|evenly divide the (?:total )?world size"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
-        r"|pipeline parallelism is not supported for"
+        r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
+        r"|number of )?heads\b"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
         "a size of the model cannot be cut by the parallelism that was asked for",
         "another tensor-parallel size: one that divides heads, KV heads and experts",
@@ -247,9 +251,13 @@ SIGNATURES = (
     ),
     Signature(
         "engine-configuration",
-        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
+        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b"
+        r"|'\w*MoEMethod' object has no attribute 'runner'|Invalid data-parallel launch options"
         r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
-        r"(?:mutually exclusive|must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
+        r"(?:mutually exclusive|must encode to|[Rr]unner backend \S+ requires"
+        r"|\brequired for .{0,60}but got\b"
+        r"|[Uu]nsupported (?:KV )?connector|connector .{0,60}(?:not registered|not found)"
+        r"|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
         r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
         r"|load[_ ]format|all2all|distributed)\w*|LoRA rank .{0,20}is greater than|\bmust divide\b"
         r"|not yet supported\b|[Pp]lease (?:adjust|lower|raise|increase"

@@ -138,6 +138,7 @@ SIGNATURES = (
         r"|cannot open shared|nvml error: (?:driver not loaded"
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)(?!\w?peermem)"
+        r"|[Ff]ailed to insert module '(?:nvidia|amdgpu)"
         r"|could not find module by name '?(?:nvidia|amdgpu)"
         r"|DKMS module '(?:nvidia|amdgpu)\S* failed|Building DKMS module '(?:nvidia"
         r"|amdgpu).{0,80}FAILED"
@@ -174,7 +175,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-lost",
-        r"fallen off the bus|\bGPU is lost\b|NVMLError_GpuIsLost|device lost from bus"
+        r"fallen off the bus|\bGPU is lost\b|ERROR_GPU_IS_LOST|ERROR_RESET_REQUIRED"
+        r"|NVMLError_GpuIsLost|device lost from bus"
         r"|Unable to determine the device handle for (?:GPU|gpu)"
         rf"|{_XID}(?:(?:8|38|46|61|62|79|109|110|119|12[0-5]|136|143|155)\b"
         r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"

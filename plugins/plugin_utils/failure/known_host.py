@@ -161,11 +161,8 @@ SIGNATURES = (
     ),
     Signature(
         "unit-dependency",
-        r"Dependency failed for|Failed with result 'dependency'"
-        r"|Job \S+ failed with result 'dependency"
-        r"|unmet condition check|Condition check resulted in .{0,120}being skipped",
-        "systemd did not start the service, as another one that it needs did not start, or as a"
-        " condition of it was not met",
+        r"Dependency failed for|[Ff]ailed with result 'dependency'",
+        "systemd did not start the service, as another one that it needs did not start",
         "systemctl list-dependencies of the unit names it; read that one's own journal",
         "systemd",
         ("container-engine",),
@@ -173,10 +170,12 @@ SIGNATURES = (
     ),
     Signature(
         "kernel-module",
-        r"modprobe: FATAL: Module \S+ not found|could not insert (?:module )?'?\S+: (?:Key was"
+        r"modprobe: FATAL: Module \S+ not found|(?:could not"
+        r"|[Ff]ailed to) insert (?:module )?'?\S+: (?:Key was"
         r"|Required key|Exec format|Unknown symbol|Invalid (?:module|argument)|Operation not perm)"
         r"|disagrees about version of symbol|: Unknown symbol \w+ \(err"
         r"|version magic '.{0,120}should be"
+        r"|[Ll]oading of module with unavailable key is rejected"
         r"|[Uu]nsigned module (?:loading )?is re(?:jected|stricted)|Loading of unsigned module"
         r"|Error! (?:Bad return status for module build|Your kernel headers for kernel"
         r"|Build of \S+ failed"
@@ -256,7 +255,8 @@ SIGNATURES = (
         r"wrong fs type, bad option, bad superblock|cannot be safely mounted by this kernel"
         r"|mount(?:\.\w+)?: .{0,120}(?:unknown filesystem type|special device .{0,80}does not exist"
         r"|mount point does not exist|permission denied|[Oo]peration not permitted|can't find in"
-        r"|No such device)|mount\(2\) failed|^cannot (?:mount|import) '[^']+': "
+        r"|No such device)|mount\(2\) failed|mount\.\w+: mount .{1,200} failed: (?!Input/output"
+        r"|Cannot send|Connection|Transport)|^cannot (?:mount|import) '[^']+': "
         r"|VFS: Can't find \w+ filesystem|EXT\d-fs \(\S+\): (?:error: bad|couldn't mount"
         r"|bad geometry)"
         r"|\bNFS mount failed\b|mount error\(\d+\)|ZFS modules? (?:are|is) not loaded"

@@ -123,7 +123,8 @@ SIGNATURES = (
     ),
     Signature(
         "rdma-absent",
-        r"(?i)\bno (?:ib|infiniband|rdma|hca|verbs|roce) (?:device|card|nic|port)s? (?:was "
+        r"(?i)(?:ibv_open_device|rdma_create_event_channel)\S* failed: no such (?:file|device)"
+        r"|\bno (?:ib|infiniband|rdma|hca|verbs|roce) (?:device|card|nic|port)s? (?:was "
         r"|were )?(?:found"
         r"|available|detected|present)|failed to get (?:ib|rdma) devices? list"
         r"|ibv_get_device_list.{0,40}"
