@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    CONFIGURATION_FRAME,
     LIKELY,
     RECIPE_IMAGE,
     Signature,
@@ -20,6 +21,69 @@ _LARGE, _SMALL = r"(?:[4-9]\d|\d{3})\.\d+ GiB", r"(?:1?\d\.\d+ GiB|[\d.]+ MiB)"
 
 _ARCHITECTURE = (
     r"(?:\b[Ss][Mm][_ ]?\d\d|\bgfx\d|compute capability|\b(?:Hopper|Blackwell|Ampere|CDNA|RDNA)\b)"
+)
+
+# How an engine refuses its configuration: an exception without a class of its own, and words that
+# are said of a setting, not of a request.
+_RAISED = (
+    r"(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] "
+    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install)"
+)
+_SETTING = (
+    r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
+    r"|\w+_\w+[`'\"]?(?: ?\([^)]{0,40}\)"
+    r"|=\S+|\[\S+\])? (?:entries |values |keys )?(?=must(?! be called)|cannot|can only|can contain|requires"
+    r"|has to"
+    r"|needs))"
+)
+_FEATURE = (
+    r"(?:Model Runner|CUDA ?graph|cudagraph|specul|prefix cach|pipeline|MoE|LoRA|EPLB"
+    r"|context parallel"
+    r"|chunked|expert|tensor|data[ -]parallel|all2all|offload|sleep|async|external|multi-?modal)"
+)
+_REFUSALS = (
+    # A flag that is named.
+    r"(?<![\w-])--[a-z][a-z0-9]*-[\w-]+",
+    # Two settings that do not go together.
+    r"mutually exclusive",
+    r"can't work (?:at|with|together)|incompatible with",
+    r"not (?:yet |currently )?(?:compatible|supported) (?:with|unless|when|together"
+    r"|in combination)",
+    r"cannot be (?:used|enabled|set|combined) (?:with|together|in|when)",
+    r"[Cc]annot (?:use|set|specify|enable) (?:both|more than one|multiple)",
+    r"\b[Oo]nly one of|[Cc]hoose one of",
+    r"[Rr]unner backend \S+ requires",
+    r"with .{0,60}is not (?:yet )?implemented",
+    r"not applicable (?:in|to|when)",
+    # One that needs another, or a part of the engine or model that is not there.
+    r"requires? (?:.{0,12}--\w|[\w.]+ ?=|[\w.-]+ to be (?:set|enabled|[Tt]rue))",
+    rf"(?:requires|do(?:es)? not (?:yet )?support|only supports?"
+    rf"|supports only) .{{0,60}}{_FEATURE}",
+    r"[Cc]urrently,? only supports?",
+    r"\brequired for .{0,60}but got\b",
+    r"(?:was|is) (?:not )?(?:provided|set)\b.{0,60}\bbut\b",
+    r"must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)",
+    r"must be greater than 0 when",
+    r"only (?:valid|applicable|supported|available|works|be set) (?:with|when|for|if|on)",
+    r"not yet supported\b",
+    r"not (?:yet )?supported (?:on|in|for|by) (?:the |this )?(?:current|model|config|arch|V\d)",
+    r"(?:dense|[Nn]on-MoE) models",
+    # A value that is none of those that it takes.
+    r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
+    r"|load[_ ]format"
+    r"|all2all|distributed|(?:KV )?connector)\w*",
+    r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) .{1,120}(?:[Ee]xpected one of|[Cc]hoose"
+    r"|(?:[Ss]upported|[Vv]alid|[Aa]vailable|[Kk]nown) \w+(?: are\b| is\b|:))",
+    r"(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?",
+    r"connector .{0,60}(?:not registered|not found)",
+    r"must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer",
+    r"\bmust divide\b|LoRA rank .{0,20}is greater than|exceeds the maximum supported",
+    # What the operator is asked for.
+    r"[Pp]lease (?:adjust|lower|raise|increase|decrease|reduce|disable|enable|set|change|check"
+    r"|specify"
+    r"|provide) [`']?(?!max_tokens)\w+_\w+",
+    r"[Pp]lease enable .{0,60} when",
+    r"[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--",
 )
 
 SIGNATURES = (
@@ -251,36 +315,14 @@ SIGNATURES = (
     ),
     Signature(
         "engine-configuration",
-        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b"
-        r"|'\w*MoEMethod' object has no attribute 'runner'|Invalid data-parallel launch options"
-        r"|(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] .{0,240}"
-        r"(?:mutually exclusive|must encode to|[Rr]unner backend \S+ requires"
-        r"|\brequired for .{0,60}but got\b"
-        r"|[Uu]nsupported (?:KV )?connector|connector .{0,60}(?:not registered|not found)"
-        r"|[Cc]ould not locate .{0,60}tokens? in the tokenizer"
-        r"|(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
-        r"|load[_ ]format|all2all|distributed)\w*|LoRA rank .{0,20}is greater than|\bmust divide\b"
-        r"|not yet supported\b|[Pp]lease (?:adjust|lower|raise|increase"
-        r"|decrease|reduce|disable|enable|set|change|check) [`']?(?!max_tokens)\w+_\w+"
-        r"|with .{0,60}is not (?:yet )?implemented|[Pp]lease enable .{0,60} when"
-        r"|can't work (?:at|with|together)|incompatible with|not (?:yet "
-        r"|currently )?(?:compatible|supported) (?:with|unless|when|together|in combination)"
-        r"|cannot be (?:used|enabled|set|combined) (?:with|together|in|when)|not applicable (?:in"
-        r"|to|when)|requires? (?:.{0,12}--\w|[\w.]+ ?=|[\w.-]+ to be (?:set|enabled|[Tt]rue))"
-        r"|only (?:valid|applicable|supported|available|works|be set) (?:with|when|for|if|on)"
-        r"|not (?:yet )?supported (?:on|in|for|by) (?:the |this )?(?:current|model|config|arch"
-        r"|V\d)|(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?|(?:dense"
-        r"|[Nn]on-MoE) models|must be greater than 0 when|does not (?:yet )?support (?:async"
-        r"|sleep|external|LoRA)|[Cc]urrently,? only supports?|exceeds the maximum supported"
-        r"|must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)"
-        r"|[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--)"
-        r"|(?:Value|Assertion)[Ee]rror[:,] (?!m(?:ax|in)_tokens)"
-        r"\S*(?:_size|_rank|_len|_tokens|_seqs|nnodes"
-        r"|fraction)\b.{0,80}(?:must|cannot|should|greater|exceeds)",
+        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
+        r"|'\w*MoEMethod' object has no attribute 'runner'"
+        rf"|{CONFIGURATION_FRAME}|{_RAISED}.{{0,240}}(?:{'|'.join(_REFUSALS)})|{_RAISED}{_SETTING}"
+        r".{0,80}(?:must(?! be called)|cannot|can only|can contain|requires|has to|needs|greater|exceeds)",
         "the engine takes the flags, but not one of their values or not together; the line or the"
         " next ones say which",
         "correct it in muster_engine_args",
-        "vLLM's configuration classes",
+        "vLLM's configuration classes; SGLang's server_args",
         ("engine-parser",),
         LIKELY,
     ),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import (
+    CONFIGURATION_FRAME,
     DIAGNOSE,
     FOLLOW_UP,
     HARMLESS,
@@ -35,7 +36,8 @@ FIRST = (
         r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\blevel=(?:info|debug)\b|\[c10d\] The (?:client"
         r"|server) socket .{0,120}"
         r"errno: 9[79]\b|hostname of the client socket cannot be retrieved"
-        r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  File \"[^\"]*\", line \d+, in ",
+        rf"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?  (?!.*{CONFIGURATION_FRAME})"
+        r"File \"[^\"]*\", line \d+, in ",
         "",
         "",
         "vLLM, SGLang, uvicorn, NCCL, CANN; frames of Python's tracebacks",

@@ -40,3 +40,9 @@ PREPARE = "run playbooks/prepare.yml"
 PREFLIGHT = "run playbooks/preflight.yml"
 DIAGNOSE = "find the unit of the replica that ended first: playbooks/diagnose.yml"
 RECIPE_IMAGE = "take the image that the recipe names, with muster_image"
+
+# The frame of a function of an engine that checks its configuration and nothing else.
+CONFIGURATION_FRAME = (
+    r"/(?:vllm|sglang|vllm_ascend)/(?:\S*/)?(?:config|arg_groups|platforms?|server_args|arg_utils)\b\S*\""
+    r", line \d+, in _?(?:verify|validate|check)_\w+"
+)
