@@ -58,7 +58,9 @@ SIGNATURES = (
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
         "Docker; systemd",
-        likely=r"exec \S+: (?:no such file|permission denied)|exec user process caused"
+        likely=r"exit(?:ed)?(?: with)?(?: status| code)?:? 12[67]\b|status=12[67]/"
+        r"|[Ee]xited \(12[67]\)"
+        r"|exec \S+: (?:no such file|permission denied)|exec user process caused"
         r"|\b(?:vllm|sglang|python3?): (?:command )?not found|python[\d.]*: can't open file",
     ),
     Signature(
@@ -72,7 +74,8 @@ SIGNATURES = (
     ),
     Signature(
         "image-limit",
-        r"(?i)\btoomanyrequests\b|pull rate limit|/v2/.{0,300}\b429 too many requests",
+        r"(?i)\btoomanyrequests\b|(?:status code from registry|http status:|statuscode:) 429\b"
+        r"|pull rate limit|/v2/.{0,300}\b429 too many requests",
         "the registry allows this address no more pulls for now",
         "log in, wait, or pull through muster_registry_mirrors",
         "Docker Hub",
@@ -81,7 +84,10 @@ SIGNATURES = (
         "image-auth",
         r"(?i)(?:daemon|/v2/|pull|registry|manifest|denied).{0,300}unauthorized: "
         r"|unauthorized: (?:authentication required|access to the req|incorrect user)"
-        r"|no basic auth credentials|error getting credentials|\"docker-credential-\w+\""
+        r"|(?:status code from registry|HTTP status:|StatusCode:) 40[13]\b"
+        r"|/v2/\S*\"?: (?:unauthorized"
+        r"|denied)\b|error from registry: (?:unauthorized|denied)|no basic auth credentials"
+        r"|error getting credentials|\"docker-credential-\w+\""
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
         r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|: denied: )|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
@@ -104,7 +110,8 @@ SIGNATURES = (
     Signature(
         "image-absent",
         r"manifest unknown|\b(?:MANIFEST|NAME)_UNKNOWN\b|name unknown: |pull access denied"
-        r"|manifest for \S+ not found|repository does not exist"
+        r"|manifest for \S+ not found|(?:status code from registry|StatusCode:) 404\b"
+        r"|repository does not exist"
         r"|failed to resolve (?:reference|source metadata).{0,200}: not found",
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
@@ -132,7 +139,8 @@ SIGNATURES = (
         r"|'?overlay\w*'? is not supported (?:over|on)\b|kernel does not support overlay"
         r"|backing file ?system is unsupported for this graph driver|driver not supported: \w*over"
         r"|database (?:configuration mismatch|graph driver .{0,60}does not match)"
-        # What bbolt says of a database that is cut off.
+        # What bbolt and SQLite say of a database that is cut off.
+        r"|database disk image is malformed"
         r"|\bpanic: (?:invalid (?:page type|freelist page)|page \d+ already freed)"
         r"|invalid (?:page type|freelist page): \d+",
         "Docker, containerd or Podman cannot use its store: it holds data of another storage driver"
@@ -145,13 +153,17 @@ SIGNATURES = (
     ),
     Signature(
         "docker-held",
-        r"opening volume store metadata database: timeout|pid ?file found, ensure docker"
+        r"opening volume store metadata database: timeout|: database is locked"
+        r"|pid ?file found, ensure docker"
         r"|process with PID \d+ is still running|/containerd/.{0,120}: (?:context deadline|timeout)"
         r".{0,40}(?:bolt|meta\.db)|containerd is already running",
-        "another Docker or containerd runs and holds the store, or one that ended left its file",
-        "ps -ef for a second dockerd, a snap's or a container's for one; end it, remove"
-        " /var/run/docker.pid where none runs, then restart Docker",
-        "Docker; containerd",
+        "another Docker, containerd or Podman runs and holds the store's database, or one that"
+        " ended"
+        " left its file",
+        "ps -ef for a second dockerd, a snap's or a container's for one, or a podman that hangs;"
+        " end"
+        " it, remove /var/run/docker.pid where none runs, then restart Docker",
+        "Docker; containerd; Podman, SQLite",
         ("container-engine",),
     ),
     Signature(
@@ -281,7 +293,8 @@ SIGNATURES = (
     ),
     Signature(
         "podman-locks",
-        r"exceeded num_locks|allocating lock for new \w+: (?:no space|allocation failed)"
+        r"exceeded num_locks|acquiring lock \d+ for (?:container|volume|pod) "
+        r"|allocating lock for new \w+: (?:no space|allocation failed)"
         r"|failed to open \d+ locks in /libpod",
         "Podman has no lock left for another container or volume, or another number than it is set"
         " to",

@@ -32,7 +32,8 @@ _RAISED = (
 _SETTING = (
     r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
     r"|\w+_\w+[`'\"]?(?: ?\([^)]{0,40}\)"
-    r"|=\S+|\[\S+\])? (?:entries |values |keys )?(?=must(?! be called)|cannot|can only|can contain|requires"
+    r"|=\S+|\[\S+\])? (?:entries |values |keys )?(?=must(?! be called)|cannot|can only|can contain"
+    r"|requires"
     r"|has to"
     r"|needs))"
 )
@@ -318,7 +319,8 @@ SIGNATURES = (
         r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
         r"|'\w*MoEMethod' object has no attribute 'runner'"
         rf"|{CONFIGURATION_FRAME}|{_RAISED}.{{0,240}}(?:{'|'.join(_REFUSALS)})|{_RAISED}{_SETTING}"
-        r".{0,80}(?:must(?! be called)|cannot|can only|can contain|requires|has to|needs|greater|exceeds)",
+        r".{0,80}(?:must(?! be called)|cannot|can only|can contain|requires|has to|needs|greater"
+        r"|exceeds)",
         "the engine takes the flags, but not one of their values or not together; the line or the"
         " next ones say which",
         "correct it in muster_engine_args",

@@ -100,7 +100,8 @@ LAST = (
     Signature(
         "library-missing",
         r"\b[\w.-]+\.so[.\d]*: cannot open shared object"
-        r"|cannot open shared object file: No such file"
+        r"|cannot open shared object file: No such file|Could not load this library: \S+\.so"
+        r"|[Ee]rror loading shared library \S+"
         r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
         r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class|dlopen failed: library",
         "the image or environment lacks a shared library, or has another version of it; the line"
@@ -138,7 +139,8 @@ LAST = (
     ),
     Signature(
         "cuda-unknown",
-        r"CUDA unknown error|\b(?:CUDA|HIP) error: |\b(?:cuda|hip)Error[A-Z]\w+"
+        r"CUDA unknown error|CUDA driver initialization failed|\b(?:CUDA|HIP) error: |\b(?:cuda"
+        r"|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
         r"|HSA_STATUS_ERROR_\w+|hsa api call failure|\bhsa_init failed",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"

@@ -188,7 +188,10 @@ SIGNATURES = (
         "NVIDIA Xid 8, 38, 46, 61, 62, 79, 109, 119 to 125, 136, 143, 154 and 155; NVML errors 15"
         " and 16; amdgpu",
         ("gpu-count", "gpu-health"),
-        likely=r"NVML: Timeout|Insufficient External Power|HW Exception by GPU node"
+        likely=r"amdgpu.{0,80}(?:MES\S* failed to resp|qcm fence wait loop timeout|SMU is (?:hung"
+        r"|in hang)"
+        r"|failed to (?:quiesce|evict process))|NVML: Timeout|Insufficient External Power"
+        r"|HW Exception by GPU node"
         r"|reason ?: ?GPU Hang",
     ),
     Signature(

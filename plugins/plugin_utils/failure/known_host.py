@@ -41,7 +41,8 @@ SIGNATURES = (
         "worker-killed",
         r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,6}-9\b)"
         r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
-        r"|status=9/KILL|status=137/|exit(?:ed)?(?: with)?(?: status| code)?:? 137\b"
+        r"|status=9/KILL|status=137/|[Ee]xited \(137\)"
+        r"|(?<![0-9a-f]{12} )exit(?:ed)?(?: with)?(?: status| code)?:? 137\b"
         r"|Failed core proc\(s\): \{[^}]*: -9\b"
         r"|(?:died|exited|failed|terminated) with (?:exit )?code:? -9\b"
         r"|(?:died|killed|terminated) (?:with|by)(?: signal)?:? SIGKILL",
@@ -238,6 +239,9 @@ SIGNATURES = (
         r"|\b(?:EXT4-fs (?:error|warning .{0,80}I/O error)|attempt to access beyond end of device"
         r"|I/O error, dev|Buffer I/O error)|XFS .{0,60}(?:[Cc]orruption|[Ss]hut(?:ting)? ?down"
         r"|[Ii]nternal error|metadata I/O error)|\bI/O Error \(sct\b"
+        r"|\bBTRFS (?:critical|error) |\bbcachefs .{0,80}error|Aborting journal|aborted journal"
+        r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|Removing after probe failure"
+        r"|lost (?:async|sync) page write|pool I/O is currently suspended"
         r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
         r"|\bnvme .{0,40}I/O .{0,30}timeout"
         r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"

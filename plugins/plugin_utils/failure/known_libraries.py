@@ -81,7 +81,8 @@ SIGNATURES = (
         r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|'_OpNamespace' '(?:_C\w*|_moe_C"
         r"|_rocm_C|sgl_kernel)' object has no attribute|operator torchvision::\w+ does not exist"
         r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run"
-        r"|numpy\.core\.multiarray failed to import|was removed in the NumPy 2"
+        r"|numpy\.core\.multiarray failed to import|Numpy is not available"
+        r"|was removed in the NumPy 2"
         r"|Tried to instantiate class '\S+', but it does not exist|infer_schema\(func\): Parameter",
         "packages of the image or environment are of versions that do not fit; the line names both",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
@@ -227,7 +228,7 @@ SIGNATURES = (
         r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
         r"|not supported in this architecture|out of resource: shared memory"
         r"|triton\S*OutOfResources|Value '\S+' is not defined for option 'gpu-name'"
-        r"|ptxas fatal|PTX \.version \S+ does not support"
+        r"|ptxas fatal|Command '\['[^']*\bptxas'|PTX \.version \S+ does not support"
         r"|\barange's (?:end|range|arguments)\b|exceeds triton maximum tensor numel"
         r"|Shape element \d+ must be a power of 2|\bub overflow, requires"
         r"|Internal Triton PTX codegen error"
