@@ -23,6 +23,12 @@ _ARCHITECTURE = (
     r"(?:\b[Ss][Mm][_ ]?\d\d|\bgfx\d|compute capability|\b(?:Hopper|Blackwell|Ampere|CDNA|RDNA)\b)"
 )
 
+_FORMAT = (
+    r"\b(?:MXFP\d|NVFP4|FP8|INT[48]|W\d+A\d+\w*|WNA\d+|AWQ|GPTQ|[Cc]ompressed[ -][Tt]ensors"
+    r"|ModelOpt"
+    r"|Quark|Marlin|OCP MX)\b"
+)
+
 # How an engine refuses its configuration: an exception without a class of its own, and words that
 # are said of a setting, not of a request.
 _RAISED = (
@@ -214,6 +220,7 @@ SIGNATURES = (
         r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible"
         r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
         r"|evenly divide the (?:total )?world size"
+        r"|(?:_per_partition|per TP rank|per[- ]rank)\b.{0,120}divisible"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
         r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
@@ -252,6 +259,12 @@ SIGNATURES = (
         "take weights and a recipe that are made for the platform",
         "vLLM",
         ("weights-format", "gpu-name"),
+        likely=rf"(?:Error|Exception): .{{0,120}}{_FORMAT}.{{0,120}}(?:not (?:yet "
+        rf"|currently )?(?:supported"
+        r"|implemented)|[Oo]nly supports?|does not support|requires?\b)"
+        r"|No .{0,60}\bscheme (?:was )?found"
+        r"|(?:Error|Exception): (?:Unsupported|Unknown) .{0,60}(?:quant|scheme|num_bits|activation"
+        r"|scale)",
     ),
     Signature(
         "grouped-routing",

@@ -164,7 +164,8 @@ SIGNATURES = (
         "module-missing",
         _RAISED + r"ModuleNotFoundError: No module named (?!'transformers_modules)"
         r"|requires the \S+ library but it was not found"
-        r"|\bpython[\d.]*: No module named|PackageNotFoundError: \S"
+        r"|ImportError: The package .{1,40} is required|\bpython[\d.]*: No module named"
+        r"|PackageNotFoundError: \S"
         r"|with minimum required version \S+ is not installed"
         r"|packages that were not found in your environment"
         r"|the package \S+ seems to be not installed"
