@@ -46,7 +46,7 @@ RUNBOOKS = (
         ),
         _words(
             "clock security-policy thread-limit inotify-limit open-files rlimit-refused hugepages"
-            " node-hardware kernel-hang"
+            " node-hardware kernel-hang kernel-module"
         ),
     ),
     Runbook(
@@ -63,6 +63,7 @@ RUNBOOKS = (
         _words(
             "disk-full read-only-fs stale-nfs file-system-lost file-locks file-system-mmap"
             " file-permission file-absent user-unknown path-long mount-kind mount-absent"
+            " mount-failed"
         ),
     ),
     Runbook(
@@ -71,7 +72,7 @@ RUNBOOKS = (
         _words(
             "docker-storage docker-configuration docker-permission docker-down docker-network"
             " docker-old container-name container-cgroup container-start user-namespace"
-            " podman-locks"
+            " podman-locks container-runtime docker-held"
         ),
     ),
     Runbook(
@@ -102,6 +103,7 @@ RUNBOOKS = (
             "hccl-interface gloo-interface nccl-interface nccl-network nccl-rdma nccl-connect"
             " nccl-system nvshmem kv-transfer gpu-direct rdma-memory memlock-limit address-absent"
             " host-ip name-resolution no-route nic-driver nic-link"
+            " rdma-absent"
         ),
     ),
     Runbook(
@@ -154,7 +156,7 @@ RUNBOOKS = (
             " cuda-driver-old rocm-driver-old cuda-compat-mismatch gpu-driver-mismatch"
             " gpu-driver-absent gpu-library gpu-toolkit gpu-runtime-mode gpu-cgroup gpu-hook"
             " gpu-bound gpu-permission cdi-device driver-files-in-image image-requirement"
-            " device-permission device-absent"
+            " device-permission device-absent toolkit-configuration gpu-firmware"
         ),
     ),
     Runbook(

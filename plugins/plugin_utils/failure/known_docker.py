@@ -33,7 +33,7 @@ SIGNATURES = (
     Signature(
         "mount-absent",
         r"bind source path does not exist|^(?:Error: )?statfs /\S+: no such file"
-        r"|error mounting \".{0,300}no such file or directory"
+        r"|error mounting \"(?!cgroup2?\").{0,300}no such file or directory"
         r"|failed to mount local volume.{0,300}no such file or directory",
         "a path that the container mounts is not on this node",
         PREFLIGHT,
@@ -248,7 +248,9 @@ SIGNATURES = (
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external|Failed to (?:program NAT chain|[Ss]etup IP tables)"
         r"|(?:INVALID_ZONE|ZONE_CONFLICT): |could not find bridge \w+|slirp4netns.{0,40}failed"
-        r"|\bpasta failed|Failed to open(?:\(\))? /dev/net/tun|plugin type=\"\w+\".{0,40}failed"
+        r"|\bpasta failed|\bnetns dir open: |\brootless net(?:ns|work namespace)\b"
+        r"|rootlessport .{0,80}(?:cannot|fail)|Failed to open(?:\(\))? /dev/net/tun"
+        r"|plugin type=\"\w+\".{0,40}failed"
         r"|failed to find plugin \"\w+\" in path|[Cc][Nn][Ii] (?:network \"|config uninitialized"
         r"|plugin .{0,60}(?:not found|fail))|aardvark-dns .{0,60}fail"
         r"|netavark \(exit code \d|\bnetavark: \S"
@@ -283,7 +285,8 @@ SIGNATURES = (
         r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
         r"|insufficient UIDs or GIDs available in user namespace"
         r"|not be enough IDs available in the namespace|re-exec process to join the existing user"
-        r"|try resetting the pause process|cannot clone: operation not permitted",
+        r"|try resetting the pause process|cannot clone: operation not permitted"
+        r"|mounting \"devpts\" to rootfs .{0,80}invalid argument|mount `devpts` to .{0,80}invalid",
         "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
         " give enough of them, newuidmap has lost its rights, or the kernel admits no such"
         " namespace",
@@ -327,7 +330,8 @@ SIGNATURES = (
         r"|systemd support for managing cgroups is not|no systemd user session"
         r"|/sys/fs/cgroup.{0,120}denied"
         r"|creating cgroup directory\b|writing file [`'](?:cpu|cpuset|hugetlb|io|memory|pids)\.\w+"
-        r"|\bcrun: sd-bus call: |error creating systemd unit",
+        r"|\bsd-bus call: |error creating systemd unit"
+        r"|error mounting \"cgroup2?\" to rootfs|mounting \"cgroup2?\" to rootfs .{0,40}caused",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
         " driver",
         "native.cgroupdriver=systemd in /etc/docker/daemon.json, then restart Docker; or reboot",

@@ -336,7 +336,7 @@ SIGNATURES = (
         "gpu-peer",
         r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
         r"|peer mapping resources exhausted"
-        r"|Error happened when batch testing peer-to-peer access"
+        r"|Error happened when batch testing peer-to-peer access|\bhipIpc\w+MemHandle failed"
         r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)",
         "the GPUs of the node cannot reach each other's memory: an IOMMU, ACS or a virtual machine"
         " is between them",

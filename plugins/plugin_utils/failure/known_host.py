@@ -310,7 +310,11 @@ SIGNATURES = (
     Signature(
         "file-permission",
         r"\[Errno 13\](?! error while attempting to bind)|\(os error 13\)"
-        r"|(?i:\b(?:open|stat|mkdir\w*|cannot \w+|filesystem error)\b.{0,160}: permission denied)"
+        r"|(?i:\b(?<!netns dir )(?:open|stat|mkdir\w*|cannot \w+|filesystem error)\b.{0,160}"
+        r": permission denied)"
+        r"|(?:crun: |^(?:Error|ERRO\S*):? )(?:open|make|mkdir|chdir(?: to)?|creating (?:file"
+        r"|directory)"
+        r"|mount) [`'](?!/(?:sys|proc|dev)/).{0,400}[`'].{0,20}: Permission denied"
         r"|(?i:reason: permissi)|PermissionError at /|\bE(?:ACCES|PERM)\b: "
         r"|^(?:/\S*/)?(?:ba|da|z)?sh: .{0,160}: Permission denied",
         "the engine's user may not read or write a path",

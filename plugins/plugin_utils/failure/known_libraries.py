@@ -162,7 +162,7 @@ SIGNATURES = (
     ),
     Signature(
         "module-missing",
-        _RAISED + r"ModuleNotFoundError: No module named (?!'transformers_modules)"
+        _RAISED + r"ModuleNotFoundError: No module named (?!'(?:transformers_modules|aiter\.jit\.))"
         r"|requires the \S+ library but it was not found"
         r"|ImportError: The package .{1,40} is required|\bpython[\d.]*: No module named"
         r"|PackageNotFoundError: \S"
@@ -265,8 +265,9 @@ SIGNATURES = (
     ),
     Signature(
         "aiter-build",
-        r"failed (?:jit build|build jit) \[|\[aiter\] build \[?\w+\]? .{0,200}failed",
-        "a module of AITER could not be built at start; the lines after say why",
+        r"No module named 'aiter\.jit\.|failed (?:jit build|build jit) \["
+        r"|\[aiter\] build \[?\w+\]? .{0,200}failed",
+        "a module of AITER could not be built or loaded at start; the lines around say why",
         f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
         "AITER",
         explains=("jit-compiler",),

@@ -100,7 +100,8 @@ SIGNATURES = (
         "nic-driver",
         r"\b(?:mlx[45]_core|bnxt_\w+|ice|irdma|i40e|hns3|hinic3?)\b.{0,80}(?:\bprobe\b.{0,40}failed"
         r"|load_one failed|hca_cap failed|FW (?:pre)?init.{0,20}(?:timeout|failed)"
-        r"|Firmware over \d+ MS in)",
+        r"|Firmware over \d+ MS in)"
+        r"|\bibv_\w*query_\w+\(\w+\) returned .{0,20}: (?:Inappropriate ioctl|Function not impl)",
         "the kernel's driver cannot start a NIC: its firmware is of another version, or the card is"
         " sick",
         "read dmesg for the words before; install the NIC's driver and firmware as its vendor pairs"
@@ -141,7 +142,8 @@ SIGNATURES = (
         "nccl-rdma",
         r"Got completion .{0,80}(?:error|status)[ =](?:5|10|11|12|13)\b"
         r"|NET/IB : .{0,40}Got .{0,20}async.{0,20} event ?: (?:port error|\w+ .{0,10}fatal)"
-        r"|ibv_(?:modify_qp|create_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*"
+        r"|(?<!non-zero status: \d\d\d )(?<!non-zero status: \d\d )(?<!non-zero status: \d )"
+        r"ibv_(?:modify_qp|create_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*"
         r".{0,40} failed|\bmlx\d: .{0,60}got completion with error"
         r"|mlx5_core.{0,80}Port module event: error"
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
@@ -199,10 +201,13 @@ SIGNATURES = (
         "nvshmem",
         r"Unable to initialize any transports"
         r"|(?i:nvshmem (?:detect topo|setup connections|initialization|bootstrap)\w* failed)"
-        r"|NVSHMEM API called before",
+        r"|NVSHMEM API called before|\b(?:ibrc|ibgda|ibdevx|libfabric)\.cpp:\d+: non-zero status"
+        r"|NVSHMEM \w+ library version does not match",
         "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
         " option of the GPU driver and access to the NIC",
-        "options nvidia NVreg_EnableStreamMemOPs=1 NVreg_RegistryDwords=PeerMappingOverride=1; in"
+        "NVSHMEM_HCA_LIST and NVSHMEM_IB_GID_INDEX in muster_engine_env name NIC and GID; IBGDA"
+        " wants"
+        " options nvidia NVreg_EnableStreamMemOPs=1 NVreg_RegistryDwords=PeerMappingOverride=1; in"
         " /etc/modprobe.d, then reboot; or another all2all-backend in muster_engine_args",
         "NVSHMEM; DeepEP issue 128; SGLang issue 6017",
         rank=LIKELY,

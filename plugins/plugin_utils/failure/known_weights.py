@@ -58,6 +58,7 @@ SIGNATURES = (
         "weights-quantisation",
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
+        r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
         r"|weights were not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
         r"|multiple config files for"
@@ -190,7 +191,8 @@ SIGNATURES = (
         "config-broken",
         r"is not a valid JSON file|config\.json.{0,80}(?:JSONDecodeError|Expecting|invalid)"
         r"|(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
-        r"|Unterminated)|Unrecognized model in |(?i:missing|lacks|has no|without)"
+        r"|Unterminated)|Value error, (?:Expecting|Extra data|Unterminated).{0,60}: line \d+ column"
+        r"|Unrecognized model in |(?i:missing|lacks|has no|without)"
         r" .{0,20}\bmodel_type\b",
         "a JSON file of the model, or JSON in an argument, is not whole or not the model's own",
         f"the lines before name it: copy the model's file again ({PREPARE}), name the model's own"
@@ -198,6 +200,7 @@ SIGNATURES = (
         "Python; transformers",
         ("weights-config",),
         LIKELY,
+        explains=("engine-configuration",),
     ),
     Signature(
         "tokenizer",
