@@ -157,6 +157,7 @@ RUNBOOKS = (
             " gpu-driver-absent gpu-library gpu-toolkit gpu-runtime-mode gpu-cgroup gpu-hook"
             " gpu-bound gpu-permission cdi-device driver-files-in-image image-requirement"
             " device-permission device-absent toolkit-configuration gpu-firmware"
+            " gpu-init"
         ),
     ),
     Runbook(
@@ -207,7 +208,7 @@ RUNBOOKS = (
     Runbook(
         "failed-start",
         (),
-        _words("engine-core engine-crash restart-budget start-timeout unit-setup"),
+        _words("engine-core engine-crash restart-budget start-timeout unit-setup unit-dependency"),
     ),
 )
 
