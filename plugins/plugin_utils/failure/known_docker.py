@@ -53,6 +53,7 @@ SIGNATURES = (
         "image-command",
         r"exec: \"(?!(?:\S*/)?(?:runc|crun|docker-|containerd-|nvidia-)[\w.-]*\")[^\"]+\":"
         r" (?:executable file not found|stat [^:]+: no such file)"
+        r"|\bcrun: executable file [`'][^`']+[`'] not found"
         r"|Container command .{0,40}not found or does not exist|status=203/EXEC"
         r"|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
@@ -130,7 +131,8 @@ SIGNATURES = (
     ),
     Signature(
         "docker-storage",
-        r"(?i)error initializing graphdriver|contains several valid graphdrivers"
+        r"(?i)error initializing graphdriver(?!: \w+: unknown option)"
+        r"|contains several valid graphdrivers"
         r"|prior storage driver .{0,60}failed|storage[- ]driver\b.{0,60}(?:not supported|unknown)"
         r"|\boverlayfs: (?:filesystem on .{0,200}not supported|upper fs (?:does not|needs)"
         r"|missing 'lowerdir'|invalid argument|unrecognized mount option)|snapshotter not loaded"
@@ -174,6 +176,7 @@ SIGNATURES = (
         r"|\b(?:containers|storage|registries)\.conf\b.{0,160}(?:toml|invalid|unmarshal|decod"
         r"|parse)"
         r"|/etc/containers/policy\.json: no such|unknown log opt|no log driver named"
+        r"|error initializing graphdriver: \w+: unknown option|Please specify only one -H"
         r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
         r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json",
         "Docker, containerd or Podman does not take its configuration: /etc/docker/daemon.json is"
@@ -234,6 +237,8 @@ SIGNATURES = (
         r"|[Ff]ailed to start (?:daemon|containerd): (?!.{0,60}(?:network controller|cgroup))"
         r"|[Ff]ailed to (?:connect to|dial) .{0,20}containerd\b"
         r"|timeout waiting for containerd to start"
+        r"|\b(?:docker|containerd)\.service: (?:Start request repeated too quickly"
+        r"|.{0,40}start-limit)"
         r"|grpc: .{0,80}containerd\S*\.sock",
         "Docker, or its containerd, does not run on this node",
         "look at systemctl status docker containerd and journalctl -u docker on the node",

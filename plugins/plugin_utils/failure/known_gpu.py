@@ -59,7 +59,8 @@ SIGNATURES = (
     Signature(
         "fabric-manager",
         r"system not yet initialized|cudaErrorSystemNotReady|CUDA_ERROR_SYSTEM_NOT_READY"
-        r"|(?i:fabric ?manager).{0,120}don't match with driver version",
+        r"|(?i:fabric ?manager).{0,120}don't match with driver version"
+        r"|nvidia-nvswitch: Version mismatch",
         "the fabric manager does not run, or is not of the driver's version",
         "install nvidia-fabricmanager of the driver's version and start it",
         "CUDA error 802; NVIDIA fabric manager guide",
@@ -68,7 +69,8 @@ SIGNATURES = (
     Signature(
         "gpu-driver-mismatch",
         r"(?i)driver/library version mismatch|NVML/RM version mismatch|LibRmVersionMismatch"
-        r"|LIB_RM_VERSION_MISMATCH|NVRM: API mismatch",
+        r"|LIB_RM_VERSION_MISMATCH|NVRM: API mismatch|\bnvidia-(?:modeset|drm"
+        r"|uvm): Version mismatch",
         "the loaded GPU driver is not the installed one",
         "reboot the node, or reload the driver",
         "NVML error 18",

@@ -38,7 +38,8 @@ SIGNATURES = (
         r"|Could not load library libcu|CUDA (?:version )?mismatch"
         r"|detected CUDA version .{0,80}mismatches|compiled with CUDA \S+ .{0,60}but"
         r"|CUDNN_STATUS_VERSION_MISMATCH|cuDNN version incompatibility"
-        r"|PTX JIT compiler library not found|cudaErrorJitCompilerNotFound",
+        r"|Could not find CUDA lib directory|PTX JIT compiler library not found"
+        r"|cudaErrorJitCompilerNotFound",
         "the engine or a kernel library is built for another CUDA than the one in this image or"
         " environment",
         "one CUDA for torch, engine and kernels: the recipe's image, or wheels of one"

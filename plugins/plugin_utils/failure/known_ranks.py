@@ -66,11 +66,11 @@ SIGNATURES = (
         r"(?:\bibv_reg\w+ failed|[Ff]ailed to register memory).{0,60}Bad address"
         r"|could not insert (?:module )?'?(?:nvidia[-_]peermem|nv_peer_mem)"
         r"|(?:nvidia[-_]peermem|nv_peer_mem): (?:disagrees about version|Unknown symbol)"
-        r"|[Ff]ailed to load nvidia[-_]peermem",
+        r"|[Ff]ailed to load nvidia[-_]peermem|DMA[- ]BUF .{0,60}without nvidia[-_]peermem",
         "a NIC cannot reach a GPU's memory: the kernel's module for it is not loaded",
         "modprobe nvidia-peermem on the node (where it refuses: install the GPU's driver anew after"
         " the NIC's), or NCCL_NET_GDR_LEVEL: LOC in muster_engine_env",
-        "NCCL; NVIDIA GPUDirect RDMA",
+        "NCCL; Mooncake; NVIDIA GPUDirect RDMA",
         rank=LIKELY,
         hint=r"neither nv_peer_mem,? or nvidia_peermem|nvidia.peermem .{0,40}not (?:loaded|found)",
     ),
@@ -242,7 +242,9 @@ SIGNATURES = (
         "kv-transfer",
         r"\bNIXL_ERR_\w+|\bKVTransferError\b|nixlBackendError"
         r"|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
-        r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed",
+        r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed"
+        r"|\bTRANSFER_FAIL\b|Failed to complete transfers after|transfer_incomplete max_attempts"
+        r"|[Ff]ailed to get segment descriptor",
         "the transfer of KV caches between engines could not be set up or used",
         "see that the peer runs and that its ports and NICs are reached; the lines before say more",
         "NIXL; Mooncake",
