@@ -160,8 +160,7 @@ SIGNATURES = (
         r"|process with PID \d+ is still running|/containerd/.{0,120}: (?:context deadline|timeout)"
         r".{0,40}(?:bolt|meta\.db)|containerd is already running",
         "another Docker, containerd or Podman runs and holds the store's database, or one that"
-        " ended"
-        " left its file",
+        " ended left its file",
         "ps -ef for a second dockerd, a snap's or a container's for one, or a podman that hangs;"
         " end"
         " it, remove /var/run/docker.pid where none runs, then restart Docker",
@@ -180,8 +179,8 @@ SIGNATURES = (
         r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
         r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json",
         "Docker, containerd or Podman does not take its configuration: /etc/docker/daemon.json is"
-        " no"
-        " valid JSON, sets what its service's command line sets, too, or what this version lacks",
+        " no valid JSON, sets what its service's command line sets, too, or what this version"
+        " lacks",
         f"dockerd --validate names the line; correct the file, restart Docker, then {PREPARE}",
         "Docker; containerd; Podman",
         ("container-engine",),

@@ -25,8 +25,7 @@ _ARCHITECTURE = (
 
 _FORMAT = (
     r"\b(?:MXFP\d|NVFP4|FP8|INT[48]|W\d+A\d+\w*|WNA\d+|AWQ|GPTQ|[Cc]ompressed[ -][Tt]ensors"
-    r"|ModelOpt"
-    r"|Quark|Marlin|OCP MX)\b"
+    r"|ModelOpt|Quark|Marlin|OCP MX)\b"
 )
 
 # How an engine refuses its configuration: an exception without a class of its own, and words that
@@ -37,16 +36,13 @@ _RAISED = (
 )
 _SETTING = (
     r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
-    r"|\w+_\w+[`'\"]?(?: ?\([^)]{0,40}\)"
-    r"|=\S+|\[\S+\])? (?:entries |values |keys )?(?=must(?! be called)|cannot|can only|can contain"
-    r"|requires"
-    r"|has to"
-    r"|needs))"
+    r"|\w+_\w+[`'\"]?(?: ?\([^)]{0,40}\)|=\S+|\[\S+\])? (?:entries |values |keys )?"
+    r"(?=must(?! be called)|cannot|can only|can contain|requires|has to|needs))"
 )
 _FEATURE = (
     r"(?:Model Runner|CUDA ?graph|cudagraph|specul|prefix cach|pipeline|MoE|LoRA|EPLB"
-    r"|context parallel"
-    r"|chunked|expert|tensor|data[ -]parallel|all2all|offload|sleep|async|external|multi-?modal)"
+    r"|context parallel|chunked|expert|tensor|data[ -]parallel|all2all|offload|sleep|async"
+    r"|external|multi-?modal)"
 )
 _REFUSALS = (
     # A flag that is named.
@@ -87,8 +83,7 @@ _REFUSALS = (
     r"\bmust divide\b|LoRA rank .{0,20}is greater than|exceeds the maximum supported",
     # What the operator is asked for.
     r"[Pp]lease (?:adjust|lower|raise|increase|decrease|reduce|disable|enable|set|change|check"
-    r"|specify"
-    r"|provide) [`']?(?!max_tokens)\w+_\w+",
+    r"|specify|provide) [`']?(?!max_tokens)\w+_\w+",
     r"[Pp]lease enable .{0,60} when",
     r"[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--",
 )
@@ -315,8 +310,7 @@ SIGNATURES = (
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
         r"|CUDA_ERROR_OUT_OF_MEMORY"
         r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is (?:207001"
-        r"|207018)\b"
-        r"|\bEL0004\b",
+        r"|207018)\b|\bEL0004\b",
         "a device ran out of memory",
         _LOWER,
         "torch; CANN EL0004",

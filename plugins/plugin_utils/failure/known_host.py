@@ -179,8 +179,7 @@ SIGNATURES = (
         r"|[Ll]oading of module with unavailable key is rejected"
         r"|[Uu]nsigned module (?:loading )?is re(?:jected|stricted)|Loading of unsigned module"
         r"|Error! (?:Bad return status for module build|Your kernel headers for kernel"
-        r"|Build of \S+ failed"
-        r"|The dkms)",
+        r"|Build of \S+ failed|The dkms)",
         "a module of the kernel is missing for the running kernel, was built for another one, or is"
         " not signed as Secure Boot wants",
         "install the headers of uname -r and build the module anew (dkms autoinstall), reboot into"
