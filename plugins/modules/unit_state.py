@@ -104,7 +104,7 @@ import sys
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.common import durable_io, redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     LOG_DIR,
@@ -139,6 +139,7 @@ OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")
 # The agent, and what it has to find beside it.
 LINK_PROGRAMS = {
     unit_files.LINK_PROGRAM: replica_link,
+    f"{unit_files.PROGRAMS_DIR}/durable_io.py": durable_io,
     f"{unit_files.PROGRAMS_DIR}/stall_watch.py": stall_watch,
     f"{unit_files.PROGRAMS_DIR}/stall_evidence.py": stall_evidence,
     f"{unit_files.PROGRAMS_DIR}/redaction.py": redaction,

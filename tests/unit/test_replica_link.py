@@ -652,9 +652,15 @@ def test_the_scripts_stand_alone(program) -> None:
     assert modules <= sys.stdlib_module_names | beside | {"ansible_collections"}
 
 
-def test_the_agent_finds_beside_it_what_it_imports(tmp_path) -> None:
+def put_programs(folder: Path) -> Path:
+    """Put the agent into a folder as a node has it, and return its program."""
     for path, program in unit_state.LINK_PROGRAMS.items():
-        (tmp_path / Path(path).name).write_text(inspect.getsource(program))
+        (folder / Path(path).name).write_text(inspect.getsource(program))
+    return folder / "replica_link.py"
+
+
+def test_the_agent_finds_beside_it_what_it_imports(tmp_path) -> None:
+    put_programs(tmp_path)
     for name in ("replica_link", "stall_evidence"):
         # Without what the tests' own environment would find of the collection.
         argv = [sys.executable, "-S", "-E", str(tmp_path / f"{name}.py"), "--help"]
@@ -721,13 +727,10 @@ class Node:
         self.url = f"http://{host}:{port}/"
         self.journal = root / "journal"
         self.process: subprocess.Popen[bytes] | None = None
-        self.program = Path(replica_link.__file__)
+        self.program = put_programs(root)
 
     def watch(self, url: str, patience_s: float, restarts: int) -> None:
-        """Let the agent watch an engine, from a folder with what a node has of it."""
-        for path, program in unit_state.LINK_PROGRAMS.items():
-            (self.root / Path(path).name).write_text(inspect.getsource(program))
-        self.program = self.root / "replica_link.py"
+        """Let the agent watch an engine."""
         key_file = self.root / "unit.env"
         key_file.write_text("VLLM_API_KEY=planted-key\n")
         key_file.chmod(0o600)
@@ -1063,7 +1066,7 @@ def test_a_taken_port_is_said(tmp_path) -> None:
 
 def run_script(config: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, replica_link.__file__, "--config", config],
+        [sys.executable, put_programs(config.parent), "--config", config],
         capture_output=True,
         text=True,
         timeout=30,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import stat
-import tempfile
+
+from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
 
 
 class NodeFiles:
@@ -38,26 +38,8 @@ class NodeFiles:
         return sorted("/" + os.path.relpath(path, self.root) for path in found)
 
     def write(self, path: str, text: str, mode: int | None = None) -> None:
-        """Replace a file in one step: a reader sees the old or the new text, never half of one.
-
-        Without a mode, a file that exists keeps its own and a new one gets 0644.
-        """
-        target = self.path(path)
-        if mode is None:
-            mode = stat.S_IMODE(os.stat(target).st_mode) if os.path.exists(target) else 0o644
-        folder = os.path.dirname(target)
-        os.makedirs(folder, mode=0o755, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".muster-", dir=folder)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, mode)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        """Replace a file in one step, also through a power cut: see durable_io.replace."""
+        durable_io.replace(self.path(path), text, mode)
 
     def write_kernel(self, path: str, value: str) -> None:
         """Write a value into a file of /proc or /sys, which cannot be replaced."""

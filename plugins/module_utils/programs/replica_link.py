@@ -7,7 +7,7 @@ An engine whose partner died looks healthy and serves nobody until both sides st
 restarts a unit that exits; this agent, one for each node and replica, makes the other nodes follow.
 An engine that stands still is restarted in the same way by the agent of the node with its API
 (stall_watch.py says what that is), after what tells of it was saved (stall_evidence.py).
-It runs by itself: beside these two it imports the standard library only.
+It runs by itself: beside these and durable_io.py it imports the standard library only.
 
 Agents only read each other: each serves its generation, and decides alone what to do about what the
 others say. A generation counts the restarts of the whole replica since its deliberate start, which
@@ -40,9 +40,11 @@ import time
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 try:
+    from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
     from ansible_collections.muster.serving.plugins.module_utils.programs import stall_watch
 except ImportError:
-    # On a node it lies beside this script.
+    # On a node they lie beside this script.
+    import durable_io  # type: ignore[import-not-found, no-redef]
     import stall_watch  # type: ignore[import-not-found, no-redef]
 
 POLL_S = 1.0
@@ -1076,12 +1078,7 @@ class Agent:
     def _remember(self, memory: Memory) -> None:
         path = self.config.state_file
         try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path + ".tmp", "w", encoding="utf-8") as file:
-                json.dump(dataclasses.asdict(memory), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(path + ".tmp", path)
+            durable_io.replace(path, json.dumps(dataclasses.asdict(memory)), 0o600)
         except OSError as error:
             log(f"cannot write {path}, a restart of this agent will not know of now: {error}")
 

@@ -8,7 +8,7 @@ and kernel stacks of their processes, Python stacks where py-spy is installed, a
 tools print. Everything is asked at once and within a bound, since a device that hangs may hang its
 tool, and the restart waits for this. The last few folders are kept.
 
-Beside redaction.py, without which nothing is written, it imports the standard library only.
+Beside durable_io.py and redaction.py it imports the standard library only.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ import urllib.request
 from typing import IO, Any, Callable, Iterable, Mapping, Sequence
 
 try:
-    from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+    from ansible_collections.muster.serving.plugins.module_utils.common import durable_io, redaction
 except ImportError:
     # On a node it lies beside this script.
+    import durable_io  # type: ignore[import-not-found, no-redef]
     import redaction  # type: ignore[import-not-found, no-redef]
 
 KEPT = 5
@@ -230,8 +231,7 @@ def save(config: Mapping[str, Any], why: str) -> str:
     os.mkdir(new, 0o700)
     for name, text in collect(config, why, new).items():
         path = os.path.join(new, name.replace("/", "-"))
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600), "w") as file:
-            file.write(redaction.lines(text)[-MAX_TEXT:])
+        durable_io.replace(path, redaction.lines(text)[-MAX_TEXT:], 0o600)
     os.rename(new, folder)
     # What an earlier call left behind begins with a dot and goes, too.
     kept = sorted(entries(place), key=lambda name: (not name.startswith("."), name))
