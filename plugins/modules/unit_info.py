@@ -44,6 +44,18 @@ options:
         means that the unit has ended since.
     type: dict
     default: {}
+  usage:
+    description:
+      - Also ask each rank that serves for one token, and return what the engines do, what the links
+        tell, and how full the file systems are. It takes a second, and ten more where no token
+        comes.
+    type: bool
+    default: false
+  weights:
+    description: With O(usage), folders of weights, to tell how full their file systems are.
+    type: list
+    elements: path
+    default: []
 """
 
 EXAMPLES = r"""
@@ -83,11 +95,17 @@ units:
       description: What the plan wants otherwise, as C({name, current, desired}); never a secret.
       type: list
       elements: dict
+    engine:
+      description: The image or environment that it was installed with, as C({name, id}).
+      type: dict
     active_state:
       description: systemd's ActiveState.
       type: str
     sub_state:
       description: systemd's SubState.
+      type: str
+    since:
+      description: Since when it is in this state, C(YYYY-MM-DD HH:MM:SSZ); empty where never.
       type: str
     result:
       description: systemd's Result.
@@ -111,6 +129,15 @@ units:
         - What its link says of an engine that stands still now, or that stays down since it stood
           still after as many restarts as it may have; empty for none.
       type: str
+    usage:
+      description:
+        - With O(usage), what an engine does that lists the model, else null. C(state) is C(serves)
+          where each rank gave a token, C(busy) where one gave none in time while it works,
+          C(paused), C(refused) (such as a wrong key) or C(no token); C(said) is what is wrong.
+          C(running), C(waiting) and C(done) are numbers of requests, C(ranks) has for each
+          C(rank) the C(tokens) that it has generated and its C(rate) in tokens a second. What the
+          engine does not count is null.
+      type: dict
     first_start:
       description:
         - What its next start does once and how many seconds more it may take for that, as
@@ -146,6 +173,21 @@ installed:
         - Name and systemd service of the agents that restart its replicas as one.
       type: list
       elements: dict
+links:
+  description:
+    - With O(usage), the agents of the installed replicas, each with C(name), C(active_state), the
+      C(restarts) of its replica since the last deliberate start (null where that is unknown) and
+      the last C(events), C(at) which time it C(did) what and C(why).
+  returned: when usage is true
+  type: list
+  elements: dict
+disks:
+  description:
+    - With O(usage), the file systems that hold C(weights), C(images), C(state) or C(logs), with
+      C(mount), C(size_bytes), C(free_bytes) and C(holds).
+  returned: when usage is true
+  type: list
+  elements: dict
 orphans:
   description: Names of the installed units that the plan does not have.
   returned: success
@@ -189,6 +231,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **look_io.ARGUMENT_SPEC,
+            "usage": {"type": "bool", "default": False},
+            "weights": {"type": "list", "elements": "path", "default": []},
             "lock": {"type": "str"},
             "owner": {"type": "dict"},
         },
@@ -196,8 +240,8 @@ def main() -> None:
     )
     run_lock_io.hold(module, busy_s=module.params["wait"])
     try:
-        seen = look_io.look(module.params)
-    except unit_io.UnitError as error:
+        seen = look_io.look(module.params, with_usage=module.params["usage"])
+    except (unit_io.UnitError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **seen)
 

@@ -942,7 +942,7 @@ class Agent:
         done = [
             {"at": at, "did": action.verb, "why": action.why}
             for action in actions
-            if action.verb in ("restart", "stop")
+            if action.verb in ("restart", "stop", "note")
         ]
         memory.events = [*memory.events, *done][-KEEP_EVENTS:]
         # First remembered, then done: if we die in between, the next agent asks again.

@@ -23,7 +23,7 @@ import json
 import re
 import time
 import urllib.parse
-from typing import Iterable, Mapping, NamedTuple, Sequence
+from typing import Container, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 METRICS_TIMEOUT_S = 5.0
 MAX_METRICS = 8 << 20
@@ -222,27 +222,43 @@ def _oldest_first(watch: Watch) -> list[tuple[str, Cause]]:
     return sorted(watch.causes.items(), key=lambda item: item[1].since)
 
 
-def parse_metrics(text: str) -> Metrics:
-    """Parse the text of an engine's /metrics; what is no sample of ours is passed over."""
-    work: dict[str, float] = {}
-    beats: dict[str, list[str]] = {}
-    tokens, asleep = 0.0, False
+class Sample(NamedTuple):
+    """One sample of an engine's metrics."""
+
+    name: str
+    # The data-parallel rank; empty where the engine counts for all of them together.
+    engine: str
+    labels: Mapping[str, str]
+    value: float
+    line: str
+
+
+def samples(text: str, names: Container[str]) -> Iterator[Sample]:
+    """Yield the samples of these names, as vLLM and SGLang write them; others are passed over."""
     for line in text.splitlines():
         if not line.startswith(("vllm:", "sglang:", "sglang_")):
             continue
         # SGLang's router and some of its exporters write an underscore.
         name = re.sub(r"^sglang_", "sglang:", re.split(r"[{ ]", line, maxsplit=1)[0])
-        if name not in _MOVES and name != _AWAKE:
+        if name not in names:
             continue
         labels: dict[str, str] = dict(_LABEL.findall(line))
         try:
             value = float(line.rpartition("}")[2].split()[0 if "}" in line else 1])
         except (ValueError, IndexError):
             continue
+        yield Sample(name, labels.get("engine") or labels.get("dp_rank", ""), labels, value, line)
+
+
+def parse_metrics(text: str) -> Metrics:
+    """Parse the text of an engine's /metrics; what is no sample of ours is passed over."""
+    work: dict[str, float] = {}
+    beats: dict[str, list[str]] = {}
+    tokens, asleep = 0.0, False
+    for name, engine, labels, value, line in samples(text, _MOVES | {_AWAKE}):
         if name == _AWAKE:
             asleep = asleep or (labels.get("sleep_state") == "awake" and value == 0)
             continue
-        engine = labels.get("engine") or labels.get("dp_rank", "")
         beats.setdefault(engine, []).append(line)
         if name in _WORK:
             work[engine] = work.get(engine, 0.0) + value
@@ -294,9 +310,9 @@ def look(api: Api, watch: Watch, life: str) -> Seen:
     if not life:
         return Seen("", None, False, False)
     known = watch.life == life and watch.ready
-    status, text = _get(api, "/metrics", MAX_METRICS)
+    status, text = get(api, "/metrics", MAX_METRICS)
     metrics = None if status == 0 else parse_metrics(text if status == 200 else "")
-    ready = not known and _get(api, "/health", MAX_ANSWER)[0] == 200
+    ready = not known and get(api, "/health", MAX_ANSWER)[0] == 200
     busy = metrics is not None and any(metrics.work.values())
     clients = not busy and metrics is not None and has_clients(_tables(), _address(api)[1])
     return Seen(life, metrics, clients, ready)
@@ -306,7 +322,7 @@ def ask(api: Api, cause: str, timeout_s: float) -> tuple[str, str]:
     """Return what one real completion came to, and the words for it."""
     # Where the engine has these pages at all. One whose metrics are silent would not answer.
     for flag in ("is_sleeping", "is_paused") if cause != SILENT else ():
-        status, text = _get(api, f"/{flag}", MAX_ANSWER)
+        status, text = get(api, f"/{flag}", MAX_ANSWER)
         if status == 200 and re.search(rf'"{flag}"\s*:\s*true', text):
             return PAUSED, f"/{flag}"
     headers = {"Content-Type": "application/json", "Connection": "close"}
@@ -334,7 +350,8 @@ def _address(api: Api) -> tuple[str, int]:
     return parts.hostname or "", parts.port or 80
 
 
-def _get(api: Api, path: str, limit: int) -> tuple[int, str]:
+def get(api: Api, path: str, limit: int) -> tuple[int, str]:
+    """Return status and text of a page; 0 and the reason where there was no whole answer."""
     return _request(api, "GET", path, limit, METRICS_TIMEOUT_S, None, {"Connection": "close"})
 
 

@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     startup,
     unit_files,
     unit_io,
+    usage_io,
     verified_io,
 )
 
@@ -38,8 +39,10 @@ class Seen(NamedTuple):
     ready: bool | None
 
 
-def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
-    """Return what unit_info returns, with the logs of the units or without.
+def look(
+    params: dict[str, Any], with_logs: bool = True, with_usage: bool = False
+) -> dict[str, Any]:
+    """Return what unit_info returns, with the logs of the units and what they do or without.
 
     Raises:
         UnitError: systemd, Docker or a file of the node keeps it from being told.
@@ -60,6 +63,21 @@ def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
         report.update(ended=ended, log=log[-lines:], doing=doing)
         reports.append(report)
     present = unit_io.installed_names(params["deployment"])
+    more: dict[str, Any] = {}
+    if with_usage:
+        told = usage_io.of_units(
+            [
+                unit
+                for unit, report in zip(params["units"], reports)
+                if report["ready"] and report["role"] != "gateway"
+            ],
+            params["model"],
+        )
+        for report in reports:
+            report["usage"] = told.get(report["name"])
+        images = any(not unit_files.in_venv(unit) for unit in params["units"])
+        more["links"] = usage_io.of_links(present)
+        more["disks"] = usage_io.of_disks(params["weights"], images)
     planned = {unit["name"] for unit in params["units"]}
     return {
         "units": reports,
@@ -75,6 +93,7 @@ def look(params: dict[str, Any], with_logs: bool = True) -> dict[str, Any]:
         "others": unit_io.running_others(params["deployment"]),
         "run": run_lock_io.holder(params["deployment"]),
         "verified": verified_io.told(params["deployment"]),
+        **more,
     }
 
 

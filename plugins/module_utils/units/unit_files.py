@@ -457,6 +457,15 @@ def effective(unit: Unit, engine_id: str | None, secrets: Mapping[str, str]) -> 
     return flat
 
 
+def engine_of(effective_config: Mapping[str, str] | None) -> dict[str, str]:
+    """Return what a unit that was installed with this configuration runs from, {name, id}."""
+    config = effective_config or {}
+    return {
+        "name": config.get("image") or config.get("environment", ""),
+        "id": config.get("image id") or config.get("environment id", ""),
+    }
+
+
 def file_paths(effective_config: Mapping[str, str] | None) -> list[str]:
     """Return the files of a unit that was installed with this configuration."""
     names = effective_config or {}

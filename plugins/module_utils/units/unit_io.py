@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -32,7 +33,10 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.venv import 
 from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import env_value
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 
-_SHOWN = "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID"
+_SHOWN = (
+    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID,"
+    "StateChangeTimestampMonotonic"
+)
 LOG_LINES = 25
 
 
@@ -286,6 +290,16 @@ def stalled(systemd_unit: str, shown: Mapping[str, str]) -> str:
     return unit_files.stall_text(text or "", systemd_unit, shown)
 
 
+def since(shown: Mapping[str, str]) -> str:
+    """Return since when a unit is in its state, as YYYY-MM-DD HH:MM:SSZ; empty where never."""
+    changed = shown.get("StateChangeTimestampMonotonic", "")
+    if not changed.isdecimal() or int(changed) == 0:
+        return ""
+    # By the clock that does not jump: systemd's text of it goes by locale and time zone.
+    at = time.time() - (time.monotonic() - int(changed) / 1e6)
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at))
+
+
 def describe(
     unit: unit_files.Unit,
     shown: Mapping[str, str],
@@ -301,9 +315,11 @@ def describe(
         "role": unit["role"],
         "systemd_unit": unit["systemd_unit"],
         "installed": state is not None,
+        "engine": unit_files.engine_of(state and state["effective"]),
         "differences": unit_files.differences(state and state["effective"], wanted),
         "active_state": shown.get("ActiveState", "inactive"),
         "sub_state": shown.get("SubState", "dead"),
+        "since": since(shown),
         "result": shown.get("Result", ""),
         "exit_status": shown.get("ExecMainStatus", ""),
         "restarts": unit_files.restarts(shown),
