@@ -131,8 +131,9 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     unit_io,
 )
 
-# A stop waits for the engine to end, then for Docker to remove its container.
-STOP_TIMEOUT_S = 120
+# systemd bounds each stop by the unit's own TimeoutStopSec: at most the longest muster_drain_s and
+# a minute. This only ends a systemctl that is never answered.
+STOP_TIMEOUT_S = 720
 # Directories on the host that keep what units write. Docker would make them, too, but readable by
 # all.
 OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")

@@ -493,6 +493,39 @@ def test_another_cluster_in_disorder_blocks_nobody() -> None:
     assert problems(inventory, ["a-0"]) == []
 
 
+@pytest.mark.parametrize(
+    ("inventory", "flag", "stop_s"),
+    [
+        (pair(), "30", 60),
+        (pair(drain_s=300), "300", 330),
+        (pair(drain_s=0), None, 30),
+        # vLLM has the flag from 0.18 on: an older one cuts off what it has.
+        (pair(engine_version="0.17.1", engine_version_unproven=True, drain_s=300), None, 30),
+        # SGLang finishes what it has until Docker's time is over.
+        (view(c=[host(1, "minimax-m2/sglang-nvidia", drain_s=300)]), None, 330),
+    ],
+)
+def test_a_stopped_engine_may_finish_its_requests_up_to_a_bound(
+    inventory: Any, flag: str | None, stop_s: int
+) -> None:
+    for unit in plan(inventory)["units"]:
+        assert flags(unit).get("shutdown-timeout") == flag
+        assert unit["stop_timeout_s"] == stop_s
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"drain_s": 601}, "seconds, 0 to 600"),
+        ({"drain_s": -1}, "seconds, 0 to 600"),
+        ({"engine_args": {"shutdown-timeout": 5}}, "set muster_drain_s"),
+    ],
+)
+def test_the_bound_of_a_stop_is_one_variable(variables: dict[str, Any], words: str) -> None:
+    (message,) = problems(pair(**variables))
+    assert words in message
+
+
 def test_a_version_renders_what_it_takes() -> None:
     own = {"engine_version": "0.32.0", "engine_version_unproven": True}
     made = plan(pair(**own))

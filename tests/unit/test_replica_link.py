@@ -20,7 +20,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
 from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import (
     AGREE_S,
     BACKOFF_S,
@@ -960,6 +959,9 @@ def test_an_engine_that_stands_still_is_restarted_until_its_budget_ends(
         assert set(engine.asked) == {"Bearer planted-key"}
         words = "rank 0: 2 requests wait or run, no token for"
         assert words in node.state()["events"][-1]["why"]
+        # Their stop finds there that it need not wait for what they serve.
+        for one in both:
+            assert one.state()["hopeless"] == [f"{one.unit}-first"]
         # Both nodes have saved what they have, without secrets, for root alone.
         eventually(both, lambda: all("evidence is in" in one.journal.read_text() for one in both))
         for one in both:

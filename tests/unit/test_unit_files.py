@@ -1,11 +1,16 @@
 """From a unit of the plan to the files that run it."""
 
+import dataclasses
 import json
+import os
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
+from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import Memory
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,6 +109,55 @@ def test_what_a_link_says_of_a_stall_is_told_of_that_life(
     if state == "stands":
         state = json.dumps({"stalled": stands, "gave_up": "it stays down"})
     assert unit_files.stall_text(state, NAME, shown) == told
+
+
+@pytest.mark.parametrize(
+    ("hopeless", "life", "seconds"),
+    [
+        ([], "a1", "60"),
+        (["a1"], "a1", "5"),
+        (["b2", "a1"], "a1", "5"),
+        # Ended earlier, or begun since: requests of this one may end.
+        (["b2"], "a1", "60"),
+        (None, "a1", "60"),
+    ],
+)
+def test_what_an_agent_ends_is_not_waited_for(
+    tmp_path: Path, hopeless: list[str] | None, life: str, seconds: str
+) -> None:
+    """The shell of ExecStop over what an agent really writes."""
+    state = tmp_path / "c-r0.json"
+    if hopeless is not None:
+        memory = Memory("id", "boot", invocations={NAME: "a1"}, hopeless=hopeless)
+        state.write_text(json.dumps(dataclasses.asdict(memory)))
+    words = {"healthy": 60, "broken": 5, "state": state}
+    script = f'{unit_files.STOP_SECONDS.format(**words)}; echo "$s"'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={"INVOCATION_ID": life, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (f"{seconds}\n", "")
+
+
+@pytest.mark.parametrize(("planned", "stop_s"), [({"stop_timeout_s": 330}, 330), ({}, 30)])
+@pytest.mark.parametrize("install", ["container", "venv"])
+def test_systemd_waits_longer_than_the_stop_that_it_runs(
+    planned: dict[str, int], stop_s: int, install: str
+) -> None:
+    argv = ["/opt/muster/venvs/v/bin/vllm", "serve"] if install == "venv" else ["vllm", "serve"]
+    text = unit_files.service(unit(install=install, argv=argv, **planned), PYTHON)
+    assert f"TimeoutStopSec={stop_s + 30}" in text
+    assert f"s={stop_s};" in text
+    assert unit_files.link_state_path("a2-cluster-r0") in text
+
+
+def test_a_gateway_has_no_agent_whose_word_counts() -> None:
+    text = unit_files.service(unit(name="a2-cluster-gateway0"), PYTHON)
+    assert "s=30; exec /usr/bin/docker stop" in text
+    assert "grep" not in text
 
 
 def test_the_container_gets_what_the_plan_says_and_no_more() -> None:

@@ -187,6 +187,9 @@ class Memory:
     events: list[dict[str, str]] = dataclasses.field(default_factory=list)
     # The lives of units that have given a token: only such an engine can stand still.
     served: dict[str, str] = dataclasses.field(default_factory=dict)
+    # The lives that we ended last. Their replica is broken, so their service waits but shortly for
+    # what they serve: ExecStop looks here.
+    hopeless: list[str] = dataclasses.field(default_factory=list)
 
 
 class Action(NamedTuple):
@@ -564,6 +567,7 @@ def parse_memory(text: str) -> Memory:
         "stalled": dict,
         "events": list,
         "served": dict,
+        "hopeless": list,
     }
     for required in ("start_id", "boot_id", "generation", "invocations"):
         _field(value, required, kinds.get(required, str))
@@ -945,6 +949,13 @@ class Agent:
             if action.verb in ("restart", "stop", "note")
         ]
         memory.events = [*memory.events, *done][-KEEP_EVENTS:]
+        ended = [
+            units[name].invocation
+            for action in actions
+            if action.verb in ("restart", "stop")
+            for name in action.units
+        ]
+        memory.hopeless = ended or memory.hopeless
         # First remembered, then done: if we die in between, the next agent asks again.
         if memory != self.memory:
             self._remember(memory)

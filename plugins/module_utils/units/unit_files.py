@@ -56,8 +56,16 @@ MAKE_UVM = (
     "$(sed -n 's/^ *\\([0-9]*\\) nvidia-uvm$/\\1/p' /proc/devices) 0; }"
 )
 
-# How long an engine may take to end by itself: its workers free the devices in that time.
+# How long an engine without requests may take to end by itself: its workers free the devices in
+# that time.
 STOP_TIMEOUT_S = 30
+# The same where its replica is broken: what it serves comes to no end, and its workers may wait for
+# ranks that are gone.
+BROKEN_STOP_TIMEOUT_S = 5
+# Says as "$s" how long to wait: an agent notes the runs that it ends since their replica is broken.
+STOP_SECONDS = (
+    's={healthy}; grep -qs \'"hopeless": \\[[^]]*"\'"$INVOCATION_ID" {state} && s={broken}'
+)
 
 
 # Of a service that is a docker command alone, which reads its own settings in root's home.
@@ -233,7 +241,7 @@ def service(unit: Unit, python: str) -> str:
                     ("Restart", "always"),
                     ("RestartSec", "5"),
                     ("TimeoutStartSec", "120"),
-                    ("TimeoutStopSec", str(STOP_TIMEOUT_S + 30)),
+                    ("TimeoutStopSec", str(stop_timeout_s(unit) + 30)),
                     ("KillMode", "mixed"),
                     ("SyslogIdentifier", names.container(unit["name"])),
                     # Engine logs come in bursts at start-up: none of it is to be dropped.
@@ -243,6 +251,24 @@ def service(unit: Unit, python: str) -> str:
             ("Install", [("WantedBy", "multi-user.target")]),
         ]
     )
+
+
+def stop_timeout_s(unit: Unit) -> int:
+    """Return how long a unit may take to end; an older plan does not say it."""
+    return int(unit.get("stop_timeout_s") or STOP_TIMEOUT_S)
+
+
+def _stop(unit: Unit, end: str) -> str:
+    """Return a command that sets $s to the seconds that a unit has, and goes on with end."""
+    links = names.links_of([unit["name"]])
+    seconds = f"s={stop_timeout_s(unit)}"
+    if links:
+        seconds = STOP_SECONDS.format(
+            healthy=stop_timeout_s(unit),
+            broken=BROKEN_STOP_TIMEOUT_S,
+            state=link_state_path(links[0]),
+        )
+    return command(["/bin/sh", "-c", f"{seconds}; {end}"])
 
 
 def _container_lines(unit: Unit) -> list[tuple[str, str]]:
@@ -255,7 +281,7 @@ def _container_lines(unit: Unit) -> list[tuple[str, str]]:
         # A container that a killed engine daemon or client left behind.
         ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
         ("ExecStart", command(docker_argv(unit))),
-        ("ExecStop", f"-{DOCKER} stop --time {STOP_TIMEOUT_S} {name}"),
+        ("ExecStop", "-" + _stop(unit, f'exec {DOCKER} stop --time "$s" {name}')),
         ("ExecStopPost", f"-{DOCKER} rm --force {name}"),
         # A stopped engine ends with these; the unit is then inactive and not failed,
         # which the agents of its peers would take for a fault.
@@ -270,7 +296,7 @@ def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
     )
     # As docker stop: systemd's own way to end what does not end by itself would leave the unit
     # failed.
-    stop = f'kill "$0"; timeout {STOP_TIMEOUT_S} tail --pid="$0" -f /dev/null || kill -KILL "$0"'
+    stop = 'kill "$0"; timeout "$s" tail --pid="$0" -f /dev/null || kill -KILL "$0"'
     return [
         *ENGINE_SANDBOX,
         ("User", USER),
@@ -284,7 +310,8 @@ def _venv_lines(unit: Unit) -> list[tuple[str, str]]:
         ("LimitMEMLOCK", "infinity"),
         ("LimitNOFILE", str(OPEN_FILES)),
         ("ExecStart", command(unit["argv"])),
-        ("ExecStop", f"-{command(['/bin/sh', '-c', stop])} $MAINPID"),
+        # As root, who may read what an agent notes.
+        ("ExecStop", f"+-{_stop(unit, stop)} $MAINPID"),
         ("SuccessExitStatus", "137 143 SIGKILL"),
     ]
 

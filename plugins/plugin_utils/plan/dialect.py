@@ -19,7 +19,9 @@ class Dialect(NamedTuple):
     config_overrides is the flag for what is laid over the model's configuration, longer_env the
     variable that lifts the bound of the model's own context, and scales_original tells whether the
     factor of YaRN is of the original context. at_once is the flag for the requests that a rank runs
-    at once, no_prefix_cache the flag and its value that turn the cache of prefixes off.
+    at once, no_prefix_cache the flag and its value that turn the cache of prefixes off. drain is
+    the flag for the seconds that requests under way have when the engine is stopped; None where it
+    finishes them by itself.
     """
 
     model: str | None
@@ -41,6 +43,7 @@ class Dialect(NamedTuple):
     hub_env: Mapping[str, Mapping[str, str]]
     at_once: str
     no_prefix_cache: tuple[str, bool]
+    drain: str | None
 
 
 _PLACED = "the plan joins nodes by data parallelism"
@@ -90,12 +93,14 @@ VLLM = Dialect(
         "port": "set muster_port",
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
+        "shutdown-timeout": "set muster_drain_s",
     },
     # The name that vLLM has for it from 0.31 on, beside the old one.
     spellings={"device-memory-utilization": "gpu-memory-utilization"},
     hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
     at_once="max-num-seqs",
     no_prefix_cache=("enable-prefix-caching", False),
+    drain="shutdown-timeout",
 )
 
 SGLANG = Dialect(
@@ -141,6 +146,7 @@ SGLANG = Dialect(
     hub_env={"modelscope": {"SGLANG_USE_MODELSCOPE": "true"}},
     at_once="max-running-requests",
     no_prefix_cache=("disable-radix-cache", True),
+    drain=None,
 )
 
 _FAMILIES = {"vllm": VLLM, "vllm-ascend": VLLM, "sglang": SGLANG}

@@ -38,14 +38,17 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import
 Recipe = Mapping[str, Any]
 
 VENVS = "/opt/muster/venvs"
+# What a stop may cost: most answers take less.
+DRAIN_S = 30
 
 
 class Engine(NamedTuple):
     """One deployment's engine, the same on all its nodes.
 
-    image is None without a container, derived is what is built from it, venv what is
-    installed in its place. model is what the engine is told to load, a path or a hub's name.
-    changes says what the engine's version made of the recipe.
+    drain_s is how long it goes on with what it has when it is stopped. image is None without a
+    container, derived is what is built from it, venv what is installed in its place. model is what
+    the engine is told to load, a path or a hub's name. changes says what the engine's version made
+    of the recipe.
     """
 
     version: str
@@ -60,6 +63,7 @@ class Engine(NamedTuple):
     draft_path: str | None
     args: dict[str, Any]
     env: dict[str, str]
+    drain_s: int
     tensor: int
     data: int
     prefill: int
@@ -158,6 +162,10 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     rules = spec.get("rules", [])
     layers, changes = rendering.apply_rules(layers, rules, version, sizes["data"])
     args = without_nulls(overlay(layers["args"], own_args))
+    drain_s = said.get("muster_drain_s", DRAIN_S)
+    if dialect.drain:
+        drain_s = drain_s if known.has_flag(dialect.drain, spec["flags"], version) else 0
+        args.update({dialect.drain: drain_s} if drain_s else {})
     env = without_nulls(overlay(layers["env"], said.get("muster_engine_env", {})))
     merged = {
         "args": {name: args[name] for name in args if name not in dialect.sizes.values()},
@@ -222,6 +230,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             draft_path=draft_path,
             args=merged["args"],
             env=env,
+            drain_s=drain_s,
             tensor=sizes["tensor"],
             data=sizes["data"],
             prefill=sizes["prefill_context"],

@@ -26,14 +26,24 @@ def flag_types(flags: Flags) -> dict[str, str]:
     }
 
 
+def has_flag(name: str, flags: Flags, version: str) -> bool:
+    """Tell whether this version has a flag."""
+    return _acts(_having(flags), name, version)
+
+
+def _having(flags: Flags) -> dict[str, str]:
+    """Return by flag the versions that have it."""
+    return {
+        name: entry["versions"] if isinstance(entry, Mapping) else "*"
+        for name, entry in flags.items()
+    }
+
+
 def unknown_flags(
     names: Iterable[str], flags: Flags, engine: str, version: str, unchecked: Collection[str]
 ) -> list[str]:
     """Return an error for each flag that this version does not have."""
-    having = {
-        name: entry["versions"] if isinstance(entry, Mapping) else "*"
-        for name, entry in flags.items()
-    }
+    having = _having(flags)
     return [
         _message(f"--{name}", name, having, f"flag of {engine} {version}", "a flag", version)
         for name in names

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.units import names
+from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import rendering
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
@@ -90,6 +90,7 @@ def engine_unit(
         "files": {},
         "first_start": _first_start(recipe, engine, cache, mounts if in_container else []),
         "start_timeout_s": recipe["start_timeout_s"],
+        "stop_timeout_s": unit_files.STOP_TIMEOUT_S + engine.drain_s,
         "restart": recipe["restart"],
         "secret_files": secrets,
         "api_key_env": next(iter(secrets), None),

@@ -442,6 +442,14 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     # Operation
     Variable(
+        "muster_drain_s",
+        "seconds up to 600",
+        "cluster",
+        "30",
+        "How long an engine that is stopped may go on with the requests that it has: vLLM from "
+        "0.18 on (`--shutdown-timeout`), and SGLang. It takes no new ones. 0 cuts them off.",
+    ),
+    Variable(
         "muster_redeal",
         "bool",
         "cluster",
@@ -834,6 +842,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "router id": _between(1, 255, "a number from 1 to 255"),
     "port": _between(1, 65535, "a port, 1 to 65535"),
     "seconds": _between(10, 86400, "seconds, 10 to 86400"),
+    "seconds up to 600": _between(0, 600, "seconds, 0 to 600"),
     "bool": _bool,
     "ip": _ip,
     "image": _image,
