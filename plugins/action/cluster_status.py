@@ -28,7 +28,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.status impo
     verified_lines,
 )
 
-
 # What is no table is broken here; problems are not, since programs look for their words.
 COLUMNS = 100
 
@@ -61,9 +60,7 @@ class ActionModule(ControllerAction):
             show(f"  a run is under way: {run}")
         for text in wrong:
             show(f"  {text}", color="red")
-        reports = [
-            {"host": host, **unit} for host in hosts for unit in seen[host].get("units", [])
-        ]
+        reports = [{"host": host, **unit} for host in hosts for unit in seen[host].get("units", [])]
         report = {
             "schema": 1,
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,4 +1,4 @@
-"""State on a node is whole and on disk whenever its writer ends, and one helper writes all of it."""
+"""State on a node is whole and on disk, whenever its writer ends; one helper writes all of it."""
 
 import ast
 import json
@@ -213,7 +213,7 @@ print(json.dumps({"torn": torn, "lost": lost, "left": left, "number": number}))
 
 
 def test_a_writer_that_is_killed_anywhere_leaves_a_whole_file(tmp_path: Path) -> None:
-    seed = random.randrange(1 << 30)
+    seed = random.randrange(1 << 30)  # noqa: S311
     source = Path(durable_io.__file__).parent
     program = [sys.executable, "-c", KILLER, str(source), str(tmp_path / "state.json")]
     done = subprocess.run(

@@ -208,7 +208,11 @@ def test_only_the_last_restarts_are_on_the_screen() -> None:
     events = [{"at": f"2026-11-{day}", "did": "restart", "why": str(day)} for day in range(10, 20)]
     nodes["n0"].update(linked(10, events=events))
     lines = restart_lines(nodes)
-    assert (len(lines), lines[0], lines[-1]) == (6, "2026-11-19Z c-r0: 19 [n0]", "5 more in the report")
+    assert (len(lines), lines[0], lines[-1]) == (
+        6,
+        "2026-11-19Z c-r0: 19 [n0]",
+        "5 more in the report",
+    )
 
 
 def test_an_agent_that_does_not_run_is_a_problem_while_its_replica_runs() -> None:

@@ -120,7 +120,9 @@ def test_what_gives_no_token_is_told_from_what_is_busy(
     assert (found["state"], found["said"]) == (state, said)
 
 
-TEXTS = st.text() | st.text('vllm:sgang_{}"=0123 \n', max_size=80).map(lambda t: f"{vllm(3)}vllm:{t}")
+TEXTS = st.text() | st.text('vllm:sgang_{}"=0123 \n', max_size=80).map(
+    lambda t: f"{vllm(3)}vllm:{t}"
+)
 
 
 @given(TEXTS, TEXTS, st.floats(0, 100), st.sampled_from([ANSWERED, FAILED, PAUSED, REFUSED]))

@@ -63,17 +63,13 @@ def usage_rows(units: Sequence[Mapping[str, Any]], seen: Seen) -> list[tuple[str
         return [_row(one["name"], totals([one]), one["usage"]["ranks"]) for one in told]
     busiest = sorted(told, key=lambda one: -sum(one["usage"][key] or 0 for key in _PRESENT))
     shown = busiest[: UNITS if len(told) > UNITS + 1 else None]
-    rows = [
-        _row(one["name"], totals([one]), one["usage"]["ranks"]) for one in told if one in shown
-    ]
+    rows = [_row(one["name"], totals([one]), one["usage"]["ranks"]) for one in told if one in shown]
     rest = len(told) - len(shown)
     name = f"all, with {rest} not shown" if rest else "all"
     return [*rows, _row(name, totals(told), [])]
 
 
-def _row(
-    name: str, sums: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]
-) -> tuple[str, ...]:
+def _row(name: str, sums: Mapping[str, Any], ranks: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return (
         name,
         *(_count(sums[key]) for key in (*_PRESENT, "done", "tokens")),
