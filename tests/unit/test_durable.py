@@ -1,6 +1,7 @@
 """State on a node is whole and on disk, whenever its writer ends; one helper writes all of it."""
 
 import ast
+import contextlib
 import json
 import os
 import random
@@ -9,13 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.programs import stall_evidence
+from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.modules import unit_state
 
 from tests.conftest import ROOT
+from tests.unit.test_unit_files import unit
 
 # What writes files past the helper, and why none of it is state that a power cut may take.
 NO_STATE = {
@@ -100,6 +105,32 @@ def test_roles_write_no_file_by_tasks() -> None:
         text = path.read_text(encoding="utf-8")
         for module in ("copy", "template", "lineinfile", "blockinfile", "get_url"):
             assert f"ansible.builtin.{module}:" not in text, path
+
+
+@pytest.mark.parametrize("survive", range(4))
+def test_a_unit_counts_as_installed_when_all_its_files_are_there(
+    tmp_path: Path, survive: int
+) -> None:
+    """What a run that was cut off has written looks to the next one like nothing."""
+    host = unit_state.Host(SimpleNamespace(check_mode=False))
+    files = NodeFiles(str(tmp_path))
+    written: list[str] = []
+
+    def write(path: str, text: str, mode: int) -> None:
+        if len(written) == survive:
+            raise OSError("the power is gone")
+        written.append(path)
+        files.write(path, text, mode)
+
+    host.write = write
+    with contextlib.suppress(OSError):
+        unit_state.write(host, unit(), {"deployment": "a2-cluster", "effective": {}})
+    path = unit_files.state_path(unit()["name"])
+    assert files.exists(path) is (path in written)
+    if path in written:
+        assert {unit_files.env_path(unit()), unit_files.unit_path(unit()["systemd_unit"])} <= {
+            *written[: written.index(path)]
+        }
 
 
 @pytest.fixture

@@ -111,6 +111,7 @@ STANDS = [Answer("0", ANSWERED, ""), Answer("1", FAILED, "timed out")]
         (vllm(150, 20), [Answer("0", PAUSED, "/is_paused")], "paused", "/is_paused"),
         (vllm(150, 20), [Answer("0", REFUSED, "HTTP 401")], "refused", "HTTP 401"),
         ("", [Answer("", FAILED, "timed out")], "no token", "timed out"),
+        (vllm(150, 20), [Answer("", FAILED, "timed out")], "busy", ""),
     ],
 )
 def test_what_gives_no_token_is_told_from_what_is_busy(
@@ -118,6 +119,17 @@ def test_what_gives_no_token_is_told_from_what_is_busy(
 ) -> None:
     found = usage(vllm(100, 20), after, 1.0, answers)
     assert (found["state"], found["said"]) == (state, said)
+
+
+def test_a_token_of_ours_does_not_speak_for_a_rank_that_hangs() -> None:
+    """SGLang counts tokens for all ranks together, and requests by rank."""
+    before = SGLANG + 'sglang:num_used_tokens{dp_rank="1"} 9.0\n'
+    after = before.replace("700.0", "701.0")
+    assert usage(before, after, 1.0, STANDS)["state"] == "no token"
+    both = [answer._replace(outcome=FAILED) for answer in STANDS]
+    assert usage(before, after, 1.0, both)["state"] == "busy"
+    works = after.replace("9.0", "12.0")
+    assert usage(before, works, 1.0, STANDS)["state"] == "busy"
 
 
 TEXTS = st.text() | st.text('vllm:sgang_{}"=0123 \n', max_size=80).map(

@@ -80,8 +80,10 @@ def usage(before: str, after: str, passed_s: float, answers: Iterable[Answer]) -
 
 def _judged(answers: list[Answer], moved: set[str]) -> tuple[str, str]:
     failed = [one for one in answers if one.outcome == stall_watch.FAILED]
-    # What an engine counts for all its ranks together speaks for each of them.
-    still = [one for one in failed if not moved & ({one.rank, ""} if one.rank else moved)]
+    # What an engine counts for all its ranks together speaks for each of them, unless it is our own
+    # token that was counted.
+    shared = "" in moved and len(failed) == len(answers)
+    still = [one for one in failed if not (shared or (one.rank in moved if one.rank else moved))]
     if still:
         ranks = ", ".join(f"rank {one.rank}" for one in still if one.rank)
         words = ", ".join(dict.fromkeys(one.words for one in still))
@@ -89,9 +91,9 @@ def _judged(answers: list[Answer], moved: set[str]) -> tuple[str, str]:
     if failed:
         return BUSY, ""
     for outcome, state in ((stall_watch.PAUSED, PAUSED), (stall_watch.REFUSED, REFUSED)):
-        words = [one.words for one in answers if one.outcome == outcome]
-        if words:
-            return state, words[0]
+        told = [one.words for one in answers if one.outcome == outcome]
+        if told:
+            return state, told[0]
     return SERVES, ""
 
 
