@@ -9,8 +9,9 @@ module: cluster_status
 short_description: Show the state of a cluster's units
 version_added: "0.1.0"
 description:
-  - Prints one table of the units that M(muster.serving.unit_info) looked at, and below it all that
-    is not as planned, and writes both as JSON.
+  - Prints what M(muster.serving.unit_info) saw with O(muster.serving.unit_info#module:usage), the
+    units, what they run from and do, restarts and the room on file systems, and below it all that
+    is not as planned, and writes the same as JSON.
   - It does not fail of it; C(playbooks/status.yml) does, by RV(problems).
   - Runs on the controller; a host that could not be reached is shown as such.
 author:
@@ -44,9 +45,9 @@ EXAMPLES = r"""
 RETURN = r"""
 problems:
   description:
-    - All that is not as planned, a line each. A host cannot be reached or asked; a unit is not
-      installed, does not run, does not serve, or differs from the plan; one that is installed is no
-      longer planned.
+    - All that is not as planned, a line each. A host cannot be reached or asked, or has no room
+      left; a unit is not installed, does not run, does not serve, yields no token, or differs from
+      the plan; one that is installed is no longer planned; an agent does not run.
   returned: success
   type: list
   elements: str

@@ -63,21 +63,6 @@ def look(
         report.update(ended=ended, log=log[-lines:], doing=doing)
         reports.append(report)
     present = unit_io.installed_names(params["deployment"])
-    more: dict[str, Any] = {}
-    if with_usage:
-        told = usage_io.of_units(
-            [
-                unit
-                for unit, report in zip(params["units"], reports)
-                if report["ready"] and report["role"] != "gateway"
-            ],
-            params["model"],
-        )
-        for report in reports:
-            report["usage"] = told.get(report["name"])
-        images = any(not unit_files.in_venv(unit) for unit in params["units"])
-        more["links"] = usage_io.of_links(present)
-        more["disks"] = usage_io.of_disks(params["weights"], images)
     planned = {unit["name"] for unit in params["units"]}
     return {
         "units": reports,
@@ -93,7 +78,26 @@ def look(
         "others": unit_io.running_others(params["deployment"]),
         "run": run_lock_io.holder(params["deployment"]),
         "verified": verified_io.told(params["deployment"]),
-        **more,
+        **(_usage(params, reports, present) if with_usage else {}),
+    }
+
+
+def _usage(
+    params: dict[str, Any], reports: list[dict[str, Any]], present: list[str]
+) -> dict[str, Any]:
+    """Return what links and file systems tell, and put into the reports what the engines do."""
+    asked = [
+        unit
+        for unit, report in zip(params["units"], reports)
+        if report["ready"] and report["role"] != "gateway"
+    ]
+    told = usage_io.of_units(asked, params["model"])
+    for report in reports:
+        report["usage"] = told.get(report["name"])
+    images = any(not unit_files.in_venv(unit) for unit in params["units"])
+    return {
+        "links": usage_io.of_links(present),
+        "disks": usage_io.of_disks(params["weights"], images),
     }
 
 
