@@ -241,7 +241,11 @@ def test_requirements_name_what_the_controllers_code_imports() -> None:
     named = [line for line in lines if not line.startswith("#")]
     assert named == pyproject()["dependency-groups"]["collection"]
     # yaml comes with ansible-core. Programs on a node import what lies beside them there.
-    beside = {"redaction", *(path.stem for path in ROOT.glob("plugins/*/programs/*.py"))}
+    beside = {
+        "durable_io",
+        "redaction",
+        *(path.stem for path in ROOT.glob("plugins/*/programs/*.py")),
+    }
     assert imported(ROOT / "plugins") - {"ansible_collections", "yaml"} - beside == {
         re.split(r"[<>=]", line)[0].removesuffix("-core") for line in named
     }

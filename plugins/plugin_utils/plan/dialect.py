@@ -45,6 +45,11 @@ class Dialect(NamedTuple):
     no_prefix_cache: tuple[str, bool]
     drain: str | None
 
+    @property
+    def not_to_set(self) -> Mapping[str, str]:
+        """Return the flags that are no recipe's or inventory's, and what to do in their place."""
+        return {**self.computed, **({self.drain: "set muster_drain_s"} if self.drain else {})}
+
 
 _PLACED = "the plan joins nodes by data parallelism"
 _NUMBERED = "the plan numbers the ranks"
@@ -93,7 +98,6 @@ VLLM = Dialect(
         "port": "set muster_port",
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
-        "shutdown-timeout": "set muster_drain_s",
     },
     # The name that vLLM has for it from 0.31 on, beside the old one.
     spellings={"device-memory-utilization": "gpu-memory-utilization"},

@@ -152,7 +152,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     bounds = spec.get("limits", {})
     layers["args"] = rendering.respelled(layers["args"], dialect.spellings, where)
     layers["args"] = limits.expanded(layers["args"], bounds)
-    errors += rendering.check_flags(layers["args"], types, dialect.computed, where)
+    errors += rendering.check_flags(layers["args"], types, dialect.not_to_set, where)
     own_args, found = _own_args(deployment, types, dialect, bounds)
     errors += found + _env_errors(recipe, deployment)
     sizes, found = _sizes(recipe, deployment, dialect, own_args)
@@ -427,7 +427,7 @@ def _own_args(
         args = limits.expanded(args, bounds)
     except PlanError as error:
         return {}, error.messages
-    return args, rendering.check_flags(args, types, dialect.computed, where)
+    return args, rendering.check_flags(args, types, dialect.not_to_set, where)
 
 
 def _env_errors(recipe: Recipe, deployment: Deployment) -> list[str]:
