@@ -13,6 +13,12 @@ from ansible_collections.muster.serving.plugins.module_utils.units.names import 
     link_service,
     links_of,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units.usage import (
+    PAUSED,
+    REFUSED,
+    SERVES,
+    SILENT,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
     Report,
     change_text,
@@ -78,13 +84,13 @@ def api_word(report: Report) -> str:
     if is_stalled(report):
         return "stalled"
     if report["ready"]:
-        return str(usage.get("state", "serves"))
+        return str(usage.get("state", SERVES))
     return "starts" if report.get("doing") else "silent"
 
 
 def is_stalled(report: Report) -> bool:
     """Return whether a unit stands still: its agent says so, and no token shows the contrary."""
-    return bool(report["stalled"]) and (report.get("usage") or {}).get("state") != "serves"
+    return bool(report["stalled"]) and (report.get("usage") or {}).get("state") != SERVES
 
 
 def problems(units: Sequence[Mapping[str, Any]], seen: Seen) -> list[str]:
@@ -125,11 +131,11 @@ def _of_unit(report: Report) -> list[str]:
     if stalled:
         # An agent that gave up begins with the unit that stood still, one that watches with since.
         texts.append(f"yields no tokens: {report['stalled']}")
-    elif usage.get("state") == "no token":
+    elif usage.get("state") == SILENT:
         texts.append(f"yields no tokens: asked for one, {usage['said']}, and its counters stand")
-    elif usage.get("state") == "paused":
+    elif usage.get("state") == PAUSED:
         texts.append(f"yields no tokens: it is paused or asleep ({usage['said']})")
-    elif usage.get("state") == "refused":
+    elif usage.get("state") == REFUSED:
         texts.append(f"refuses a completion: {usage['said']}")
     texts += [f"differs from the plan: {change_text(row)}" for row in report["differences"]]
     return texts
