@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.names import 
     gateways_of,
     group_text,
     is_gateway,
+    service,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
@@ -100,8 +101,13 @@ class ActionModule(ControllerAction):
             show(f"{', '.join(orphans)} on {host} is removed: it is no longer planned")
 
         links = [link for link in plan["links"] if link["host"] == host]
+        start_units = [unit for unit in own if unit["group"] in starting]
+        start_links = [link for link in links if link["group"] in starting]
+        going = {one["systemd_unit"] for one in (*start_units, *start_links)}
+        going |= {service(name) for name in orphans}
         return {
             "start": bool(starting or orphans),
+            "stop": not going.isdisjoint(mine["installed"]["running"]),
             "wait": bool(starting) or wait,
             "reasons": reasons,
             # Equal on all hosts of this task, and new in every run.
@@ -116,8 +122,8 @@ class ActionModule(ControllerAction):
                 for unit in own
                 if unit["group"] in starting or (unit["group"] in staying and restart == "stage")
             ],
-            "start_units": [unit for unit in own if unit["group"] in starting],
-            "start_links": [link for link in links if link["group"] in starting],
+            "start_units": start_units,
+            "start_links": start_links,
             "orphans": orphans,
             "restarts_before": {
                 report["name"]: report["restarts"]

@@ -47,6 +47,10 @@ start:
   description: Whether units of this host stop and start or go.
   returned: success
   type: bool
+stop:
+  description: Whether any of these runs and has to stop before its replica starts.
+  returned: success
+  type: bool
 wait:
   description: Whether there is something to wait for.
   returned: success

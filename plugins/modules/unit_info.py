@@ -173,6 +173,10 @@ installed:
         - Name and systemd service of the agents that restart its replicas as one.
       type: list
       elements: dict
+    running:
+      description: The systemd services of all of these that are not at rest.
+      type: list
+      elements: str
 links:
   description:
     - With O(usage), the agents of the installed replicas, each with C(name), C(active_state), the

@@ -187,12 +187,7 @@ def services_of(names: list[str], links: list[dict[str, Any]]) -> list[str]:
 
 def stop(host: Host, services: list[str]) -> list[str]:
     """Stop those of the services that run, and return them."""
-    shown = unit_io.show(services)
-    running = [
-        service
-        for service in services
-        if shown.get(service, {}).get("ActiveState", "inactive") not in ("inactive", "failed")
-    ]
+    running = unit_io.running(services)
     if running:
         host.systemctl("stop", *running)
     return running

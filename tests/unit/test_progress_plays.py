@@ -302,12 +302,17 @@ def test_the_line_on_a_terminal_is_as_wide_as_told(tmp_path: Path) -> None:
 def test_the_end_says_why_units_start_and_where_the_endpoint_is(tmp_path: Path) -> None:
     """Our own actions, on what a node might have reported."""
     unit = {"name": "c-r0", "host": "a", "group": "replica-0", "secret_files": {"K": "/k"}}
+    unit["systemd_unit"] = "muster-c-r0.service"
     row = {"name": "argv --max-num-seqs", "current": "32", "desired": "16"}
     seen_ = {"name": "c-r0", "group": "replica-0", "installed": True, "differences": [row]}
     seen_ |= {"active_state": "active", "sub_state": "running", "ready": True, "restarts": 0}
     plan = {"deployment": "c", "units": [unit], "links": []}
     entries = [
-        {"ansible.builtin.set_fact": {"seen": {"units": [seen_], "orphans": []}}},
+        {
+            "ansible.builtin.set_fact": {
+                "seen": {"units": [seen_], "orphans": [], "installed": {"running": []}}
+            }
+        },
         {
             "name": "Decide",
             "muster.serving.replica_decision": {"plan": plan, "results": "seen"},

@@ -20,6 +20,7 @@ def unit(host: str, group: str = "replica-0", rank: int = 0, **changes: Any) -> 
     name = f"c-gateway{index}" if kind == "gateway" else f"c-r{index}-rank{rank}"
     return {
         "name": name,
+        "systemd_unit": f"muster-{name}.service",
         "host": host,
         "group": group,
         "start_timeout_s": 60,
@@ -64,6 +65,7 @@ def decide(
     gone: str = "",
     check_mode: bool = False,
     orphans: list[str] | None = None,
+    running: list[str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """What the decision of a host is, when unit_info found the units in these states."""
@@ -77,12 +79,13 @@ def decide(
                     if one["host"] == name
                 ],
                 "orphans": (orphans or []) if name == host else [],
+                "installed": {"running": running or []},
             }
         }
         for name in hosts
     }
     links = [
-        {"name": f"link-{group}", "host": name, "group": group}
+        {"name": f"link-{group}", "host": name, "group": group, "systemd_unit": f"link-{group}"}
         for group, name in {(one["group"], one["host"]) for one in units}
         if group.startswith("replica")
     ]
@@ -112,6 +115,23 @@ def test_every_unit_of_a_host_starts_when_one_of_its_replica_must() -> None:
     assert names(verdict["start_units"]) == ["c-r0-rank0", "c-r0-rank1", "c-r0-rank2"]
     assert names(verdict["start_links"]) == ["link-replica-0"]
     assert verdict["wait"]
+
+
+@pytest.mark.parametrize(
+    ("running", "stops"),
+    [
+        ([], False),
+        (["muster-c-r0-rank1.service"], True),
+        # An agent would take the start for a fault of its replica.
+        (["link-replica-0"], True),
+        (["muster-c-r1-rank0.service"], False),
+        (["muster-c-old.service"], True),
+    ],
+)
+def test_what_rests_is_not_stopped_before_it_starts(running: list[str], stops: bool) -> None:
+    down = {one["name"]: NOT_INSTALLED for one in RANKS}
+    verdict = decide("n0", RANKS, down, running=running, orphans=["c-old"])
+    assert (verdict["start"], verdict["stop"]) == (True, stops)
 
 
 def test_a_gateway_beside_a_rank_starts_alone() -> None:

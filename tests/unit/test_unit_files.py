@@ -189,6 +189,18 @@ def test_the_log_is_kept_once_by_the_journal() -> None:
     assert "StandardOutput" not in unit_files.service(unit(), PYTHON)
 
 
+def test_a_start_waits_for_docker(tmp_path: Path) -> None:
+    """Docker here answers from the third question on."""
+    docker, asked = tmp_path / "docker", tmp_path / "asked"
+    docker.write_text(f"#!/bin/sh\necho >> {asked}\ntest $(wc -l < {asked}) -ge 3\n")
+    docker.chmod(0o755)
+    wait = unit_files.AWAIT_DOCKER.replace(unit_files.DOCKER, str(docker))
+    subprocess.run(["/bin/sh", "-c", wait], check=True, timeout=30)
+    assert len(asked.read_text()) == 3
+    text = unit_files.service(unit(), PYTHON)
+    assert text.index(unit_files.AWAIT_DOCKER) < text.index("docker rm --force")
+
+
 def test_before_each_start_the_logs_that_an_engine_writes_itself_are_bounded() -> None:
     own = "/var/log/muster/a2-cluster-r0-rank0/plog"
     logs = unit(mounts=[f"{own}:/root/ascend/log"])

@@ -64,15 +64,17 @@ def look(
         reports.append(report)
     present = unit_io.installed_names(params["deployment"])
     planned = {unit["name"] for unit in params["units"]}
+    links = [
+        {"name": link, "systemd_unit": names.link_service(link)} for link in names.links_of(present)
+    ]
+    services = [names.service(name) for name in present] + [link["systemd_unit"] for link in links]
     return {
         "units": reports,
         "installed": {
             "units": [{"name": name} for name in present],
             "gateways": names.gateways_of(present),
-            "links": [
-                {"name": link, "systemd_unit": names.link_service(link)}
-                for link in names.links_of(present)
-            ],
+            "links": links,
+            "running": unit_io.running(services),
         },
         "orphans": [name for name in present if name not in planned],
         "others": unit_io.running_others(params["deployment"]),

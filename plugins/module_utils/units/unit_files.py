@@ -56,6 +56,9 @@ MAKE_UVM = (
     "$(sed -n 's/^ *\\([0-9]*\\) nvidia-uvm$/\\1/p' /proc/devices) 0; }"
 )
 
+# Bounded by the time that a unit has to start.
+AWAIT_DOCKER = f"until {DOCKER} version > /dev/null 2>&1; do sleep 1; done"
+
 # How long an engine without requests may take to end by itself: its workers free the devices in
 # that time.
 STOP_TIMEOUT_S = 30
@@ -239,7 +242,9 @@ def service(unit: Unit, python: str) -> str:
                     ),
                     # An engine that lost its peer may end with code 0, so on-failure is not enough.
                     ("Restart", "always"),
-                    ("RestartSec", "5"),
+                    # An engine that ended is sooner back for it; a gateway, which is there at once,
+                    # would use up its budget on what passes in seconds.
+                    ("RestartSec", "5" if names.is_gateway(unit["group"]) else "1"),
                     ("TimeoutStartSec", "120"),
                     ("TimeoutStopSec", str(stop_timeout_s(unit) + 30)),
                     ("KillMode", "mixed"),
@@ -278,6 +283,8 @@ def _container_lines(unit: Unit) -> list[tuple[str, str]]:
         # The command that talks to Docker needs none of this; what makes a device node does.
         *CLIENT_SANDBOX,
         *([("ExecStartPre", f"+-{command(['/bin/sh', '-c', MAKE_UVM])}")] if gpus else []),
+        # Without it, starts that find Docker between two lives would use up the unit's budget.
+        ("ExecStartPre", command(["/bin/sh", "-c", AWAIT_DOCKER])),
         # A container that a killed engine daemon or client left behind.
         ("ExecStartPre", f"-{DOCKER} rm --force {name}"),
         ("ExecStart", command(docker_argv(unit))),

@@ -77,6 +77,20 @@ def show(systemd_units: Sequence[str]) -> dict[str, dict[str, str]]:
     return by_id(parse_show(output.stdout))
 
 
+def running(services: Sequence[str]) -> list[str]:
+    """Return those of systemd's services that are not at rest, whatever they are about to do.
+
+    Raises:
+        UnitError: systemctl did not answer.
+    """
+    shown = show(services)
+    return [
+        service
+        for service in services
+        if shown.get(service, {}).get("ActiveState", "inactive") not in ("inactive", "failed")
+    ]
+
+
 def last_log(systemd_unit: str, lines: int = LOG_LINES) -> list[str]:
     """Return the last journal lines of a unit, oldest first, without secrets and prompts.
 
