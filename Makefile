@@ -117,6 +117,16 @@ chaos: lab-all ## What takes too long for every run: nodes freed, operations kil
 faults: lab ## Faults injected into lab nodes, each found by its check
 	$(BIN)/pytest -q tests/faults
 
+# The page in a real browser, which Debian has as a package of 100 MB; elsewhere BROWSER names one.
+# Beside `test`: what needs no browser of it is among the unit tests.
+.PHONY: report-browser
+report-browser: setup ## playbooks/report.yml's page in headless Chromium; pictures in muster-output
+	@[[ -n "$${BROWSER:-}" ]] || command -v chromium-headless-shell chromium google-chrome >/dev/null || \
+	  { sudo=(); [[ $$(id -u) -eq 0 ]] || sudo=(sudo); "$${sudo[@]}" apt-get update -qq && \
+	  "$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	  chromium-headless-shell fonts-dejavu-core; }
+	$(BIN)/pytest -q -s tests/report
+
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
 test: check sanity molecule faults integration ## Everything

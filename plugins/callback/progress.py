@@ -68,6 +68,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common import redac
 from ansible_collections.muster.serving.plugins.plugin_utils.screen import (
     history_io,
     run,
+    runs_io,
     terminal_io,
     text,
 )
@@ -105,6 +106,9 @@ class CallbackModule(DefaultCallback):
         self._screen: terminal_io.Screen | None = None
         self._clock: terminal_io.Clock | None = None
         self._asking = False
+        self._playbook = ""
+        # The folder for the reports of the cluster that the run is about; empty for several.
+        self._reports = ""
         # What items of a loop had to say, and the differences, by task and host, until it ends.
         self._items: dict[tuple[str, str], list[str]] = {}
         self._diffs: dict[tuple[str, str], list[str]] = {}
@@ -118,6 +122,7 @@ class CallbackModule(DefaultCallback):
     def v2_playbook_on_start(self, playbook: Any) -> None:
         super().v2_playbook_on_start(playbook)
         check = bool(context.CLIARGS.get("check"))
+        self._playbook = Path(str(playbook._file_name)).name
         self._history = self._history_of(str(playbook._file_name))
         estimates = history_io.read(*self._history) if self._history else {}
         self._run = run.Run(estimates, check)
@@ -292,15 +297,32 @@ class CallbackModule(DefaultCallback):
             _COUNTERS.get(name, name): sum(one[name] for one in by_host.values())
             for name in _COUNTED
         }
-        planned = stats.custom.get("_run", {}).get("muster_endpoints", {})
+        custom = stats.custom.get("_run", {})
         with self._turn:
-            self._run.planned(_endpoints(planned))
+            self._run.planned(_endpoints(custom.get("muster_endpoints", {})))
             self._print(self._run.ends(time.monotonic(), lost, counters, self._warnings()))
         if self._history and self._run.times:
             history_io.keep(*self._history, self._run.times)
+        self._keep_run(custom, lost)
         self._stop(False)
 
     # Helpers
+
+    def _keep_run(self, custom: Mapping[str, Any], lost: list[str]) -> None:
+        """Put the run beside the cluster's reports, where it came to a verdict on it."""
+        verdicts = {
+            stage: {key: custom[f"muster_{stage}"].get(key) for key in ("passed", "counts")}
+            for stage in ("preflight", "serve", "verify")
+            if f"muster_{stage}" in custom
+        }
+        if self._reports and verdicts and not context.CLIARGS.get("check"):
+            record = {
+                "playbook": self._playbook,
+                "failed_hosts": lost,
+                "stages": self._run.stages(),
+                "verdicts": verdicts,
+            }
+            runs_io.keep(Path(self._reports) / runs_io.NAME, record)
 
     def _task_begins(self, task: Any) -> None:
         action = _action(task)
@@ -330,7 +352,9 @@ class CallbackModule(DefaultCallback):
 
     def _note(self, action: str, result: Any) -> None:
         """Keep what the end tells of a result of our own."""
-        if action == _OURS + "replica_decision":
+        if action == _OURS + "cluster_plan" and result.result.get("cluster"):
+            self._reports = result.result["run"]["output_dir"]
+        elif action == _OURS + "replica_decision":
             found = result.result
             reasons = [redaction.line(text.printable(one)) for one in found.get("reasons", ())]
             self._run.replica_decided(result.host.get_name(), reasons, bool(found.get("start")))

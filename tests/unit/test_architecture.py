@@ -31,7 +31,7 @@ NODE_ROOMS = (
     "units",
     "node",
 )
-CONTROLLER_ROOMS = ("common", "screen", "plan", "bench", "replica", "verdict", "failure")
+CONTROLLER_ROOMS = ("common", "screen", "plan", "bench", "replica", "verdict", "failure", "report")
 
 # What touches a machine. A module that only computes on paths or addresses does not.
 IMPURE = {

@@ -13,8 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.muster.serving.plugins.plugin_utils.report import shapes
+from ansible_collections.muster.serving.plugins.plugin_utils.screen import runs_io
 
 from tests.conftest import ROOT
+from tests.unit.plan_support import SINGLE
+from tests.unit.plan_support import host as single_host
 
 PLAYBOOK = Path(sys.executable).with_name("ansible-playbook")
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -341,3 +345,36 @@ def test_a_plan_ends_with_its_table_and_asks_nothing_of_an_endpoint() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("Plan\na2-cluster: ")
     assert "curl" not in done.stdout
+
+
+@pytest.mark.parametrize(("options", "kept"), [((), 1), (("--check",), 0)])
+def test_a_run_that_came_to_a_verdict_is_kept_beside_the_reports(
+    tmp_path: Path, options: tuple[str, ...], kept: int
+) -> None:
+    said = {"muster_verify": {"passed": True, "counts": {"ok": 4}}}
+    plays = [
+        {
+            "name": "Verify",
+            "hosts": "c",
+            "gather_facts": False,
+            "tasks": [
+                {"muster.serving.cluster_plan": {"verb": "verify"}, "run_once": True},
+                {"ansible.builtin.set_stats": {"data": said}, "run_once": True},
+            ],
+        }
+    ]
+    command, environment = play(tmp_path, plays, *options)
+    node = {**single_host(1, SINGLE), **LOCAL, "muster_output_dir": str(tmp_path / "reports")}
+    hosts = {"all": {"children": {"c": {"hosts": {"n": node}}}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = runs_io.read(tmp_path / "reports" / runs_io.NAME)
+    assert len(runs) == kept
+    for run in runs:
+        assert shapes.wrong("run", run) == ""
+        assert (run["playbook"], run["failed_hosts"]) == ("book.yml", [])
+        assert run["verdicts"] == {"verify": {"passed": True, "counts": {"ok": 4}}}
+        assert [(one["name"], one["nodes"]) for one in run["stages"]] == [("Verify", 0)]

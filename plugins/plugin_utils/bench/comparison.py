@@ -16,6 +16,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured impo
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import Plan, Scenario
 
+# What of a setting has to be the same for figures to be compared.
+DECIDING = ("recipe", "sizes", "weights", "devices", "through", "replicas")
+# In a setting, where the weights are those that the recipe is for.
+RECIPES_WEIGHTS = "the recipe's"
 MET, BELOW, NO_FIGURE, NOT_COMPARED = "met", "below", "no figure", "not compared"
 
 _HIGHER = re.compile(r"(input|output|total)_tok_per_s|request_per_s")
@@ -55,7 +59,7 @@ def setting(plan: Plan, target: Target, devices: Sequence[str]) -> dict[str, Any
         "recipe": plan["recipe"],
         "engine": f"{plan['engine']['name']} {plan['engine']['version']}",
         "sizes": plan["bench"]["sizes"],
-        "weights": "the recipe's" if plan["model"]["format"] else "others (muster_weights_gb)",
+        "weights": RECIPES_WEIGHTS if plan["model"]["format"] else "others (muster_weights_gb)",
         "devices": sorted(set(devices)),
         "through": target.through,
         "replicas": target.replicas,
@@ -115,7 +119,7 @@ def earlier(
     differences = [] if here["devices"] else [_NO_NAMES]
     differences += [
         f"{key}: then {_text(then.get(key))}, now {_text(here[key])}"
-        for key in ("recipe", "sizes", "weights", "devices", "through", "replicas")
+        for key in DECIDING
         if then.get(key) != here[key]
     ]
     if found["load"] != load_of(one):

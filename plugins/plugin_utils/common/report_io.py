@@ -20,13 +20,21 @@ def write_json(path: str, value: Any) -> None:
     Raises:
         AnsibleActionFail: It cannot be written there.
     """
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file whole or not at all, readable by all.
+
+    Raises:
+        AnsibleActionFail: It cannot be written there.
+    """
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            json.dump(value, stream, indent=2)
-            stream.write("\n")
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as stream:
+            stream.write(text)
         os.chmod(name, 0o644)
         os.replace(name, target)
     except OSError as error:

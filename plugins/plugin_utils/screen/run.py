@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.screen import text
 
@@ -347,6 +347,20 @@ class Run:
         if last:
             time += f", last time {text.seconds(last)}"
         return f"{time} | {words}"
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Return the stages that ran, {name, seconds, nodes, changed, failed}: nodes are counts."""
+        return [
+            {
+                "name": stage.name,
+                "seconds": round(stage.taken_s, 1),
+                "nodes": len(stage.nodes),
+                "changed": sum(state == CHANGED for state in stage.nodes.values()),
+                "failed": sum(state in (FAILED, UNREACHABLE) for state in stage.nodes.values()),
+            }
+            for stage in self._stages
+            if stage.ran
+        ]
 
     def _times(self, now: float) -> list[Line]:
         stages = [stage for stage in self._stages if stage.ran]
