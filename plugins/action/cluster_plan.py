@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.parsing.vault import is_encrypted
 from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
@@ -41,6 +42,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables impo
     REGISTERED,
     Unreadable,
     concerns,
+    team_digests,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.verified import is_verified
 
@@ -84,6 +86,10 @@ class ActionModule(ControllerAction):
                 name: _docker(view, plan) if args["changes"] else None
                 for name, plan in plans.items()
             }
+            team_keys = {
+                name: self._team_keys(view, plan) if args["changes"] else None
+                for name, plan in plans.items()
+            }
         except PlanError as error:
             failure = _failure(args["verb"], error)
             if not args["optional"]:
@@ -98,7 +104,9 @@ class ActionModule(ControllerAction):
             name: stages.run_of(plan, limited, view["hostvars"]) for name, plan in plans.items()
         }
         parts = {
-            name: stages.stages_of(plan, limited, args["weights_hashes"], docker[name])
+            name: stages.stages_of(
+                plan, limited, args["weights_hashes"], docker[name], team_keys[name]
+            )
             for name, plan in plans.items()
         }
         alone = verb.changes or verb.one_cluster
@@ -132,6 +140,7 @@ class ActionModule(ControllerAction):
                 name: {
                     **{key: plan["endpoint"][key] for key in ("url", "model")},
                     "key": any(unit["secret_files"] for unit in plan["units"]),
+                    "authority": _authority(plan, runs[name]["output_dir"]),
                 }
                 for name, plan in plans.items()
             },
@@ -144,6 +153,38 @@ class ActionModule(ControllerAction):
                 )
             result.update(self._write(args["plan_file"], plans[only]))
         return result
+
+    def _team_keys(self, view: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, str] | None:
+        """Return the digests of a gateway's keys with their teams; the keys go no further.
+
+        Raises:
+            PlanError: The file that holds them cannot be read, or is anybody's to read.
+        """
+        said = view["hostvars"].get(plan["units"][0]["host"], {}).get("muster_gateway_keys")
+        if said is None or not plan["gateway"]:
+            return None
+        where = f"{plan['deployment']}: muster_gateway_keys"
+        if isinstance(said, str):
+            path = Path(said).expanduser()
+            where = f"{where}: {path}"
+            try:
+                mode = path.stat().st_mode & 0o777
+                content = path.read_bytes()
+            except OSError as error:
+                raise PlanError([f"{where} cannot be read: {error.strerror}"]) from None
+            if mode & 0o077 and not is_encrypted(content):
+                raise PlanError([f"{where} has mode {mode:04o}, and it holds keys: chmod 600"])
+            try:
+                said = plain(self._loader.load_from_file(str(path)))
+            except AnsibleError:
+                # What the parser says quotes the file.
+                raise PlanError([f"{where} is no YAML, or its vault cannot be opened"]) from None
+            if not isinstance(said, dict):
+                raise PlanError([f"{where} has to hold a map of teams to keys"])
+        try:
+            return team_digests(said)
+        except ValueError as wrong:
+            raise PlanError([f"{where}: {wrong}"]) from None
 
     def _keep(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Write the plan that this run has, where all of it was kept as verified."""
@@ -223,6 +264,18 @@ def _origin(engine: Mapping[str, Any]) -> str:
     image = f"{engine['image']}@{engine['digest']}" if engine["digest"] else engine["image"]
     changed = f", changed to {engine['derived']['image']}" if engine["derived"] else ""
     return f"{image}{changed}"
+
+
+def _authority(plan: Mapping[str, Any], folder: str) -> str | None:
+    """Return the file on the controller by which clients check the endpoint's certificate.
+
+    prepare puts it there. None without TLS, and where clients know the authority.
+    """
+    gateway = plan["gateway"]
+    if not gateway or not gateway["tls"]:
+        return None
+    known = gateway["tls"]["certificate"] and not gateway["tls"]["ca"]
+    return None if known else f"{folder}/gateway.pem"
 
 
 def _failure(verb: str, error: PlanError) -> str:

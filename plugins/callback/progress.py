@@ -469,7 +469,8 @@ def _message(told: Any) -> str:
 
 def _endpoints(planned: Mapping[str, Any]) -> list[run.Endpoint]:
     return [
-        run.Endpoint(name, one["url"], one["model"], one["key"]) for name, one in planned.items()
+        run.Endpoint(name, one["url"], one["model"], one["key"], one.get("authority"))
+        for name, one in planned.items()
     ]
 
 

@@ -41,6 +41,14 @@ options:
   api_key_file:
     description: A file on the node that holds the API key.
     type: path
+  ca_file:
+    description:
+      - A file on the node with the authority that the certificate of an C(https) endpoint has to
+        come from. Without it those that the node knows.
+    type: path
+  certificate_name:
+    description: The name or address that the certificate has to be for. Without it that of O(url).
+    type: str
   features:
     description:
       - What the deployment offers. A chat is always asked for; what stands not here is skipped.
@@ -240,6 +248,8 @@ def main() -> None:
             "model": {"type": "str", "required": True},
             "subject": {"type": "str"},
             "api_key_file": {"type": "path", "no_log": False},
+            "ca_file": {"type": "path"},
+            "certificate_name": {"type": "str"},
             "features": {
                 "type": "list",
                 "elements": "str",
@@ -279,13 +289,21 @@ def main() -> None:
     try:
         for one in params["known_answers"] or ():
             re.compile(one["expect"])
-        client = Client(params["url"], key, params["timeout"])
+        client = Client(
+            params["url"],
+            key,
+            params["timeout"],
+            ca=params["ca_file"],
+            called=params["certificate_name"],
+        )
         engines = {
             engine: Client(url, key, params["timeout"])
             for engine, url in params["engine_urls"].items()
         }
     except (ValueError, re.error) as error:
         module.fail_json(msg=f"an option cannot be used: {error}")
+    except OSError as error:
+        module.fail_json(msg=f"ca_file {params['ca_file']} cannot be used: {error}")
     result = ask(client, engines, params, spend=not module.check_mode)
     module.exit_json(changed=False, url=params["url"], **result)
 

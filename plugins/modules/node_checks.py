@@ -44,8 +44,8 @@ options:
       - What a run would look after on the node, by the name that M(muster.serving.cluster_plan)
         has for it, with its options.
       - The names are V(docker), V(engine_image), V(gateway_image), V(engine_venv),
-        V(host_tuning), V(firewall), V(unit), V(gateway) and V(verified). One without options is not
-        looked at. V(docker) gets its proxy from O(proxy).
+        V(host_tuning), V(firewall), V(unit), V(gateway), V(gateway_access) and V(verified). One
+        without options is not looked at. V(docker) gets its proxy from O(proxy).
     type: dict
     default: {}
   hold:
@@ -91,7 +91,8 @@ EXAMPLES = r"""
 RETURN = r"""
 checks:
   description: The verdicts of all modules that were asked for, with O(lock) V(node-run), and with
-    the units among O(states) V(unit-replica).
+    the units among O(states) V(unit-replica), and with a gateway's certificate
+    V(gateway-certificate).
   returned: always
   type: list
   elements: dict

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import gateway_access_io
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 
 from lab import podman, registry
@@ -183,6 +185,10 @@ def checked(engine: Endpoint) -> int:
 
 def test_haproxy_takes_every_configuration(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
+    (tmp_path / "keys.map").write_text("")
+    (tmp_path / "usage.lua").write_text(gateway.USAGE_LUA)
+    own = gateway_access_io.make_own(NodeFiles(str(tmp_path / "root")), "g", ["10.0.0.9"])
+    (tmp_path / "tls.pem").write_text(own)
     some = [gateway.Backend("r0", "10.0.0.1", 8000), gateway.Backend("r1", "2001:db8::1", 8000)]
     for balance in gateway.BALANCES:
         for key in (False, True):
@@ -194,6 +200,9 @@ def test_haproxy_takes_every_configuration(tmp_path: Path) -> None:
                     model='it\'s "one" $HOME %[env(HOME)] \\ 模',
                     balance=balance,
                     api_key=key,
+                    keys="/c/keys.map" if key else None,
+                    usage="/c/usage.lua" if key else None,
+                    certificate="/c/tls.pem" if key else None,
                 )
                 (tmp_path / f"{balance}-{key}-{port}.cfg").write_text(text)
     done = run_podman(
@@ -400,6 +409,7 @@ def test_only_the_api_is_reachable(start: Start, engines: list[Endpoint]) -> Non
     closed = (
         "/pause", "/update_weights", "/invocations", "/score", "/scale_elastic_ep", "/metrics",
         "/v2/models", "/", "//v1/models", "/v1/../pause", "/v1/%2e%2e/pause", "/v1/%2E%2e/pause",
+        "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/embeddings", "/v1/models/",
     )  # fmt: skip
     assert {path: found.ask(path, {})[0] for path in closed} == dict.fromkeys(closed, 403)
     assert all(not [p for p, _b in engine.requests if p in closed] for engine in engines)

@@ -1,5 +1,6 @@
 """The action cluster_plan, driven by ansible-playbook on real inventories without any node."""
 
+import hashlib
 import json
 import os
 import re
@@ -172,6 +173,71 @@ def test_a_missing_ca_stops_only_what_would_install_it() -> None:
     run = playbook(*arguments, "-e", "plan_changes=true")
     assert run.returncode == 2, run.stdout
     assert "/nothing.pem of r:5000 cannot be read: No such file or directory" in run.stdout
+
+
+def with_keys(tmp_path: Path, keys: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Plan a cluster with a gateway that asks for keys, as verbosely as Ansible can."""
+    own = {"muster_gateway_hosts": ["a2-node0"], "muster_api_key_file": "/etc/muster/api-key"}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump({**own, "muster_gateway_keys": keys}))
+    arguments = ("-i", "inventories/lab", "-l", "a2-cluster", "-e", f"@{tmp_path}/own.yml")
+    return playbook(*arguments, "-e", "plan_changes=true", "--diff", "-vvvvv", *more)
+
+
+def test_keys_come_from_a_file_or_a_vault_and_go_no_further(tmp_path: Path) -> None:
+    secret, target = "sk-most-secret-0123456789", tmp_path / "plan.json"
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    password, plain, vault = tmp_path / "password", tmp_path / "keys.yml", tmp_path / "vault.yml"
+    password.write_text("opensesame")
+    for path in (plain, vault):
+        path.write_text(yaml.safe_dump({"search": [secret]}))
+        path.chmod(0o600)
+    opened = ("--vault-password-file", str(password))
+    subprocess.run([BIN / "ansible-vault", "encrypt", *opened, vault], check=True, timeout=60)
+    vault.chmod(0o644)
+    # A value of the inventory may be a vault of its own.
+    made = subprocess.run(
+        [BIN / "ansible-vault", "encrypt_string", *opened, secret],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    inline = tmp_path / "inline.yml"
+    inline.write_text(f"muster_gateway_keys:\n  search:\n    - {made.stdout.strip()}\n")
+    for keys, more in (
+        (str(plain), ()),
+        (str(vault), opened),
+        ("", (*opened, "-e", f"@{inline}")),
+    ):
+        run = with_keys(tmp_path, keys, *more, "-e", f"plan_file={target}")
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert digest in run.stdout  # for the node
+        assert secret not in run.stdout + run.stderr + target.read_text()
+        assert digest not in target.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("search: sk-most-secret-0123456789", 0o640, "has mode 0640, and it holds keys: chmod 600"),
+        ("search: sk-most secret-0123456789", 0o600, "a key of search has to be 16 to 512"),
+        ("[sk-most-secret-0123456789]", 0o600, "has to hold a map of teams to keys"),
+        ("search: sk-most-secret: 0123456789", 0o600, "is no YAML"),
+        (None, 0o600, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_of_keys_that_cannot_be_used_is_named_and_never_quoted(
+    tmp_path: Path, text: str | None, mode: int, said: str
+) -> None:
+    keys = tmp_path / "keys.yml"
+    if text is not None:
+        keys.write_text(text)
+        keys.chmod(mode)
+    run = with_keys(tmp_path, str(keys))
+    assert run.returncode == 2, run.stdout
+    assert f"a2-cluster: muster_gateway_keys: {keys}" in run.stdout
+    assert said in run.stdout
+    assert "secret-0123456789" not in run.stdout + run.stderr
 
 
 def test_the_plan_reaches_later_plays(tmp_path: Path) -> None:

@@ -57,6 +57,16 @@ RIGHT = {
         ({"http": "http://u:p@p.lan:3128/", "https": "p:3128", "no_proxy": "10.0.0.0/8,.lan"},) * 2,
         ({"http": None, "https": "socks5://p:1080"},) * 2,
     ],
+    "muster_gateway_keys": [
+        ({"search": "k" * 16, "support.eu": ["a" * 16, "!#$%&,:;=@~+/." * 2]},) * 2,
+        ({},) * 2,
+        ("secrets/keys.yml",) * 2,
+    ],
+    "muster_gateway_tls": [
+        ({},) * 2,
+        ({"name": "llm.example.net"},) * 2,
+        ({"certificate": "/c.pem", "key": "/k.pem", "ca": "/ca.pem", "name": "l"},) * 2,
+    ],
 }
 WRONG = {
     "muster_port": [0, 65536, True, "80a", 1.5, "²", "080", "00", " 80"],
@@ -88,6 +98,35 @@ WRONG = {
         [""],
     ],
     "muster_registry_ca": [["x"], {"http://r": "/ca"}, {"r": 1}],
+    "muster_gateway_keys": [
+        ["k" * 16],
+        "",
+        1,
+        {"search": "short"},
+        {"search": "k" * 15 + " "},
+        {"search": "k" * 16 + "\n"},
+        {"search": "\u00e9" * 16},
+        {"search": 1234567890123456},
+        {"search": None},
+        {"search": []},
+        {"search": {"key": "k" * 16}},
+        {"a b": "k" * 16},
+        {"-": "k" * 16},
+        {1: "k" * 16},
+        {"muster": "k" * 16},
+        {"a": "k" * 16, "b": ["l" * 16, "k" * 16]},
+    ],
+    "muster_gateway_tls": [
+        True,
+        "/c.pem",
+        {"certificate": "/c.pem"},
+        {"key": "/k.pem"},
+        {"ca": "/ca.pem"},
+        {"cert": "/c.pem", "key": "/k.pem"},
+        {"certificate": "c.pem", "key": "k.pem"},
+        {"name": "https://llm"},
+        {"name": None},
+    ],
     "muster_proxy": [
         "http://p:3128",
         {"http_proxy": "http://p:3128"},
@@ -148,6 +187,12 @@ def test_wrong_values_are_named(name: str, value: Any) -> None:
     assert read.values == {}
     assert read.wrong == [name]
     assert read.errors[0].startswith((f"h: {name} has to be ", f"h: {name}: "))
+
+
+def test_no_message_shows_a_key() -> None:
+    for value in WRONG["muster_gateway_keys"]:
+        (error,) = read_settings("h", {"muster_gateway_keys": value}).errors
+        assert not any(key in error for key in ("short", "k" * 9, "l" * 9, "1234567", "\u00e9"))
 
 
 def test_a_message_shows_no_values_of_a_map() -> None:

@@ -147,6 +147,14 @@ def test_the_end_has_the_endpoint_and_a_command_without_the_key(
     assert end.endswith("\nok=3 changed=0 failed=0")
 
 
+def test_a_command_that_asks_over_tls_names_what_it_trusts() -> None:
+    one = run.Endpoint("a2", "https://h:1/v1", "m", False, "muster-output/a 2/gateway.pem")
+    assert run.curl(one).startswith(
+        "curl --cacert 'muster-output/a 2/gateway.pem' https://h:1/v1/chat/completions "
+    )
+    assert "--cacert" not in run.curl(one._replace(authority=None))
+
+
 def test_a_plan_alone_has_no_endpoint_yet() -> None:
     made = run.Run()
     made.planned([run.Endpoint("a2", "http://h:1/v1", "mini", False)])

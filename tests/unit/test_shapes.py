@@ -4,6 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_access import (
+    certificate_path,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import advice, memory, planner
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 from hypothesis import given
@@ -145,6 +148,47 @@ def test_without_a_floating_address_the_first_gateway_is_the_endpoint() -> None:
     assert made["endpoint"]["url"] == "http://10.0.0.3:80/v1"
 
 
+GIVEN = {"certificate": "/etc/ssl/llm.pem", "key": "/etc/ssl/llm.key"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "more", "url", "called"),
+    [
+        (["c-2"], {"gateway_tls": {}}, "https://10.0.0.3:8080/v1", "10.0.0.3"),
+        (["c-2"], {"gateway_tls": {"name": "llm.lan"}}, "https://llm.lan:8080/v1", "llm.lan"),
+        (["c-0", "c-2"], {"gateway_tls": GIVEN}, "https://10.0.0.1:8080/v1", "10.0.0.1"),
+        (
+            ["c-0", "c-2"],
+            {"gateway_tls": GIVEN, "gateway_address": "10.0.0.99"},
+            "https://10.0.0.99:8080/v1",
+            "10.0.0.99",
+        ),
+    ],
+)
+def test_with_tls_clients_come_by_an_address_that_the_certificate_is_for(
+    hosts: list[str], more: Any, url: str, called: str
+) -> None:
+    made = plan(replicas(gateway_hosts=hosts, **more))
+    assert made["endpoint"]["url"] == url
+    gateways = [unit for unit in made["units"] if unit["role"] == "gateway"]
+    assert gateways[0]["tls"]["names"] == [called]
+    for unit in gateways:
+        (config,) = unit["files"].values()
+        (bind,) = [line for line in config.splitlines() if line.startswith("    bind ")]
+        assert f" ssl crt {certificate_path(unit['name'])} " in bind
+        assert unit["api_url"].startswith("https://10.0.0.")
+        if unit["floating"]:
+            assert "http://" not in unit["floating"]["config"]
+
+
+def test_keys_change_nothing_of_a_plan() -> None:
+    own = {"gateway_hosts": ["c-0"], "api_key_file": "/etc/muster/api-key"}
+    one = plan(replicas(gateway_keys={"a": "k" * 16}, **own))
+    other = plan(replicas(gateway_keys={"b": ["l" * 16, "m" * 16]}, **own))
+    assert one == other
+    assert one != plan(replicas(**own))
+
+
 def test_a_gateway_stands_before_external_ranks() -> None:
     own = {"data_parallel": "external", "engine_args": FOUR_RANKS, "gateway_hosts": ["c-0"]}
     (gateway,) = [unit for unit in plan(pair(**own))["units"] if unit["role"] == "gateway"]
@@ -162,6 +206,8 @@ def test_a_gateway_stands_before_external_ranks() -> None:
         ({"gateway_hosts": ["c-0"], "gateway_port": 20004}, "change muster_gateway_port"),
         ({"gateway_hosts": ["c-0"], "gateway_balance": "random"}, "one of least-outstanding"),
         ({"gateway_router_id": 256}, "a number from 1 to 255"),
+        ({"gateway_hosts": ["c-0"], "gateway_keys": {}}, "set muster_api_key_file"),
+        ({"gateway_hosts": ["c-0", "c-1"], "gateway_tls": {}}, "name a certificate and key"),
     ],
 )
 def test_a_gateway_that_cannot_work_is_refused(variables: Any, expected: str) -> None:

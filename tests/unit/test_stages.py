@@ -56,6 +56,22 @@ def test_a_run_that_changes_nodes_looks_at_what_its_stages_look_after() -> None:
             assert node_look.options_of("states", name, options)
 
 
+def test_a_gateways_keys_and_certificate_are_prepared_where_it_runs() -> None:
+    own = {"gateway_hosts": ["c-0"], "api_key_file": "/etc/muster/api-key", "gateway_keys": {}}
+    four = view(c=[host(n, **own, gateway_tls={}) for n in range(1, 5)])
+    keys = {"a" * 64: "search"}
+    made = stages(four, docker={}, team_keys=keys)
+    access = made["c-0"]["gateway_access"]
+    assert (access["gateway"], access["teams"]) == ("c-gateway0", keys)
+    assert access["tls"]["names"] == ["10.0.0.1"]
+    assert made["c-0"]["look"]["gateway_access"] == access
+    assert node_look.options_of("states", "gateway_access", access)
+    assert made["c-0"]["verify"]["gateway_ca"] == access["tls"]["ca"]
+    assert made["c-1"]["gateway_access"] is None
+    # A look alone is at the certificate, which may end; who is let in is no matter of a check.
+    assert stages(four)["c-0"]["look"] == {"gateway_access": {**access, "teams": None}}
+
+
 def test_without_a_container_there_is_no_docker() -> None:
     recipe = "minimax-m2/vllm-nvidia"
     (node,) = stages(view(c=[host(1, recipe, install="venv")])).values()

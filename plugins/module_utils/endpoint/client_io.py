@@ -21,9 +21,24 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies im
 
 
 class Client:
-    """Requests to one endpoint, http[s]://HOST:PORT/v1."""
+    """Requests to one endpoint, http[s]://HOST:PORT/v1.
 
-    def __init__(self, url: str, key: str | None, timeout: float) -> None:
+    Of one that speaks TLS, the certificate has to come from an authority in the file ca (None for
+    those that the host knows) and to be for the name called (None for the host of the URL).
+
+    Raises:
+        ValueError: The URL is none.
+        OSError: The file cannot be read, or holds no certificate.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        timeout: float,
+        ca: str | None = None,
+        called: str | None = None,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{url!r} is not a URL such as http://10.20.0.11:20004/v1")
@@ -31,7 +46,8 @@ class Client:
         self.base = parts.path.rstrip("/")
         self.root = self.base[: -len("/v1")] if self.base.endswith("/v1") else self.base
         self._host, self._port = parts.hostname, parts.port
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
+        self._called = called or parts.hostname
         self._key = key
         self._timeout = timeout
 
@@ -99,9 +115,21 @@ class Client:
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls is None:
             return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
-        return http.client.HTTPSConnection(
-            self._host, self._port, timeout=self._timeout, context=self._tls
-        )
+        return _Named(self._host, self._port, self._timeout, self._tls, self._called)
+
+
+class _Named(http.client.HTTPSConnection):
+    """A connection to a host whose certificate is for a name that need not lead to it."""
+
+    def __init__(
+        self, host: str, port: int | None, timeout: float, tls: ssl.SSLContext, called: str
+    ) -> None:
+        super().__init__(host, port, timeout=timeout, context=tls)
+        self._tls, self._called = tls, called
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._called)
 
 
 def _pieces(

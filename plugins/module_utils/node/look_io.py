@@ -108,6 +108,12 @@ def _address() -> Any:
     return gateway_address_io
 
 
+def _access() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.units import gateway_access_io
+
+    return gateway_access_io
+
+
 def _verified() -> Any:
     from ansible_collections.muster.serving.plugins.module_utils.units import verified_io
 
@@ -124,6 +130,7 @@ STATES: dict[str, Callable[[], Any]] = {
     "firewall": _firewall,
     "unit": _units,
     "gateway": _address,
+    "gateway_access": _access,
     "verified": _verified,
 }
 # To listen, it forks, which is no good beside threads.

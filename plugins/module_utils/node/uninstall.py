@@ -93,7 +93,7 @@ OWN_FOLDERS = (
     *(f"{STATE_DIR}/*", STATE_DIR, f"{_CONFIG}/*", _CONFIG, unit_files.PROGRAMS_DIR, LOG_DIR),
     *(unit_files.HOME_DIR, VENVS_DIR, _OPT),
 )
-_STATE_FOLDERS = "bench cache gateway images links parser stalls units verified weights"
+_STATE_FOLDERS = "bench cache gateway images links parser stalls tls units verified weights"
 FOLDERS = (
     *(f"{STATE_DIR}/{name}" for name in _STATE_FOLDERS.split()),
     *(folder for folder in OWN_FOLDERS if "*" not in folder),

@@ -11,6 +11,7 @@ another gateway has an engine. It is one standalone script: it imports the stand
 from __future__ import annotations
 
 import http.client
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -22,8 +23,12 @@ TIMEOUT_S = 1.5
 
 def status_of(url: str) -> int | None:
     """Return the HTTP status of a gateway's health page; None where no gateway answers."""
-    # A proxy of the environment has no part in asking a gateway.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    # A proxy of the environment has no part in asking a gateway. It is asked by its address, which
+    # its certificate need not be for, and told nothing.
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}),
+        urllib.request.HTTPSHandler(context=ssl._create_unverified_context()),  # noqa: S323
+    )
     try:
         with opener.open(url, timeout=TIMEOUT_S) as answer:
             return int(answer.status)

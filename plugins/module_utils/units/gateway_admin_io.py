@@ -43,19 +43,28 @@ def ask(gateway: str, command: str) -> str:
     path = gateway_admin.admin_socket(gateway)
     if not os.path.exists(path):
         raise AdminError(f"{gateway} has no {path}: run playbooks/serve.yml, which starts it anew")
-    answer = b""
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(_TIMEOUT_S)
-            connection.connect(path)
-            connection.sendall(command.encode() + b"\n")
-            while True:
-                part = connection.recv(65536)
-                if not part:
-                    break
-                answer += part
+        return exchange(path, command)
     except OSError as error:
         raise AdminError(f"{gateway}: {path} does not answer: {error}") from error
+
+
+def exchange(path: str, command: str) -> str:
+    """Return what HAProxy says to a command at the socket at a path.
+
+    Raises:
+        OSError: Nobody answers there.
+    """
+    answer = b""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        connection.connect(path)
+        connection.sendall(command.encode() + b"\n")
+        while True:
+            part = connection.recv(65536)
+            if not part:
+                break
+            answer += part
     return answer.decode(errors="replace")
 
 

@@ -112,6 +112,14 @@ def target_of(plan: Plan, hosts: Sequence[str], through: str, replica: int | Non
             raise PlanError(
                 ["bench_through: the cluster has no gateway (muster_gateway_hosts): take replica"]
             )
+        tls = plan["gateway"]["tls"]
+        if tls and not tls["certificate"]:
+            raise PlanError(
+                [
+                    "bench_through: the engine's client does not know the certificate that the "
+                    "gateway's host has made: give one (muster_gateway_tls), or take replica"
+                ]
+            )
         every = [unit["api_url"] for unit in engines if unit["api_url"]]
         url = plan["endpoint"]["url"]
         count = len(plan["replicas"])
@@ -161,6 +169,9 @@ def client_of(
         source, inside, *mode = mount.split(":")
         if mode == ["ro"] or (not plan["model"]["path"] and inside.endswith("/.cache")):
             prefix += ["--mount", f"type=bind,source={source},target={inside},readonly"]
+    authority = _authority(plan, target)
+    if authority:
+        prefix += ["--mount", f"type=bind,source={authority},target={authority},readonly"]
     prefix += ["--mount", f"type=bind,source={folder}/out,target={INSIDE}"]
     if texts:
         prefix += ["--mount", f"type=bind,source={texts},target={TEXTS},readonly"]
@@ -183,7 +194,17 @@ def _environment(plan: Plan, target: Target) -> dict[str, str]:
     if plan["model"]["path"]:
         # The tokenizer is there, and a look at a hub would only be a wait.
         env.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+    authority = _authority(plan, target)
+    if authority:
+        # What aiohttp and what requests read.
+        env.update(SSL_CERT_FILE=authority, REQUESTS_CA_BUNDLE=authority)
     return env
+
+
+def _authority(plan: Plan, target: Target) -> str | None:
+    """Return the file on the node by which the client checks a gateway's certificate."""
+    tls = plan["gateway"]["tls"] if target.through == "gateway" else None
+    return tls["ca"] if tls else None
 
 
 def command(plan: Plan, client: Client, target: Target, one: Scenario, seed: int) -> list[str]:

@@ -85,6 +85,7 @@ RUNBOOKS = (
     ),
     Runbook("behind-a-proxy", (), ("proxy",)),
     Runbook("api-key", _words("api-key-file endpoint-key"), ()),
+    Runbook("certificate", _words("gateway-certificate"), ()),
     Runbook(
         "ports",
         _words("port-free port-reserved"),

@@ -95,5 +95,7 @@ def _conditions(
         "muster_gateway_balance": gateway,
         "muster_gateway_address": gateway,
         "muster_gateway_image": gateway,
+        "muster_gateway_keys": gateway,
+        "muster_gateway_tls": gateway,
         "muster_gateway_router_id": floating,
     }

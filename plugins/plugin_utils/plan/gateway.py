@@ -13,6 +13,12 @@ from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import MANAGED_HEADER
 from ansible_collections.muster.serving.plugins.module_utils.units import names
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_access import (
+    OWN_TEAM,
+    USER_ID,
+    certificate_path,
+    keys_path,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_address import PROBE_PATH
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
     BACKEND,
@@ -27,6 +33,23 @@ PREFIX_AFFINE = "prefix-affine"
 BALANCES = (LEAST_OUTSTANDING, PREFIX_AFFINE)
 HEALTH_PATH = "/muster/health"
 METRICS_PATH = "/muster/metrics"
+USAGE_PATH = "/muster/usage"
+# What users of a model that writes text need of vLLM's and SGLang's APIs. Everything else stays
+# with those who reach the engines themselves: below /v1, too, engines load adapters and tell what
+# they were given.
+API_PATHS = (
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/models",
+    "/v1/responses",
+)
+# One model, whose name may have slashes in it; one answer that is under way.
+API_PATTERNS = (
+    "^/v1/models(/[A-Za-z0-9][A-Za-z0-9._:@+-]*)+$",
+    "^/v1/responses/resp_[A-Za-z0-9_-]+(/cancel)?$",
+)
 API_KEY_ENV = "MUSTER_API_KEY"
 
 # A completion may take an hour; that an engine's host has died is found out by keep-alives.
@@ -45,8 +68,6 @@ LOAD_BOUND_PERCENT = 200
 LOAD_BOUND_PERCENT_OF_TWO = 150
 # What HAProxy has no use for where it begins as root: it opens its port and changes its user.
 GATEWAY_DROPS = ["AUDIT_WRITE", "FSETID", "MKNOD", "NET_RAW", "SETFCAP", "SETPCAP", "SYS_CHROOT"]
-# The user of HAProxy's own image; a number, because other images may not have its name.
-USER_ID = 99
 FIRST_FREE_PORT = 1024
 
 
@@ -74,6 +95,24 @@ class Floating(NamedTuple):
     router_id: int
 
 
+class Tls(NamedTuple):
+    """How gateways speak TLS.
+
+    Fields:
+        certificate: The file with the certificate and its chain on their hosts; None for a
+            certificate that the host makes and signs itself.
+        key: The file with its key there; None with the certificate.
+        ca: A file on their hosts with the authority that the certificate is checked by; None for
+            those that the host knows.
+        name: What clients call the gateway; None for its address.
+    """
+
+    certificate: str | None = None
+    key: str | None = None
+    ca: str | None = None
+    name: str | None = None
+
+
 def gateway_units(
     *,
     cluster: str,
@@ -85,16 +124,31 @@ def gateway_units(
     api_key_file: str | None = None,
     image: str = IMAGE,
     floating: Floating | None = None,
+    team_keys: bool = False,
+    tls: Tls | None = None,
 ) -> list[dict[str, Any]]:
     """Return the gateway units of a plan, one a host.
 
     Beside the keys of every unit each has floating: null, or what the role
-    muster.serving.gateway takes, {"address", "router_id", "interface", "config"}.
+    muster.serving.gateway takes, {"address", "router_id", "interface", "config"}; and tls: null,
+    or what muster.serving.gateway_access takes, {"certificate", "key", "names", "ca"}.
 
     Raises:
-        PlanError: The floating address cannot work with these hosts.
+        PlanError: The floating address, keys or TLS cannot work with these hosts.
     """
     errors = _floating_errors(cluster, hosts, floating) if floating else []
+    if team_keys and api_key_file is None:
+        errors.append(
+            f"{cluster}: muster_gateway_keys would close the front door alone: engines answer "
+            "whoever reaches their ports unless they ask for a key of their own. Put one into a "
+            "file on the nodes and set muster_api_key_file; no user needs it"
+        )
+    if tls and not tls.certificate and len(hosts) > 1:
+        errors.append(
+            f"{cluster}: muster_gateway_tls has no certificate, and each of the {len(hosts)} "
+            "gateways would make one of its own, of which a client can know one: name a "
+            "certificate and key that are on all of muster_gateway_hosts"
+        )
     if errors:
         raise PlanError(errors)
     units = []
@@ -111,6 +165,9 @@ def gateway_units(
             balance=balance,
             api_key=api_key_file is not None,
             admin=admin_socket(name),
+            keys=keys_path(name) if team_keys else None,
+            usage=f"{folder}/usage.lua" if team_keys else None,
+            certificate=certificate_path(name) if tls else None,
         )
         units.append(
             {
@@ -129,7 +186,10 @@ def gateway_units(
                 "mounts": [f"{folder}:{folder}:ro", f"{admin_folder(name)}:{admin_folder(name)}"],
                 "env": {},
                 "argv": ["haproxy", "-W", "-db", "-f", f"{folder}/haproxy.cfg"],
-                "files": {f"{folder}/haproxy.cfg": config},
+                "files": {
+                    f"{folder}/haproxy.cfg": config,
+                    **({f"{folder}/usage.lua": USAGE_LUA} if team_keys else {}),
+                },
                 "ports": {"gateway": port},
                 "image": image,
                 "install": "container",
@@ -152,11 +212,32 @@ def gateway_units(
                 "restart": {"count": 10, "window_s": 600},
                 "secret_files": {API_KEY_ENV: api_key_file} if api_key_file else {},
                 "systemd_unit": names.service(name),
-                "api_url": f"http://{_host_port(host.address, port)}/v1",
-                "floating": _floating(cluster, hosts, index, port, floating) if floating else None,
+                "api_url": gateway_url(host.address, port, tls) + "/v1",
+                "floating": _floating(cluster, hosts, index, port, floating, tls)
+                if floating
+                else None,
+                "team_keys": team_keys,
+                "tls": _unit_tls(name, host.address, floating, tls) if tls else None,
             }
         )
     return units
+
+
+def gateway_url(host: str, port: int, tls: Tls | None) -> str:
+    """Return where a gateway is, by its address or name, without a path."""
+    return f"{'https' if tls else 'http'}://{_host_port(host, port)}"
+
+
+def _unit_tls(name: str, address: str, floating: Floating | None, tls: Tls) -> dict[str, Any]:
+    called = tls.name or (floating.address if floating else address)
+    own = certificate_path(name)
+    return {
+        "certificate": tls.certificate,
+        "key": tls.key,
+        "names": [called],
+        # One that the host has signed itself is its own authority.
+        "ca": tls.ca if tls.certificate else own,
+    }
 
 
 def _floating_errors(cluster: str, hosts: Sequence[GatewayHost], floating: Floating) -> list[str]:
@@ -176,7 +257,12 @@ def _floating_errors(cluster: str, hosts: Sequence[GatewayHost], floating: Float
 
 
 def _floating(
-    cluster: str, hosts: Sequence[GatewayHost], index: int, port: int, floating: Floating
+    cluster: str,
+    hosts: Sequence[GatewayHost],
+    index: int,
+    port: int,
+    floating: Floating,
+    tls: Tls | None,
 ) -> dict[str, Any]:
     host = hosts[index]
     return {
@@ -190,8 +276,11 @@ def _floating(
             interface=host.interface,
             priority=100 - index,
             own=host.address,
+            probes=[
+                gateway_url(one.address, port, tls) + HEALTH_PATH
+                for one in (host, *(other for other in hosts if other is not host))
+            ],
             peers=[other.address for other in hosts if other is not host],
-            port=port,
         ),
     }
 
@@ -205,6 +294,9 @@ def haproxy_config(
     balance: str = LEAST_OUTSTANDING,
     api_key: bool = False,
     admin: str | None = None,
+    keys: str | None = None,
+    usage: str | None = None,
+    certificate: str | None = None,
     request_timeout_s: int = REQUEST_TIMEOUT_S,
     check_timeout_s: int = CHECK_TIMEOUT_S,
 ) -> str:
@@ -218,20 +310,27 @@ def haproxy_config(
         balance: One of BALANCES.
         api_key: Whether they ask for a key, which then stands in the variable API_KEY_ENV.
         admin: The socket by which it is told to drain an engine.
+        keys: The map of digests of keys to teams. None for no keys of its own: the engines then
+            judge those of its clients. With it goes api_key, which engines alone see.
+        usage: The script that tells what teams have used; with keys.
+        certificate: The file with its certificate and key. None for no TLS.
         request_timeout_s: How long a request may be without a byte from the engine.
         check_timeout_s: How long a health check may wait for its token.
     """
     blocks = [
         [MANAGED_HEADER],
-        _global(port, len(backends), balance, admin),
-        _defaults(request_timeout_s, check_timeout_s),
-        _frontend(bind, port, len(backends)),
+        _global(port, len(backends), balance, admin, usage),
+        _defaults(request_timeout_s, check_timeout_s, keys is not None),
+        _frontend(bind, port, len(backends), keys, certificate),
         _backend(backends, model, balance, api_key),
+        *([_TEAMS] if keys else []),
     ]
     return "\n\n".join("\n".join(block) for block in blocks) + "\n"
 
 
-def _global(port: int, backends: int, balance: str, admin: str | None) -> list[str]:
+def _global(
+    port: int, backends: int, balance: str, admin: str | None, usage: str | None
+) -> list[str]:
     lines = [
         "global",
         "    log stdout format raw local0",
@@ -249,16 +348,24 @@ def _global(port: int, backends: int, balance: str, admin: str | None) -> list[s
         lines += [f"    uid {USER_ID}", f"    gid {USER_ID}"]
     if balance == PREFIX_AFFINE:
         lines.append(f"    tune.bufsize {BODY_BYTES}")
+    if usage:
+        lines += _with_lua(f"    lua-load {usage}")
     return lines
 
 
-def _defaults(request_timeout_s: int, check_timeout_s: int) -> list[str]:
+def _with_lua(line: str, otherwise: str | None = None) -> list[str]:
+    """Return a line for an HAProxy that was built with Lua, and one for any other."""
+    return [".if feature(LUA)", line, *([".else", otherwise] if otherwise else []), ".endif"]
+
+
+def _defaults(request_timeout_s: int, check_timeout_s: int, keys: bool) -> list[str]:
+    team = "team %[var(txn.team)], " if keys else ""
     return [
         "defaults",
         "    mode http",
         "    log global",
         # The path and no more of what was asked: queries and bodies may hold prompts.
-        '    log-format "%ci:%cp %b/%s %HM %[var(txn.path)] %ST %B bytes, '
+        f'    log-format "%ci:%cp %b/%s %HM %[var(txn.path)] %ST %B bytes, {team}'
         'queued/connected/answered/done %Tw/%Tc/%Tr/%Ta ms, %ts, %rc retries"',
         "    option dontlognull",
         "    option log-health-checks",
@@ -276,11 +383,16 @@ def _defaults(request_timeout_s: int, check_timeout_s: int) -> list[str]:
     ]
 
 
-def _frontend(bind: str, port: int, backends: int) -> list[str]:
+def _frontend(
+    bind: str, port: int, backends: int, keys: str | None, certificate: str | None
+) -> list[str]:
     health, metrics = f"{{ path /health {HEALTH_PATH} }}", f"{{ path {METRICS_PATH} }}"
+    tls = f" ssl crt {certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.2" if certificate else ""
+    open_paths = [*API_PATHS, *([USAGE_PATH] if keys else [])]
+    closed = _error(403, "This gateway does not pass this path on.", "path_not_allowed")
     return [
         "frontend gateway",
-        f"    bind {_host_port(bind, port)}",
+        f"    bind {_host_port(bind, port)}{tls}",
         # Tokens go on one by one; waiting for a fuller packet would make a stream stutter.
         "    option http-no-delay",
         "    http-request set-var(txn.path) path",
@@ -292,14 +404,101 @@ def _frontend(bind: str, port: int, backends: int) -> list[str]:
         f"    http-request return status 503 content-type text/plain string "
         f'"0 of {backends} engines serve\\n" if {health}',
         f"    http-request use-service prometheus-exporter if {metrics}",
-        # Engines have paths that stop or change them and that their API key does not protect.
-        "    http-request deny deny_status 403 if !{ path_beg /v1/ }",
-        "    http-request deny deny_status 403 if { path_sub -i .. %2e }",
+        # Engines have paths that stop or change them and that their API key does not protect. What
+        # is let through is spelled out: a path in any other spelling is another path.
+        f"    acl open path {' '.join(open_paths)}",
+        f"    acl open path_reg {' '.join(API_PATTERNS)}",
+        f"    http-request return {closed} if !open",
+        # What was asked for by a whole URL goes on as a path, which engines read in one way.
+        "    http-request set-uri %[pathq]",
+        *(_keys(keys) if keys else []),
         '    http-error status 503 content-type application/json string "'
         '{\\"error\\":{\\"message\\":\\"No engine behind this gateway serves.\\",'
         '\\"type\\":\\"service_unavailable\\",\\"code\\":503}}"',
         f"    default_backend {BACKEND}",
     ]
+
+
+def _keys(path: str) -> list[str]:
+    """Let teams in by their keys, and nobody's key through to an engine.
+
+    What is compared are digests: no key is in the map, nor in this process for longer than a
+    request.
+    """
+    unknown = "!{ var(txn.team) -m found }"
+    refused = _error(401, "Missing or incorrect API key.", "invalid_api_key")
+    return [
+        "    http-request set-var(txn.key) "
+        "req.fhdr(Authorization),regsub('^Bearer +',,i),sha2(256),hex,lower"
+        # Of two keys an engine might take the other one.
+        " if { req.fhdr_cnt(Authorization) eq 1 } { req.fhdr(Authorization) -m beg -i 'bearer ' }",
+        f"    http-request set-var(txn.team) var(txn.key),map_str({path})",
+        # Muster's own requests have the engines' key.
+        f"    http-request set-var(txn.own) env({API_KEY_ENV}),sha2(256),hex,lower",
+        f"    http-request set-var(txn.team) str({OWN_TEAM})"
+        " if { var(txn.own),strcmp(txn.key) eq 0 }",
+        f"    http-request track-sc0 str(-) table teams if {unknown}",
+        f"    http-request return {refused} hdr WWW-Authenticate Bearer if {unknown}",
+        *_with_lua(
+            f"    http-request use-service lua.muster-usage if {{ path {USAGE_PATH} }}",
+            "    http-request return status 501 content-type text/plain string "
+            f'"This HAProxy was built without Lua.\\n" if {{ path {USAGE_PATH} }}',
+        ),
+        "    http-request track-sc0 var(txn.team) table teams",
+        f'    http-request set-header Authorization "Bearer %[env({API_KEY_ENV})]"',
+    ]
+
+
+def _error(status: int, message: str, code: str) -> str:
+    """Return an answer in the form of OpenAI's errors, as HAProxy takes it."""
+    text = json.dumps(
+        {
+            "error": {
+                "message": message,
+                "type": "invalid_request_error",
+                "param": None,
+                "code": code,
+            }
+        }
+    )
+    return f"status {status} content-type application/json string '{text}'"
+
+
+# What teams have used since the gateway started. Entries stay until there is no room left.
+_TEAMS = [
+    "backend teams",
+    "    stick-table type string len 64 size 4096 "
+    "store http_req_cnt,http_err_cnt,http_fail_cnt,bytes_in_cnt,bytes_out_cnt",
+]
+# HAProxy's own metrics know no entry of a table.
+USAGE_LUA = """\
+-- Managed by Muster (muster.serving).
+local counters = {
+  {"http_req_cnt", "requests", "Requests that were let in; of the team -, refused for their key"},
+  {"http_err_cnt", "client_errors", "Answers with a status of 400 to 499"},
+  {"http_fail_cnt", "failures", "Answers with a status of 500 and above"},
+  {"bytes_in_cnt", "received_bytes", "Bytes of requests"},
+  {"bytes_out_cnt", "sent_bytes", "Bytes of answers"},
+}
+
+core.register_service("muster-usage", "http", function(applet)
+  local teams, lines = core.backends["teams"].stktable:dump(), {}
+  for _, counter in ipairs(counters) do
+    local name = "muster_gateway_team_" .. counter[2] .. "_total"
+    table.insert(lines, "# HELP " .. name .. " " .. counter[3] .. ".")
+    table.insert(lines, "# TYPE " .. name .. " counter")
+    for team, seen in pairs(teams) do
+      table.insert(lines, string.format('%s{team="%s"} %d', name, team, seen[counter[1]]))
+    end
+  end
+  local text = table.concat(lines, "\\n") .. "\\n"
+  applet:set_status(200)
+  applet:add_header("content-type", "text/plain; version=0.0.4")
+  applet:add_header("content-length", tostring(#text))
+  applet:start_response()
+  applet:send(text)
+end)
+"""
 
 
 def _backend(backends: Sequence[Backend], model: str, balance: str, api_key: bool) -> list[str]:
@@ -379,7 +578,7 @@ def keepalived_config(
     priority: int,
     own: str,
     peers: Sequence[str],
-    port: int,
+    probes: Sequence[str],
 ) -> str:
     """Return keepalived's configuration on one of the hosts between which an address moves.
 
@@ -391,9 +590,8 @@ def keepalived_config(
         priority: VRRP's; decides which host takes the address when none has it.
         own: The host's own address.
         peers: The addresses of the other hosts.
-        port: The gateways' port.
+        probes: The health pages of the gateways, the host's own first.
     """
-    urls = [f"http://{_host_port(one, port)}{HEALTH_PATH}" for one in [own, *peers]]
     return "\n".join(
         [
             MANAGED_HEADER,
@@ -404,7 +602,7 @@ def keepalived_config(
             "}",
             "",
             "vrrp_script gateway {",
-            f'    script "{PROBE_PATH} {" ".join(urls)}"',
+            f'    script "{PROBE_PATH} {" ".join(probes)}"',
             "    interval 1",
             "    timeout 4",
             "    fall 2",

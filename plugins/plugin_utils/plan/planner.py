@@ -30,7 +30,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.gateway import
     Backend,
     Floating,
     GatewayHost,
+    Tls,
     gateway_units,
+    gateway_url,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
     Deployment,
@@ -59,7 +61,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import (
     STALL_PATIENCE_S,
-    api_url,
     engine_unit,
     links_of,
 )
@@ -252,7 +253,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         "driver": driver,
         "memory": need,
         "endpoint": {
-            "url": api_url(gateway["address"], gateway["port"]) if gateway else urls[0],
+            "url": gateway["url"] if gateway else urls[0],
             "model": served_name(recipe, deployment),
             "backends": urls,
             "features": engine.features,
@@ -453,6 +454,7 @@ def _gateway(
         router = said.get("muster_gateway_router_id", ROUTER_ID)
         floating = Floating(said["muster_gateway_address"], router)
     balance = said.get("muster_gateway_balance", LEAST_OUTSTANDING)
+    tls = Tls(**said["muster_gateway_tls"]) if "muster_gateway_tls" in said else None
     gateways = gateway_units(
         cluster=deployment.cluster,
         hosts=[GatewayHost(n.host, n.machine, n.address, n.interface) for n in chosen],
@@ -467,14 +469,21 @@ def _gateway(
         api_key_file=said.get("muster_api_key_file"),
         image=said.get("muster_gateway_image", IMAGE),
         floating=floating,
+        team_keys="muster_gateway_keys" in said,
+        tls=tls,
     )
+    address = floating.address if floating else chosen[0].address
+    called = tls.name if tls and tls.name else address
     return {
         "hosts": list(hosts),
-        "address": floating.address if floating else chosen[0].address,
+        "url": gateway_url(called, shape.ports["gateway"], tls) + "/v1",
+        "address": address,
         "port": shape.ports["gateway"],
         "balance": balance,
         "image": gateways[0]["image"],
         "floating": floating._asdict() if floating else None,
+        "team_keys": "muster_gateway_keys" in said,
+        "tls": tls._asdict() if tls else None,
     }, gateways
 
 

@@ -12,6 +12,10 @@ from ansible_collections.muster.serving.plugins.module_utils.units.verified impo
     digest,
     kept_part,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.gateway import (
+    Tls,
+    gateway_url,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import (
     Needs,
     checks_of,
@@ -61,6 +65,7 @@ def stages_of(
     limited: Sequence[str],
     weights_hashes: bool | None = None,
     docker: Mapping[str, Any] | None = None,
+    team_keys: Mapping[str, str] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return by host the options of each role, under the role's name; null where it has no part.
 
@@ -70,6 +75,7 @@ def stages_of(
         weights_hashes: Whether all files of the weights are hashed; None for what the plan says.
         docker: How Docker reaches registries: the options of docker_config but for the proxy. None
             for a run that changes nothing; it need not know what it would change.
+        team_keys: Digests of the keys that gateways ask for, with their teams; None for none.
     """
     needs = needs_of(plan)
     checks = checks_of(plan, needs, weights_hashes)
@@ -94,10 +100,12 @@ def stages_of(
             },
             "firewall": _firewall(plan, host, own),
             "gateway": _gateway(own),
+            "gateway_access": _gateway_access(own, team_keys),
             "verify": _verify(plan, host, own, groups, askers.get(host)),
             "part": _part(plan, own, groups),
         }
-        stages[host] = {**stage, "look": {} if docker is None else _look(plan, stage)}
+        look = _certificate_look(stage) if docker is None else _look(plan, stage)
+        stages[host] = {**stage, "look": look}
     return stages
 
 
@@ -114,7 +122,8 @@ def _groups(plan: Plan) -> dict[str, dict[str, list[Any]]]:
 def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
     """Return what node_checks looks at to say whether the stages have anything to do on a host."""
     deployment = {"deployment": plan["deployment"]}
-    states = {name: stage[name] for name in ("engine_image", "gateway_image", "engine_venv")}
+    kept = ("engine_image", "gateway_image", "engine_venv", "gateway_access")
+    states = {name: stage[name] for name in kept}
     return {
         **{name: options for name, options in states.items() if options is not None},
         "host_tuning": {**stage["host_tuning"], **deployment},
@@ -131,6 +140,14 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "verified": {**deployment, "digest": digest(kept_part(stage["part"]))},
     }
+
+
+def _certificate_look(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what node_checks looks at for a run that changes nothing: a certificate may end."""
+    access = stage["gateway_access"]
+    if not (access and access["tls"]):
+        return {}
+    return {"gateway_access": {**access, "teams": None}}
 
 
 def _prepare(
@@ -182,6 +199,20 @@ def _gateway(own: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {"floating": unit["floating"], "url": unit["api_url"]} if unit else None
 
 
+def _gateway_access(
+    own: Sequence[Mapping[str, Any]], team_keys: Mapping[str, str] | None
+) -> dict[str, Any] | None:
+    """Return the options of gateway_access on a host whose gateway has keys or a certificate."""
+    unit = next((unit for unit in own if unit["role"] == "gateway"), None)
+    if not unit or not (unit["team_keys"] or unit["tls"]):
+        return None
+    return {
+        "gateway": unit["name"],
+        "teams": dict(team_keys or {}) if unit["team_keys"] else None,
+        "tls": unit["tls"],
+    }
+
+
 def _firewall(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the options of the role firewall: who may reach what of a host.
 
@@ -220,8 +251,10 @@ def _verify(
     """
     asked = groups[replica_group(replica["index"])]["units"] if replica else []
     gateway = _gateway(own)
-    # The first gateway asks the address that users have, every other one itself.
+    # The first gateway asks the address that users have, every other one itself. By a name that
+    # users have it is not asked: that is for the network to tell, and may lead elsewhere.
     first = bool(gateway) and plan["gateway"]["hosts"][0] == host
+    tls = next((unit["tls"] for unit in own if unit["role"] == "gateway"), None)
     return {
         "url": replica["url"] if replica else None,
         "engines": {str(rank): unit["host"] for unit in asked for rank in unit["ranks"]},
@@ -229,8 +262,17 @@ def _verify(
         "engine_urls": {
             str(unit["ranks"][0]): unit["api_url"] for unit in asked if unit["role"] == "rank"
         },
-        "gateway_url": (plan["endpoint"]["url"] if first else gateway["url"]) if gateway else None,
+        "gateway_url": (_address_url(plan["gateway"]) if first else gateway["url"])
+        if gateway
+        else None,
+        "gateway_ca": tls["ca"] if tls else None,
+        "gateway_name": tls["names"][0] if tls else None,
     }
+
+
+def _address_url(gateway: Mapping[str, Any]) -> str:
+    tls = Tls(**gateway["tls"]) if gateway["tls"] else None
+    return gateway_url(gateway["address"], gateway["port"], tls) + "/v1"
 
 
 def told_of(plan: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import posixpath
 import re
@@ -23,6 +24,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.image import
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import REGISTRY
 from ansible_collections.muster.serving.plugins.module_utils.network import firewall
+from ansible_collections.muster.serving.plugins.module_utils.units import gateway_access
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 
@@ -345,6 +347,22 @@ VARIABLES: tuple[Variable, ...] = (
         "VRRP's number for the floating address, different for each on one network.",
     ),
     Variable(
+        "muster_gateway_keys",
+        "map of keys",
+        "cluster",
+        "",
+        "By team its API key, or a list of them, from a vault; or the path of a file on the "
+        "controller with that map.",
+    ),
+    Variable(
+        "muster_gateway_tls",
+        "map of TLS",
+        "cluster",
+        "",
+        "The gateway's certificate, key, ca (files on its hosts) and name; {} for one that its "
+        "host makes.",
+    ),
+    Variable(
         "muster_gateway_image",
         "image",
         "cluster",
@@ -492,6 +510,8 @@ _SQUEEZED = {re.sub(r"[_-]", "", name): name for name in _BY_NAME}
 # More than the largest device has; a larger number is one of MB.
 _MOST_DEVICE_GB = 1024
 _PROXY = ("http", "https", "no_proxy")
+_TLS = ("certificate", "key", "ca", "name")
+_HOST_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 # Of those that are tuned for inference, what the kernel takes.
 _SYSCTLS = {
     "kernel.numa_balancing": (0, 3),
@@ -651,6 +671,62 @@ def _insecure(value: Any) -> Any:
 def _authorities(value: Any) -> Any:
     for registry in _map_of_str(value):
         _need_inside(_registry(registry), f"{registry!r} has to be a registry, HOST or HOST:PORT")
+    return value
+
+
+def _team_keys(value: Any) -> Any:
+    if isinstance(value, str):
+        # Whether it is there, and whose to read, is seen where it is read.
+        _need_inside(value.strip() != "" and "\n" not in value, "an empty path names no file")
+        return value
+    # No word of the value is repeated: it is all keys.
+    _need_inside(isinstance(value, dict), "it has to be a map of teams to keys, or a path")
+    team_digests(value)
+    return value
+
+
+def team_digests(keys: Mapping[Any, Any]) -> dict[str, str]:
+    """Return the SHA-256 of each key with its team.
+
+    Args:
+        keys: By team its key, or a list of them.
+
+    Raises:
+        Inside: They cannot be used; the text names the team and never shows a key.
+    """
+    teams: dict[str, str] = {}
+    for team, said in keys.items():
+        right = isinstance(team, str) and re.fullmatch(gateway_access.TEAM, team) is not None
+        _need_inside(right, "a team's name has to be letters, digits, '.', '_' and '-'")
+        _need_inside(team != gateway_access.OWN_TEAM, f"{team} is Muster's own: rename the team")
+        several = said if isinstance(said, list) else [said]
+        _need_inside(len(several) > 0, f"{team} has no key: leave the team out to refuse it")
+        for key in several:
+            _need_inside(
+                isinstance(key, str) and re.fullmatch(r"[!-~]{16,512}", key) is not None,
+                f"a key of {team} has to be 16 to 512 characters without spaces, as of: openssl "
+                "rand -hex 24",
+            )
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            other = teams.setdefault(digest, team)
+            _need_inside(other == team, f"{other} and {team} have the same key")
+    return teams
+
+
+def _gateway_tls(value: Any) -> Any:
+    for name, item in _map(value).items():
+        _need_inside(name in _TLS, f"{name} is unknown in it: known: {', '.join(_TLS)}")
+        if name == "name":
+            host = isinstance(item, str) and re.fullmatch(_HOST_NAME, item) is not None
+            _need_inside(host, f"name has to be that of a host, not {shown(item)}")
+        else:
+            try:
+                _path(item)
+            except ValueError as wrong:
+                raise Inside(f"{name} has to be {wrong}") from None
+    both = ("certificate" in value) == ("key" in value)
+    _need_inside(both, "certificate and key go together")
+    _need_inside("ca" not in value or "key" in value, "ca is that of a certificate that is given")
     return value
 
 
@@ -856,6 +932,8 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "map of str": _map_of_str,
     "map of registries": _authorities,
     "map of proxies": _proxy,
+    "map of keys": _team_keys,
+    "map of TLS": _gateway_tls,
     "list of mirrors": _list_of(_mirror, "a list of http[s]://HOST[:PORT] without path or user"),
     "list of registries": _list_of(
         _insecure, "a list of HOST[:PORT] or networks, without http:// and path"

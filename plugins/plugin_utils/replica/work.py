@@ -15,6 +15,7 @@ PREPARED = (
     "docker",
     "engine_image",
     "gateway_image",
+    "gateway_access",
     "engine_venv",
     "host_tuning",
     "firewall",

@@ -49,12 +49,16 @@ class Outcome(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where a deployment is reached, of its plan."""
+    """Where a deployment is reached, of its plan.
+
+    authority is the file by which its certificate is checked; None where there is no need of one.
+    """
 
     deployment: str
     url: str
     model: str
     needs_key: bool
+    authority: str | None = None
 
 
 @dataclasses.dataclass
@@ -439,10 +443,11 @@ class Run:
 def curl(endpoint: Endpoint) -> str:
     """Return a command that asks an endpoint; a key stands in it as a variable of the shell."""
     key = ' -H "Authorization: Bearer $KEY"' if endpoint.needs_key else ""
+    trust = f" --cacert {shlex.quote(endpoint.authority)}" if endpoint.authority else ""
     model = endpoint.model.replace("\\", "\\\\").replace('"', '\\"')
     body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
     return (
-        f"curl {shlex.quote(endpoint.url + '/chat/completions')}{key}"
+        f"curl{trust} {shlex.quote(endpoint.url + '/chat/completions')}{key}"
         f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
 

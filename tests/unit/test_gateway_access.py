@@ -1,0 +1,168 @@
+"""Who a gateway lets in, and its certificate: what is read, what is said, and what is never shown.
+What a running HAProxy makes of it is in test_gateway_live.py."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.units import (
+    gateway_access,
+    gateway_access_io,
+)
+from ansible_collections.muster.serving.plugins.module_utils.units.gateway_access import (
+    Certificate,
+    CertificateError,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
+TEAMS = st.from_regex(gateway_access.TEAM, fullmatch=True)
+DIGESTS = st.from_regex(gateway_access.DIGEST, fullmatch=True)
+
+
+@given(keys=st.dictionaries(DIGESTS, TEAMS, max_size=300))
+def test_keys_are_read_as_they_were_written(keys: dict[str, str]) -> None:
+    text = gateway_access.keys_text(keys)
+    assert gateway_access.parse_keys(text) == keys
+    # As HAProxy shows a map.
+    shown = "".join(f"0x55d1c0ffee{n:02x} {line}\n" for n, line in enumerate(text.splitlines()))
+    assert gateway_access.parse_keys(shown + "\n") == keys
+    commands = gateway_access.key_commands("/map", "7", keys)
+    assert commands[-1] == "commit map @7 /map"
+    assert all(len(command) < 16384 for command in commands)
+    sent = "".join(command.partition("\n")[2] for command in commands)
+    assert gateway_access.parse_keys(sent) == keys
+
+
+def test_a_diff_shows_teams_and_no_digest() -> None:
+    keys = {hashlib.sha256(str(n).encode()).hexdigest(): f"team-{n % 2}" for n in range(4)}
+    shown = gateway_access.keys_shown(gateway_access.keys_text(keys))
+    assert [line.partition(":")[0] for line in shown.splitlines()] == ["team-0", "team-1"]
+    assert all(digest[:8] in shown and digest not in shown for digest in keys)
+
+
+PEM = "-----BEGIN {0}-----\nQUJD\n\nREVG\n-----END {0}-----\n"
+CERTIFICATE, KEY = PEM.format("CERTIFICATE"), PEM.format("PRIVATE KEY")
+
+
+def test_a_bundle_is_certificates_and_one_key_without_empty_lines() -> None:
+    made = gateway_access.bundle(f"text\r\n{CERTIFICATE}\n{CERTIFICATE}", KEY, "w")
+    assert made.count("BEGIN CERTIFICATE") == 2
+    assert made.count("BEGIN PRIVATE KEY") == 1
+    assert "\n\n" not in made
+    assert "text" not in made
+    assert "PRIVATE" not in gateway_access.public_part(made)
+    assert gateway_access.fingerprint(made) == "970093678B182127F60BB51B8AF2C94D539ECA3A"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "said"),
+    [
+        (KEY, KEY, "no certificate"),
+        (CERTIFICATE, CERTIFICATE, "0 private keys"),
+        (CERTIFICATE, KEY + KEY, "2 private keys"),
+        (CERTIFICATE, PEM.format("ENCRYPTED PRIVATE KEY"), "passphrase"),
+        (CERTIFICATE, KEY.replace("QUJD", "Proc-Type: 4,ENCRYPTED"), "passphrase"),
+        ("", "", "no certificate"),
+    ],
+)
+def test_what_haproxy_cannot_use_is_said(certificate: str, key: str, said: str) -> None:
+    with pytest.raises(CertificateError, match=said) as caught:
+        gateway_access.bundle(certificate, key, "/c and /k")
+    assert str(caught.value).startswith("/c and /k: ")
+    assert "QUJD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("days", "wrong", "status", "seen"),
+    [
+        (400, [], "ok", "in 400 days"),
+        (30, [], "ok", "in 30 days"),
+        (29.9, [], "warning", "in 29 days"),
+        (0.1, [], "warning", "in 0 days"),
+        (0, [], "failed", "ended 2026-06-01"),
+        (-3, [], "failed", "ended 2026-05-29"),
+        (400, ["10.0.0.9"], "failed", "not for 10.0.0.9"),
+    ],
+)
+def test_the_verdict_over_a_certificate(
+    days: float, wrong: list[str], status: str, seen: str
+) -> None:
+    one = Certificate(NOW + datetime.timedelta(days=days), wrong)
+    found = gateway_access.certificate_check("/c", one, NOW, ["10.0.0.9"])
+    assert (found["status"], found["subject"]) == (status, "/c")
+    assert seen in found["observed"]
+    assert bool(found["remedy"]) is (status != "ok")
+
+
+@pytest.mark.parametrize("text", ["", "notAfter=\n", "notAfter=tomorrow\n"])
+def test_an_end_that_openssl_does_not_tell_is_an_error(text: str) -> None:
+    with pytest.raises(CertificateError, match="does not tell"):
+        gateway_access.parse_end(text)
+
+
+needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
+
+
+def params(**tls: Any) -> dict[str, Any]:
+    full = {"certificate": None, "key": None, "names": ["10.0.0.9"], "ca": None, **tls}
+    return {"gateway": "c-gateway0", "teams": None, "tls": full}
+
+
+@needs_openssl
+def test_a_host_makes_its_certificate_once_and_anew_for_another_address(tmp_path: Path) -> None:
+    files = NodeFiles(str(tmp_path))
+
+    def seen(**tls: Any) -> tuple[list[str], list[str]]:
+        parts, checks = gateway_access_io.look(files, params(**tls), None)
+        return gateway_access_io.differences(parts), [one["status"] for one in checks]
+
+    assert seen() == (["the certificate"], ["pending"])
+    pem = gateway_access_io.make_own(files, "c-gateway0", ["10.0.0.9"])
+    gateway_access_io.write(files, gateway_access.certificate_path("c-gateway0"), pem)
+    assert seen() == ([], ["ok"])
+    held = files.path(gateway_access.certificate_path("c-gateway0"))
+    assert Path(held).stat().st_mode & 0o777 == 0o600
+    assert seen(names=["10.0.0.10"]) == (["the certificate"], ["pending"])
+
+
+@needs_openssl
+def test_a_given_certificate_that_does_not_fit_is_a_failed_check(tmp_path: Path) -> None:
+    pairs = []
+    for name in ("one", "other"):
+        made = [str(tmp_path / f"{name}.{kind}") for kind in ("pem", "key")]
+        subprocess.run(
+            [
+                *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "9"),
+                *("-subj", "/CN=x", "-addext", "subjectAltName=IP:10.0.0.9,DNS:llm.lan"),
+                *("-out", made[0], "-keyout", made[1]),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        pairs.append(made)
+    (certificate, key), (_, other) = pairs
+
+    def verdict(**tls: Any) -> tuple[str, str]:
+        looked = gateway_access_io.state(params(**{"certificate": certificate, "key": key, **tls}))
+        (one,) = looked.checks
+        return one["status"], one["observed"]
+
+    assert verdict()[0] == "warning"  # nine days
+    assert verdict(names=["llm.lan"])[0] == "warning"
+    assert verdict(names=["10.0.0.8"]) == ("failed", "not for 10.0.0.8")
+    assert verdict(names=["lan"]) == ("failed", "not for lan")
+    status, seen = verdict(key=other)
+    assert (status, "is not the key of" in seen) == ("failed", True)
+    assert verdict(certificate=str(tmp_path / "none"))[1].endswith("none: no such file")
+    (tmp_path / "empty").write_text("")
+    assert "no certificate" in verdict(certificate=str(tmp_path / "empty"))[1]
+    assert verdict(ca=str(tmp_path / "none"))[1].endswith("none: no such file")
