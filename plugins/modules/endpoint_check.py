@@ -108,6 +108,12 @@ options:
       - When the very units that run now answered all of it, as a text. Only the list of models, one
         short chat and the engines are asked for then, and what else there is rests on that time.
     type: str
+  soak_s:
+    description:
+      - Seconds for which what has answered all else is kept under a small load (check
+        V(endpoint-soak)); V(0) for none. Nor is there one with O(verified) or in check mode.
+    type: float
+    default: 0
   timeout:
     description: Seconds that one request may take.
     type: float
@@ -132,7 +138,7 @@ checks:
   description:
     - The verdicts, with the ids V(endpoint-key), V(endpoint-models), V(endpoint-chat),
       V(endpoint-repetition), V(endpoint-streaming), V(endpoint-tools), V(endpoint-completions),
-      V(endpoint-responses), V(endpoint-engines) and V(endpoint-answers).
+      V(endpoint-responses), V(endpoint-engines), V(endpoint-soak) and V(endpoint-answers).
   returned: always
   type: list
   elements: dict
@@ -208,6 +214,7 @@ def ask(
         spend=spend,
         patience=params["patience"],
         verified=params["verified"],
+        soak_s=params["soak_s"],
     )
     return {
         "checks": prober.checks,
@@ -271,6 +278,7 @@ def main() -> None:
             "max_repetition": {"type": "int"},
             "patience": {"type": "float", "default": 0},
             "verified": {"type": "str"},
+            "soak_s": {"type": "float", "default": 0},
             "timeout": {"type": "float", "default": 120},
         },
         supports_check_mode=True,

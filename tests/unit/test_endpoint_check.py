@@ -1,11 +1,16 @@
 """The endpoint check against a server that is right, or wrong in one way."""
 
 import json
+import threading
 import time
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.endpoint import (
     probe_io as endpoint_probe,
+)
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.checks import (
+    Soaked,
+    soak_check,
 )
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.probe_io import (
@@ -397,3 +402,60 @@ def test_any_text_is_read_without_a_traceback(text):
         assert isinstance(parse_json(text), dict)
     except EndpointError:
         assert not text.startswith("{}")
+
+
+# --- a load that goes on -------------------------------------------------------------------------
+
+
+def soaked(prober):
+    found = [one for one in prober.checks if one["id"] == "endpoint-soak"]
+    return found[0] if found else None
+
+
+def test_a_replica_that_was_started_is_loaded_for_a_time(server):
+    server.delay = 0.05
+    begin = time.monotonic()
+    one = soaked(probe(server, soak_s=1))
+    assert time.monotonic() - begin >= 1
+    assert one["status"] == "ok"
+    requests = int(one["observed"].split()[0])
+    assert requests > 16
+    assert len(server.requests) >= requests
+
+
+def test_an_engine_that_dies_under_load_ends_it_at_once(server):
+    server.delay = 0.02
+    timer = threading.Timer(1.5, lambda: server.broken.update({"/v1/chat/completions": 500}))
+    timer.start()
+    begin = time.monotonic()
+    one = soaked(probe(server, soak_s=60))
+    timer.join()
+    assert time.monotonic() - begin < 10
+    assert one["status"] == "failed"
+    assert "EngineCore encountered an issue" in one["observed"]
+
+
+def test_an_engine_that_hangs_under_load_is_found_by_its_requests(server):
+    server.delay = 0.02
+    timer = threading.Timer(1.0, lambda: server.broken.update({"/v1/chat/completions": "hang"}))
+    timer.start()
+    one = soaked(probe(server, timeout=1, soak_s=60))
+    timer.join()
+    assert "no answer within 1 s" in one["observed"]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"verified": "2026-11-30 09:25:43Z"}, {"spend": False}, {"known_answers": "wrong"}],
+)
+def test_what_answered_before_or_answers_badly_is_not_loaded(server, asked):
+    if asked.get("known_answers"):
+        asked = {"known_answers": [{"prompt": GREETING, "expect": "xyzzy"}]}
+    assert soaked(probe(server, soak_s=1, **asked)) is None
+
+
+@pytest.mark.parametrize(("failed", "status"), [(0, "ok"), (2, "warning"), (3, "failed")])
+def test_one_failed_request_is_no_dead_engine(failed, status):
+    one = soak_check(MODEL, 60, Soaked(60.0, 900, failed, "HTTP 500: busy" if failed else ""))
+    assert one["status"] == status
+    assert ("busy" in one["observed"]) == bool(failed)

@@ -212,7 +212,15 @@ def test_switches() -> None:
     assert follower["secret_files"] == {}
     assert head["env"]["HCCL_IF_BASE_PORT"] == "61000"
     assert made["host_tuning"]["reserved_ports"] == ["61000-61031"]
-    assert made["verify"] == {"known_answers": None, "max_repetition": None}
+    # That it knows no answers is no reason to leave the load out, which the recipe wants.
+    assert made["verify"] == {"known_answers": None, "max_repetition": None, "soak_s": 1200}
+
+
+def test_how_long_verify_loads_is_the_recipes_or_the_operators() -> None:
+    assert plan(pair())["verify"]["soak_s"] == 1200
+    assert plan(pair(verify_soak_s=0))["verify"]["soak_s"] == 0
+    assert plan(single())["verify"]["soak_s"] == 0
+    assert plan(single(verify_soak_s=300))["verify"]["soak_s"] == 300
 
 
 def test_where_the_weights_are() -> None:

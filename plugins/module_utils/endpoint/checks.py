@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, Union
+from typing import Any, Mapping, NamedTuple, Union
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import (
@@ -25,6 +25,20 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies im
 
 # A reply's JSON object, or why there is none.
 Reply = Union[Mapping[str, Any], EndpointError]
+
+
+# One request may fail for reasons of its own; an engine that has died fails them all.
+SOAK_FAILED = 3
+
+
+class Soaked(NamedTuple):
+    """What came of a load: seconds, requests, those that failed, and why the first of them did."""
+
+    seconds: float
+    requests: int
+    failed: int
+    error: str
+
 
 _METRICS_REMEDY = (
     "see that /metrics answers: SGLang serves it only with --enable-metrics (muster_engine_args)"
@@ -202,6 +216,22 @@ def asked_engine_check(engine: str, reply: Reply) -> Check:
     else:
         status, seen = "failed", "an answer without tokens"
     return _verdict("endpoint-engines", status, engine, seen, "tokens", _RESTART_REMEDY)
+
+
+def soak_check(subject: str, seconds: float, soaked: Soaked) -> Check:
+    """Return whether a load was borne for as long as it was to go on.
+
+    Args:
+        subject: The endpoint.
+        seconds: How long that is.
+        soaked: What came of it.
+    """
+    seen = f"{soaked.requests} requests in {soaked.seconds:.0f} s, {soaked.failed} failed"
+    status = "failed" if soaked.failed >= SOAK_FAILED else "warning" if soaked.failed else "ok"
+    if soaked.failed:
+        seen += f": {soaked.error}"
+    expected = f"answers under load for {seconds:.0f} s"
+    return _verdict("endpoint-soak", status, subject, seen, expected, _RESTART_REMEDY)
 
 
 def _verdict(

@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint import che
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.checks import Reply
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.soak_io import soak
 
 FEATURES = ("chat", "streaming", "tools", "completions", "responses")
 # All that a pass looks at, in its order.
@@ -87,11 +88,13 @@ class Prober:
         spend: bool = True,
         patience: float = 0,
         verified: str | None = None,
+        soak_s: float = 0,
     ) -> None:
         """Make all checks, as far as the models' list and a first chat allow, side by side.
 
         Who does not serve yet is asked again until patience seconds have passed. Where all of it
-        was verified already, as the text says when, a short chat and the engines will do.
+        was verified already, as the text says when, a short chat and the engines will do. What has
+        answered all of it otherwise is kept under a small load for soak_s seconds.
         """
         # In check mode nothing has been started that could begin to serve.
         until = time.monotonic() + (patience if spend else 0)
@@ -136,6 +139,8 @@ class Prober:
         if not engines:
             self._skip(["engines"], "no engines were named")
         self.checks += answered[len(offered) :]
+        if soak_s and not verified and all(one["status"] != "failed" for one in self.checks):
+            self._soak(soak_s)
         if not questions:
             self._skip(["answers"], same if verified else "the deployment names no known answers")
 
@@ -283,6 +288,11 @@ class Prober:
             subject = f"{checks.place(engine, self._engine_hosts)} ({client.url})"
             self.tokens[engine] = checks.produced_tokens(reply)
             self.checks.append(checks.asked_engine_check(subject, reply))
+
+    def _soak(self, seconds: float) -> None:
+        soaked = soak(self._client, _CHAT, self._message("Count from 1."), seconds)
+        self.requests += soaked.requests
+        self.checks.append(checks.soak_check(self._subject, seconds, soaked))
 
     def _read_tokens(self, engines: Sequence[str], before: Mapping[str, float]) -> dict[str, int]:
         return replies.risen(engines, before, self._metrics())

@@ -200,7 +200,7 @@ RUNBOOKS = (
         "no-answer",
         _words(
             "endpoint-models endpoint-chat endpoint-streaming endpoint-completions"
-            " endpoint-responses endpoint-engines"
+            " endpoint-responses endpoint-engines endpoint-soak"
         ),
         ("health-silent",),
     ),

@@ -207,7 +207,8 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
     urls = [unit["api_url"] for unit in units if unit["api_url"]]
     driver = driver_of(recipe, engine)
     known_answers = deployment.settings.get("muster_known_answers", True)
-    verify = recipe.get("verify", {}) if known_answers else {}
+    asked = recipe.get("verify", {})
+    verify = asked if known_answers else {}
     return {
         "schema": SCHEMA,
         "muster": release,
@@ -262,6 +263,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
         "verify": {
             "known_answers": verify.get("known_answers"),
             "max_repetition": verify.get("max_repetition"),
+            "soak_s": deployment.settings.get("muster_verify_soak_s", asked.get("soak_s", 0)),
         },
         "bench": _bench(recipe, engine, need),
         "host_tuning": _host_tuning(recipe, deployment, shape),

@@ -376,6 +376,14 @@ VARIABLES: tuple[Variable, ...] = (
         "true",
         "Whether verify asks questions whose answers it knows.",
     ),
+    Variable(
+        "muster_verify_soak_s",
+        "seconds or 0",
+        "cluster",
+        "the recipe's",
+        "How long verify keeps a small load on a replica that the run has started, before it "
+        "counts as verified; 0 for not at all.",
+    ),
     # Node
     Variable(
         "muster_address",
@@ -919,6 +927,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "port": _between(1, 65535, "a port, 1 to 65535"),
     "seconds": _between(10, 86400, "seconds, 10 to 86400"),
     "seconds up to 600": _between(0, 600, "seconds, 0 to 600"),
+    "seconds or 0": _between(0, 86400, "seconds, 0 to 86400"),
     "bool": _bool,
     "ip": _ip,
     "image": _image,
