@@ -48,6 +48,7 @@ class ActionModule(ControllerAction):
         "client": {"type": "str"},
         "image": {"type": "str"},
         "texts": {"type": "path"},
+        "single": {"type": "bool", "default": False},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import comparison
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured import devices_of
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.report import (
     check_baseline,
     gate_failures,
@@ -78,13 +79,6 @@ class ActionModule(ControllerAction):
             "report_file": path,
             "ansible_stats": statistics("muster_bench", {plan["deployment"]: about}),
         }
-
-
-def devices_of(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return names and driver of the devices that one of some info modules has found."""
-    found = next((one for one in results if one.get("devices")), {})
-    names = [device["name"] for device in found.get("devices", []) if device.get("name")]
-    return {"names": names, "driver": found.get("version")}
 
 
 def read_baseline(path: str) -> tuple[str, Any]:

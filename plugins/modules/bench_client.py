@@ -59,7 +59,7 @@ options:
     description: A file on the node that holds the key which the client sends.
     type: path
   metrics_urls:
-    description: The APIs whose counters of the prefix cache are read.
+    description: The APIs of the engines, whose metrics are read.
     type: list
     elements: str
     default: []
@@ -69,6 +69,11 @@ options:
     default: 7200
   wait:
     description: Seconds that V(look) waits for the client's end.
+    type: float
+    default: 0
+  every:
+    description:
+      - Seconds between two samples of the engines' metrics while V(look) waits; V(0) for none.
     type: float
     default: 0
 """
@@ -98,6 +103,15 @@ printed:
   returned: at O(step=look)
   type: list
   elements: str
+samples:
+  description:
+    - What the engines did meanwhile. Each has C(at) (seconds since 1970), by API and rank
+      C(engines) (C(running) and C(waiting) requests, C(kv_usage) of 1, C(preemptions),
+      C(prompt_tokens) and C(tokens) since the start, and C(moves), which differs whenever something
+      did), and by API C(errors) of those that did not answer.
+  returned: at O(step=look)
+  type: list
+  elements: dict
 rc:
   description: The client's exit code; null where it has left none.
   returned: at O(step=look), when it has ended
@@ -195,6 +209,7 @@ def main() -> None:
             "metrics_urls": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 7200},
             "wait": {"type": "float", "default": 0},
+            "every": {"type": "float", "default": 0},
         },
         required_if=[("step", "start", ["argv"])],
         supports_check_mode=True,
@@ -212,7 +227,8 @@ def main() -> None:
             if params["step"] == "start":
                 result = begin(place, params, key)
             else:
-                result = bench_io.look(place, params["wait"])
+                urls, every = params["metrics_urls"], params["every"]
+                result = bench_io.look(place, params["wait"], urls, key, every)
                 if not result["running"]:
                     result["cache"] = bench_io.cache_of(params["metrics_urls"], key)
     except (BenchError, unit_io.UnitError, OSError, LookupError) as error:

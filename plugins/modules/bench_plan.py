@@ -116,6 +116,11 @@ options:
       - A file with ShareGPT's conversations on the client's host, from which SGLang's client cuts
         its random prompts. Without it they are random tokens.
     type: path
+  single:
+    description:
+      - Whether one load alone is made, the first that the deployment can hold if none is named.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - muster.serving.attributes.read_only
   - muster.serving.attributes.controller
   - muster.serving.deployment.plan
+  - muster.serving.bench.whose
 attributes:
   check_mode:
     support: full
@@ -37,13 +38,6 @@ options:
     description: What came of it, as M(muster.serving.bench_run) returns it.
     type: dict
     required: true
-  devices:
-    description:
-      - What M(muster.serving.npu_info), M(muster.serving.nvidia_info) or
-        M(muster.serving.amd_info) returned on the head; results without devices count for nothing.
-    type: list
-    elements: dict
-    default: []
   tolerance:
     description: By how many percent a metric may be worse than its reference.
     type: float

@@ -21,6 +21,7 @@ description:
   - A scenario whose warm-up fails is not measured; the others are.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.bench.client
 attributes:
   check_mode:
     support: full
@@ -36,18 +37,10 @@ options:
     description: What is to be run, as M(muster.serving.bench_plan) returns it.
     type: dict
     required: true
-  api_key_file:
-    description: A file on the client's host with the API's key, which gets into no command line.
-    type: path
   timeout:
     description: Seconds that one run of the client may take.
     type: int
     default: 7200
-  results:
-    description:
-      - Name of the variable under which the hosts of C(made.units) registered the result of
-        M(muster.serving.unit_info). Without it nothing is asked of the units.
-    type: str
 """
 
 EXAMPLES = r"""

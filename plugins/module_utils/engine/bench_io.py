@@ -21,6 +21,9 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import DOCKER
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.engine_load import (
+    engine_load,
+)
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.prefix_cache import (
     prefix_cache,
 )
@@ -37,6 +40,8 @@ _TAIL_BYTES = 65536
 _LOG_LINES = 30
 _STEP_S = 0.5
 _ASK_S = 20.0
+# One that takes longer for its metrics is busy with something else than requests.
+_SAMPLE_S = 10.0
 # What timeout says when the time was up.
 _TIMED_OUT = 124
 # SGLang's has the engine's whole configuration, its key among it.
@@ -127,18 +132,35 @@ def _started(pid: int) -> str | None:
     return None if fields[0] in ("Z", "X") else fields[19]
 
 
-def look(place: Place, wait: float) -> dict[str, Any]:
-    """Return how a client does: {running, printed}, and once it has ended rc, timed_out, raw, log.
+def look(
+    place: Place, wait: float, urls: Sequence[str] = (), key: str | None = None, every: float = 0
+) -> dict[str, Any]:
+    """Return how a client does, after so many seconds or at its end.
 
-    Waits for its end for so many seconds at most.
+    Args:
+        place: Where it runs.
+        wait: For how long.
+        urls: The APIs of the engines that it loads.
+        key: Their key.
+        every: How many seconds lie between two samples of what the engines do meanwhile; 0 for
+            none.
+
+    Returns:
+        running, printed and samples, each as sample() returns it; once it has ended also rc,
+        timed_out, raw and log.
     """
     deadline = time.monotonic() + wait
+    due = time.monotonic() + every
+    samples = []
     while running(place) and time.monotonic() < deadline:
         time.sleep(_STEP_S)
+        if every and time.monotonic() >= due:
+            due = time.monotonic() + every
+            samples.append(sample(urls, key))
     going = running(place) is not None
     printed = redaction.lines(_tail(place.path("log")).replace("\r", "\n"))
     lines = [line for line in printed.splitlines() if line.strip()]
-    seen: dict[str, Any] = {"running": going, "printed": lines[-3:]}
+    seen: dict[str, Any] = {"running": going, "printed": lines[-3:], "samples": samples}
     if not going:
         code = _tail(place.path("rc")).strip()
         rc = int(code) if code.lstrip("-").isdigit() else None
@@ -149,6 +171,22 @@ def look(place: Place, wait: float) -> dict[str, Any]:
             log=lines[-_LOG_LINES:],
         )
     return seen
+
+
+def sample(urls: Sequence[str], key: str | None) -> dict[str, Any]:
+    """Return what engines do at this moment: {at, engines, errors}.
+
+    at is in seconds since 1970, engines has by API what engine_load tells of it, and errors by API
+    why it does not answer.
+    """
+    found: dict[str, Any] = {"at": time.time(), "engines": {}, "errors": {}}
+    for url in urls:
+        try:
+            client = Client(url, key, _SAMPLE_S)
+            found["engines"][url] = engine_load(client.get(f"{client.root}/metrics"))
+        except (EndpointError, ValueError) as error:
+            found["errors"][url] = str(error)
+    return found
 
 
 def _tail(path: str) -> str:

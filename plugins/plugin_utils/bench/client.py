@@ -207,10 +207,31 @@ def _authority(plan: Plan, target: Target) -> str | None:
     return tls["ca"] if tls else None
 
 
-def command(plan: Plan, client: Client, target: Target, one: Scenario, seed: int) -> list[str]:
-    """Return the client's whole command for one run of a scenario, its prompts by a seed."""
-    make = _sglang if plan["engine"]["name"] == "sglang" else _vllm
-    flags = make(plan, client, target, one, seed)
+def command(
+    plan: Plan,
+    client: Client,
+    target: Target,
+    one: Scenario,
+    seed: int,
+    goodput: Mapping[str, float] | None = None,
+) -> list[str]:
+    """Return the client's whole command for one run of a scenario.
+
+    Args:
+        plan: The plan of one cluster.
+        client: How the client is run.
+        target: What is measured.
+        one: The scenario.
+        seed: What its prompts are drawn with.
+        goodput: What a good request takes at most, in milliseconds by ttft, tpot and e2el. SGLang's
+            client does not count them.
+    """
+    if plan["engine"]["name"] == "sglang":
+        flags = _sglang(plan, client, target, one, seed)
+    else:
+        flags = _vllm(plan, client, target, one, seed)
+        if goodput:
+            flags += ["--goodput", *(f"{kind}:{limit:g}" for kind, limit in goodput.items())]
     return [*client.prefix, *client.program, *(str(word) for word in flags)]
 
 

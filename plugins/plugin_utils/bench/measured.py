@@ -21,6 +21,9 @@ _NAMES = {
     "total_input_tokens": "total_input_tokens",
     "total_output_tokens": "total_generated_tokens",
     "request_throughput": "request_per_s",
+    "request_goodput": "good_request_per_s",
+    # As versions before the colon was found write it.
+    "request_goodput:": "good_request_per_s",
     "input_throughput": "input_tok_per_s",
     "output_throughput": "output_tok_per_s",
     "total_token_throughput": "total_tok_per_s",
@@ -133,6 +136,13 @@ def spread(runs: Sequence[Run], name: str) -> float | None:
     if len(values) < 2 or not middle:
         return None
     return round(100 * (max(values) - min(values)) / abs(middle), 2)
+
+
+def devices_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return names and driver of the devices that one of some info modules has found."""
+    found: Mapping[str, Any] = next((one for one in results if one.get("devices")), {})
+    names = [device["name"] for device in found.get("devices", []) if device.get("name")]
+    return {"names": names, "driver": found.get("version")}
 
 
 def _is_number(value: Any) -> bool:

@@ -8,8 +8,12 @@ from __future__ import annotations
 from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import comparison
-from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import Target, digest
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import digest
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured import Run, run_of
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
+    scenario_of,
+    target_made,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import Plan, Scenario
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
@@ -44,31 +48,54 @@ def report_of(
         baseline: The name of an earlier report and what it holds; None for the published figures.
         time: When it ended, in ISO form.
     """
-    by_name = {one["name"]: one for one in plan["units"]}
-    unit = by_name[made["target"]["unit"]]
-    units = [by_name[name] for name in made["target"]["units"]]
-    target = Target(**{**made["target"], "unit": unit, "units": units})
-    here = comparison.setting(plan, target, devices["names"])
+    about = about_of(plan, made, done, devices, time)
+    here = about["setting"]
     scenarios = [
         _scenario(entry, plan, made, done, here, tolerance, baseline) for entry in made["scenarios"]
     ]
     failures = [text for one in scenarios for text in one.pop("failures")]
     compared = [one for one in scenarios if one["status"] in (comparison.MET, comparison.BELOW)]
     return {
-        "schema": SCHEMA,
-        "time": time,
-        "deployment": plan["deployment"],
+        **about,
         "passed": not failures,
         "compared": len(compared),
         "failures": failures,
         "tolerance_percent": tolerance,
         "baseline": baseline[0] if baseline else None,
+        "warm_up": made["warm_up"],
+        "repetitions": made["repetitions"],
+        "refused": made["refused"],
+        "scenarios": scenarios,
+    }
+
+
+def about_of(
+    plan: Plan,
+    made: Mapping[str, Any],
+    client: Mapping[str, Any],
+    devices: Mapping[str, Any],
+    time: str,
+) -> dict[str, Any]:
+    """Return what every report of a load begins with: what was loaded, by what, and when.
+
+    Args:
+        plan: The plan of one cluster.
+        made: What was going to be done (runs.runs_of).
+        client: {image_id, image_digests} of the client's image.
+        devices: {names, driver} of the node's devices.
+        time: When it ended, in ISO form.
+    """
+    target = target_made(plan, made)
+    return {
+        "schema": SCHEMA,
+        "time": time,
+        "deployment": plan["deployment"],
         "plan": {
             "digest": digest(plan),
             **{key: plan[key] for key in ("muster", "recipe", "variant", "evidence", "engine")},
             "model": plan["model"],
         },
-        "setting": here,
+        "setting": comparison.setting(plan, target, devices["names"]),
         "driver": devices["driver"],
         "prefix_caching": plan["bench"]["prefix_caching"],
         "context": plan["bench"]["context"],
@@ -77,14 +104,10 @@ def report_of(
         "client": {
             "host": made["client_host"],
             "image": made["client"]["image"],
-            "image_id": done.get("image_id"),
-            "image_digests": done.get("image_digests"),
+            "image_id": client.get("image_id"),
+            "image_digests": client.get("image_digests"),
         },
-        "engine_argv": unit["argv"],
-        "warm_up": made["warm_up"],
-        "repetitions": made["repetitions"],
-        "refused": made["refused"],
-        "scenarios": scenarios,
+        "engine_argv": target.unit["argv"],
     }
 
 
@@ -97,7 +120,7 @@ def _scenario(
     tolerance: float,
     baseline: tuple[str, Mapping[str, Any]] | None,
 ) -> dict[str, Any]:
-    one = Scenario(**{key: value for key, value in entry.items() if key != "cautions"})
+    one = scenario_of(entry)
     pairs = [
         (run, ended)
         for run, ended in zip(made["runs"], done["runs"], strict=True)
@@ -160,15 +183,7 @@ def gate_failures(report: Mapping[str, Any]) -> list[str]:
 
 def tables(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the report as blocks for a terminal, each with the status that it tells of."""
-    here = report["setting"]
-    names = ", ".join(here["devices"]) or "devices unknown"
-    blocks = [
-        (
-            f"{report['deployment']}: {here['recipe']} ({report['plan']['variant']}), "
-            f"{here['engine']}, {names}, {report['target']['url']}",
-            "",
-        )
-    ]
+    blocks = [(heading(report), "")]
     for one in report["scenarios"]:
         lines = [f"{one['name']}: {one['status']}. {one['title']}"]
         rows = _rows(one)
@@ -178,6 +193,16 @@ def tables(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines += [f"  {note}" for note in one["notes"]]
         blocks.append(("\n".join(lines), one["status"]))
     return blocks
+
+
+def heading(report: Mapping[str, Any]) -> str:
+    """Return the line over the tables of any report."""
+    here = report["setting"]
+    names = ", ".join(here["devices"]) or "devices unknown"
+    return (
+        f"{report['deployment']}: {here['recipe']} ({report['plan']['variant']}), "
+        f"{here['engine']}, {names}, {report['target']['url']}"
+    )
 
 
 def _rows(one: Mapping[str, Any]) -> list[Sequence[str]]:

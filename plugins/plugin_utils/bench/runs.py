@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import (
     WARM_UP_SEED,
+    Target,
     client_of,
     command,
     target_of,
@@ -42,6 +43,7 @@ class Wish(NamedTuple):
     client: str | None = None
     image: str | None = None
     texts: str | None = None
+    single: bool = False
 
 
 def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
@@ -55,6 +57,8 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
     if wish.repetitions < 1:
         raise PlanError(["bench_repetitions has to be 1 or more"])
     wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
+    if wish.single and len(wish.scenarios) > 1:
+        raise PlanError(["bench_scenarios: name one load; this playbook makes no more than one"])
     refused = {one.name: refusals(one, plan) for one in wanted}
     held = [one for one in wanted if not refused[one.name]]
     if not held or (wish.scenarios and len(held) < len(wanted)):
@@ -62,18 +66,20 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
             ["bench runs nothing, since this deployment cannot hold it:"]
             + [f"- {text}" for texts in refused.values() for text in texts]
         )
+    if wish.single:
+        held, refused = held[:1], {}
     target = target_of(plan, wish.hosts, wish.through, wish.replica)
     client = client_of(plan, target, wish.image, wish.texts)
     runs = []
     for one in held:
         if wish.warm_up:
             argv = command(plan, client, target, warm_up(one), WARM_UP_SEED + one.seed)
-            runs.append(_run(warm_up(one), 0, WARM_UP_SEED + one.seed, argv, None))
+            runs.append(run_of_client(warm_up(one), 0, WARM_UP_SEED + one.seed, argv, None))
         for repetition in range(wish.repetitions):
             # The same prompts again would come from the cache of prefixes.
             seed = one.seed + repetition
             argv = command(plan, client, target, one, seed)
-            runs.append(_run(one, repetition + 1, seed, argv, expected_s(one)))
+            runs.append(run_of_client(one, repetition + 1, seed, argv, expected_s(one)))
     measured = dict.fromkeys(unit["host"] for unit in target.units)
     return {
         "deployment": plan["deployment"],
@@ -92,14 +98,14 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
         "head": target.head,
         "scenarios": [{**one._asdict(), "cautions": cautions(one, plan)} for one in held],
         "refused": {name: texts for name, texts in refused.items() if texts},
-        "without_load": without_load(plan),
+        "without_load": [] if wish.single else without_load(plan),
         "repetitions": wish.repetitions,
         "warm_up": wish.warm_up,
         "runs": runs,
     }
 
 
-def _run(
+def run_of_client(
     one: Scenario, repetition: int, seed: int, argv: list[str], expected: float | None
 ) -> dict[str, Any]:
     """Return one run of the client; repetition 0 is the warm-up, of which nothing is kept."""
@@ -111,6 +117,19 @@ def _run(
         "expected_s": None if expected is None else round(expected),
         "argv": argv,
     }
+
+
+def scenario_of(entry: Mapping[str, Any]) -> Scenario:
+    """Return a scenario from how runs_of tells it."""
+    return Scenario(**{key: value for key, value in entry.items() if key != "cautions"})
+
+
+def target_made(plan: Plan, made: Mapping[str, Any]) -> Target:
+    """Return what is measured from how runs_of tells it."""
+    units = {unit["name"]: unit for unit in plan["units"]}
+    told = made["target"]
+    own = [units[name] for name in told["units"]]
+    return Target(**{**told, "unit": units[told["unit"]], "units": own})
 
 
 def announcement(made: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list[str]]:

@@ -19,9 +19,9 @@ class Dialect(NamedTuple):
     config_overrides is the flag for what is laid over the model's configuration, longer_env the
     variable that lifts the bound of the model's own context, and scales_original tells whether the
     factor of YaRN is of the original context. at_once is the flag for the requests that a rank runs
-    at once, no_prefix_cache the flag and its value that turn the cache of prefixes off. drain is
-    the flag for the seconds that requests under way have when the engine is stopped; None where it
-    finishes them by itself.
+    at once, batched_tokens that for the tokens of one of its steps, no_prefix_cache the flag and
+    its value that turn the cache of prefixes off. drain is the flag for the seconds that requests
+    under way have when the engine is stopped; None where it finishes them by itself.
     """
 
     model: str | None
@@ -42,6 +42,7 @@ class Dialect(NamedTuple):
     spellings: Mapping[str, str]
     hub_env: Mapping[str, Mapping[str, str]]
     at_once: str
+    batched_tokens: str
     no_prefix_cache: tuple[str, bool]
     drain: str | None
 
@@ -103,6 +104,7 @@ VLLM = Dialect(
     spellings={"device-memory-utilization": "gpu-memory-utilization"},
     hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
     at_once="max-num-seqs",
+    batched_tokens="max-num-batched-tokens",
     no_prefix_cache=("enable-prefix-caching", False),
     drain="shutdown-timeout",
 )
@@ -149,6 +151,7 @@ SGLANG = Dialect(
     },
     hub_env={"modelscope": {"SGLANG_USE_MODELSCOPE": "true"}},
     at_once="max-running-requests",
+    batched_tokens="chunked-prefill-size",
     no_prefix_cache=("disable-radix-cache", True),
     drain=None,
 )

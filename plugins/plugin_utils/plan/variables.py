@@ -38,7 +38,9 @@ STATISTICS = (
     "muster_preflight",
     "muster_prepare",
     "muster_serve",
+    "muster_soak",
     "muster_status",
+    "muster_sweep",
     "muster_uninstall",
     "muster_verify",
 )

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
@@ -181,3 +181,24 @@ def under_way(seen: Seen) -> list[str]:
     return list(
         dict.fromkeys(f"{run['doing']} by {run['who']}, since {run['since']}" for run in runs)
     )
+
+
+def not_ready(
+    names: Collection[str], planned: Mapping[str, Sequence[Mapping[str, Any]]], seen: Seen
+) -> list[str]:
+    """Return why what runs is not what a figure would be of, a line each.
+
+    Args:
+        names: The units that are to be measured.
+        planned: By host its planned units.
+        seen: What unit_info said of those hosts.
+    """
+    units = [unit for own in planned.values() for unit in own if unit["name"] in names]
+    # What else is installed there is no part of what is measured.
+    alone = {
+        host: {**one, **({"orphans": []} if "units" in one else {})} for host, one in seen.items()
+    }
+    found = [*problems(units, alone), *(f"a run is under way: {run}" for run in under_way(seen))]
+    if not found:
+        return []
+    return [*(f"- {text}" for text in found), "serve.yml brings up what is not as planned"]

@@ -1,0 +1,42 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules that make a load or judge it have in common."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Of those that run the client.
+    CLIENT = r"""
+options:
+  results:
+    description:
+      - Name of the variable under which the hosts of C(made.units) registered the result of
+        M(muster.serving.unit_info). Without it nothing is asked of the units.
+    type: str
+  api_key_file:
+    description: A file on the client's host with the API's key, which gets into no command line.
+    type: path
+"""
+
+    # Of those that make one load and watch the engines meanwhile.
+    WATCHED = r"""
+options:
+  every:
+    description: Seconds between two samples of the engines' metrics.
+    type: float
+    default: 2.0
+"""
+
+    # Of those that tell whose figures they are.
+    WHOSE = r"""
+options:
+  devices:
+    description:
+      - What M(muster.serving.npu_info), M(muster.serving.nvidia_info) or
+        M(muster.serving.amd_info) returned on the head; results without devices count for nothing.
+    type: list
+    elements: dict
+    default: []
+"""

@@ -1,0 +1,81 @@
+"""Sweep and soak on the pair: what a load shows of a sound engine, and of one that dies."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Outcome, lab, on_node
+
+pytestmark = pytest.mark.chaos
+
+Play = Callable[..., Outcome]
+
+LOAD = {
+    "bench_scenarios": ["tiny"],
+    "bench_custom": [
+        {"name": "tiny", "input": 64, "output": 32, "concurrency": 4, "prompts": 16},
+    ],
+    "bench_warm_up": False,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pair() -> None:
+    lab("up")
+
+
+def report(tmp_path: Path, kind: str) -> dict[str, Any]:
+    (path,) = (tmp_path / "output").glob(f"{kind}-*.json")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_sweep_tells_what_ran_meanwhile(play: Play, tmp_path: Path) -> None:
+    assert play("site.yml").rc == 0
+    outcome = play("playbooks/sweep.yml", bench_most=4, bench_sample_s=0.5, **LOAD)
+    assert outcome.rc == 0
+    assert outcome.changed() == {}
+    found = report(tmp_path, "sweep")
+    assert [step["problems"] for step in found["steps"]] == [[]] * len(found["steps"])
+    assert found["binds"]["limit"] != "unknown"
+    widest = max(found["steps"], key=lambda step: step["concurrency"])
+    assert 0 < widest["engine"]["running_max"] <= widest["concurrency"]
+
+
+def test_a_sound_pair_bears_a_load(play: Play, tmp_path: Path) -> None:
+    times = {"bench_soak_s": 90, "bench_window_s": 20, "bench_watch_s": 10}
+    outcome = play("playbooks/soak.yml", **times, **LOAD)
+    assert outcome.rc == 0
+    assert outcome.changed() == {}
+    found = report(tmp_path, "soak")
+    assert (found["passed"], found["failed"]) == (True, 0)
+    assert set(found["nodes"]) == {"a2-node0", "a2-node1"}
+    for samples in found["nodes"].values():
+        (unit,) = samples[-1]["units"].values()
+        assert unit["memory_mb"] > 100, "an engine holds memory"
+        assert samples[-1]["devices"]
+    for node in found["nodes"]:
+        assert on_node(node, "sh", "-c", "ls /run/muster-bench-* 2>/dev/null || true") == ""
+
+
+def test_an_engine_that_is_killed_under_load_ends_the_soak(play: Play, tmp_path: Path) -> None:
+    killed = "pkill -KILL -f EngineCore"
+    timer = threading.Timer(60, lambda: on_node("a2-node1", "sh", "-c", killed))
+    timer.start()
+    times = {"bench_soak_s": 600, "bench_window_s": 30, "bench_watch_s": 10}
+    outcome = play("playbooks/soak.yml", **times, **LOAD)
+    timer.join()
+    assert outcome.rc == 2
+    found = report(tmp_path, "soak")
+    assert not found["passed"]
+    assert found["seconds"] < 300
+    kinds = {one["kind"] for one in found["findings"]}
+    assert "ended" in kinds
+    assert any("a2-node1" in one["subject"] for one in found["findings"])
+    assert play("site.yml").rc == 0
