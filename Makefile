@@ -36,6 +36,7 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 	$(UV_COMPILE) --group engine --override lab/engine/overrides.txt $(UV_SOURCES) \
 	  --output-file lab/engine/requirements.lock
 	$(UV_COMPILE) --group bench --output-file tests/scale/requirements.lock
+	$(UV_COMPILE) --group accuracy --output-file roles/accuracy/files/requirements.lock
 
 .PHONY: docs
 docs: setup ## Write the generated parts of docs/ anew
@@ -127,9 +128,13 @@ report-browser: setup ## playbooks/report.yml's page in headless Chromium; pictu
 	  chromium-headless-shell fonts-dejavu-core; }
 	$(BIN)/pytest -q -s tests/report
 
+.PHONY: accuracy
+accuracy: setup ## The real lm-evaluation-harness against an engine whose right score is known
+	$(BIN)/pytest -q tests/accuracy
+
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
-test: check sanity molecule faults integration ## Everything
+test: check sanity accuracy molecule faults integration ## Everything
 
 # Beside .venv, which knows nothing of either: pyinfra to compare with, matplotlib to draw with.
 BENCH_LOCK := tests/scale/requirements.lock

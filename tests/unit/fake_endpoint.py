@@ -139,6 +139,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, body, status=200):
         self.send_response(status)
+        self.send_header(
+            "Content-Type", "text/plain" if self.path == "/metrics" else "application/json"
+        )
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -28,10 +28,21 @@ NODE_ROOMS = (
     "devices",
     "host",
     "engine",
+    "accuracy",
     "units",
     "node",
 )
-CONTROLLER_ROOMS = ("common", "screen", "plan", "bench", "replica", "verdict", "failure", "report")
+CONTROLLER_ROOMS = (
+    "common",
+    "screen",
+    "plan",
+    "bench",
+    "accuracy",
+    "replica",
+    "verdict",
+    "failure",
+    "report",
+)
 
 # What touches a machine. A module that only computes on paths or addresses does not.
 IMPURE = {

@@ -323,6 +323,7 @@ def _bench(recipe: Recipe, engine: Engine, need: Mapping[str, Any]) -> dict[str,
             name: sizes.get(name, 1) for name in ("tensor", "data", "prefill_context")
         },
         "figures": recipe.get("figures", []),
+        "sampling": recipe["model"].get("sampling", {}),
     }
 
 

@@ -32,6 +32,7 @@ PREFIX = "muster_"
 
 # Statistics of a run, which a workflow of AWX gives to its next job as variables.
 STATISTICS = (
+    "muster_accuracy",
     "muster_bench",
     "muster_diagnose",
     "muster_endpoints",
