@@ -21,6 +21,8 @@ description:
 extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.deployment
+  - muster.serving.accuracy
+  - muster.serving.accuracy.harness
 attributes:
   check_mode:
     support: full
@@ -43,12 +45,6 @@ options:
   lock:
     description: What the environment is made of, pins as pip reads them; of V(prepare).
     type: str
-  python:
-    description: The interpreter that makes the environment, 3.11 or later. Without it Ansible's.
-    type: str
-  wheels:
-    description: A folder with all wheels of O(lock), for a host without a package index.
-    type: path
   venv:
     description: The environment to run, as V(prepare) returns it or one of your own.
     type: path
@@ -65,10 +61,6 @@ options:
   samples:
     description: How many questions are drawn. Without it all are asked.
     type: int
-  seed:
-    description: What draws them, and what requests carry.
-    type: int
-    default: 1234
   sampling:
     description: C(temperature), C(top_p), C(top_k) and C(max_gen_toks) of requests.
     type: dict
@@ -79,14 +71,6 @@ options:
   model:
     description: The model's name in the API; of V(start).
     type: str
-  concurrency:
-    description: Requests at once.
-    type: int
-    default: 32
-  request_timeout:
-    description: Seconds that one request may take.
-    type: int
-    default: 3600
   timeout:
     description: Seconds after which the run is ended.
     type: int

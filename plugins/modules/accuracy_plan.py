@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - muster.serving.attributes.read_only
   - muster.serving.attributes.controller
   - muster.serving.deployment.plan
+  - muster.serving.accuracy
 options:
   data:
     description: What there is of the data sets, as M(muster.serving.accuracy_data) returns it.
@@ -47,14 +48,6 @@ options:
   samples:
     description: How many questions of each data set are asked, in place of the quick run's.
     type: int
-  seed:
-    description: What draws the questions, and what requests carry.
-    type: int
-    default: 1234
-  concurrency:
-    description: Requests at once.
-    type: int
-    default: 32
   max_tokens:
     description:
       - How long an answer may be, thinking included. Without it the data set's own bound, within

@@ -46,8 +46,8 @@ options:
     default: 2.0
   gate:
     description:
-      - Whether RV(failures) tells what is wrong. Where nothing could be compared, that is wrong,
-        too.
+      - Whether RV(failures) names each score that is worse, each data set without one, and a run in
+        which nothing was compared.
     type: bool
     default: false
   path:

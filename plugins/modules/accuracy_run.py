@@ -20,6 +20,7 @@ description:
   - The harness runs by itself, so that a connection that breaks for a while ends nothing.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.accuracy.harness
 attributes:
   check_mode:
     support: full
@@ -42,19 +43,9 @@ options:
     description: What the environment is made of, pins as pip reads them.
     type: str
     required: true
-  python:
-    description: The interpreter that makes the environment, 3.11 or later. Without it Ansible's.
-    type: str
-  wheels:
-    description: A folder with all wheels on the host, where it reaches no package index.
-    type: path
   api_key_file:
     description: A file on the host with the API's key, which gets into no command line.
     type: path
-  request_timeout:
-    description: Seconds that one request may take.
-    type: int
-    default: 3600
   timeout:
     description: Seconds that one data set may take.
     type: int
@@ -66,7 +57,7 @@ options:
   results:
     description:
       - Name of the variable under which the hosts of C(made.units) registered the result of
-        M(muster.serving.unit_info). Without it nothing is asked of the units.
+        M(muster.serving.unit_info). Without it the units are not looked at.
     type: str
 """
 

@@ -117,7 +117,7 @@ def look_for(folder: str | None, names: Sequence[str]) -> dict[str, dict[str, An
         for split, wanted in zip(SETS[name].splits, wanted_files(name)):
             path = _file_of(folder, name, split) if folder else None
             if path is None:
-                problems.append(f"there is no {wanted}")
+                problems.append(f"there is no {os.path.join(folder or '', wanted)}")
                 continue
             files[split] = path
             if path.endswith(".parquet"):
