@@ -232,12 +232,21 @@ def test_parquet_is_read_by_the_harnesss_environment(home, venv, tmp_path):
     assert [one["question"] for one in asked] == [question for question, *_ in SUMS]
 
 
-def test_a_hub_out_of_reach_says_what_to_put_where(home, venv, monkeypatch):
+def test_an_api_that_does_not_answer_is_told_before_anything_is_asked(home, venv, engine):
+    asked = {"url": engine.url, "key": None}
+    with pytest.raises(AccuracyError, match=r"HTTP 401.*accuracy_api_key_file"):
+        client_io.start(home, venv, "aime25", {}, asked)
+    asked = {"url": "http://127.0.0.1:9/v1", "key": KEY}
+    with pytest.raises(AccuracyError, match=r"127\.0\.0\.1:9/v1 does not.*accuracy_client"):
+        client_io.start(home, venv, "aime25", {}, asked)
+
+
+def test_a_hub_out_of_reach_says_what_to_put_where(home, venv, engine, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
     monkeypatch.setattr(client_io, "_FETCH_S", 20)
     with pytest.raises(AccuracyError, match=r"aime25/test.jsonl \(or .csv, .parquet\)"):
-        client_io.start(home, venv, "aime25", {}, {"samples": 1, "seed": 1, "key": None})
+        client_io.start(home, venv, "aime25", {}, {"url": engine.url, "key": KEY})
 
 
 def test_the_harnesss_score_has_to_be_that_of_its_log():

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import urllib.parse
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -32,6 +33,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     CommandError,
     run,
 )
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
 from ansible_collections.muster.serving.plugins.module_utils.engine import bench_io
 from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io import Place
 
@@ -242,6 +245,7 @@ def start(
             f"another accuracy run of this cluster is under way on this host (process {pid}): "
             f"wait for its end, or end it: kill -- -{pid}"
         )
+    _reach(asked["url"], asked["key"])
     shutil.rmtree(home.work, ignore_errors=True)
     os.makedirs(f"{home.work}/tasks")
     asked_files = {}
@@ -272,12 +276,31 @@ def start(
         "HF_DATASETS_OFFLINE": "1",
         "HF_DATASETS_CACHE": f"{home.work}/cache",
         "PYTHONUNBUFFERED": "1",
+        # Questions go straight to the endpoint, whatever proxy the host has.
+        "NO_PROXY": urllib.parse.urlsplit(asked["url"]).hostname or "",
+        "no_proxy": urllib.parse.urlsplit(asked["url"]).hostname or "",
     }
     argv = ["/usr/bin/env", *(f"{key}={value}" for key, value in environment.items())]
     argv += [harness, "run", "--config", f"{home.work}/config.yaml"]
     # Whatever key of another service this host's environment has is not this endpoint's to see.
     bench_io.start(home.place, argv, asked["key"] or "none", asked["timeout"])
     return number
+
+
+def _reach(url: str, key: str | None) -> None:
+    """See that the API answers this host, which the harness would tell late and in many lines.
+
+    Raises:
+        AccuracyError: It does not.
+    """
+    client = Client(url, key, _ASK_S)
+    try:
+        client.get(f"{client.base}/models")
+    except EndpointError as error:
+        remedy = "choose a host that reaches it (accuracy_client)"
+        if error.status in (401, 403):
+            remedy = "give its key (accuracy_api_key_file)"
+        raise AccuracyError(f"{url} does not answer this host: {error}; {remedy}") from None
 
 
 def _questions(
@@ -306,8 +329,8 @@ def _fetch(venv: str, name: str, split: str, path: str | None, out: str) -> None
     try:
         output = run(argv, _FETCH_S)
         said = "" if output.rc == 0 else _end_of(output.text)
-    except CommandError as error:
-        said = str(error)
+    except CommandError:
+        said = f"no end within {_FETCH_S} s"
     if not said:
         return
     if path:
