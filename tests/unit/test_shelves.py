@@ -33,7 +33,7 @@ HOLDS = {
         advice mounts host_tuning start_timeout_s restart evidence
     """,
     "platforms": "platform env mounts container host_tuning evidence",
-    "models": "served_model_name model features verify advice",
+    "models": "served_model_name model features verify figures advice",
 }
 # What only a model, or those who tried one, can say.
 MODELS_KEYS = (

@@ -153,6 +153,9 @@ def _section(variants: Sequence[Mapping[str, Any]]) -> list[str]:
             results = ", ".join(f"{name} {value:g}" for name, value in figure["results"].items())
             name = f" (`{figure['run']['name']}`)" if "run" in figure else ""
             source = figure["source"]
+            if "accuracy" in figure:
+                asked = figure["accuracy"]
+                source += f"; asked by {asked['harness']} ({asked['form']})"
             if "orientation" in figure:
                 source += f"; for orientation: {figure['orientation']}"
             lines.append(_cells([figure["scenario"] + name, results or "-", source]))
