@@ -60,8 +60,8 @@ options:
     type: dict
   replica:
     description:
-      - The index of the replica that is asked. Without it the gateway, and without one the first
-        replica of O(hosts).
+      - The index of the replica that is asked. Without it the gateway where O(hosts) are the whole
+        cluster, otherwise the first replica of O(hosts).
     type: int
   references:
     description: Scores that are expected, in percent by data set.

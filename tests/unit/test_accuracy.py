@@ -24,6 +24,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.runs impor
     HARNESS,
     Wish,
     announcement,
+    references_of,
     runs_of,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.verdict import (
@@ -43,7 +44,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT
-from tests.unit.plan_support import SCHEMA, host, pair, plan, view
+from tests.unit.plan_support import SCHEMA, SINGLE, host, pair, plan, view
 
 shares = st.floats(0.01, 0.99)
 
@@ -359,6 +360,20 @@ def test_contradictions_are_refused(wished, said):
     assert said in "\n".join(refused("gsm8k", **wished))
 
 
+def test_the_gateway_is_asked_for_the_whole_cluster_and_a_replica_for_its_part():
+    many = view(c=[host(number, SINGLE, gateway_hosts=["c-0"]) for number in (1, 2)])
+    whole = plan(many)
+    wish = Wish(sets=["gsm8k"], data=there("gsm8k"), hosts=["c-0", "c-1"])
+    every = runs_of(whole, wish)
+    assert every["url"] == whole["endpoint"]["url"]
+    assert set(every["units"]) == {"c-0", "c-1"}
+    for one in (wish._replace(hosts=["c-1"]), wish._replace(replica=1)):
+        part = runs_of(whole, one)
+        assert (part["url"], list(part["units"])) == (whole["replicas"][1]["url"], ["c-1"])
+    with pytest.raises(PlanError, match="no replica whole"):
+        runs_of(whole, wish._replace(hosts=[]))
+
+
 def test_a_context_too_short_is_refused_unless_answers_are_said_to_be_short():
     short = view(c=[host(number, RECIPE, engine_args={"max-model-len": 2048}) for number in (1, 2)])
     assert "longer context" in "\n".join(refused("gsm8k", inventory=short))
@@ -380,6 +395,23 @@ def test_published_scores_of_another_harness_stand_beside_and_decide_nothing():
     assert (
         "as in a lab" in made("gpqa", inventory=lab)["sets"][0]["references"][0]["differences"][1]
     )
+
+
+def test_a_published_score_that_was_asked_in_the_same_way_decides():
+    whole = plan(view(c=[host(1, RECIPE), host(2, RECIPE)]))
+    asked = {"set": "gsm8k", "harness": HARNESS, "form": SETS["gsm8k"].form}
+    for model, differences in (
+        ("MiniMax-M2.7", []),
+        ("MiniMax-M2", ["of MiniMax-M2, and this is MiniMax-M2.7"]),
+    ):
+        figure = {
+            "scenario": "GSM8K",
+            "source": "somebody",
+            "results": {"score_percent": 94.0},
+            "accuracy": {**asked, "model": model},
+        }
+        found = references_of({**whole, "bench": {"figures": [figure]}}, "gsm8k", {})
+        assert found == [{"percent": 94.0, "source": "somebody: GSM8K", "differences": differences}]
 
 
 def test_the_recipes_schema_knows_the_data_sets():

@@ -176,7 +176,8 @@ def prepare(lock: str, python: str | None, wheels: str | None) -> tuple[str, boo
         AccuracyError: It cannot be made.
     """
     interpreter = python or sys.executable
-    digest = hashlib.sha256(f"{lock}\n{interpreter}".encode()).hexdigest()[:12]
+    # However the file was read, it is the same environment.
+    digest = hashlib.sha256(f"{lock.strip()}\n{interpreter}".encode()).hexdigest()[:12]
     venv = os.path.join(cache_dir(), f"venv-{digest}")
     stamp = os.path.join(venv, ".complete")
     if os.path.exists(stamp):

@@ -109,13 +109,16 @@ def _missing(wish: Wish) -> list[str]:
 
 
 def target_of(plan: Plan, wish: Wish) -> tuple[str, list[Any]]:
-    """Return the API that is asked, and the units behind it: the endpoint's, or a replica's.
+    """Return the API that is asked, and the units behind it.
+
+    It is the gateway's where the run has the whole cluster, and a replica's otherwise.
 
     Raises:
         PlanError: The run does not have such a replica whole.
     """
     replicas = {one["index"]: one for one in plan["replicas"]}
-    if wish.replica is None and plan["gateway"]:
+    everywhere = {unit["host"] for unit in plan["units"]}
+    if wish.replica is None and plan["gateway"] and everywhere <= set(wish.hosts):
         return plan["endpoint"]["url"], list(plan["units"])
     whole = [index for index, one in replicas.items() if set(one["hosts"]) <= set(wish.hosts)]
     if wish.replica is not None and wish.replica not in whole:
@@ -179,8 +182,8 @@ def references_of(plan: Plan, name: str, own: Mapping[str, float]) -> list[dict[
     """
     found: list[dict[str, Any]] = []
     if name in own:
-        found.append({"percent": float(own[name]), "source": "accuracy_references"})
-        found[0]["differences"] = []
+        expected = float(own[name])
+        found.append({"percent": expected, "source": "accuracy_references", "differences": []})
     for figure in plan["bench"]["figures"]:
         known = figure.get("accuracy")
         if known and known["set"] == name:

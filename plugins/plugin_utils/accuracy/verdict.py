@@ -199,7 +199,7 @@ def tables(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{report['harness']} {', '.join(sorted(versions))}"
     ).rstrip()
     rows: list[tuple[str, ...]] = [
-        ("DATA SET", "RIGHT", "OF", "SCORE", "BY CHANCE", "STRICT", "REFERENCE", "")
+        ("DATA SET", "RIGHT", "OF", "SCORE", "INTERVAL", "STRICT", "REFERENCE", "")
     ]
     blocks = [(head, "")]
     for one in report["sets"]:
