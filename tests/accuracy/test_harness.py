@@ -232,6 +232,13 @@ def test_parquet_is_read_by_the_harnesss_environment(home, venv, tmp_path):
     assert [one["question"] for one in asked] == [question for question, *_ in SUMS]
 
 
+def test_too_few_examples_are_told(home, venv, engine, tmp_path):
+    gsm8k(tmp_path)
+    lines(tmp_path / "gsm8k/train.jsonl", [{"question": "1*10", "answer": "#### 10"}])
+    with pytest.raises(AccuracyError, match="train part has 1 rows, and 5 examples"):
+        run(home, venv, engine, tmp_path, "gsm8k", SUMS)
+
+
 def test_an_api_that_does_not_answer_is_told_before_anything_is_asked(home, venv, engine):
     asked = {"url": engine.url, "key": None}
     with pytest.raises(AccuracyError, match=r"HTTP 401.*accuracy_api_key_file"):

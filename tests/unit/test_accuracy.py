@@ -481,8 +481,8 @@ def test_without_a_result_there_is_no_figure():
     assert one["notes"] == ["it left no result", "HTTP 500"]
 
 
-def report(*ended, references=None):
-    inventory = pair()
+def report(*ended, references=None, **variables):
+    inventory = pair(**variables)
     wish = Wish(
         sets=["gsm8k"],
         data=there("gsm8k"),
@@ -520,6 +520,13 @@ def test_the_tables_say_what_the_report_says():
         assert part in text
     # The published one of another harness is beside it, with what differs.
     assert "95 % (SGLang cookbook, MiniMax-M2.5: GSM8K): asked by benchmark/gsm8k" in text
+
+
+def test_a_figure_of_a_lab_is_marked_as_one_whatever_it_stands_beside():
+    own = {"gsm8k": 94}
+    marked = report({"result": RESULT}, references=own, weights_gb=0.1)
+    assert "as in a lab" in tables(marked)[0][0]
+    assert "lab" not in tables(report({"result": RESULT}, references=own))[0][0]
 
 
 def test_the_lock_has_the_pinned_harness():

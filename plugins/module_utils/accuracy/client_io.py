@@ -43,6 +43,10 @@ _INSTALL_S = 1800
 _FETCH_S = 900
 _ASK_S = 60
 _LINES = 12
+_NO_INDEX = (
+    "\nWithout a package index, set accuracy_wheels to a folder of wheels (pip download -r "
+    "roles/accuracy/files/requirements.lock), or accuracy_venv to an environment with lm_eval in it"
+)
 # Reads what only the harness's environment can: Parquet, and the hub.
 _FETCH = """
 import sys, datasets
@@ -197,22 +201,23 @@ def prepare(lock: str, python: str | None, wheels: str | None) -> tuple[str, boo
     pip += ["--disable-pip-version-check", "--no-input", "--no-compile"]
     pip += ["--requirement", requirements]
     pip += ["--no-index", "--find-links", wheels] if wheels else []
-    _do("the harness", pip, _INSTALL_S)
+    _do("the harness", pip, _INSTALL_S, _NO_INDEX)
     Path(stamp).touch()
     return venv, True
 
 
-def _do(what: str, argv: list[str], timeout: float) -> str:
+def _do(what: str, argv: list[str], timeout: float, remedy: str = "") -> str:
+    """Return what a command printed that has to succeed.
+
+    Raises:
+        AccuracyError: It failed; the text has its end and the remedy.
+    """
     try:
         output = run(argv, timeout)
     except CommandError as error:
         raise AccuracyError(f"{what} cannot be had: {error}") from None
     if output.rc:
-        raise AccuracyError(
-            f"{what} cannot be had: {_end_of(output.text)}\nWithout a package index, set "
-            "accuracy_wheels to a folder of wheels (pip download -r roles/accuracy/files/"
-            "requirements.lock), or accuracy_venv to an environment with lm_eval in it"
-        )
+        raise AccuracyError(f"{what} cannot be had: {_end_of(output.text)}{remedy}")
     return output.stdout
 
 
@@ -249,28 +254,41 @@ def start(
     _reach(asked["url"], asked["key"])
     shutil.rmtree(home.work, ignore_errors=True)
     os.makedirs(f"{home.work}/tasks")
-    asked_files = {}
-    number = 0
-    for split in SETS[name].splits:
-        questions = _questions(home, venv, name, split, files.get(split))
-        if split == "test":
-            places = chosen(len(questions), asked["samples"], asked["seed"])
-            questions = [questions[place] for place in places]
-            number = len(questions)
-        elif len(questions) < SETS[name].shots:
-            raise AccuracyError(
-                f"{name}: {files[split]} has {len(questions)} rows, and {SETS[name].shots} "
-                "examples go before each question"
-            )
-        asked_files[split] = f"{home.work}/{split}.jsonl"
+    by_split = {
+        split: _questions(home, venv, name, split, files.get(split)) for split in SETS[name].splits
+    }
+    places = chosen(len(by_split["test"]), asked["samples"], asked["seed"])
+    by_split["test"] = [by_split["test"][place] for place in places]
+    examples = by_split.get("train", [])
+    if len(examples) < SETS[name].shots:
+        raise AccuracyError(
+            f"{name}: its train part has {len(examples)} rows, and {SETS[name].shots} examples go "
+            "before each question"
+        )
+    _write(home, name, by_split, asked)
+    # Whatever key of another service this host's environment has is not this endpoint's to see.
+    argv = _argv(home, harness, asked["url"])
+    bench_io.start(home.place, argv, asked["key"] or "none", asked["timeout"])
+    return len(places)
+
+
+def _write(
+    home: Home, name: str, by_split: Mapping[str, Sequence[Any]], asked: Mapping[str, Any]
+) -> None:
+    """Write the files that the harness reads."""
+    files = {split: f"{home.work}/{split}.jsonl" for split in by_split}
+    for split, questions in by_split.items():
         text = "".join(f"{json.dumps(one)}\n" for one in questions)
-        Path(asked_files[split]).write_text(text, encoding="utf-8")
-    task = task_of(name, asked_files, asked["sampling"])
+        Path(files[split]).write_text(text, encoding="utf-8")
+    task = task_of(name, files, asked["sampling"])
     settings = config_of(name, home.work, asked)
     # YAML takes JSON.
     for path, value in (("tasks/task.yaml", task), ("config.yaml", settings)):
-        text = json.dumps(value, indent=2)
-        Path(home.work, path).write_text(text, encoding="utf-8")
+        Path(home.work, path).write_text(json.dumps(value, indent=2), encoding="utf-8")
+
+
+def _argv(home: Home, harness: str, url: str) -> list[str]:
+    host = urllib.parse.urlsplit(url).hostname or ""
     environment = {
         # All that it reads is here by now.
         "HF_HUB_OFFLINE": "1",
@@ -278,14 +296,11 @@ def start(
         "HF_DATASETS_CACHE": f"{home.work}/cache",
         "PYTHONUNBUFFERED": "1",
         # Questions go straight to the endpoint, whatever proxy the host has.
-        "NO_PROXY": urllib.parse.urlsplit(asked["url"]).hostname or "",
-        "no_proxy": urllib.parse.urlsplit(asked["url"]).hostname or "",
+        "NO_PROXY": host,
+        "no_proxy": host,
     }
-    argv = ["/usr/bin/env", *(f"{key}={value}" for key, value in environment.items())]
-    argv += [harness, "run", "--config", f"{home.work}/config.yaml"]
-    # Whatever key of another service this host's environment has is not this endpoint's to see.
-    bench_io.start(home.place, argv, asked["key"] or "none", asked["timeout"])
-    return number
+    settings = [f"{key}={value}" for key, value in environment.items()]
+    return ["/usr/bin/env", *settings, harness, "run", "--config", f"{home.work}/config.yaml"]
 
 
 def _reach(url: str, key: str | None) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.tables impor
 SCHEMA = 1
 MET, UNCLEAR, BELOW = "met", "unclear", "below"
 NO_FIGURE, NOT_COMPARED = "no figure", "not compared"
+OTHER_WEIGHTS = "others (muster_weights_gb)"
 # From this share on, answers that cannot be read say more of the run than of the model.
 _MANY = 0.05
 
@@ -172,6 +173,7 @@ def report_of(
             **{key: plan[key] for key in ("muster", "recipe", "variant", "evidence", "engine")},
             "model": plan["model"],
         },
+        "weights": "the recipe's" if plan["model"]["format"] else OTHER_WEIGHTS,
         "target": {"url": made["url"], "model": made["model"]},
         "client": {"host": done["client_host"], "venv": done["venv"]},
         "concurrency": made["concurrency"],
@@ -198,6 +200,8 @@ def tables(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         f"{plan['engine']['version']}, {report['target']['url']}, "
         f"{report['harness']} {', '.join(sorted(versions))}"
     ).rstrip()
+    if report["weights"] == OTHER_WEIGHTS:
+        head += f"\n  no figure of the recipe's model: its weights are {OTHER_WEIGHTS}, as in a lab"
     rows: list[tuple[str, ...]] = [
         ("DATA SET", "RIGHT", "OF", "SCORE", "INTERVAL", "STRICT", "REFERENCE", "")
     ]
