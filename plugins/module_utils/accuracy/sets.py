@@ -235,11 +235,9 @@ def wanted_files(name: str) -> list[str]:
     """Return what to put into the folder of data, a line a file."""
     one = SETS[name]
     columns = ", ".join(one.columns)
+    parts = {split: f"the {split} part of " if len(one.splits) > 1 else "" for split in one.splits}
     return [
-        f"{name}/{split}.jsonl (or .csv, .parquet) with the columns {columns}: the {split} part of "
-        f"{one.title} ({one.source})"
-        if len(one.splits) > 1
-        else f"{name}/{split}.jsonl (or .csv, .parquet) with the columns {columns}: {one.title} "
+        f"{name}/{split}.jsonl (or .csv, .parquet) with the columns {columns}: {part}{one.title} "
         f"({one.source})"
-        for split in one.splits
+        for split, part in parts.items()
     ]
