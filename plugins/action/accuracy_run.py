@@ -20,7 +20,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import obstacles
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import not_ready
 
 # How long one look at the harness stays on its host, which its end cuts short.
 LOOK_S = 15.0
@@ -49,9 +49,8 @@ class ActionModule(ControllerAction):
             return {"skipped": True, "msg": "check mode: nothing is asked"}
         made = plain(args["made"])
         if args["results"]:
-            own = [unit for here in made["units"].values() for unit in here]
-            own = [unit for unit in own if unit["name"] in made["measured"]]
-            wrong = obstacles(own, registered(variables, made["units"], args["results"]))
+            seen = registered(variables, made["units"], args["results"])
+            wrong = not_ready(made["measured"], made["units"], seen)
             if wrong:
                 return {"failed": True, "msg": "\n".join(["accuracy asks nothing:", *wrong])}
         self._variables, self._deployment = variables, made["deployment"]

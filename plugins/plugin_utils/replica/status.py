@@ -194,11 +194,6 @@ def not_ready(
         seen: What unit_info said of those hosts.
     """
     units = [unit for own in planned.values() for unit in own if unit["name"] in names]
-    return obstacles(units, seen)
-
-
-def obstacles(units: Sequence[Mapping[str, Any]], seen: Seen) -> list[str]:
-    """Return why what runs is not what a measured figure would be of, a line each."""
     # What else is installed there is no part of what is measured.
     alone = {
         host: {**one, **({"orphans": []} if "units" in one else {})} for host, one in seen.items()
