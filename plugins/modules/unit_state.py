@@ -120,6 +120,7 @@ from ansible_collections.muster.serving.plugins.module_utils.network import (
 )
 from ansible_collections.muster.serving.plugins.module_utils.programs import (
     bound_logs,
+    link_metrics,
     replica_link,
     stall_evidence,
     stall_watch,
@@ -141,6 +142,7 @@ OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")
 LINK_PROGRAMS = {
     unit_files.LINK_PROGRAM: replica_link,
     f"{unit_files.PROGRAMS_DIR}/durable_io.py": durable_io,
+    f"{unit_files.PROGRAMS_DIR}/link_metrics.py": link_metrics,
     f"{unit_files.PROGRAMS_DIR}/stall_watch.py": stall_watch,
     f"{unit_files.PROGRAMS_DIR}/stall_evidence.py": stall_evidence,
     f"{unit_files.PROGRAMS_DIR}/redaction.py": redaction,

@@ -579,7 +579,11 @@ CONFIG = {
 
 
 def test_config_is_read() -> None:
-    assert parse_config(json.dumps(CONFIG))._asdict() == {**CONFIG, "stall": None}
+    assert parse_config(json.dumps(CONFIG))._asdict() == {
+        **CONFIG,
+        "stall": None,
+        "metrics": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -746,6 +750,20 @@ class Node:
         config = json.loads(self.config.read_text())
         self.config.write_text(json.dumps({**config, "stall": stall}))
 
+    def tell_prometheus(self):
+        """Let the agent write its metrics; return what reads the samples of one."""
+        self.metrics = self.root / "link.prom"
+        metrics = {"file": str(self.metrics), "labels": {"host": "n"}, "starts": 3}
+        config = json.loads(self.config.read_text())
+        config["metrics"] = {**metrics, "window_s": 3600}
+        self.config.write_text(json.dumps(config))
+
+        def told(name: str) -> str:
+            lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+            return "\n".join(line for line in lines if line.startswith(f"{name}{{"))
+
+        return told
+
     def state(self) -> dict:
         return json.loads((self.root / "links" / "state.json").read_text())
 
@@ -856,6 +874,29 @@ def test_agents_restart_the_replica_as_one(pair) -> None:
     time.sleep(1.5)
     assert head.journal.read_text().count("127.0.0.2 does not answer") == 1
     assert head.restarts() == 2
+
+
+def test_what_prometheus_reads_follows_the_units_and_ends_with_the_agent(tmp_path, port) -> None:
+    node = Node(tmp_path / "node", "127.0.0.1", port, [], "second")
+    told = node.tell_prometheus()
+    node.start()
+    try:
+        eventually([node], lambda: 'unit="node.service"} 1' in told("muster_unit_starts"))
+        assert oct(node.metrics.stat().st_mode & 0o777) == "0o644"
+        assert told("muster_replica_restart_time_seconds") == ""
+        node.set(NRestarts=1, InvocationID="after-crash")
+        eventually([node], lambda: 'unit="node.service"} 2' in told("muster_unit_starts"))
+        assert told("muster_replica_restart_time_seconds")
+        # A new agent knows what the one before it counted.
+        assert node.end() == 0
+        assert not node.metrics.exists()
+        node.start()
+        eventually([node], lambda: 'unit="node.service"} 2' in told("muster_unit_starts"))
+        node.set(ActiveState="inactive", SubState="dead")
+        eventually([node], lambda: 'unit="node.service"} 0' in told("muster_unit_wanted"))
+        assert 'unit="node.service"} 0' in told("muster_unit_up")
+    finally:
+        node.end()
 
 
 def test_ranks_of_one_node_restart_as_one_without_a_peer(tmp_path, port) -> None:

@@ -87,6 +87,20 @@ def test_a_link_of_a_plan_without_stall_watches_no_engine() -> None:
     assert replica_link.parse_config(unit_files.link_config(older, "start")).stall is None
 
 
+def test_the_agent_tells_prometheus_whose_units_they_are() -> None:
+    limit = {"count": 3, "window_s": 3600}
+    link = {**LINK, "deployment": "a2-cluster", "host": "a2-node0", "replica": 0, "restart": limit}
+    metrics = replica_link.parse_config(unit_files.link_config(link, "start")).metrics
+    assert metrics is not None
+    assert metrics.labels == {"deployment": "a2-cluster", "host": "a2-node0", "replica": "0"}
+    assert (metrics.starts, metrics.window_s) == (3, 3600)
+    # Where the service may write although all else of the node is closed to it.
+    service = unit_files.link_service({**link, "systemd_unit": "x"}, "/usr/bin/python3")
+    (folder,) = re.findall(r"^RuntimeDirectory=(.+)$", service, re.M)
+    assert metrics.file == f"/run/{folder}/a2-cluster-r0.prom"
+    assert replica_link.parse_config(unit_files.link_config(LINK, "start")).metrics is None
+
+
 NAME = "muster-a2-cluster-r0-rank0.service"
 
 

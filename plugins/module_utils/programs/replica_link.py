@@ -7,6 +7,7 @@ An engine whose partner died looks healthy and serves nobody until both sides st
 restarts a unit that exits; this agent, one for each node and replica, makes the other nodes follow.
 An engine that stands still is restarted in the same way by the agent of the node with its API
 (stall_watch.py says what that is), after what tells of it was saved (stall_evidence.py).
+What it knows of its units it also writes for Prometheus (link_metrics.py).
 It runs by itself: beside these and durable_io.py it imports the standard library only.
 
 Agents only read each other: each serves its generation, and decides alone what to do about what the
@@ -23,6 +24,7 @@ down, and each next such restart waits twice as long as the one before.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import http.client
@@ -41,10 +43,14 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 try:
     from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
-    from ansible_collections.muster.serving.plugins.module_utils.programs import stall_watch
+    from ansible_collections.muster.serving.plugins.module_utils.programs import (
+        link_metrics,
+        stall_watch,
+    )
 except ImportError:
     # On a node they lie beside this script.
     import durable_io  # type: ignore[import-not-found, no-redef]
+    import link_metrics  # type: ignore[import-not-found, no-redef]
     import stall_watch  # type: ignore[import-not-found, no-redef]
 
 POLL_S = 1.0
@@ -72,6 +78,8 @@ EVIDENCE_S = 25.0
 HEAR_S = 4.0
 # How many of the last restarts a state file tells of.
 KEEP_EVENTS = 10
+# The file for Prometheus is written when it changes, and this often to show that we live.
+METRICS_S = 15.0
 
 STATES = ("starting", "running", "stopped", "failed")
 
@@ -190,6 +198,8 @@ class Memory:
     # The lives that we ended last. Their replica is broken, so their service waits but shortly for
     # what they serve: ExecStop looks here.
     hopeless: list[str] = dataclasses.field(default_factory=list)
+    # For Prometheus: the lives of each unit within systemd's start limit, and when each began.
+    starts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 class Action(NamedTuple):
@@ -226,6 +236,7 @@ def decide(
             entered_at=0.0,
             down_at=0.0,
             restarted_at=[],
+            starts={},
         )
     ours = {a: p for a, p in peers.items() if p is not None and p.start_id == memory.start_id}
 
@@ -568,6 +579,7 @@ def parse_memory(text: str) -> Memory:
         "events": list,
         "served": dict,
         "hopeless": list,
+        "starts": dict,
     }
     for required in ("start_id", "boot_id", "generation", "invocations"):
         _field(value, required, kinds.get(required, str))
@@ -589,6 +601,7 @@ class Config(NamedTuple):
     state_file: str
     start_id: str
     stall: StallConfig | None
+    metrics: link_metrics.Config | None = None
 
 
 class StallConfig(NamedTuple):
@@ -622,6 +635,11 @@ def parse_config(text: str) -> Config:
         state_file=_field(value, "state_file", str),
         start_id=_field(value, "start_id", str),
         stall=_stall_config(value["stall"]) if value.get("stall") is not None else None,
+        metrics=(
+            link_metrics.parse_config(value["metrics"])
+            if value.get("metrics") is not None
+            else None
+        ),
     )
     if not config.units:
         raise ValueError("units is empty")
@@ -874,6 +892,8 @@ class Agent:
         self.path = path
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self.boot_id = file.read().strip()
+        # The clock of what is remembered begins with the boot.
+        self._boot_time = time.time() - time.monotonic()
         self.pollers = [Poller(address, config.port) for address in config.peers]
         self.memory = self._recall()
         self.units: dict[str, Unit] = {}
@@ -895,6 +915,8 @@ class Agent:
         self._heard: list[Any] = []
         self._saving = threading.Lock()
         self._saved_for: set[str] = set()
+        # What was last written for Prometheus, and when.
+        self._metrics = ("", float("-inf"))
 
     def run(self) -> None:
         server = None
@@ -911,6 +933,7 @@ class Agent:
         while True:
             began_at = time.monotonic()
             self._tick(began_at)
+            self._write_metrics(began_at)
             if server is not None and self.memory is not None and not serving:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 serving = True
@@ -960,6 +983,7 @@ class Agent:
         if memory != self.memory:
             self._remember(memory)
         self.memory, self.units = memory, units
+        self._note_starts(now)
         for action in actions:
             self._act(action)
         self._note_served()
@@ -1011,6 +1035,57 @@ class Agent:
                 log(said[-2000:])
             except (OSError, subprocess.SubprocessError) as error:
                 log(f"the evidence is not whole: {error}")
+
+    def _note_starts(self, now: float) -> None:
+        """Remember the lives that count in the units' start limit."""
+        config, memory = self.config.metrics, self.memory
+        if config is None or memory is None:
+            return
+        lives = {n: u.invocation for n, u in self.units.items() if u.up or u.crashed}
+        starts = link_metrics.note(memory.starts, lives, now, config.window_s)
+        if starts != memory.starts:
+            self.memory = dataclasses.replace(memory, starts=starts)
+            self._remember(self.memory)
+
+    def _write_metrics(self, now: float) -> None:
+        """Write what is known of the units for Prometheus; that nobody reads it is no fault."""
+        config, memory, stall = self.config.metrics, self.memory, self.config.stall
+        if config is None or memory is None or not self.units:
+            return
+        suspects = {watcher.api.unit for watcher in self.watchers if watcher.suspect}
+        text = link_metrics.render(
+            config,
+            {
+                name: link_metrics.Seen(
+                    unit.up,
+                    not unit.stopped or name in memory.halted or name in memory.pending,
+                    name in suspects,
+                    memory.starts.get(name, {}).get(unit.invocation, now),
+                    link_metrics.count(
+                        memory.starts.get(name, {}),
+                        now,
+                        config.window_s,
+                        memory.entered_at if memory.by_hand else 0.0,
+                    ),
+                )
+                for name, unit in self.units.items()
+            },
+            memory.entered_at if memory.generation and not memory.by_hand else None,
+            bool(memory.gave_up),
+            stall.first_patience_s if stall else None,
+            self._boot_time,
+        )
+        if text == self._metrics[0] and now - self._metrics[1] < METRICS_S:
+            return
+        try:
+            with open(config.file + ".tmp", "w", encoding="utf-8") as file:
+                # Our umask keeps all else from others; node_exporter is none of root's.
+                os.fchmod(file.fileno(), 0o644)
+                file.write(text)
+            os.replace(config.file + ".tmp", config.file)
+            self._metrics = (text, now)
+        except OSError as error:
+            self._say_once("metrics", "unwritten", f"cannot write {config.file}: {error}")
 
     def _answer(self) -> str:
         if self.memory is None:
@@ -1120,6 +1195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         pass
+    finally:
+        if config.metrics:
+            # What nobody looks after any more is not told.
+            with contextlib.suppress(OSError):
+                os.unlink(config.metrics.file)
     return 0
 
 

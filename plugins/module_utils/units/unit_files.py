@@ -33,6 +33,8 @@ UNITS_DIR = paths.UNITS_DIR
 LINK_STATE_DIR = f"{paths.STATE_DIR}/links"
 PROGRAMS_DIR = "/usr/local/lib/muster"
 LINK_PROGRAM = f"{PROGRAMS_DIR}/replica_link.py"
+# Below /run: what agents tell Prometheus.
+METRICS_DIR = "muster-metrics"
 # What an agent saves of engines that stand still, a folder a link.
 STALLS_DIR = f"{paths.STATE_DIR}/stalls"
 LOG_PROGRAM = f"{PROGRAMS_DIR}/bound_logs.py"
@@ -344,8 +346,9 @@ def env_file(unit: Unit, secrets: Mapping[str, str]) -> str:
 def link_config(link: Mapping[str, Any], start_id: str) -> str:
     """Return the configuration of the agent that restarts this node's units with its peers'.
 
-    link is {name, listen, port, peers, units, stall} of the replica on this node, units being
-    the systemd units that the agent may restart, and stall how it watches their engines.
+    link is {name, host, replica, deployment, listen, port, peers, units, stall, restart} of the
+    replica on this node, units being the systemd units that the agent may restart, stall how it
+    watches their engines and restart their start limit.
     """
     return (
         json.dumps(
@@ -358,11 +361,29 @@ def link_config(link: Mapping[str, Any], start_id: str) -> str:
                 "state_file": link_state_path(link["name"]),
                 "start_id": start_id,
                 "stall": _watch(link["name"], link.get("stall")),
+                "metrics": _metrics(link),
             },
             indent=2,
         )
         + "\n"
     )
+
+
+def _metrics(link: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what an agent writes for Prometheus; None where an older plan has no start limit."""
+    if "restart" not in link:
+        return None
+    return {
+        "file": link_metrics_path(link["name"]),
+        # Prometheus keeps the names that it uses itself for what it scrapes: node, cluster.
+        "labels": {
+            "deployment": link["deployment"],
+            "replica": str(link["replica"]),
+            "host": link["host"],
+        },
+        "starts": link["restart"]["count"],
+        "window_s": link["restart"]["window_s"],
+    }
 
 
 def _watch(link: str, stall: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -415,6 +436,10 @@ def link_service(link: Mapping[str, Any], python: str) -> str:
                     ),
                     ("Restart", "always"),
                     ("RestartSec", "5"),
+                    # Of all agents of the node.
+                    ("RuntimeDirectory", METRICS_DIR),
+                    ("RuntimeDirectoryMode", "0755"),
+                    ("RuntimeDirectoryPreserve", "yes"),
                     *LINK_SANDBOX,
                 ],
             ),
@@ -430,6 +455,11 @@ def link_config_path(name: str) -> str:
 def link_state_path(name: str) -> str:
     """Return what the agent of a replica remembers."""
     return f"{LINK_STATE_DIR}/{name}.json"
+
+
+def link_metrics_path(name: str) -> str:
+    """Return what the agent of a replica tells Prometheus; a boot takes it away."""
+    return f"/run/{METRICS_DIR}/{name}.prom"
 
 
 def stall_text(state: str, systemd_unit: str, shown: Mapping[str, str]) -> str:

@@ -120,6 +120,7 @@ def links_of(
             links.append(
                 {
                     "name": name,
+                    "deployment": cluster,
                     "host": host,
                     "replica": replica,
                     "group": names.replica_group(replica),
@@ -131,6 +132,7 @@ def links_of(
                     ],
                     "units": [unit["systemd_unit"] for unit in own],
                     "systemd_unit": names.link_service(name),
+                    "restart": own[0]["restart"],
                     "stall": _stall(own, model, patience_s),
                 }
             )
