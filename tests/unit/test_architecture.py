@@ -36,6 +36,7 @@ CONTROLLER_ROOMS = (
     "common",
     "screen",
     "plan",
+    "observability",
     "bench",
     "accuracy",
     "replica",

@@ -92,7 +92,7 @@ def test_the_agent_tells_prometheus_whose_units_they_are() -> None:
     link = {**LINK, "deployment": "a2-cluster", "host": "a2-node0", "replica": 0, "restart": limit}
     metrics = replica_link.parse_config(unit_files.link_config(link, "start")).metrics
     assert metrics is not None
-    assert metrics.labels == {"deployment": "a2-cluster", "host": "a2-node0", "replica": "0"}
+    assert metrics.labels == {"cluster": "a2-cluster", "node": "a2-node0", "replica": "0"}
     assert (metrics.starts, metrics.window_s) == (3, 3600)
     # Where the service may write although all else of the node is closed to it.
     service = unit_files.link_service({**link, "systemd_unit": "x"}, "/usr/bin/python3")

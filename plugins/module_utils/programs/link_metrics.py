@@ -75,7 +75,7 @@ def render(
     config: Config,
     units: Mapping[str, Seen],
     restarted_at: float | None,
-    gave_up: bool,
+    stalled_at: float | None,
     start_timeout_s: float | None,
     boot_time: float,
 ) -> str:
@@ -85,7 +85,7 @@ def render(
         config: Their labels, and the units' start limit.
         units: The units of the replica on this node.
         restarted_at: When the replica was last restarted without an operator, None for never.
-        gave_up: Whether it stays down after its restarts for stalls.
+        stalled_at: When it was last restarted because an engine here stood still.
         start_timeout_s: How long a start may take, None where it is not known.
         boot_time: The boot as Unix time, to which all times are relative.
     """
@@ -115,19 +115,15 @@ def render(
         ),
     ]
     of_replica = [
-        ("gave_up", "Whether it stays down after its restarts for stalls", gave_up),
-        (
-            "restart_time_seconds",
-            "When it was last restarted without an operator",
-            None if restarted_at is None else boot_time + restarted_at,
-        ),
+        ("restart_time_seconds", "When it was last restarted without an operator", restarted_at),
+        ("stall_time_seconds", "When it was last restarted for a stall", stalled_at),
     ]
     lines: list[str] = []
     for name, what, values in by_unit:
         labelled = [({**config.labels, "unit": unit}, value) for unit, value in values.items()]
         lines += _family(f"muster_unit_{name}", what, labelled)
-    for name, what, value in of_replica:
-        labelled = [] if value is None else [(config.labels, value)]
+    for name, what, at in of_replica:
+        labelled = [] if at is None else [(config.labels, boot_time + at)]
         lines += _family(f"muster_replica_{name}", what, labelled)
     return "".join(f"{line}\n" for line in lines)
 

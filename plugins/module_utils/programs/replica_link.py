@@ -1071,7 +1071,7 @@ class Agent:
                 for name, unit in self.units.items()
             },
             memory.entered_at if memory.generation and not memory.by_hand else None,
-            bool(memory.gave_up),
+            max(memory.restarted_at, default=None),
             stall.first_patience_s if stall else None,
             self._boot_time,
         )

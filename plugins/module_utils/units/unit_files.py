@@ -375,11 +375,11 @@ def _metrics(link: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "file": link_metrics_path(link["name"]),
-        # Prometheus keeps the names that it uses itself for what it scrapes: node, cluster.
+        # As those of what Prometheus scrapes.
         "labels": {
-            "deployment": link["deployment"],
+            "cluster": link["deployment"],
             "replica": str(link["replica"]),
-            "host": link["host"],
+            "node": link["host"],
         },
         "starts": link["restart"]["count"],
         "window_s": link["restart"]["window_s"],

@@ -1,0 +1,51 @@
+import json
+import time
+from typing import Any
+
+from testinfra.host import Host
+
+testinfra_hosts = ["ansible://all"]
+
+SAMPLES = """\
+muster_unit_up{cluster="molecule",node="n",replica="0",unit="u"} 0
+muster_unit_wanted{cluster="molecule",node="n",replica="0",unit="u"} 1
+"""
+
+
+def ask(host: Host, path: str) -> Any:
+    return json.loads(host.check_output(f"curl -sf http://127.0.0.1:9090/api/v1/{path}"))["data"]
+
+
+def eventually(condition: Any) -> None:
+    end = time.monotonic() + 150
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(2)
+
+
+def test_the_node_is_scraped_with_what_an_agent_writes(host: Host) -> None:
+    host.run(
+        f"mkdir -p /run/muster-metrics; printf '{SAMPLES}' > /run/muster-metrics/molecule-r0.prom"
+    )
+    eventually(lambda: ask(host, "query?query=muster_unit_wanted%20==%201")["result"])
+    up = {one["labels"]["job"]: one["health"] for one in ask(host, "targets")["activeTargets"]}
+    assert up == {"muster-node": "up", "muster-engine": "down"}
+
+
+def test_an_alert_reaches_alertmanager_with_the_address_of_its_page(host: Host) -> None:
+    def alerts() -> dict[str, str]:
+        told = json.loads(host.check_output("curl -sf http://127.0.0.1:9093/api/v2/alerts"))
+        return {one["labels"]["alertname"]: one["annotations"]["runbook_url"] for one in told}
+
+    eventually(lambda: "MusterRankDown" in alerts())
+    assert alerts()["MusterRankDown"] == "https://example.org/muster/docs/runbooks/ranks.md"
+
+
+def test_all_rules_are_loaded_and_none_has_a_problem(host: Host) -> None:
+    rules = [rule for group in ask(host, "rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 20
+    assert {rule["health"] for rule in rules} == {"ok"}
+
+
+def test_the_blackbox_exporter_knows_how_to_look_at_a_certificate(host: Host) -> None:
+    assert "muster_certificate" in host.check_output("curl -sf http://127.0.0.1:9115/config")
