@@ -9,10 +9,10 @@ Beside replica_link.py, which imports it, it imports the standard library only.
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
 # By unit, the lives that it had and when each was first seen, in seconds since boot.
-Starts = Mapping[str, Mapping[str, float]]
+Starts = Dict[str, Dict[str, float]]
 
 
 class Config(NamedTuple):
@@ -89,7 +89,7 @@ def render(
         start_timeout_s: How long a start may take, None where it is not known.
         boot_time: The boot as Unix time, to which all times are relative.
     """
-    by_unit = [
+    by_unit: list[tuple[str, str, Mapping[str, float]]] = [
         ("up", "Whether the unit runs", {n: seen.up for n, seen in units.items()}),
         ("wanted", "0 once the operator stopped it", {n: s.wanted for n, s in units.items()}),
         ("stalled", "Whether its engine stands still", {n: s.stalled for n, s in units.items()}),
