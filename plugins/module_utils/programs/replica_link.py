@@ -1049,32 +1049,10 @@ class Agent:
 
     def _write_metrics(self, now: float) -> None:
         """Write what is known of the units for Prometheus; that nobody reads it is no fault."""
-        config, memory, stall = self.config.metrics, self.memory, self.config.stall
+        config, memory = self.config.metrics, self.memory
         if config is None or memory is None or not self.units:
             return
-        suspects = {watcher.api.unit for watcher in self.watchers if watcher.suspect}
-        text = link_metrics.render(
-            config,
-            {
-                name: link_metrics.Seen(
-                    unit.up,
-                    not unit.stopped or name in memory.halted or name in memory.pending,
-                    name in suspects,
-                    memory.starts.get(name, {}).get(unit.invocation, now),
-                    link_metrics.count(
-                        memory.starts.get(name, {}),
-                        now,
-                        config.window_s,
-                        memory.entered_at if memory.by_hand else 0.0,
-                    ),
-                )
-                for name, unit in self.units.items()
-            },
-            memory.entered_at if memory.generation and not memory.by_hand else None,
-            max(memory.restarted_at, default=None),
-            stall.first_patience_s if stall else None,
-            self._boot_time,
-        )
+        text = self._metrics_text(config, memory, now)
         if text == self._metrics[0] and now - self._metrics[1] < METRICS_S:
             return
         try:
@@ -1086,6 +1064,29 @@ class Agent:
             self._metrics = (text, now)
         except OSError as error:
             self._say_once("metrics", "unwritten", f"cannot write {config.file}: {error}")
+
+    def _metrics_text(self, config: link_metrics.Config, memory: Memory, now: float) -> str:
+        suspects = {watcher.api.unit for watcher in self.watchers if watcher.suspect}
+        anew_at = memory.entered_at if memory.by_hand else 0.0
+        seen = {}
+        for name, unit in self.units.items():
+            lives = memory.starts.get(name, {})
+            seen[name] = link_metrics.Seen(
+                up=unit.up,
+                wanted=not unit.stopped or name in (*memory.halted, *memory.pending),
+                stalled=name in suspects,
+                started_at=lives.get(unit.invocation, now),
+                starts=link_metrics.count(lives, now, config.window_s, anew_at),
+            )
+        unordered = memory.generation > 0 and not memory.by_hand
+        return link_metrics.render(
+            config,
+            seen,
+            memory.entered_at if unordered else None,
+            max(memory.restarted_at, default=None),
+            self.config.stall.first_patience_s if self.config.stall else None,
+            self._boot_time,
+        )
 
     def _answer(self) -> str:
         if self.memory is None:
