@@ -10,11 +10,12 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.module_utils.programs import link_metrics
@@ -26,6 +27,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.observability impor
 from tests.conftest import ROOT
 
 from . import prometheus_tools
+from .test_replica_link import Node, eventually
 
 RULES = ROOT / "roles" / "observability" / "files" / "muster.rules.yml"
 TESTS = Path(__file__).parent / "observability" / "alerts.test.yml"
@@ -270,6 +272,69 @@ def test_a_real_blackbox_exporter_tells_when_a_certificate_ends(tmp_path: Path) 
     assert_has(text, "blackbox")
     (ends,) = re.findall(r"^probe_ssl_earliest_cert_expiry (\S+)", text, re.M)
     assert 8 < (float(ends) - time.time()) / 86400 < 9.1
+
+
+# --- all of it together -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[Node, Callable[[], set[str]]]]:
+    """A real agent of a rank, and the alerts that a real Prometheus has of it."""
+    node = Node(tmp_path / "rank", "127.0.0.1", free_port(), [])
+    node.tell_prometheus()
+    ports = {name: free_port() for name in ("exporter", "prometheus")}
+    local = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+    textfiles, targets = tmp_path / "textfiles", tmp_path / "targets"
+    for folder in (textfiles, targets):
+        folder.mkdir()
+    (textfiles / "muster-c-r0.prom").symlink_to(node.metrics)
+    labels = {"job": "muster-node", "cluster": "c", "node": "n"}
+    target = [{"targets": [local["exporter"]], "labels": labels}]
+    (targets / "c.json").write_text(json.dumps(target))
+    template = jinja2.Template((RULES.parents[1] / "templates" / "scrape.yml.j2").read_text())
+    scrape = template.render(observability_dir=str(tmp_path), observability_interval_s=1)
+    config = {
+        "global": {"evaluation_interval": "1s"},
+        "rule_files": [str(RULES)],
+        **yaml.safe_load(scrape),
+    }
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+
+    def alerts() -> set[str]:
+        told = json.loads(get(f"http://{local['prometheus']}/api/v1/alerts"))["data"]["alerts"]
+        return {one["labels"]["alertname"] for one in told if one["state"] == "firing"}
+
+    with (
+        running(
+            "prometheus-node-exporter",
+            f"--web.listen-address={local['exporter']}",
+            f"--collector.textfile.directory={textfiles}",
+            port=ports["exporter"],
+        ),
+        running(
+            "prometheus",
+            f"--web.listen-address={local['prometheus']}",
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            port=ports["prometheus"],
+        ),
+    ):
+        node.start()
+        try:
+            yield node, alerts
+        finally:
+            node.end()
+
+
+def test_what_befalls_a_rank_becomes_an_alert(
+    watched: tuple[Node, Callable[[], set[str]]],
+) -> None:
+    node, alerts = watched
+    eventually([node], lambda: node.metrics.exists())
+    time.sleep(5)
+    assert {name for name in alerts() if "Rank" in name or "Replica" in name} == set()
+    node.set(NRestarts=1, InvocationID="after-crash")
+    eventually([node], lambda: {"MusterReplicaRestarted", "MusterRestartBudget"} <= alerts())
 
 
 # --- dashboards -------------------------------------------------------------------------------

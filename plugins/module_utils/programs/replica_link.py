@@ -1050,7 +1050,8 @@ class Agent:
     def _write_metrics(self, now: float) -> None:
         """Write what is known of the units for Prometheus; that nobody reads it is no fault."""
         config, memory = self.config.metrics, self.memory
-        if config is None or memory is None or not self.units:
+        # What was last seen too long ago is not told as if it were so.
+        if config is None or memory is None or now - self._looked_at > 3 * REST_S:
             return
         text = self._metrics_text(config, memory, now)
         if text == self._metrics[0] and now - self._metrics[1] < METRICS_S:
