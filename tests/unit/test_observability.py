@@ -174,6 +174,20 @@ def test_an_agent_has_the_names() -> None:
     assert_has(link_metrics.render(config, {"u": seen}, 1.0, 1.0, 1.0, 1.0), "muster")
 
 
+@pytest.mark.parametrize("vendor", ["ascend", "nvidia", "amd"])
+def test_the_lists_that_vendors_publish_have_the_names(vendor: str) -> None:
+    lines = (CAPTURES / "published.txt").read_text().splitlines()
+    published = {
+        name.lower() if vendor == "amd" else name
+        for line in lines
+        if line.startswith(f"{vendor} ")
+        for name in line.split()[1:]
+    }
+    used = {metric.name for metric in names.METRICS if metric.source == vendor}
+    assert used
+    assert used <= published
+
+
 def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -31,7 +31,7 @@ SOURCES = {
     "haproxy": Source("the gateway", "HAProxy of Debian"),
     "node": Source("node_exporter", "node_exporter of Debian"),
     "ascend": Source(
-        "npu-exporter of MindCluster", "MindCluster's list of Prometheus metrics; not run here"
+        "npu-exporter of MindCluster", "README of Ascend/ascend-npu-exporter; not run here"
     ),
     "nvidia": Source(
         "dcgm-exporter", "etc/default-counters.csv of NVIDIA/dcgm-exporter; not run here"
