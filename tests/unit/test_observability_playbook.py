@@ -134,6 +134,13 @@ def test_a_host_that_is_not_there_is_refused(run: Run) -> None:
     assert "wacth is no host of the inventory" in " ".join(run(host="wacth", rc=2).split())
 
 
+def test_a_part_of_a_cluster_is_refused(run: Run) -> None:
+    # Of two replicas, so that the plan itself takes the limit.
+    recipe = "muster_recipe=minimax-m2.5-w8a8/vllm-ascend-a2"
+    said = " ".join(run("-l", "npu-a", "-e", recipe, rc=2).split())
+    assert "npu-b: of a2-cluster and not in the limit" in said
+
+
 def test_the_cluster_can_be_taken_out(run: Run) -> None:
     run("-e", "observability_state=absent")
     assert list((run.target / "targets").iterdir()) == []

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -109,7 +109,7 @@ def _labels(plan: Mapping[str, Any], units: list[Mapping[str, Any]]) -> dict[str
     return labels
 
 
-def _joined(values: Any) -> str:
+def _joined(values: Iterable[Any]) -> str:
     """Return values once each in their order, as `0,1`."""
     return ",".join(str(value) for value in dict.fromkeys(values))
 
