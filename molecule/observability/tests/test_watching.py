@@ -6,10 +6,7 @@ from testinfra.host import Host
 
 testinfra_hosts = ["ansible://all"]
 
-SAMPLES = """\
-muster_unit_up{cluster="molecule",node="n",replica="0",unit="u"} 0
-muster_unit_wanted{cluster="molecule",node="n",replica="0",unit="u"} 1
-"""
+LABELS = 'cluster="molecule",node="n",replica="0"'
 
 
 def get(host: Host, port: int, path: str) -> str:
@@ -31,12 +28,16 @@ def eventually(condition: Any) -> None:
 
 
 def test_the_node_is_scraped_with_what_an_agent_writes(host: Host) -> None:
-    host.run(
-        f"mkdir -p /run/muster-metrics; printf '{SAMPLES}' > /run/muster-metrics/molecule-r0.prom"
-    )
-    eventually(lambda: ask(host, "query?query=muster_unit_wanted%20==%201")["result"])
-    up = {one["labels"]["job"]: one["health"] for one in ask(host, "targets")["activeTargets"]}
-    assert up == {"muster-node": "up", "muster-engine": "down"}
+    restarted = f"muster_replica_restart_time_seconds{{{LABELS}}} {int(time.time())}"
+    file = "/run/muster-metrics/molecule-r0.prom"
+    host.check_output(f"mkdir -p /run/muster-metrics; echo '{restarted}' > {file}")
+    eventually(lambda: ask(host, "query?query=muster_replica_restart_time_seconds")["result"])
+
+    def health() -> dict[str, str]:
+        targets = ask(host, "targets")["activeTargets"]
+        return {one["labels"]["job"]: one["health"] for one in targets}
+
+    eventually(lambda: health() == {"muster-node": "up", "muster-engine": "down"})
 
 
 def test_an_alert_reaches_alertmanager_with_the_address_of_its_page(host: Host) -> None:
@@ -44,8 +45,8 @@ def test_an_alert_reaches_alertmanager_with_the_address_of_its_page(host: Host) 
         told = json.loads(get(host, 9093, "api/v2/alerts"))
         return {one["labels"]["alertname"]: one["annotations"]["runbook_url"] for one in told}
 
-    eventually(lambda: "MusterRankDown" in alerts())
-    assert alerts()["MusterRankDown"] == "https://example.org/muster/docs/runbooks/ranks.md"
+    eventually(lambda: "MusterReplicaRestarted" in alerts())
+    assert alerts()["MusterReplicaRestarted"] == "https://example.org/muster/docs/runbooks/ranks.md"
 
 
 def test_all_rules_are_loaded_and_none_has_a_problem(host: Host) -> None:
