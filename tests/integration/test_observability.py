@@ -153,4 +153,4 @@ def test_a_rank_that_stands_still_raises_its_alert(
 def test_what_was_watched_can_be_forgotten(play: Play, watch: Path) -> None:
     extra = {"observability_host": WATCH, "observability_state": "absent"}
     assert play("playbooks/observability.yml", "-i", str(watch), **extra).rc == 0
-    seconds_until(lambda: query("up") == [], 60)
+    seconds_until(lambda: query("up") == [], 120)
