@@ -38,4 +38,5 @@ class ActionModule(ControllerAction):
             "serve": work.serve,
             "verify": work.verify,
             "brief": work.brief,
+            "takeover": work.takeover,
         }

@@ -70,4 +70,9 @@ brief:
   type: dict
   sample:
     a2-node0: "2026-11-30 09:25:43Z"
+takeover:
+  description: The hosts of replicas and gateways in whose place something else runs, in a takeover.
+  returned: success
+  type: list
+  elements: str
 """

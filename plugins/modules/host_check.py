@@ -33,8 +33,9 @@ options:
     type: str
   own_units:
     description:
-      - Names of the systemd units of Muster on this node. While one of them runs, memory and shared
-        memory are not measured against the need, of which it holds a part.
+      - Names of the systemd units of Muster on this node, and what the run stops before they start,
+        as M(muster.serving.node_checks) adds it. While one of them runs, memory and shared memory
+        are not measured against the need, of which it holds a part.
     type: list
     elements: str
     default: []

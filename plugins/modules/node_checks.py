@@ -44,8 +44,10 @@ options:
       - What a run would look after on the node, by the name that M(muster.serving.cluster_plan)
         has for it, with its options.
       - The names are V(docker), V(engine_image), V(gateway_image), V(engine_venv),
-        V(host_tuning), V(firewall), V(unit), V(gateway), V(gateway_access) and V(verified). One
-        without options is not looked at. V(docker) gets its proxy from O(proxy).
+        V(host_tuning), V(firewall), V(unit), V(gateway), V(gateway_access), V(verified) and
+        V(takeover). One without options is not looked at. V(docker) gets its proxy from O(proxy).
+      - V(takeover) takes the options of M(muster.serving.node_takeover) but for its state. What it
+        would stop is no obstacle to the checks.
     type: dict
     default: {}
   hold:
@@ -90,9 +92,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: The verdicts of all modules that were asked for, with O(lock) V(node-run), and with
-    the units among O(states) V(unit-replica), and with a gateway's certificate
-    V(gateway-certificate).
+  description: The verdicts of all modules that were asked for, with O(lock) V(node-run), and of
+    O(states) with the units V(unit-replica), with a gateway's certificate V(gateway-certificate),
+    with a takeover V(takeover-holder).
   returned: always
   type: list
   elements: dict

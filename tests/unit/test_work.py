@@ -10,6 +10,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_files im
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
     PREPARED,
     SERVED,
+    TAKEN_OVER,
     work_of,
 )
 from hypothesis import given
@@ -55,6 +56,15 @@ def test_what_prepare_changes_is_served_and_verified_anew(name: str) -> None:
     assert work.verify == ["a", "c", "d"]
     # Users reach that replica through the gateway, too.
     assert work.brief == {"b": WHEN}
+
+
+def test_a_replica_of_which_one_host_is_held_is_taken_over_as_one() -> None:
+    free, held = {"takeover": {"differs": []}}, {"takeover": {"differs": ["container vllm"]}}
+    taken = {host: {**seen(), **(held if host == "d" else free)} for host in HOSTS}
+    assert work_of(UNITS, taken, ASKERS).takeover == ["c", "d"]
+    taken = {host: {**seen(), **(held if host == "b" else free)} for host in HOSTS}
+    assert work_of(UNITS, taken, ASKERS).takeover == ["a", "b"]
+    assert work_of(UNITS, looks(), ASKERS).takeover == []
 
 
 @pytest.mark.parametrize("name", SERVED)
@@ -110,7 +120,7 @@ def test_what_differs_is_never_passed_over(found: dict[str, Any]) -> None:
 
 
 def test_every_state_has_its_stage() -> None:
-    assert set(STATES) == {*PREPARED, *SERVED, "verified"}
+    assert set(STATES) == {*PREPARED, *SERVED, *TAKEN_OVER, "verified"}
 
 
 REPORT = {

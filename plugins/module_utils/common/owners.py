@@ -45,9 +45,27 @@ class Owner(NamedTuple):
         """Tell whether one of these systemd units runs the process, itself or in its container.
 
         Docker starts a container's processes in a control group of its own, outside the unit that
-        ran docker run; Muster gives both the same name.
+        ran docker run; Muster gives both the same name. A unit may be a process, see pid_unit.
         """
-        return self.unit in units or (bool(self.container) and f"{self.container}.service" in units)
+        container = f"{self.container}.service" if self.container else ""
+        return any(one and one in units for one in (self.unit, container, pid_unit(self.pid)))
+
+
+def pid_unit(pid: int) -> str:
+    """Return what a process that the run stops is called among the units that may hold things."""
+    return f"pid-{pid}.scope"
+
+
+def is_taken_over(units: Iterable[str]) -> bool:
+    """Tell whether units that may hold things are others than Muster's: the run stops them."""
+    return any(not unit.startswith(PREFIX) for unit in units)
+
+
+def held_by(owners: Iterable[Owner]) -> str:
+    """Return how a check tells of units that may hold things."""
+    names = (owner.container or owner.unit for owner in owners)
+    mine = all(name.startswith(PREFIX) for name in names)
+    return "held by Muster's own units" if mine else "held by what this run stops first"
 
 
 def deployment_of(service: str, installed: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
@@ -42,6 +43,17 @@ def read_owner(
         container=container,
         deployment=deployment_of(service, installed_units(units)) if service else "",
     )
+
+
+def open_files(directory: Path) -> list[str]:
+    """Return where a process's file descriptors lead; nothing when it has ended or is not ours."""
+    links = []
+    try:
+        for entry in os.scandir(directory):
+            links.append(os.readlink(entry.path))  # noqa: PERF401 (what was read before an error counts)
+    except OSError:
+        pass
+    return links
 
 
 def installed_units(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Collection, Hashable, Mapping, NamedTuple, Seq
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
+    held_by,
     way_to_end,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
@@ -201,7 +202,7 @@ def used_by_others(
     if not holders and idle_mb is not None and (used or 0) > idle_mb:
         seen = f"{used} MB used, and {listing.split()[0]} lists no process"
         return Finding(number, "unknown", seen, _hidden(listing))
-    return Finding(number, "ok", "held by Muster's own units" if holders else "none")
+    return Finding(number, "ok", held_by(holders) if holders else "none")
 
 
 def _end(foreign: Sequence[Owner]) -> str:
@@ -222,8 +223,9 @@ def memory_free(
         return Finding(
             number, "unknown", "memory not told", f"look at what {listing} prints for the device"
         )
-    if any(owner.belongs_to(own_units) for owner in holders or []):
-        return Finding(number, "ok", "held by Muster's own units")
+    own = [owner for owner in holders or [] if owner.belongs_to(own_units)]
+    if own:
+        return Finding(number, "ok", held_by(own))
     if total - used < needed * total:
         if holders == []:
             seen = f"{used} of {total} MB used, by no process that {listing.split()[0]} lists"

@@ -228,7 +228,7 @@ def memory_check(memory: Mapping[str, int], need_gb: float, running: bool) -> Ch
         )
     text = f"{available / GB:.1f} GB available"
     if running:
-        return check("host-memory", "ok", "memory", f"{text} beside its own units")
+        return check("host-memory", "ok", "memory", f"{text} beside what runs")
     if available >= need_gb * GB:
         return check("host-memory", "ok", "memory", text, expected)
     return check(
@@ -270,7 +270,7 @@ def shm_check(size: int | None, free: int | None, need_gb: float, running: bool)
         size: Its bytes; null where there is none.
         free: What is free of them.
         need_gb: What has to be.
-        running: Whether units of Muster run.
+        running: Whether units of Muster run, or what the run stops before they start.
     """
     if size is None or free is None:
         remedy = f"mount -t tmpfs -o size={need_gb:g}G tmpfs /dev/shm (and in /etc/fstab)"
@@ -279,7 +279,7 @@ def shm_check(size: int | None, free: int | None, need_gb: float, running: bool)
     text = f"{free / GB:.1f} GB of {size / GB:.1f} GB free"
     expected = f"at least {need_gb:g} GB free"
     if running:
-        return check("host-shm", "ok", "/dev/shm", f"{text} beside its own units")
+        return check("host-shm", "ok", "/dev/shm", f"{text} beside what runs")
     if free >= need_gb * GB:
         return check("host-shm", "ok", "/dev/shm", text, expected)
     if size >= need_gb * GB:

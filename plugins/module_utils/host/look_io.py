@@ -25,6 +25,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import is_taken_over
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     OPEN_FILES,
     parse_show,
@@ -382,7 +383,8 @@ def observe(params: dict[str, Any], files: NodeFiles, keep_hashes: bool) -> dict
     release = host_checks.properties(files.read("/etc/os-release") or "")
     systemd, default_limit = host.systemd()
     unit, running = host.units()
-    checks = [host_checks.systemd_check(systemd), host.clock(), *host.memory(bool(running))]
+    holding = bool(running) or is_taken_over(params["own_units"])
+    checks = [host_checks.systemd_check(systemd), host.clock(), *host.memory(holding)]
     checks += host_checks.system_checks(
         release, platform.release(), platform.machine(), params["vendor"]
     )

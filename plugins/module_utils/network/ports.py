@@ -12,6 +12,7 @@ from typing import Any, Collection, Iterable, Mapping, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     Owner,
+    held_by,
     way_to_end,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import (
@@ -127,7 +128,7 @@ def decide_local(
     Args:
         ports: The ports that are planned on this node.
         busy: Those of them that cannot be bound.
-        own_units: The systemd units of Muster.
+        own_units: The systemd units of Muster, and what the run stops before they start.
         starting: The ports of those that are up: an engine may bind one at any moment.
 
     Returns:
@@ -147,7 +148,8 @@ def decide_local(
     if free:
         checks.append(check("port-free", "ok", _subject(free), "free", "free"))
     if own:
-        observed = "held by our own unit"
+        owners = (owner for one in busy if one.port in own for owner in one.owners)
+        observed = held_by(owner for owner in owners if owner.name != LISTENER)
         checks.append(check("port-free", "ok", _subject(own), observed, "free"))
 
     if left:

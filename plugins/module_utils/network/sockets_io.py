@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
-from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import read_owner
+from ansible_collections.muster.serving.plugins.module_utils.common.owners_io import (
+    open_files,
+    read_owner,
+)
 from ansible_collections.muster.serving.plugins.module_utils.network.ports import (
     LISTENER,
     Busy,
@@ -117,22 +120,11 @@ def owners_of(sockets: Mapping[int, Sequence[SocketEntry]], proc: Path) -> dict[
     pids: dict[int, set[int]] = {}
     for directory in proc.iterdir():
         if directory.name.isdigit():
-            for link in _links(directory / "fd"):
+            for link in open_files(directory / "fd"):
                 if link in wanted:
                     pids.setdefault(wanted[link], set()).add(int(directory.name))
     known = {pid: read_owner(pid, proc) for found in pids.values() for pid in found}
     return {inode: [known[pid] for pid in sorted(found)] for inode, found in pids.items()}
-
-
-def _links(directory: Path) -> list[str]:
-    """Return where a process's file descriptors lead; nothing when it has ended or is not ours."""
-    links = []
-    try:
-        for entry in os.scandir(directory):
-            links.append(os.readlink(entry.path))  # noqa: PERF401 (what was read before an error counts)
-    except OSError:
-        pass
-    return links
 
 
 def listen(ports: Sequence[int], address: str) -> list[socket.socket]:

@@ -120,7 +120,13 @@ def _verified() -> Any:
     return verified_io
 
 
-# What prepare, serve and verify look after, by the names that a plan's stages have for it.
+def _takeover() -> Any:
+    from ansible_collections.muster.serving.plugins.module_utils.node import takeover_io
+
+    return takeover_io
+
+
+# What prepare, serve, verify and a takeover look after, by the names that a plan's stages have.
 STATES: dict[str, Callable[[], Any]] = {
     "docker": _docker,
     "engine_image": _image,
@@ -132,7 +138,10 @@ STATES: dict[str, Callable[[], Any]] = {
     "gateway": _address,
     "gateway_access": _access,
     "verified": _verified,
+    "takeover": _takeover,
 }
+# What it finds is no obstacle to the checks, so it is looked at before them.
+_FIRST = "takeover"
 # To listen, it forks, which is no good beside threads.
 _FORKS = "port_check"
 
@@ -178,26 +187,34 @@ def look(
         for name in names:
             if name not in table:
                 raise OptionError(f"{where}: {name} is none of {', '.join(table)}")
-    running, last, looking = {}, {}, {}
+    running, last, looking, stops = {}, {}, {}, []
+    done: dict[str, State] = {}
+    if _FIRST in states:
+        done[_FIRST] = _state(_FIRST, options_of("states", _FIRST, states[_FIRST]))
+        stops = done[_FIRST].seen.get("own_units", [])
     with ThreadPoolExecutor(len(LOOKS) + len(STATES)) as pool:
         for name in LOOKS:
             if asked.get(name) is None:
                 continue
             # The first is under way while the code of the others is loaded.
             options = options_of("checks", name, asked[name])
+            if stops and "own_units" in options:
+                options["own_units"] = [*options["own_units"], *stops]
             if name == _FORKS and options.get("mode") == "listen":
                 last[name] = options
             else:
                 running[name] = pool.submit(_one, name, options, check_mode)
         for name, given in states.items():
+            if name in done:
+                continue
             looking[name] = pool.submit(_state, name, options_of("states", name, given))
     results = {name: future.result() for name, future in running.items()}
     results.update((name, _one(name, options, check_mode)) for name, options in last.items())
     checks: list[Check] = []
     facts: dict[str, Any] = {}
     more: dict[str, Any] = {"states": {}}
-    for name, future in looking.items():
-        state = future.result()
+    done.update((name, future.result()) for name, future in looking.items())
+    for name, state in done.items():
         more["states"][name] = {"differs": list(state.differs), **state.seen}
         checks += state.checks
         facts.update(state.facts)

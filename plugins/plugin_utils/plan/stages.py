@@ -103,6 +103,7 @@ def stages_of(
             "gateway_access": _gateway_access(own, team_keys),
             "verify": _verify(plan, host, own, groups, askers.get(host)),
             "part": _part(plan, own, groups),
+            "takeover": _takeover(plan, need, own, checks[host]["port_check"]),
         }
         look = _certificate_look(stage) if docker is None else _look(plan, stage)
         stages[host] = {**stage, "look": look}
@@ -230,6 +231,23 @@ def _firewall(plan: Plan, host: str, own: Sequence[Mapping[str, Any]]) -> dict[s
             str(unit["ports"][api]) for unit in own if unit["api_url"] and api in unit["ports"]
         ),
         **asked,
+    }
+
+
+def _takeover(
+    plan: Plan,
+    need: Needs,
+    own: Sequence[Mapping[str, Any]],
+    ports: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what of a host nobody else may hold, as node_takeover takes it."""
+    return {
+        "deployment": plan["deployment"],
+        "vendor": plan["platform"]["vendor"],
+        "devices": sorted({device for unit in own for device in unit["devices"]}),
+        "device_nodes": need["device_nodes"],
+        "ports": ports["ports"],
+        "bind_address": ports["bind_address"],
     }
 
 

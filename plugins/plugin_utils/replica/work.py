@@ -21,6 +21,7 @@ PREPARED = (
     "firewall",
 )
 SERVED = ("unit", "gateway")
+TAKEN_OVER = ("takeover",)
 
 # By state, what node_checks says of it.
 States = Mapping[str, Mapping[str, Any]]
@@ -35,12 +36,14 @@ class Work(NamedTuple):
             comes to first.
         verify: The hosts that ask something, or have to keep what was verified.
         brief: By host of which all units run as they did when they answered last, when that was.
+        takeover: The hosts of replicas and gateways in whose place something else runs.
     """
 
     prepare: list[str]
     serve: list[str]
     verify: list[str]
     brief: dict[str, str]
+    takeover: list[str]
 
 
 def work_of(
@@ -64,6 +67,8 @@ def work_of(
         for host in hosts
         if any(one not in looks or one in prepare or _differs(looks[one], SERVED) for one in hosts)
     }
+    held = {host for host, states in looks.items() if states and _differs(states, TAKEN_OVER)}
+    taken = {host for hosts in groups.values() if hosts & held for host in hosts}
     serve = [host for host, states in looks.items() if host in serving or not states]
     as_verified = {
         host for host, states in looks.items() if host not in serve and _as_verified(states)
@@ -82,6 +87,7 @@ def work_of(
         serve,
         [host for host in looks if host in askers or host not in brief],
         {host: brief[host] for host in looks if host in brief},
+        [host for host in looks if host in taken],
     )
 
 

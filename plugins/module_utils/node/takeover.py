@@ -1,0 +1,546 @@
+# Copyright (c) 2026 Muster contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds a plan's devices and ports by other hands, how it stops, and how it comes back. Pure.
+
+A holder is a container, a systemd service or a bare process. What is stopped is kept on the node
+in one record a deployment, which is written before the first of them stops: a run that was cut off
+finds there how they were.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from typing import Any, Collection, Dict, Iterable, Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    pid_unit,
+    stop_command,
+)
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX, STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
+from ansible_collections.muster.serving.plugins.module_utils.devices.contract import devices_text
+
+SCHEMA = 1
+# Seconds that what is stopped has to end by itself.
+GRACE_S = 60
+
+# An entry of the record: kind, key (equal for the same thing in another run), name, devices, ports,
+# state, since, and what its kind needs to come back.
+Entry = Dict[str, Any]
+
+STOPPING, REPLACED = "stopping", "replaced"
+
+# Services of packages are the system's own.
+_OF_PACKAGES = ("/lib/systemd/", "/usr/lib/systemd/")
+# How a service is kept from starting at boot, and let again, by systemd's word for its unit file.
+# One without a row does not start at boot by itself.
+_AT_BOOT: Mapping[str, tuple[list[str], list[str]]] = {
+    "enabled": (["disable"], ["enable"]),
+    "enabled-runtime": (["disable", "--runtime"], ["enable", "--runtime"]),
+    "generated": (["mask"], ["unmask"]),
+}
+_USER_UNIT = re.compile(r"/user@(\d+)\.service/.*?([^/]+\.service)(?:/|$)", re.MULTILINE)
+# Above a process that was started by hand: what it did not come from, and must outlive it.
+_STARTERS = re.compile(
+    r"(?:ba|da|z|k|fi)?sh|sshd.*|su|sudo|login|tmux.*|screen|systemd|\(sd-pam\)|init|cron|crond|atd"
+)
+# By a label that it gives its containers, what would start one again.
+_MANAGERS = {
+    "io.kubernetes.pod.name": "Kubernetes",
+    "com.docker.swarm.service.name": "Docker Swarm",
+}
+CLIENTS = ("docker", "podman")
+_PROXY = "docker-proxy"
+
+
+class TakeoverError(Exception):
+    """Something is not as it must be to take over or bring back; the text says what to do."""
+
+
+class Held(NamedTuple):
+    """Which devices and ports of the plan a process holds."""
+
+    devices: Collection[int] = ()
+    ports: Collection[int] = ()
+
+
+class Process(NamedTuple):
+    """A process as /proc has it, without its environment, which may hold secrets."""
+
+    pid: int
+    parent: int = 0
+    name: str = ""
+    argv: Sequence[str] = ()
+    cwd: str = ""
+    user: str = ""
+    started: str = ""
+    cgroup: str = ""
+    unit: str = ""
+    container_id: str = ""
+    # Of Muster, whose unit or agent it is.
+    deployment: str = ""
+
+
+class Container(NamedTuple):
+    """A running container, without its environment.
+
+    Fields:
+        engine: docker or podman.
+        restart: Its restart policy, as --restart takes it.
+        removed: Whether it goes when it stops (--rm).
+        manager: What would start it again: Kubernetes, Docker Swarm; empty for nothing.
+        ports: The ports of the node that are published for it.
+    """
+
+    id: str
+    name: str
+    engine: str = "docker"
+    image: str = ""
+    restart: str = "no"
+    removed: bool = False
+    manager: str = ""
+    ports: Collection[int] = ()
+
+
+class Service(NamedTuple):
+    """A systemd service: its unit file, systemd's word for that, and its main process."""
+
+    name: str
+    path: str = ""
+    file_state: str = ""
+    main_pid: int = 0
+
+
+class Seen(NamedTuple):
+    """What a look at a node found.
+
+    Fields:
+        holds: By process, what of the plan it holds.
+        processes: Those processes with all above them, and those of docker and podman commands.
+        containers: All that run.
+        services: By name, those of the processes.
+        ports: The plan's ports here.
+    """
+
+    holds: Mapping[int, Held]
+    processes: Mapping[int, Process]
+    containers: Sequence[Container] = ()
+    services: Mapping[str, Service] = {}
+    ports: Collection[int] = ()
+
+
+class Holder(NamedTuple):
+    """Something that holds what the plan needs.
+
+    Fields:
+        entry: How the record has it.
+        pids: Its processes that hold something.
+        problem: Why it cannot be taken over, empty where it can.
+        remedy: What to do about that.
+        lost: Why it cannot be brought back, empty where it can.
+    """
+
+    entry: Entry
+    pids: Sequence[int] = ()
+    problem: str = ""
+    remedy: str = ""
+    lost: str = ""
+
+
+def record_path(deployment: str) -> str:
+    return f"{STATE_DIR}/takeover/{deployment}.json"
+
+
+# --- what docker and podman say ------------------------------------------------------------------
+
+
+def parse_inspect(text: str, engine: str) -> list[Container]:
+    """Return the containers of docker inspect or podman inspect, as far as they can be read."""
+    try:
+        documents = json.loads(text)
+    except ValueError:
+        return []
+    found = []
+    for one in documents if isinstance(documents, list) else []:
+        try:
+            found.append(_container(one, engine))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            continue
+    return found
+
+
+def _container(document: Mapping[str, Any], engine: str) -> Container:
+    config, host = document.get("Config") or {}, document.get("HostConfig") or {}
+    policy, labels = host.get("RestartPolicy") or {}, config.get("Labels") or {}
+    retries = policy.get("MaximumRetryCount") or 0
+    bound = (document.get("NetworkSettings") or {}).get("Ports") or {}
+    return Container(
+        id=document["Id"],
+        name=document["Name"].lstrip("/"),
+        engine=engine,
+        image=document.get("ImageName") or config.get("Image") or "",
+        restart=f"{policy.get('Name') or 'no'}{f':{retries}' if retries else ''}",
+        removed=bool(host.get("AutoRemove")),
+        manager=next((name for label, name in _MANAGERS.items() if label in labels), ""),
+        ports=sorted({int(one["HostPort"]) for many in bound.values() for one in many or []}),
+    )
+
+
+# --- who holds it -------------------------------------------------------------------------------
+
+
+def holders_of(seen: Seen, deployment: str) -> list[Holder]:
+    """Return what holds the plan's devices and ports and is not of the deployment itself."""
+    found: dict[tuple[str, str], tuple[Holder, set[int], set[int], list[int]]] = {}
+
+    def add(holder: Holder, held: Held, pid: int | None = None) -> None:
+        key = (holder.entry["kind"], holder.entry["key"])
+        _holder, devices, ports, pids = found.setdefault(key, (holder, set(), set(), []))
+        devices.update(held.devices)
+        ports.update(held.ports)
+        if pid is not None:
+            pids.append(pid)
+
+    for pid, held in sorted(seen.holds.items()):
+        process = seen.processes.get(pid)
+        # Without one it has ended meanwhile.
+        if process is not None and process.deployment != deployment:
+            add(_holder_of(seen, process, held), held, pid)
+    for container in seen.containers:
+        # Where Docker publishes a port without a process of its own, nobody holds it in /proc.
+        ports = {*container.ports} & {*seen.ports}
+        if ports and not container.name.startswith(PREFIX):
+            add(_of_container(seen, container), Held(ports=ports))
+    return [
+        holder._replace(
+            entry={**holder.entry, "devices": sorted(devices), "ports": sorted(ports)},
+            pids=pids,
+        )
+        for holder, devices, ports, pids in found.values()
+    ]
+
+
+def _holder_of(seen: Seen, process: Process, held: Held) -> Holder:
+    if process.deployment:
+        entry = _entry("deployment", process.deployment, process.deployment)
+        problem = f"it is of {process.deployment}, another deployment of Muster"
+        return Holder(entry, problem=problem, remedy=stop_command(process.deployment))
+    container = _container_of(seen, process, held)
+    if container is not None:
+        if container.name.startswith(PREFIX):
+            return _of_lost_unit(f"{container.name}.service")
+        return _of_container(seen, container, process)
+    if process.unit.startswith(PREFIX):
+        return _of_lost_unit(process.unit)
+    if process.container_id:
+        entry = _entry("container", process.container_id, process.container_id[:12])
+        manager = "Kubernetes" if "kubepods" in process.cgroup else "neither Docker nor Podman"
+        problem = f"its container is run by {manager}"
+        return Holder(entry, problem=problem, remedy="stop it by what runs it")
+    user_unit = _USER_UNIT.search(process.cgroup)
+    if user_unit:
+        name = user_unit[2]
+        command = f"systemctl --user -M {user_unit[1]}@ disable --now {name}"
+        entry = _entry("user service", f"{user_unit[1]}/{name}", name)
+        return Holder(entry, problem="it is a user's own service", remedy=f"stop it: {command}")
+    service = seen.services.get(process.unit)
+    if service is None or (_is_of_package(service) and not _is_daemon(seen, process, service)):
+        return _of_process(seen, process)
+    return _of_service(service)
+
+
+def _container_of(seen: Seen, process: Process, held: Held) -> Container | None:
+    """Return the container that a process runs in, or whose port it passes on."""
+    for one in seen.containers:
+        passes_on = process.name == _PROXY and {*held.ports} & {*one.ports}
+        if one.id == process.container_id or passes_on:
+            return one
+    return None
+
+
+def _of_container(seen: Seen, container: Container, process: Process | None = None) -> Holder:
+    """Return a container as a holder; the service that runs it, where one does.
+
+    Podman can put a container into its service's control group; of Docker only the command that
+    waits for the container is in it.
+    """
+    inside = process.unit if process and process.container_id else ""
+    name = inside or _client_unit(seen, container)
+    service = seen.services.get(name)
+    if service is not None and not _is_of_package(service):
+        return _of_service(service)
+    entry = _entry(
+        "container",
+        container.id,
+        container.name,
+        engine=container.engine,
+        image=container.image,
+        restart=container.restart,
+    )
+    if container.manager:
+        problem = f"{container.manager} runs it, and would start it again"
+        return Holder(entry, problem=problem, remedy=f"stop it by {container.manager}")
+    lost = "it was started with --rm, so that a stop removes it" if container.removed else ""
+    return Holder(entry, lost=lost)
+
+
+def _client_unit(seen: Seen, container: Container) -> str:
+    """Return the systemd unit whose docker or podman command runs a container."""
+    names = {container.name, f"--name={container.name}", container.id, container.id[:12]}
+    # Without a name that was given, its image tells where it is the only one made of that.
+    if [one.image for one in seen.containers].count(container.image) == 1:
+        names.add(container.image)
+    for process in seen.processes.values():
+        if process.name in CLIENTS and process.unit and names & {*process.argv}:
+            return process.unit
+    return ""
+
+
+def _of_lost_unit(unit: str) -> Holder:
+    entry = _entry("service", unit, unit)
+    problem = "it is a unit of Muster of which nothing else is on the node"
+    return Holder(entry, problem=problem, remedy=f"systemctl disable --now {unit}")
+
+
+def _of_service(service: Service) -> Holder:
+    entry = _entry(
+        "service", service.name, service.name, path=service.path, file_state=service.file_state
+    )
+    if _is_of_package(service):
+        problem = "it is the system's own, from a package"
+        return Holder(entry, problem=problem, remedy=f"systemctl stop {service.name}, if it may go")
+    transient = service.file_state == "transient"
+    return Holder(entry, lost="systemd forgets it when it stops (systemd-run)" if transient else "")
+
+
+def _is_of_package(service: Service) -> bool:
+    return service.path.startswith(_OF_PACKAGES)
+
+
+def _is_daemon(seen: Seen, process: Process, service: Service) -> bool:
+    """Tell whether a process is what a service is for, and not what was started below it.
+
+    A login is below sshd, and so is whatever was started from it.
+    """
+    main = seen.processes.get(service.main_pid)
+    return process.pid == service.main_pid or (main is not None and main.name == process.name)
+
+
+def _of_process(seen: Seen, process: Process) -> Holder:
+    top = process
+    while True:
+        above = seen.processes.get(top.parent)
+        if above is None or above.pid <= 1 or _STARTERS.fullmatch(above.name):
+            break
+        top = above
+    entry = _entry(
+        "process",
+        f"{top.pid}@{top.started}",
+        f"{top.name} (pid {top.pid})",
+        argv=redaction.value([*top.argv]),
+        cwd=top.cwd,
+        user=top.user,
+    )
+    lost = "nothing starts it again, and its environment is not kept, as it may hold secrets"
+    return Holder(entry, lost=lost)
+
+
+def _entry(kind: str, key: str, name: str, **more: Any) -> Entry:
+    return {"kind": kind, "key": key, "name": name, **more}
+
+
+# --- what is said of it -------------------------------------------------------------------------
+
+
+def title(entry: Entry) -> str:
+    """Return what to call it: container vllm (IMAGE)."""
+    image = f" ({entry['image']})" if entry.get("image") else ""
+    return f"{entry['kind']} {entry['name']}{image}"
+
+
+def held_text(entry: Entry) -> str:
+    """Return what it holds: devices 0-7, port 8000."""
+    ports = entry["ports"]
+    parts = [devices_text(entry["devices"])] if entry["devices"] else []
+    if ports:
+        parts.append(f"port{'s' if len(ports) > 1 else ''} {ranges_text(ports, ', ')}")
+    return ", ".join(parts)
+
+
+def checks_of(holders: Sequence[Holder], for_good: bool) -> list[Check]:
+    """Return whether all that holds the plan's devices and ports can be taken over."""
+
+    def verdict(status: str, holder: Holder, remedy: str, why: str = "") -> Check:
+        seen = f"holds {held_text(holder.entry)}{f'; {why}' if why else ''}"
+        expected = "nothing, or what can be stopped and brought back"
+        return check("takeover-holder", status, title(holder.entry), seen, expected, remedy)
+
+    checks = []
+    for holder in holders:
+        if holder.problem:
+            checks.append(verdict("failed", holder, holder.remedy, holder.problem))
+        elif holder.lost and not for_good:
+            remedy = "stop it yourself, or have it stopped for good: -e takeover_for_good=true"
+            checks.append(
+                verdict("failed", holder, remedy, f"not to be brought back: {holder.lost}")
+            )
+        elif holder.lost:
+            remedy = f"this run stops it for good: {holder.lost}"
+            checks.append(verdict("pending", holder, remedy))
+        else:
+            remedy = "this run stops it, and brings it back where the replica does not answer well"
+            checks.append(verdict("pending", holder, remedy))
+    return checks or [check("takeover-holder", "ok", "devices and ports", "nothing to take over")]
+
+
+def own_units(holders: Sequence[Holder]) -> list[str]:
+    """Return how the other checks know what is stopped before anything starts."""
+    names = [holder.entry["name"] for holder in holders if holder.entry["kind"] != "process"]
+    units = [name if name.endswith(".service") else f"{name}.service" for name in names]
+    return [*units, *(pid_unit(pid) for holder in holders for pid in holder.pids)]
+
+
+def may_stop(holder: Holder, for_good: bool) -> bool:
+    """Tell whether a run may stop it."""
+    return not holder.problem and (for_good or not holder.lost)
+
+
+# --- the record ---------------------------------------------------------------------------------
+
+
+def read_record(text: str | None) -> list[Entry]:
+    """Return the entries of a record, none where there is no file.
+
+    Raises:
+        TakeoverError: It is none. What it said of things that were stopped must not get lost.
+    """
+    if text is None:
+        return []
+    try:
+        record = json.loads(text)
+        entries: list[Entry] = record["entries"]
+        if record["schema"] != SCHEMA or any(
+            {"kind", "key", "name", "state", "devices", "ports"} - {*one} for one in entries
+        ):
+            raise ValueError
+    except (ValueError, KeyError, TypeError) as error:
+        raise TakeoverError(
+            "this is no record of what was taken over, and nothing was changed. Look what it says "
+            "of things that were stopped, bring back by hand what is to run, and move it away"
+        ) from error
+    return entries
+
+
+def record_text(deployment: str, entries: Sequence[Entry]) -> str:
+    record = {"schema": SCHEMA, "deployment": deployment, "entries": [*entries]}
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def begun(entries: Sequence[Entry], holders: Iterable[Holder], when: str) -> list[Entry]:
+    """Return the record before holders are stopped.
+
+    One that a run before was stopping keeps what was noted then: it may stand halfway.
+    """
+    halfway = {_id(one): one for one in entries if one["state"] == STOPPING}
+    new = {}
+    for holder in holders:
+        fresh = {**holder.entry, "lost": holder.lost, "state": STOPPING, "since": when}
+        known = halfway.get(_id(fresh), fresh)
+        new[_id(fresh)] = {**known, "devices": fresh["devices"], "ports": fresh["ports"]}
+    return [*(one for one in entries if _id(one) not in new), *new.values()]
+
+
+def finished(entries: Sequence[Entry], when: str) -> list[Entry]:
+    """Return the record once what took their place was verified."""
+    return [
+        {**one, "state": REPLACED, "since": when} if one["state"] == STOPPING else one
+        for one in entries
+    ]
+
+
+def unfinished(entries: Iterable[Entry]) -> list[Entry]:
+    """Return what was being stopped when a run was cut off, or is now."""
+    return [one for one in entries if one["state"] == STOPPING]
+
+
+def without(entries: Iterable[Entry], gone: Entry) -> list[Entry]:
+    """Return the record without one entry."""
+    return [one for one in entries if _id(one) != _id(gone)]
+
+
+def _id(entry: Entry) -> tuple[str, str]:
+    return entry["kind"], entry["key"]
+
+
+# --- how it stops and comes back ----------------------------------------------------------------
+
+
+def stop_commands(entry: Entry) -> list[list[str]]:
+    """Return what stops it and keeps it from starting again; nothing for a process."""
+    if entry["kind"] == "container":
+        stop = [entry["engine"], "stop", "-t", str(GRACE_S), entry["key"]]
+        return [*_restart_policy(entry, "no"), stop]
+    if entry["kind"] == "service":
+        # Reloads systemd, so it comes after what may lose its GPUs by that has stopped.
+        off, _on = _AT_BOOT.get(entry["file_state"], ([], []))
+        stop = ["systemctl", "stop", entry["name"]]
+        return [stop, ["systemctl", *off, entry["name"]]] if off else [stop]
+    return []
+
+
+def return_commands(entry: Entry) -> list[list[str]]:
+    """Return what brings it back as it was; nothing where nothing can."""
+    if entry["lost"]:
+        return []
+    if entry["kind"] == "container":
+        start = [entry["engine"], "start", entry["key"]]
+        return [*_restart_policy(entry, entry["restart"]), start]
+    _off, on = _AT_BOOT.get(entry["file_state"], ([], []))
+    # Where its file lies elsewhere, systemd knows it by its path alone once it was disabled.
+    file = entry["path"] if "enable" in on else entry["name"]
+    start = ["systemctl", "start", entry["name"]]
+    return [["systemctl", *on, file], start] if on else [start]
+
+
+def remove_commands(entry: Entry) -> list[list[str]]:
+    """Return what an operator types who does not want it back."""
+    if entry["lost"]:
+        return []
+    if entry["kind"] == "container":
+        return [[entry["engine"], "rm", entry["key"][:12]]]
+    return [["rm", entry["path"]]] if entry["path"] else []
+
+
+def _restart_policy(entry: Entry, policy: str) -> list[list[str]]:
+    if entry["restart"] in ("", "no"):
+        return []
+    return [[entry["engine"], "update", f"--restart={policy}", entry["key"]]]
+
+
+def way_back(entry: Entry) -> str:
+    """Return what an operator is told of how something comes back."""
+    if entry["kind"] == "process":
+        command = shlex.join(entry["argv"])
+        return f"by hand, with its environment: cd {entry['cwd']} && {command} (as {entry['user']})"
+    if entry["lost"]:
+        return f"by hand: {entry['lost']}"
+    return " && ".join(shlex.join(one) for one in return_commands(entry))
+
+
+def told(entries: Iterable[Entry]) -> list[dict[str, str]]:
+    """Return what an operator is told of what was replaced: what, back, and remove."""
+    return [
+        {
+            "what": f"{title(one)}, which held {held_text(one)}",
+            "state": one["state"],
+            "since": one.get("since", ""),
+            "back": way_back(one),
+            "remove": " && ".join(shlex.join(words) for words in remove_commands(one)),
+        }
+        for one in entries
+    ]

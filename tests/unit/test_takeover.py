@@ -1,0 +1,543 @@
+"""What holds a plan's devices and ports by other hands: found, stopped, kept, brought back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner, held_by
+from ansible_collections.muster.serving.plugins.module_utils.node import takeover, takeover_io
+from ansible_collections.muster.serving.plugins.module_utils.node.takeover import (
+    Container,
+    Held,
+    Holder,
+    Process,
+    Seen,
+    Service,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ID = "4f" * 32
+WHEN = "2026-11-30 09:25:43Z"
+OWN = "/etc/systemd/system/vllm.service"
+
+
+def seen_of(process: Process, *above: Process, **more: Any) -> Seen:
+    """One process on devices 0 and 1 and port 8000, with those above it and beside it."""
+    holds = {process.pid: Held((1, 0), (8000,))}
+    return Seen(holds, {one.pid: one for one in (process, *above)}, ports=[8000, 8001], **more)
+
+
+def only(seen: Seen) -> Holder:
+    (holder,) = takeover.holders_of(seen, "c")
+    return holder
+
+
+# --- who holds it -------------------------------------------------------------------------------
+
+
+def test_a_container_is_stopped_without_its_restart_policy_and_comes_back_with_it() -> None:
+    container = Container(ID, "vllm", image="vllm/vllm-openai:v0.9.1", restart="on-failure:5")
+    holder = only(seen_of(Process(7, 1, "vllm", container_id=ID), containers=[container]))
+    assert (holder.problem, holder.lost, holder.pids) == ("", "", [7])
+    assert takeover.title(holder.entry) == "container vllm (vllm/vllm-openai:v0.9.1)"
+    assert takeover.held_text(holder.entry) == "devices 0-1, port 8000"
+    assert takeover.stop_commands(holder.entry) == [
+        ["docker", "update", "--restart=no", ID],
+        ["docker", "stop", "-t", "60", ID],
+    ]
+    entry = {**holder.entry, "lost": ""}
+    assert takeover.return_commands(entry) == [
+        ["docker", "update", "--restart=on-failure:5", ID],
+        ["docker", "start", ID],
+    ]
+    assert takeover.remove_commands(entry) == [["docker", "rm", ID[:12]]]
+
+
+def test_a_port_that_docker_publishes_is_its_containers() -> None:
+    container = Container(ID, "vllm", ports=[8000, 9000])
+    proxy = Process(9, 2, "docker-proxy", unit="docker.service")
+    docker = Service("docker.service", "/usr/lib/systemd/system/docker.service", "enabled", 2)
+    seen = Seen(
+        {9: Held(ports=[8000])}, {9: proxy}, [container], {"docker.service": docker}, [8000]
+    )
+    assert only(seen).entry["name"] == "vllm"
+    # Without the proxy nobody holds the port in /proc.
+    assert only(seen._replace(holds={})).entry["ports"] == [8000]
+    assert takeover.holders_of(seen._replace(holds={}, ports=[8001]), "c") == []
+
+
+def test_a_service_of_the_operators_own_is_stopped_and_disabled() -> None:
+    service = Service("vllm.service", OWN, "enabled", 7)
+    process = Process(7, 1, "vllm", unit="vllm.service")
+    holder = only(seen_of(process, services={"vllm.service": service}))
+    assert (holder.problem, holder.lost) == ("", "")
+    assert takeover.stop_commands(holder.entry) == [
+        ["systemctl", "stop", "vllm.service"],
+        ["systemctl", "disable", "vllm.service"],
+    ]
+    assert takeover.return_commands({**holder.entry, "lost": ""}) == [
+        ["systemctl", "enable", OWN],
+        ["systemctl", "start", "vllm.service"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file_state", "stop", "back"),
+    [
+        ("disabled", [], []),
+        ("static", [], []),
+        ("generated", [["systemctl", "mask", "u.service"]], [["systemctl", "unmask", "u.service"]]),
+        (
+            "enabled-runtime",
+            [["systemctl", "disable", "--runtime", "u.service"]],
+            [["systemctl", "enable", "--runtime", "/etc/u.service"]],
+        ),
+    ],
+)
+def test_a_service_is_kept_from_a_boot_as_its_file_asks_for(
+    file_state: str, stop: list[list[str]], back: list[list[str]]
+) -> None:
+    named = {"kind": "service", "name": "u.service", "path": "/etc/u.service", "lost": ""}
+    entry = {**named, "file_state": file_state}
+    assert takeover.stop_commands(entry)[1:] == stop
+    assert takeover.return_commands(entry)[:-1] == back
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["docker", "run", "--rm", "--name", "vllm", "image"],
+        ["docker", "run", "--name=vllm", "image"],
+        ["docker", "start", "-a", ID[:12]],
+        ["docker", "run", "--gpus", "all", "image", "serve"],
+    ],
+)
+def test_the_service_that_runs_a_container_is_what_stops(argv: list[str]) -> None:
+    container = Container(ID, "vllm", image="image", removed=True)
+    client = Process(5, 1, "docker", argv, unit="vllm.service")
+    engine = Process(7, 6, "vllm", container_id=ID)
+    services = {"vllm.service": Service("vllm.service", OWN, "enabled", 5)}
+    seen = seen_of(engine, client, containers=[container], services=services)
+    assert only(seen).entry["key"] == "vllm.service"
+    # Another container of that image is not the service's by that alone.
+    others = [container, Container("5a" * 32, "other", image="image")]
+    named = "vllm" in argv or "--name=vllm" in argv or ID[:12] in argv
+    kind = only(seen._replace(containers=others)).entry["kind"]
+    assert kind == ("service" if named else "container")
+
+
+def test_podman_runs_a_container_within_its_service() -> None:
+    container = Container(ID, "vllm", "podman")
+    engine = Process(7, 6, "vllm", unit="vllm.service", container_id=ID)
+    services = {"vllm.service": Service("vllm.service", "/run/systemd/generator/x", "generated")}
+    holder = only(seen_of(engine, containers=[container], services=services))
+    assert (holder.entry["kind"], holder.lost) == ("service", "")
+
+
+SHELL = Process(3, 2, "bash", ["-bash"])
+PARENT = Process(4, 3, "vllm", ["vllm", "serve", "/m", "--api-key", "hunter2"], "/srv", "ann", "99")
+WORKER = Process(5, 4, "VLLM::Worker", ["VLLM::Worker"])
+
+
+def test_a_bare_process_is_ended_with_what_started_it_and_its_secrets_are_not_kept() -> None:
+    holder = only(seen_of(WORKER, PARENT, SHELL))
+    assert (holder.entry["key"], holder.pids) == ("4@99", [5])
+    assert takeover.stop_commands(holder.entry) == []
+    entry = {**holder.entry, "lost": holder.lost}
+    assert takeover.return_commands(entry) == []
+    assert "hunter2" not in takeover.record_text("c", [entry])
+    (told,) = takeover.told([{**entry, "state": "replaced"}])
+    assert "cd /srv && vllm serve /m --api-key" in told["back"]
+    assert "as ann" in told["back"]
+
+
+LOGIN = Service("ssh.service", "/lib/systemd/system/ssh.service", "enabled", 2)
+
+
+@pytest.mark.parametrize(
+    ("process", "more", "kind", "problem"),
+    [
+        # Below a login, which is a package's service, and is none of its own.
+        (WORKER._replace(unit="ssh.service"), {"services": {"ssh.service": LOGIN}}, "process", ""),
+        (
+            Process(2, 1, "nginx", unit="ssh.service"),
+            {"services": {"ssh.service": LOGIN}},
+            "service",
+            "from a package",
+        ),
+        (
+            Process(8, 2, "nginx", unit="ssh.service"),
+            {"services": {"ssh.service": LOGIN}},
+            "service",
+            "from a package",
+        ),
+        (Process(7, deployment="other"), {}, "deployment", "of other, another deployment"),
+        (Process(7, unit="muster-gone-r0-rank0.service"), {}, "service", "a unit of Muster"),
+        (
+            Process(7, container_id=ID),
+            {"containers": [Container(ID, "muster-gone-r0-rank0")]},
+            "service",
+            "a unit of Muster",
+        ),
+        (Process(7, container_id=ID, cgroup="0::/kubepods/x"), {}, "container", "Kubernetes"),
+        (Process(7, container_id=ID), {}, "container", "neither Docker nor Podman"),
+        (
+            Process(7, container_id=ID),
+            {"containers": [Container(ID, "x", manager="Docker Swarm")]},
+            "container",
+            "Docker Swarm",
+        ),
+        (
+            Process(
+                7, unit="v.service", cgroup="0::/user.slice/user@7.service/app.slice/v.service"
+            ),
+            {},
+            "user service",
+            "user's own",
+        ),
+    ],
+)
+def test_what_is_not_the_operators_to_stop_is_refused(
+    process: Process, more: dict[str, Any], kind: str, problem: str
+) -> None:
+    above = [Process(2, 1, "nginx"), SHELL, PARENT]
+    holder = only(seen_of(process, *(one for one in above if one.pid != process.pid), **more))
+    assert holder.entry["kind"] == kind
+    assert problem in holder.problem
+    assert bool(holder.problem) == bool(problem)
+    if problem:
+        assert holder.remedy
+        (check,) = takeover.checks_of([holder], for_good=True)
+        assert (check["status"], check["remedy"]) == ("failed", holder.remedy)
+
+
+def test_the_deployments_own_units_and_processes_that_have_ended_hold_nothing() -> None:
+    assert takeover.holders_of(seen_of(Process(7, deployment="c")), "c") == []
+    assert takeover.holders_of(Seen({7: Held([0])}, {}), "c") == []
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_what_cannot_be_brought_back_is_stopped_where_that_was_said(for_good: bool) -> None:
+    removed = Holder({"kind": "container", "name": "v", "devices": [0], "ports": []}, lost="--rm")
+    kept = removed._replace(lost="")
+    statuses = [one["status"] for one in takeover.checks_of([removed, kept], for_good)]
+    assert statuses == ["pending" if for_good else "failed", "pending"]
+    assert takeover.checks_of([], for_good)[0]["status"] == "ok"
+
+
+def test_other_checks_know_what_is_stopped_by_name_and_process() -> None:
+    container = Container(ID, "vllm")
+    holder = only(seen_of(Process(7, 1, "vllm", container_id=ID), containers=[container]))
+    units = takeover.own_units([holder, only(seen_of(WORKER, PARENT, SHELL))])
+    assert Owner(1, container="vllm").belongs_to(units)
+    assert Owner(7).belongs_to(units)
+    assert Owner(5).belongs_to(units)
+    assert not Owner(6).belongs_to(units)
+    assert held_by([Owner(7)]) == "held by what this run stops first"
+
+
+def test_of_an_inspected_container_its_environment_is_not_kept() -> None:
+    document = {
+        "Id": ID,
+        "Name": "/vllm",
+        "Config": {"Image": "i", "Env": ["HF_TOKEN=hunter2"], "Labels": None},
+        "HostConfig": {
+            "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+            "AutoRemove": False,
+        },
+        "NetworkSettings": {
+            "Ports": {"8000/tcp": [{"HostIp": "", "HostPort": "80"}], "9/tcp": None}
+        },
+    }
+    (container,) = takeover.parse_inspect(json.dumps([document, {"Id": 7}]), "docker")
+    assert container == Container(ID, "vllm", "docker", "i", "on-failure:3", ports=[80])
+    assert "hunter2" not in repr(container)
+
+
+@given(st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
+def test_anything_else_that_is_printed_holds_no_container(text: str) -> None:
+    assert takeover.parse_inspect(text, "docker") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"schema": 1, "entries": [{}]}', '{"schema": 2}']
+)
+def test_a_record_that_cannot_be_read_is_not_written_over(text: str, tmp_path: Path) -> None:
+    files = NodeFiles(str(tmp_path))
+    files.write(takeover.record_path("c"), text)
+    with pytest.raises(takeover.TakeoverError, match=r"takeover/c\.json"):
+        takeover_io.stop(files, "c", [only(seen_of(WORKER, PARENT, SHELL))])
+    assert files.read(takeover.record_path("c")) == text
+
+
+# --- what a run that is cut off leaves to the next one ------------------------------------------
+
+
+class CutOff(Exception):
+    """The node has lost its power."""
+
+
+@dataclass
+class Machine:
+    """Containers and services as docker and systemctl have them, and a record; power may fail."""
+
+    root: str
+    restart: dict[str, str]
+    file_state: dict[str, str]
+    runs: set[str] = field(default_factory=set)
+    steps_left: int = 10**6
+
+    def step(self) -> None:
+        self.steps_left -= 1
+        if self.steps_left < 0:
+            raise CutOff
+
+    @property
+    def files(self) -> NodeFiles:
+        machine = self
+
+        class Files(NodeFiles):
+            def write(self, path: str, text: str, mode: int | None = None) -> None:
+                machine.step()
+                super().write(path, text, mode)
+                machine.step()
+
+        return Files(self.root)
+
+    def state(self) -> tuple[dict[str, str], dict[str, str], set[str]]:
+        return dict(self.restart), dict(self.file_state), set(self.runs)
+
+    def holders(self) -> list[Holder]:
+        """What a look finds: all that runs, as it is now."""
+        found = []
+        for name in sorted(self.runs):
+            process = Process(7, 1, "vllm", container_id=name, unit=name)
+            service = Service(name, f"/etc/systemd/system/{name}", self.file_state.get(name, ""))
+            container = Container(name, name, restart=self.restart.get(name, ""))
+            here: dict[str, Any] = (
+                {"containers": [container]}
+                if name in self.restart
+                else {"services": {name: service}}
+            )
+            there = process._replace(**{"unit" if name in self.restart else "container_id": ""})
+            found.append(only(seen_of(there, **here)))
+        return found
+
+    def do(self, argv: Sequence[str], _timeout: float) -> Output:
+        self.step()
+        program, verb, *words = argv
+        name = words[-1].rpartition("/")[2]
+        if program == "docker" and verb == "update":
+            self.restart[name] = words[0].partition("=")[2]
+        elif verb in ("stop", "start"):
+            (self.runs.add if verb == "start" else self.runs.discard)(name)
+        elif verb in ("disable", "enable"):
+            assert verb == "disable" or words[-1].startswith("/etc/")
+            on = "enabled-runtime" if "--runtime" in words else "enabled"
+            self.file_state[name] = on if verb == "enable" else "disabled"
+        else:
+            assert verb in ("mask", "unmask")
+            self.file_state[name] = "masked" if verb == "mask" else "generated"
+        self.step()
+        return Output(0, "", "")
+
+
+def run(machine: Machine, verb: str) -> None:
+    if verb == "stop":
+        takeover_io.stop(machine.files, "c", machine.holders(), machine.do)
+    elif verb == "finish":
+        takeover_io.finish(machine.files, "c")
+    else:
+        entries = takeover_io.read(machine.files, "c")
+        chosen = takeover.unfinished(entries) if verb == "undo" else entries
+        takeover_io.bring_back(machine.files, "c", chosen, verb == "return", machine.do)
+
+
+containers = st.dictionaries(
+    st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(["no", "always", "on-failure:5"])
+)
+services = st.dictionaries(
+    st.sampled_from(["a.service", "b.service"]),
+    st.sampled_from(["enabled", "disabled", "enabled-runtime", "generated", "static"]),
+)
+
+
+@settings(max_examples=300)
+@given(
+    containers,
+    services,
+    st.lists(
+        st.tuples(st.sampled_from(["stop", "undo", "return"]), st.integers(0, 20)), max_size=4
+    ),
+    st.sampled_from(["undo", "return"]),
+)
+def test_whatever_is_cut_off_all_comes_back_as_it_was(
+    restart: dict[str, str], file_state: dict[str, str], cuts: list[tuple[str, int]], end: str
+) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        machine = Machine(root, dict(restart), dict(file_state), {*restart, *file_state})
+        before = machine.state()
+        for verb, steps in cuts:
+            machine.steps_left = steps
+            try:
+                run(machine, verb)
+            except CutOff:
+                continue
+        machine.steps_left = 10**6
+        run(machine, "stop")
+        assert machine.runs == set()
+        stopped = takeover_io.read(machine.files, "c")
+        assert {one["state"] for one in stopped} <= {takeover.STOPPING}
+        if end == "return":
+            run(machine, "finish")
+            assert takeover.unfinished(takeover_io.read(machine.files, "c")) == []
+        run(machine, end)
+        assert machine.state() == before
+        # What runs again is nothing to remember.
+        assert not machine.files.exists(takeover.record_path("c"))
+
+
+def test_the_record_is_there_before_anything_stops_and_for_root_alone(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path), {"c1": "always"}, {}, {"c1"}, steps_left=2)
+    with pytest.raises(CutOff):
+        run(machine, "stop")
+    assert machine.state() == ({"c1": "always"}, {}, {"c1"})
+    record = tmp_path / takeover.record_path("c").lstrip("/")
+    assert stat.S_IMODE(record.stat().st_mode) == 0o600
+    (entry,) = takeover.read_record(record.read_text())
+    assert (entry["restart"], entry["state"]) == ("always", "stopping")
+
+
+def test_what_a_second_takeover_stops_leaves_what_was_replaced_as_it_is(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path), {"c1": "always"}, {"a.service": "enabled"}, {"c1"})
+    run(machine, "stop")
+    run(machine, "finish")
+    machine.runs = {"a.service"}
+    run(machine, "stop")
+    run(machine, "undo")
+    assert machine.state() == ({"c1": "no"}, {"a.service": "enabled"}, {"a.service"})
+    run(machine, "return")
+    assert machine.restart == {"c1": "always"}
+    assert machine.runs == {"a.service", "c1"}
+
+
+def test_one_that_does_not_come_back_stays_in_the_record_and_the_others_come(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(str(tmp_path), {"c1": "no", "c2": "no", "c3": "no"}, {}, {"c1", "c2", "c3"})
+    run(machine, "stop")
+    answers = {"c1": Output(125, "", "No such container: c1"), "c2": Output(1, "", "no memory")}
+
+    def do(argv: Sequence[str], timeout: float) -> Output:
+        return answers.get(argv[-1]) or machine.do(argv, timeout)
+
+    chosen = takeover_io.read(machine.files, "c")
+    back, problems = takeover_io.bring_back(machine.files, "c", chosen, True, do)
+    assert [one["name"] for one in back] == ["c3"]
+    assert problems[0].startswith("container c2: docker start c2 ended with rc 1: no memory")
+    assert "c1: it is not on the node any more" in problems[1]
+    assert [one["name"] for one in takeover_io.read(machine.files, "c")] == ["c2"]
+
+
+def test_a_process_that_was_ended_is_told_again_until_it_is_forgotten(tmp_path: Path) -> None:
+    files = NodeFiles(str(tmp_path))
+    holder = only(seen_of(WORKER, PARENT, SHELL))
+    entries = takeover.begun([], [holder], WHEN)
+    takeover_io.write(files, "c", entries)
+    for forget in (False, True):
+        chosen = takeover_io.read(files, "c")
+        back, (problem,) = takeover_io.bring_back(files, "c", chosen, forget)
+        assert back == []
+        assert "cd /srv && vllm serve" in problem
+    assert takeover_io.read(files, "c") == []
+
+
+# --- on a machine -------------------------------------------------------------------------------
+
+LISTENS = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+time.sleep(60)
+"""
+
+
+def test_who_listens_on_a_planned_port_is_found_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    inspected = [{"Id": ID, "Name": "/vllm", "NetworkSettings": {"Ports": {}}}]
+    docker.write_text(
+        f"#!/bin/sh\n[ $1 = ps ] && echo {ID} || echo '{json.dumps(inspected)}'\n", "ascii"
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(takeover, "CLIENTS", ("docker",))
+    with subprocess.Popen(
+        [sys.executable, "-c", LISTENS], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        with socket.create_connection(("127.0.0.1", port)):
+            seen = takeover_io.look(
+                {
+                    "vendor": None,
+                    "devices": [],
+                    "device_nodes": [],
+                    "ports": [str(port)],
+                    "bind_address": "127.0.0.1",
+                }
+            )
+        takeover_io.end([process.pid], grace=5)
+    # Not this process, which is but connected to it.
+    assert {pid: (*held.ports,) for pid, held in seen.holds.items()} == {process.pid: (port,)}
+    found = seen.processes[process.pid]
+    assert (found.cwd, found.argv[1:]) == (str(tmp_path), ["-c", LISTENS])
+    assert found.parent == os.getpid()
+    assert [one.name for one in seen.containers] == ["vllm"]
+
+
+def test_a_process_that_does_not_mind_being_asked_is_killed() -> None:
+    script = "trap '' TERM; echo; while :; do sleep 0.1; done"
+    with subprocess.Popen(["/bin/sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        takeover_io.end([process.pid], grace=0.3)
+        assert process.wait(5) == -9
+    # It is over before that where it does.
+    with subprocess.Popen(["sleep", "60"]) as process:
+        takeover_io.end([process.pid, 2**22 + 1], grace=5)
+        assert process.wait(5) == -15
+
+
+def test_where_the_tool_does_not_tell_who_has_the_node_open_holds_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = [
+        {"device_id": 0, "processes": None},
+        {"device_id": 1, "processes": [{"pid": 9}]},
+        {"device_id": 2, "processes": []},
+        {"device_id": 5, "processes": [{"pid": 8}]},
+    ]
+    monkeypatch.setattr(takeover_io, "_devices", lambda _vendor: devices)
+    (tmp_path / "42" / "fd").mkdir(parents=True)
+    for number in (0, 2):
+        (tmp_path / "42" / "fd" / str(number)).symlink_to(f"/dev/davinci{number}")
+    nodes = [f"/dev/davinci{number}" for number in range(3)]
+    params = {"vendor": "ascend", "devices": [0, 1, 2], "device_nodes": nodes}
+    held = takeover_io._device_holders(params, tmp_path)
+    assert held == [(0, [42]), (1, [9]), (2, [])]
