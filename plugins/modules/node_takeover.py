@@ -122,8 +122,6 @@ from ansible_collections.muster.serving.plugins.module_utils.network.ports impor
 from ansible_collections.muster.serving.plugins.module_utils.node import takeover, takeover_io
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
-RUNS, STOPPED = "runs", "stopped"
-
 
 def diff(entries: Sequence[takeover.Entry], before: str, after: str) -> dict[str, str]:
     """Return what runs before and after, a line for each."""
@@ -145,7 +143,7 @@ def stop(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
     ]
     if refused:
         raise takeover.TakeoverError(f"nothing was stopped. {'; '.join(refused)}")
-    changes = diff([one.entry for one in holders], RUNS, STOPPED)
+    changes = diff([one.entry for one in holders], "runs", "stopped")
     if module.check_mode:
         entries = takeover.begun(takeover_io.read(files, name), holders, "")
         stopped = takeover.unfinished(entries)
@@ -163,7 +161,7 @@ def bring_back(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
     chosen = takeover.unfinished(entries) if undo else entries
     if not chosen:
         return {"changed": False, "msg": "nothing was replaced here"}
-    changes = diff([one for one in chosen if not one["lost"]], STOPPED, RUNS)
+    changes = diff([one for one in chosen if not one["lost"]], "stopped", "runs")
     if module.check_mode:
         return {"changed": True, "diff": changes, "msg": "it would be brought back"}
     back, problems = takeover_io.bring_back(files, name, chosen, forget=not undo)

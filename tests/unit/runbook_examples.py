@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint import che
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
 from ansible_collections.muster.serving.plugins.module_utils.host import checks as host
 from ansible_collections.muster.serving.plugins.module_utils.network import nic, ports
+from ansible_collections.muster.serving.plugins.module_utils.node import takeover
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock
 from ansible_collections.muster.serving.plugins.module_utils.weights import model
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import diagnosis, judging
@@ -108,6 +109,20 @@ def taken_ports() -> list[Check]:
     return on(HEAD, *checks)
 
 
+def holders() -> list[Check]:
+    seen = takeover.Seen(
+        {5321: takeover.Held(range(8), [20004])},
+        {5321: takeover.Process(5321, 1, "vllm", container_id="4f" * 32)},
+        [takeover.Container("4f" * 32, "minimax25", image="quay.io/ascend/vllm-ascend:v0.13.0")],
+    )
+    found = takeover.holders_of(seen, "a2-cluster")
+    removed = [one._replace(lost=takeover.LOST_CONTAINER) for one in found]
+    return [
+        *on(HEAD, *takeover.checks_of(found, for_good=False)),
+        *on(FOLLOWER, *takeover.checks_of(removed, for_good=False)),
+    ]
+
+
 def network() -> list[Check]:
     nics = [
         nic.Nic("eno1", 1500, True, True, addresses=("192.168.1.12",)),
@@ -193,6 +208,7 @@ TABLES = {
     "docker": no_docker,
     "api-key": no_key,
     "ports": taken_ports,
+    "takeover": holders,
     "network": network,
     "devices": held_npus,
     "drivers": no_driver,

@@ -286,6 +286,14 @@ def test_without_being_asked_caches_and_logs_stay_and_are_told(files: NodeFiles)
     assert "/var/log/muster: a-r0-rank0, a-r0-rank1" in told
 
 
+def test_the_record_of_what_was_replaced_stays_for_the_way_back(files: NodeFiles) -> None:
+    install(files, "a")
+    files.write("/var/lib/muster/takeover/a.json", "{}")
+    decision = remove(files, "a", ALL)
+    assert why(decision)["/var/lib/muster/takeover/a.json"] == uninstall.NOTE_REPLACED
+    assert files.exists("/var/lib/muster/takeover/a.json")
+
+
 def test_a_second_time_there_is_nothing_and_what_stays_is_told_again(files: NodeFiles) -> None:
     install(files, "a", gateways=1)
     share(files)
@@ -387,7 +395,8 @@ def test_a_removal_that_was_cut_off_is_made_up_for(files: NodeFiles, count: int)
 
 def test_what_says_whose_things_are_goes_last() -> None:
     assert ORDER[-2:] == ("verified", "record")
-    assert {place.kind for place in PLACES} <= set(ORDER)
+    # What takeover.yml replaced comes back by its record, so that never goes.
+    assert {place.kind for place in PLACES} - {"takeover"} <= set(ORDER)
 
 
 def test_an_environment_is_known_for_one_until_it_has_gone(files: NodeFiles, monkeypatch) -> None:

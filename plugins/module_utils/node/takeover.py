@@ -35,6 +35,11 @@ Entry = Dict[str, Any]
 
 STOPPING, REPLACED = "stopping", "replaced"
 
+# Why something cannot be brought back.
+LOST_CONTAINER = "it was started with --rm, so that a stop removes it"
+LOST_SERVICE = "systemd forgets it when it stops (systemd-run)"
+LOST_PROCESS = "nothing starts it again, and its environment is not kept, as it may hold secrets"
+
 # Services of packages are the system's own.
 _OF_PACKAGES = ("/lib/systemd/", "/usr/lib/systemd/")
 # How a service is kept from starting at boot, and let again, by systemd's word for its unit file.
@@ -285,8 +290,7 @@ def _of_container(seen: Seen, container: Container, process: Process | None = No
     if container.manager:
         problem = f"{container.manager} runs it, and would start it again"
         return Holder(entry, problem=problem, remedy=f"stop it by {container.manager}")
-    lost = "it was started with --rm, so that a stop removes it" if container.removed else ""
-    return Holder(entry, lost=lost)
+    return Holder(entry, lost=LOST_CONTAINER if container.removed else "")
 
 
 def _client_unit(seen: Seen, container: Container) -> str:
@@ -315,7 +319,7 @@ def _of_service(service: Service) -> Holder:
         problem = "it is the system's own, from a package"
         return Holder(entry, problem=problem, remedy=f"systemctl stop {service.name}, if it may go")
     transient = service.file_state == "transient"
-    return Holder(entry, lost="systemd forgets it when it stops (systemd-run)" if transient else "")
+    return Holder(entry, lost=LOST_SERVICE if transient else "")
 
 
 def _is_of_package(service: Service) -> bool:
@@ -346,8 +350,7 @@ def _of_process(seen: Seen, process: Process) -> Holder:
         cwd=top.cwd,
         user=top.user,
     )
-    lost = "nothing starts it again, and its environment is not kept, as it may hold secrets"
-    return Holder(entry, lost=lost)
+    return Holder(entry, lost=LOST_PROCESS)
 
 
 def _entry(kind: str, key: str, name: str, **more: Any) -> Entry:

@@ -43,6 +43,7 @@ _OPT = posixpath.dirname(UV_HOME)
 VENVS_DIR = f"{_OPT}/venvs"
 # By it another run knows the image for one that may go.
 NOTE_STAYS = "says that Muster brought an image that stays"
+NOTE_REPLACED = "says how what takeover.yml replaced comes back: playbooks/return.yml"
 # Of one folder in a line of what stays.
 MOST_NAMES = 16
 _DEPLOYMENT = "(?P<deployment>.+)"
@@ -71,6 +72,7 @@ PLACES = (
     Place(LOG_DIR, UNIT, "log"),
     Place(UNITS_DIR, rf"{UNIT}\.json", "record"),
     Place(f"{STATE_DIR}/verified", rf"{_DEPLOYMENT}\.json", "verified"),
+    Place(f"{STATE_DIR}/takeover", rf"{_DEPLOYMENT}\.json", "takeover"),
     Place(f"{STATE_DIR}/bench", _DEPLOYMENT, "state"),
     Place(f"{STATE_DIR}/images", r".+\.json", "note"),
     Place(f"{STATE_DIR}/parser", r".+", "shared"),
@@ -93,7 +95,9 @@ OWN_FOLDERS = (
     *(f"{STATE_DIR}/*", STATE_DIR, f"{_CONFIG}/*", _CONFIG, unit_files.PROGRAMS_DIR, LOG_DIR),
     *(unit_files.HOME_DIR, VENVS_DIR, _OPT),
 )
-_STATE_FOLDERS = "bench cache gateway images links parser stalls tls units verified weights"
+_STATE_FOLDERS = (
+    "bench cache gateway images links parser stalls takeover tls units verified weights"
+)
 FOLDERS = (
     *(f"{STATE_DIR}/{name}" for name in _STATE_FOLDERS.split()),
     *(folder for folder in OWN_FOLDERS if "*" not in folder),
@@ -266,7 +270,9 @@ def decide(seen: Seen, deployment: str, wishes: Wishes) -> Decision:
     stays += engines.stays
     for path, kind in own.items():
         option, wanted = asked.get(kind, ("", True))
-        if wanted:
+        if kind == "takeover":
+            stays.append(Stay(path, NOTE_REPLACED))
+        elif wanted:
             steps.append(Step(kind, path))
         else:
             stays.append(Stay(path, _on_request(option)))

@@ -37,6 +37,7 @@ RUNBOOKS = (
         (),
     ),
     Runbook("two-operators", ("node-run",), ()),
+    Runbook("takeover", ("takeover-holder",), ()),
     Runbook("add-a-node", ("unit-replica",), ()),
     Runbook(
         "host",

@@ -1,0 +1,161 @@
+"""takeover.yml on the lab's pair, of which each node serves by other hands: Docker, and systemd."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from .conftest import Outcome, kill_at, on_node
+
+Play = Callable[..., Outcome]
+
+NODES = ("a2-node0", "a2-node1")
+DOCKER, SYSTEMD = NODES
+IMAGE = "registry:5000/muster-lab/vllm-cpu:0.32.0"
+TOOLS = "/usr/local/lib/muster-lab/device_tools.py"
+RECORD = "/var/lib/muster/takeover/a2-cluster.json"
+SERVICE = """\
+[Service]
+ExecStart=/usr/bin/python3 -m http.server 20004
+[Install]
+WantedBy=multi-user.target
+"""
+START = {
+    DOCKER: "docker run --detach --name by-hand --restart always --network host"
+    f" --entrypoint python3 {IMAGE} -m http.server 20004",
+    SYSTEMD: f"printf '{SERVICE}' > /etc/systemd/system/by-hand.service;"
+    " systemctl daemon-reload; systemctl enable --now by-hand",
+}
+MAIN_PID = {
+    DOCKER: "docker inspect --format '{{.State.Pid}}' by-hand",
+    SYSTEMD: "systemctl show --property=MainPID --value by-hand",
+}
+# Whether it runs, and what it does at a boot.
+STATE = {
+    DOCKER: "docker inspect by-hand"
+    " --format '{{.State.Status}} {{.HostConfig.RestartPolicy.Name}}'",
+    SYSTEMD: "echo $(systemctl is-active by-hand) $(systemctl is-enabled by-hand)",
+}
+REMOVE = {
+    DOCKER: "docker rm --force by-hand",
+    SYSTEMD: "systemctl disable --now by-hand; rm -f /etc/systemd/system/by-hand.service",
+}
+RUNS = {DOCKER: "running always", SYSTEMD: "active enabled"}
+STOPPED = {DOCKER: "exited no", SYSTEMD: "inactive disabled"}
+
+
+def shell(node: str, script: str) -> str:
+    return on_node(node, "sh", "-c", f"{{ {script}; }} 2>/dev/null || true").strip()
+
+
+def states() -> dict[str, str]:
+    return {node: shell(node, script) for node, script in STATE.items()}
+
+
+def main_pids() -> dict[str, str]:
+    return {node: shell(node, script) for node, script in MAIN_PID.items()}
+
+
+def units() -> dict[str, list[str]]:
+    """By node the services of Muster that run."""
+    listed = "systemctl list-units --plain --no-legend --state=running 'muster-a2-cluster-*'"
+    return {node: [line.split()[0] for line in shell(node, listed).splitlines()] for node in NODES}
+
+
+@pytest.fixture
+def by_hand(play: Play) -> Iterator[dict[str, str]]:
+    """A pair that was prepared, and on which something else is on the NPUs and the port."""
+    assert play("site.yml").rc == 0
+    for node in NODES:
+        shell(node, "systemctl stop 'muster-a2-cluster-*'")
+        shell(node, START[node])
+    pids = main_pids()
+    for node, pid in pids.items():
+        process = [{"pid": int(pid), "name": "python3", "memory_mb": 900}]
+        on_node(node, "python3", TOOLS, "set", "devices.0.processes", json.dumps(process))
+    assert states() == RUNS
+    yield pids
+    for node in NODES:
+        shell(node, REMOVE[node])
+        shell(node, f"rm -f {RECORD}")
+        on_node(node, "python3", TOOLS, "set", "devices.0.processes", "[]")
+    assert play("site.yml").rc == 0
+
+
+def converged(play: Play, **extra: Any) -> Outcome:
+    """Run it after one that was killed: what a step of that does on a node goes on to its end."""
+    for _try in range(12):
+        outcome = play("playbooks/takeover.yml", **extra)
+        if "still changes the node" not in outcome.stdout:
+            break
+        time.sleep(5)
+    return outcome
+
+
+def test_what_runs_by_hand_is_shown_replaced_and_brought_back(
+    play: Play, by_hand: dict[str, str]
+) -> None:
+    outcome = play("playbooks/takeover.yml", "--check", "--diff")
+    assert outcome.rc == 0
+    assert f"-runs: container by-hand ({IMAGE}), device 0, port 20004" in outcome.stdout
+    assert "+stopped: service by-hand.service, device 0" in outcome.stdout
+    assert (states(), main_pids()) == (RUNS, by_hand)
+
+    outcome = play("playbooks/takeover.yml")
+    assert outcome.rc == 0
+    assert states() == STOPPED
+    assert all(len(running) == 2 for running in units().values())
+    for node in NODES:
+        assert shell(node, f"stat -c %a {RECORD}") == "600"
+        (entry,) = json.loads(shell(node, f"cat {RECORD}"))["entries"]
+        assert entry["state"] == "replaced"
+
+    again = play("playbooks/takeover.yml")
+    assert again.rc == 0
+    assert again.changed_tasks() == []
+
+    assert play("playbooks/return.yml").rc == 0
+    assert states() == RUNS
+    assert units() == {node: [] for node in NODES}
+    assert all(shell(node, f"ls {RECORD}") == "" for node in NODES)
+
+
+@pytest.mark.chaos
+def test_where_the_plan_does_not_answer_the_old_one_serves_again(
+    play: Play, by_hand: dict[str, str]
+) -> None:
+    never = [{"prompt": "What is 2 + 2?", "expect": "^no such answer$"}]
+    outcome = play("playbooks/takeover.yml", muster_known_answers=never)
+    assert outcome.rc != 0
+    assert "endpoint-answers" in outcome.stdout
+    assert f"container by-hand ({IMAGE}) runs again" in outcome.stdout
+    assert states() == RUNS
+    assert main_pids() != by_hand
+    assert units() == {node: [] for node in NODES}
+    # A boot would start nothing of the plan beside it.
+    assert shell(NODES[0], "ls /etc/systemd/system/muster-a2-cluster-*") == ""
+
+
+@pytest.mark.chaos
+@pytest.mark.usefixtures("by_hand")
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "TASK [muster.serving.roll : Stop what holds",
+        "TASK [muster.serving.unit : Start the replica",
+        "TASK [muster.serving.unit : Wait until",
+        "TASK [muster.serving.verify : Ask the endpoint",
+        "TASK [muster.serving.roll : Note what",
+    ],
+)
+def test_a_run_that_was_killed_is_made_up_for(play: Play, stage: str) -> None:
+    kill_at(lambda line: line.startswith(stage), "playbooks/takeover.yml")
+    assert converged(play).rc == 0
+    assert states() == STOPPED
+    assert all(len(running) == 2 for running in units().values())
+    assert play("playbooks/return.yml").rc == 0
+    assert states() == RUNS
