@@ -108,7 +108,7 @@ replaced:
   type: list
   elements: dict
 msg:
-  description: What runs again, or why not.
+  description: What was started again, and what was not and why.
   returned: with O(state=undone) and O(state=returned)
   type: str
 """
@@ -165,7 +165,7 @@ def bring_back(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
     if module.check_mode:
         return {"changed": True, "diff": changes, "msg": "it would be brought back"}
     back, problems = takeover_io.bring_back(files, name, chosen, forget=not undo)
-    texts = [f"{takeover.title(one)} runs again" for one in back]
+    texts = [f"{takeover.title(one)} was started again" for one in back]
     texts += [f"not brought back: {one}" for one in problems]
     result = {"changed": bool(back), "diff": changes, "msg": "; ".join(texts)}
     failed = [one for one in takeover_io.read(files, name) if one in chosen and not one["lost"]]

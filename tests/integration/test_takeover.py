@@ -132,7 +132,7 @@ def test_where_the_plan_does_not_answer_the_old_one_serves_again(
     outcome = play("playbooks/takeover.yml", muster_known_answers=never)
     assert outcome.rc != 0
     assert "endpoint-answers" in outcome.stdout
-    assert f"container by-hand ({IMAGE}) runs again" in outcome.stdout
+    assert f"container by-hand ({IMAGE}) was started again" in outcome.stdout
     assert states() == RUNS
     assert main_pids() != by_hand
     assert units() == {node: [] for node in NODES}

@@ -67,6 +67,25 @@ def test_states_are_looked_at_beside_the_checks(looks, states) -> None:
     assert result["facts"] == {"nic": 1, "cann": 2}
 
 
+def test_what_a_takeover_stops_is_no_obstacle_to_the_checks(looks, states) -> None:
+    asked: dict[str, Any] = {}
+
+    def look(options, _check_mode):
+        asked.update(options)
+        return {"checks": []}
+
+    spec = {"own_units": {"type": "list", "elements": "str"}}
+    looks["port_check"] = lambda: SimpleNamespace(ARGUMENT_SPEC=spec, look=look)
+    looks["nic_check"] = fake(look, "address")
+    states["takeover"] = state_of(
+        lambda _options: State(["container vllm"], seen={"own_units": ["vllm.service"]})
+    )
+    given = {"port_check": {"own_units": ["muster-a"]}, "nic_check": {"address": "x"}}
+    result = node_look.look(given, False, {"takeover": {}})
+    assert asked == {"own_units": ["muster-a", "vllm.service"], "address": "x"}
+    assert result["states"]["takeover"]["differs"] == ["container vllm"]
+
+
 def test_a_state_that_cannot_be_told_differs(looks, states) -> None:
     def broken(_options):
         raise OSError("no answer")

@@ -98,6 +98,15 @@ def test_ranks_with_an_api_of_their_own_are_asked_one_by_one() -> None:
     assert node["gateway_image"]["image"]
 
 
+def test_a_takeover_is_of_a_hosts_own_devices_and_ports() -> None:
+    head, follower = (one["takeover"] for one in stages(pair()).values())
+    assert (head["vendor"], head["devices"]) == ("ascend", [*range(8)])
+    assert "/dev/davinci7" in head["device_nodes"]
+    assert "20004" in head["ports"]
+    assert (head["bind_address"], follower["bind_address"]) == ("10.0.0.1", "10.0.0.2")
+    assert node_look.options_of("states", "takeover", head)
+
+
 CLOSED = {"enabled": True, "api_sources": ["10.2.0.0/16"], "also_allowed": [9100]}
 
 

@@ -114,7 +114,8 @@ def look(params: dict[str, Any], proc: Path = Path("/proc")) -> Seen:
         for pid in pids:
             held.setdefault(pid, (set(), set()))[0].add(device)
     for busy in find_busy(ports, params["bind_address"], proc):
-        if any(socket.listening for socket in busy.sockets):
+        # What is connected, or listens on another address alone, is in nobody's way.
+        if busy.wanted and any(socket.listening for socket in busy.sockets):
             for owner in busy.owners:
                 if owner.name != LISTENER:
                     held.setdefault(owner.pid, (set(), set()))[1].add(busy.port)
