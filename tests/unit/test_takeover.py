@@ -133,6 +133,7 @@ def test_the_service_that_runs_a_container_is_what_stops(argv: list[str]) -> Non
     services = {"vllm.service": Service("vllm.service", OWN, "enabled", 5)}
     seen = seen_of(engine, client, containers=[container], services=services)
     assert only(seen).entry["key"] == "vllm.service"
+    assert Owner(1, container="vllm").belongs_to(takeover.own_units([only(seen)]))
     # Another container of that image is not the service's by that alone.
     others = [container, Container("5a" * 32, "other", image="image")]
     named = "vllm" in argv or "--name=vllm" in argv or ID[:12] in argv

@@ -278,7 +278,7 @@ def _of_container(seen: Seen, container: Container, process: Process | None = No
     name = inside or _client_unit(seen, container)
     service = seen.services.get(name)
     if service is not None and not _is_of_package(service):
-        return _of_service(service)
+        return _of_service(service, container.name)
     entry = _entry(
         "container",
         container.id,
@@ -311,9 +311,14 @@ def _of_lost_unit(unit: str) -> Holder:
     return Holder(entry, problem=problem, remedy=f"systemctl disable --now {unit}")
 
 
-def _of_service(service: Service) -> Holder:
+def _of_service(service: Service, container: str = "") -> Holder:
     entry = _entry(
-        "service", service.name, service.name, path=service.path, file_state=service.file_state
+        "service",
+        service.name,
+        service.name,
+        path=service.path,
+        file_state=service.file_state,
+        container=container,
     )
     if _is_of_package(service):
         problem = "it is the system's own, from a package"
@@ -403,9 +408,16 @@ def checks_of(holders: Sequence[Holder], for_good: bool) -> list[Check]:
 
 def own_units(holders: Sequence[Holder]) -> list[str]:
     """Return how the other checks know what is stopped before anything starts."""
-    names = [holder.entry["name"] for holder in holders if holder.entry["kind"] != "process"]
-    units = [name if name.endswith(".service") else f"{name}.service" for name in names]
-    return [*units, *(pid_unit(pid) for holder in holders for pid in holder.pids)]
+    units = []
+    for holder in holders:
+        entry = holder.entry
+        if entry["kind"] == "service":
+            units.append(entry["name"])
+        container = entry["name"] if entry["kind"] == "container" else entry.get("container")
+        if container:
+            units.append(f"{container}.service")
+        units += map(pid_unit, holder.pids)
+    return units
 
 
 def may_stop(holder: Holder, for_good: bool) -> bool:
