@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner, held_by
@@ -27,6 +28,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node.takeover impor
     Seen,
     Service,
 )
+from ansible_collections.muster.serving.plugins.modules import node_takeover
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -542,3 +544,125 @@ def test_where_the_tool_does_not_tell_who_has_the_node_open_holds_the_device(
     params = {"vendor": "ascend", "devices": [0, 1, 2], "device_nodes": nodes}
     held = takeover_io._device_holders(params, tmp_path)
     assert held == [(0, [42]), (1, [9]), (2, [])]
+
+
+# --- the module ---------------------------------------------------------------------------------
+
+# A docker that has one container, which publishes a port while it runs.
+DOCKER = """\
+import json, pathlib, sys
+file = pathlib.Path(__file__).with_name("container.json")
+container = json.loads(file.read_text())
+words = sys.argv[1:]
+if words[0] == "ps":
+    print(container["Id"] if container["runs"] else "")
+elif words[0] == "inspect":
+    print(json.dumps([container]))
+else:
+    if words[0] == "update":
+        container["HostConfig"]["RestartPolicy"]["Name"] = words[1].partition("=")[2]
+    else:
+        container["runs"] = words[0] == "start" or container["comes_back"]
+    file.write_text(json.dumps(container))
+"""
+
+
+class Docker:
+    """A node whose docker command is the above."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+        self.files = NodeFiles(str(folder / "root"))
+        self.container = folder / "bin" / "container.json"
+        self.capsys = capsys
+        program = folder / "bin" / "docker"
+        program.parent.mkdir()
+        program.write_text(f"#!{sys.executable}\n{DOCKER}")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+        monkeypatch.setattr(takeover, "CLIENTS", ("docker",))
+        monkeypatch.setattr(node_takeover, "NodeFiles", lambda: self.files)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            self.port = server.getsockname()[1]
+        self.has()
+
+    def has(self, **more: Any) -> None:
+        document = {
+            "Id": ID,
+            "Name": "/vllm",
+            "HostConfig": {"RestartPolicy": {"Name": "always"}, "AutoRemove": False},
+            "NetworkSettings": {"Ports": {"8000/tcp": [{"HostPort": str(self.port)}]}},
+            "runs": True,
+            "comes_back": False,
+        }
+        self.container.write_text(json.dumps({**document, **more}))
+
+    def seen(self) -> tuple[bool, str]:
+        document = json.loads(self.container.read_text())
+        return document["runs"], document["HostConfig"]["RestartPolicy"]["Name"]
+
+    def call(self, state: str, **more: Any) -> dict[str, Any]:
+        given = {"deployment": "c", "state": state, "ports": [str(self.port)], **more}
+        with patch_module_args(given), pytest.raises(SystemExit):
+            node_takeover.main()
+        said: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        return said
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Docker:
+    return Docker(tmp_path, monkeypatch, capsys)
+
+
+def test_the_module_stops_once_and_brings_back_once(docker: Docker) -> None:
+    dry = docker.call("stopped", _ansible_check_mode=True)
+    assert dry["changed"]
+    assert dry["stopped"] == ["container vllm"]
+    assert dry["diff"]["before"] == f"runs: container vllm, port {docker.port}\n"
+    assert (docker.seen(), docker.files.exists("/var")) == ((True, "always"), False)
+    assert docker.call("stopped")["diff"] == dry["diff"]
+    assert docker.seen() == (False, "no")
+    again = docker.call("stopped")
+    # What was stopped before still counts as this takeover's.
+    assert (again["changed"], again["stopped"]) == (False, ["container vllm"])
+    assert [docker.call("replaced")["changed"] for _time in range(2)] == [True, False]
+    assert docker.call("undone")["msg"] == "nothing was replaced here"
+    told = docker.call("returned", _ansible_check_mode=True)["replaced"]
+    assert told[0]["back"] == f"docker update --restart=always {ID} && docker start {ID}"
+    assert docker.call("returned")["msg"] == "container vllm was started again"
+    assert docker.seen() == (True, "always")
+    assert not docker.call("returned")["changed"]
+
+
+def test_the_module_stops_nothing_that_a_stop_removes(docker: Docker) -> None:
+    policy = {"RestartPolicy": {"Name": "no"}, "AutoRemove": True}
+    docker.has(HostConfig=policy)
+    said = docker.call("stopped")
+    assert said["failed"]
+    assert "nothing was stopped. container vllm holds" in said["msg"]
+    assert docker.seen() == (True, "no")
+    docker.call("stopped", for_good=True)
+    assert docker.seen() == (False, "no")
+    said = docker.call("undone")
+    assert (said["changed"], docker.seen()) == (False, (False, "no"))
+    assert "not brought back: container vllm: by hand: it was started with --rm" in said["msg"]
+
+
+def test_what_is_started_again_by_something_else_is_told(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker.has(comes_back=True)
+    monkeypatch.setattr(takeover_io, "FREE_S", 0)
+    said = docker.call("stopped")
+    assert said["failed"]
+    assert "look what starts it again" in said["msg"]
+    docker.call("undone")
+    assert docker.seen() == (True, "always")
+
+
+def test_a_docker_that_does_not_answer_is_no_free_node(docker: Docker, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "docker").write_text("#!/bin/sh\necho it hangs >&2; exit 1\n")
+    params = {"devices": [], "device_nodes": [], "ports": [], "bind_address": None}
+    state = takeover_io.state({**params, "deployment": "c", "vendor": None, "for_good": False})
+    (check,) = state.checks
+    assert (check["status"], bool(state.differs)) == ("failed", True)
+    assert check["observed"] == "docker ps ended with rc 1: it hangs"

@@ -348,13 +348,13 @@ def _started(pid: int) -> str:
     return "" if status == "Z" else started
 
 
-def wait_until_free(params: dict[str, Any], seconds: float = FREE_S) -> None:
+def wait_until_free(params: dict[str, Any]) -> None:
     """Wait until nothing holds the plan's devices and ports.
 
     Raises:
         TakeoverError: Something still does, or does again.
     """
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + FREE_S
     while True:
         left = takeover.holders_of(look(params), params["deployment"])
         if not left:
@@ -364,7 +364,7 @@ def wait_until_free(params: dict[str, Any], seconds: float = FREE_S) -> None:
                 f"{takeover.title(one.entry)} holds {takeover.held_text(one.entry)}" for one in left
             )
             raise TakeoverError(
-                f"{seconds:g} s after all was stopped, {names}: look what starts it again"
+                f"{FREE_S} s after all was stopped, {names}: look what starts it again"
             )
         time.sleep(POLL_S)
 
