@@ -144,11 +144,12 @@ def test_the_service_that_runs_a_container_is_what_stops(argv: list[str]) -> Non
 
 
 def test_podman_runs_a_container_within_its_service() -> None:
-    container = Container(ID, "vllm", "podman")
+    container = Container(ID, "vllm", "podman", ports=[8001])
     engine = Process(7, 6, "vllm", unit="vllm.service", container_id=ID)
     services = {"vllm.service": Service("vllm.service", "/run/systemd/generator/x", "generated")}
     holder = only(seen_of(engine, containers=[container], services=services))
     assert (holder.entry["kind"], holder.lost) == ("service", "")
+    assert holder.entry["ports"] == [8000, 8001]
 
 
 SHELL = Process(3, 2, "bash", ["-bash"])

@@ -220,7 +220,8 @@ def holders_of(seen: Seen, deployment: str) -> list[Holder]:
         # Where Docker publishes a port without a process of its own, nobody holds it in /proc.
         ports = {*container.ports} & {*seen.ports}
         if ports and not container.name.startswith(PREFIX):
-            add(_of_container(seen, container), Held(ports=ports))
+            inside = (one for one in seen.processes.values() if one.container_id == container.id)
+            add(_of_container(seen, container, next(inside, None)), Held(ports=ports))
     return [
         holder._replace(
             entry={**holder.entry, "devices": sorted(devices), "ports": sorted(ports)},
