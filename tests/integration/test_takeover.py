@@ -66,6 +66,14 @@ def units() -> dict[str, list[str]]:
     return {node: [line.split()[0] for line in shell(node, listed).splitlines()] for node in NODES}
 
 
+def show_on_devices() -> None:
+    """Let the emulated NPUs list what runs by hand, as real ones would by themselves."""
+    for node, pid in main_pids().items():
+        process = {"pid": int(pid or 0), "name": "python3", "memory_mb": 900}
+        listed = json.dumps([process] if process["pid"] else [])
+        on_node(node, "python3", TOOLS, "set", "devices.0.processes", listed)
+
+
 @pytest.fixture
 def by_hand(play: Play) -> Iterator[dict[str, str]]:
     """A pair that was prepared, and on which something else is on the NPUs and the port."""
@@ -73,22 +81,20 @@ def by_hand(play: Play) -> Iterator[dict[str, str]]:
     for node in NODES:
         shell(node, "systemctl stop 'muster-a2-cluster-*'")
         shell(node, START[node])
-    pids = main_pids()
-    for node, pid in pids.items():
-        process = [{"pid": int(pid), "name": "python3", "memory_mb": 900}]
-        on_node(node, "python3", TOOLS, "set", "devices.0.processes", json.dumps(process))
+    show_on_devices()
     assert states() == RUNS
-    yield pids
+    yield main_pids()
     for node in NODES:
         shell(node, REMOVE[node])
         shell(node, f"rm -f {RECORD}")
-        on_node(node, "python3", TOOLS, "set", "devices.0.processes", "[]")
+    show_on_devices()
     assert play("site.yml").rc == 0
 
 
 def converged(play: Play, **extra: Any) -> Outcome:
     """Run it after one that was killed: what a step of that does on a node goes on to its end."""
     for _try in range(12):
+        show_on_devices()
         outcome = play("playbooks/takeover.yml", **extra)
         if "still changes the node" not in outcome.stdout:
             break
@@ -114,6 +120,7 @@ def test_what_runs_by_hand_is_shown_replaced_and_brought_back(
         (entry,) = json.loads(shell(node, f"cat {RECORD}"))["entries"]
         assert entry["state"] == "replaced"
 
+    show_on_devices()
     again = play("playbooks/takeover.yml")
     assert again.rc == 0
     assert again.changed_tasks() == []

@@ -444,7 +444,9 @@ def test_one_that_does_not_come_back_stays_in_the_record_and_the_others_come(
 ) -> None:
     machine = Machine(str(tmp_path), {"c1": "no", "c2": "no", "c3": "no"}, {}, {"c1", "c2", "c3"})
     run(machine, "stop")
-    answers = {"c1": Output(125, "", "No such container: c1"), "c2": Output(1, "", "no memory")}
+    # It itself is there, and something else is not.
+    no_program = 'exec: "vllm": executable file not found in $PATH'
+    answers = {"c1": Output(1, "", "No such container: c1"), "c2": Output(127, "", no_program)}
 
     def do(argv: Sequence[str], timeout: float) -> Output:
         return answers.get(argv[-1]) or machine.do(argv, timeout)
@@ -452,9 +454,29 @@ def test_one_that_does_not_come_back_stays_in_the_record_and_the_others_come(
     chosen = takeover_io.read(machine.files, "c")
     back, problems = takeover_io.bring_back(machine.files, "c", chosen, True, do)
     assert [one["name"] for one in back] == ["c3"]
-    assert problems[0].startswith("container c2: docker start c2 ended with rc 1: no memory")
+    assert problems[0].startswith(f"container c2: docker start c2 ended with rc 127: {no_program}")
     assert "c1: it is not on the node any more" in problems[1]
     assert [one["name"] for one in takeover_io.read(machine.files, "c")] == ["c2"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Failed to start a.service: Unit a.service not found.",
+        "Failed to enable unit: Unit file /etc/systemd/system/a.service does not exist.",
+        "Error response from daemon: No such container: a.service",
+        'Error: no container with name or ID "a.service" found: no such container',
+    ],
+)
+def test_what_somebody_has_removed_meanwhile_is_forgotten(text: str, tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path), {}, {"a.service": "enabled"}, {"a.service"})
+    run(machine, "stop")
+    chosen = takeover_io.read(machine.files, "c")
+    _back, (problem,) = takeover_io.bring_back(
+        machine.files, "c", chosen, False, lambda _argv, _timeout: Output(1, "", text)
+    )
+    assert "not on the node any more" in problem
+    assert takeover_io.read(machine.files, "c") == []
 
 
 def test_a_process_that_was_ended_is_told_again_until_it_is_forgotten(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ from ansible_collections.muster.serving.plugins.module_utils.node.takeover impor
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock, run_lock_io
 
-# What a look takes; a node that runs nothing of the plan needs no more.
-LOOK_SPEC: dict[str, Any] = {
+ARGUMENT_SPEC: dict[str, Any] = {
+    "deployment": {"type": "str", "required": True},
     "vendor": {"type": "str"},
     "devices": {"type": "list", "elements": "int", "default": []},
     "device_nodes": {"type": "list", "elements": "path", "default": []},
@@ -58,16 +58,17 @@ LOOK_SPEC: dict[str, Any] = {
     "bind_address": {"type": "str"},
     "for_good": {"type": "bool", "default": False},
 }
-ARGUMENT_SPEC: dict[str, Any] = {"deployment": {"type": "str", "required": True}, **LOOK_SPEC}
-
 ASK_S = 30
 # A container that is stopped gets its grace first; one that starts may set its devices up.
 CARRY_OUT_S = takeover.GRACE_S + 60
 # Memory of a device may be free some seconds after its last process has ended.
 FREE_S = 60
 POLL_S = 1.0
-# By these words docker, podman and systemctl say that something is not there any more.
-_GONE = re.compile(r"(?i)no such|not found|not loaded|does not exist|could not be found")
+# By these words docker, podman and systemctl say that it itself is not there any more.
+_GONE = re.compile(
+    r"(?i)no such container|no container with|"
+    r"\bunit (?:file )?\S+ (?:not found|could not be found|does not exist|not loaded)"
+)
 
 # Runs a command of the node within so many seconds.
 Ask = Callable[[Sequence[str], float], Output]
