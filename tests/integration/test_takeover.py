@@ -13,6 +13,8 @@ from .conftest import Outcome, kill_at, on_node
 
 Play = Callable[..., Outcome]
 
+pytestmark = pytest.mark.chaos
+
 NODES = ("a2-node0", "a2-node1")
 DOCKER, SYSTEMD = NODES
 IMAGE = "registry:5000/muster-lab/vllm-cpu:0.32.0"
@@ -25,7 +27,7 @@ ExecStart=/usr/bin/python3 -m http.server 20004
 WantedBy=multi-user.target
 """
 START = {
-    DOCKER: "docker run --detach --name by-hand --restart always --network host"
+    DOCKER: "docker run --detach --name by-hand --restart always --network host --init"
     f" --entrypoint python3 {IMAGE} -m http.server 20004",
     SYSTEMD: f"printf '{SERVICE}' > /etc/systemd/system/by-hand.service;"
     " systemctl daemon-reload; systemctl enable --now by-hand",
@@ -102,15 +104,18 @@ def converged(play: Play, **extra: Any) -> Outcome:
     return outcome
 
 
-def test_what_runs_by_hand_is_shown_replaced_and_brought_back(
+def test_check_mode_shows_what_would_be_replaced_and_stops_nothing(
     play: Play, by_hand: dict[str, str]
 ) -> None:
     outcome = play("playbooks/takeover.yml", "--check", "--diff")
     assert outcome.rc == 0
-    assert f"-runs: container by-hand ({IMAGE}), device 0, port 20004" in outcome.stdout
-    assert "+stopped: service by-hand.service, device 0" in outcome.stdout
+    assert f"runs: container by-hand ({IMAGE}), device 0, port 20004" in outcome.stdout
+    assert "stopped: service by-hand.service, device 0" in outcome.stdout
     assert (states(), main_pids()) == (RUNS, by_hand)
 
+
+@pytest.mark.usefixtures("by_hand")
+def test_what_runs_by_hand_is_replaced_and_brought_back(play: Play) -> None:
     outcome = play("playbooks/takeover.yml")
     assert outcome.rc == 0
     assert states() == STOPPED
@@ -131,7 +136,6 @@ def test_what_runs_by_hand_is_shown_replaced_and_brought_back(
     assert all(shell(node, f"ls {RECORD}") == "" for node in NODES)
 
 
-@pytest.mark.chaos
 def test_where_the_plan_does_not_answer_the_old_one_serves_again(
     play: Play, by_hand: dict[str, str]
 ) -> None:
@@ -147,7 +151,6 @@ def test_where_the_plan_does_not_answer_the_old_one_serves_again(
     assert shell(NODES[0], "ls /etc/systemd/system/muster-a2-cluster-*") == ""
 
 
-@pytest.mark.chaos
 @pytest.mark.usefixtures("by_hand")
 @pytest.mark.parametrize(
     "stage",
