@@ -141,9 +141,8 @@ def made(files: NodeFiles, params: dict[str, Any], part: Part) -> Part:
 
 def diff(part: Part) -> dict[str, str]:
     """Return a part's file before and after, without what is secret in it."""
-    shown = gateway_access.public_part
-    if part.what == "keys":
-        shown = gateway_access.keys_shown
+    of_keys = part.what == "keys"
+    shown = gateway_access.keys_shown if of_keys else gateway_access.public_part
     return {
         "before": shown(part.found or ""),
         "after": shown(part.wanted),

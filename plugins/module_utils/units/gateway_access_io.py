@@ -126,7 +126,9 @@ def look(
         AdminError: HAProxy does not answer.
         CertificateError: The certificate or its key cannot be used.
     """
-    gateway, parts, checks = params["gateway"], [], []
+    gateway = params["gateway"]
+    parts: list[Part] = []
+    checks: list[Check] = []
     if params["teams"] is not None:
         parts.append(_keys(files, gateway, params["teams"], ask))
     if params["tls"] is not None:

@@ -24,7 +24,9 @@ try:
     from matplotlib import dates, ticker
     from matplotlib.figure import Figure
 except ImportError:
-    mpl = None
+    DRAWS = False
+else:
+    DRAWS = True
 
 # What takes a colour's place until the SVG is written: no two are the same, and none is seen.
 _TEXT, _GRID, _BAND, _BOUND = "#000101", "#000102", "#000103", "#000104"
@@ -77,7 +79,7 @@ ET.register_namespace("xlink", _LINK)
 
 def missing() -> str:
     """Return what to do where plots cannot be drawn; empty where they can."""
-    if mpl is not None:
+    if DRAWS:
         return ""
     return "matplotlib is not installed beside ansible-core: pip install 'matplotlib>=3.9'"
 
