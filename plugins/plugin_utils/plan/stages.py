@@ -97,6 +97,7 @@ def stages_of(
                 "model": plan["endpoint"]["model"],
                 "names": [unit["systemd_unit"] for unit in own],
                 "units": own,
+                "weights": _weights(plan),
             },
             "firewall": _firewall(plan, host, own),
             "gateway": _gateway(own),
@@ -156,7 +157,7 @@ def _prepare(
 ) -> dict[str, Any]:
     """Return the options of the roles that make a host ready."""
     engine, model, gateway = plan["engine"], plan["model"], plan["gateway"]
-    paths = [path for path in (model["path"], model["draft_path"]) if path]
+    paths = _weights(plan)
     preloaded = (unit["env"].get("LD_PRELOAD", "") for unit in own)
     return {
         "host_tuning": plan["host_tuning"],
@@ -178,6 +179,11 @@ def _prepare(
         "model_weights": {"path": paths[0], "draft_paths": paths[1:]} if model["path"] else None,
         "engine_venv": {**engine["venv"], "readable": paths} if engine["venv"] else None,
     }
+
+
+def _weights(plan: Plan) -> list[str]:
+    """Return the folders of weights, the model's first."""
+    return [path for path in (plan["model"]["path"], plan["model"]["draft_path"]) if path]
 
 
 def _nvidia(plan: Plan, own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
