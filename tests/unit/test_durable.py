@@ -24,6 +24,9 @@ from tests.unit.test_unit_files import unit
 
 # What writes files past the helper, and why none of it is state that a power cut may take.
 NO_STATE = {
+    "accuracy/client_io.py _keep": "what an operator wants to read, made anew by the next run",
+    "accuracy/client_io.py _write": "what the harness reads while it runs",
+    "accuracy/client_io.py prepare": "an environment counts once its stamp is there",
     "common/durable_io.py replace": "the helper",
     "common/files_io.py write_kernel": "/proc and /sys",
     "engine/bench_io.py start": "what a benchmark needs while it runs",
@@ -32,6 +35,7 @@ NO_STATE = {
     "programs/stall_evidence.py start": "a file without a name, for a command's output",
     "programs/stall_evidence.py save": "a folder of files that the helper has written",
     "units/diagnosis_io.py __init__": "an archive that the run fetches and removes",
+    "units/gateway_access_io.py make_own": "what openssl reads and writes; the helper keeps it",
     "units/run_lock_io.py _alone": "an empty file in /run, for flock alone",
 }
 RENAMES = {"rename", "replace", "renames", "move", "copy", "copyfile", "copy2", "atomic_move"}

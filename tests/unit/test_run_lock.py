@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -560,7 +561,10 @@ def test_serve_does_not_touch_a_node_whose_checks_have_failed(tmp_path: Path) ->
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"a2": {"hosts": {"npu-a": node}}}))
     ran = subprocess.run(
-        ["ansible-playbook", "playbooks/serve.yml", "-i", str(inventory)],
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("playbooks/serve.yml", "-i", inventory),
+        ],
         cwd=ROOT,
         env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
