@@ -34,6 +34,9 @@ class ActionModule(HoldingAction):
         result = super().run(tmp, task_vars)
         if not (result.get("failed") or result.get("unreachable")):
             let_go(args["lock"], variables)
+        elif not alive:
+            # What the host has failed of is told already, and its lock ends by itself.
+            return {"skipped": True, "skip_reason": "it cannot be released where modules fail"}
         return result
 
 
