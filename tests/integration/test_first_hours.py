@@ -21,6 +21,8 @@ import yaml
 
 from .conftest import LAB_INVENTORY, ROOT, lab, on_node
 
+pytestmark = pytest.mark.chaos
+
 NODE = "first-hours-node"
 DRIVER = "/usr/local/Ascend /usr/local/dcmi /usr/local/bin/npu-smi /etc/hccn.conf"
 # What a CPU without Ascend's parts cannot run of the recipe.

@@ -135,6 +135,7 @@ def test_nvidia_with_sglang(play: Play, tmp_path: Path, node: Callable[[str], No
     assert "--ep-size 8" in argv
 
 
+@pytest.mark.chaos
 def test_hgx_b200(play: Play, tmp_path: Path, node: Callable[[str], None]) -> None:
     node("b200-node0")
     served(play, tmp_path, "b200-vllm")
@@ -237,33 +238,41 @@ def sequences(node: str, index: int) -> str:
     return argv.partition("--max-num-seqs ")[2].split()[0]
 
 
-def test_a_client_sees_nothing_of_an_upgrade_that_fails_and_of_one_that_is_undone(
+def upgrade(play: Play, count: int, **more: Any) -> Outcome:
+    args = {"data-parallel-size": 1, "quantization": None, "max-num-seqs": count}
+    args["additional-config"] = {"scheduler_config": None}
+    return play("playbooks/upgrade.yml", limit="a3-replicas", lab_a3_args=args, **more)
+
+
+def test_a_client_sees_nothing_of_an_upgrade_and_a_rollback(
     play: Play, tmp_path: Path, a3_nodes: None
 ) -> None:
-    lab_args = {"data-parallel-size": 1, "quantization": None}
-    before = invocation(PAIR[1], "muster-a3-replicas-r1-rank0")
     first = sequences(PAIR[0], 0)
-
-    def upgrade(count: int, **more: Any) -> Outcome:
-        args = {**lab_args, "additional-config": {"scheduler_config": None}, "max-num-seqs": count}
-        return play("playbooks/upgrade.yml", limit="a3-replicas", lab_a3_args=args, **more)
-
     with Client() as client:
-        # The engine refuses it at its start, after its parser has taken it.
-        failed = upgrade(0, muster_engine_unchecked=["max-num-seqs"])
-        assert failed.rc != 0
-        assert "It runs again as it was verified before" in failed.stdout
-        assert "replica 1 was not begun" in failed.stdout
-        assert sequences(PAIR[0], 0) == first
-        assert invocation(PAIR[1], "muster-a3-replicas-r1-rank0") == before
-
-        assert upgrade(7).rc == 0
+        assert upgrade(play, 7).rc == 0
         assert [sequences(node, index) for index, node in enumerate(PAIR)] == ["7", "7"]
         undone = play("playbooks/rollback.yml", limit="a3-replicas")
         assert undone.rc == 0
         assert [sequences(node, index) for index, node in enumerate(PAIR)] == [first, first]
     assert client.problems == []
     assert client.asked > 100
+
+
+@pytest.mark.chaos
+def test_a_client_sees_nothing_of_an_upgrade_that_fails(
+    play: Play, tmp_path: Path, a3_nodes: None
+) -> None:
+    before = invocation(PAIR[1], "muster-a3-replicas-r1-rank0")
+    first = sequences(PAIR[0], 0)
+    with Client() as client:
+        # The engine refuses it at its start, after its parser has taken it.
+        failed = upgrade(play, 0, muster_engine_unchecked=["max-num-seqs"])
+        assert failed.rc != 0
+        assert "It runs again as it was verified before" in failed.stdout
+        assert "replica 1 was not begun" in failed.stdout
+        assert sequences(PAIR[0], 0) == first
+        assert invocation(PAIR[1], "muster-a3-replicas-r1-rank0") == before
+    assert client.problems == []
 
 
 def test_a_replica_that_is_drained_gets_no_new_requests(play: Play, a3_nodes: None) -> None:
