@@ -262,6 +262,7 @@ def test_a_client_sees_nothing_of_an_upgrade_and_a_rollback(
 def test_a_client_sees_nothing_of_an_upgrade_that_fails(
     play: Play, tmp_path: Path, a3_nodes: None
 ) -> None:
+    assert play("site.yml", limit="a3-replicas").rc == 0
     before = invocation(PAIR[1], "muster-a3-replicas-r1-rank0")
     first = sequences(PAIR[0], 0)
     with Client() as client:
