@@ -9,11 +9,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import (
-    duration,
-    progress_of,
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.detached_io import (
+    Detached,
+    say_progress,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import duration
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
     registered,
@@ -21,12 +21,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import not_ready
-
-# How long one look at the harness stays on its host, which its end cuts short.
-LOOK_S = 15.0
-# How many looks in a row may find the host out of reach: the harness runs on meanwhile.
-LOST_LOOKS = 20
-LOST_S = 5.0
 
 
 class ActionModule(ControllerAction):
@@ -53,12 +47,13 @@ class ActionModule(ControllerAction):
             wrong = not_ready(made["measured"], made["units"], seen)
             if wrong:
                 return {"failed": True, "msg": "\n".join(["accuracy asks nothing:", *wrong])}
-        self._variables, self._deployment = variables, made["deployment"]
+        options = {"deployment": made["deployment"]}
+        harness = Detached(self, "muster.serving.accuracy_client", options, variables)
         venv = args["venv"]
         if venv is None:
             show("  the harness's environment (a minute where it is not there yet)")
-            options = {name: args[name] for name in ("lock", "python", "wheels")}
-            prepared = self._call("prepare", **options)
+            needs = {name: args[name] for name in ("lock", "python", "wheels")}
+            prepared = harness.call("prepare", **needs)
             if "venv" not in prepared:
                 return {"failed": True, "msg": prepared.get("msg", "its host does not answer")}
             venv = prepared["venv"]
@@ -69,63 +64,44 @@ class ActionModule(ControllerAction):
         }
         done: list[dict[str, Any]] = []
         for number, one in enumerate(made["sets"], 1):
-            ended = self._one(one, f"{number} of {len(made['sets'])}", asked, args["keep"])
+            place = f"{number} of {len(made['sets'])}"
+            ended = _answered(harness, one, place, asked, args["keep"])
             if "refused" in ended and not any(end.get("result") for end in done):
                 return {"failed": True, "msg": ended["refused"]}
             # What was asked so far is not lost with what comes later.
             done.append(ended)
         return {"sets": done, "venv": venv}
 
-    def _call(self, step: str, **more: Any) -> dict[str, Any]:
-        try:
-            result: dict[str, Any] = self._execute_module(
-                module_name="muster.serving.accuracy_client",
-                module_args={"deployment": self._deployment, "step": step, **more},
-                task_vars=self._variables,
-            )
-        except AnsibleConnectionFailure as error:
-            # The harness does not need the connection.
-            return {"unreachable": True, "msg": str(error)}
-        return result
 
-    def _one(
-        self, one: Mapping[str, Any], place: str, asked: Mapping[str, Any], keep: str | None
-    ) -> dict[str, Any]:
-        """Return how one data set's run ended; with refused where it could not be started."""
-        expected = f", about {duration(one['expected_s'])}" if one["expected_s"] else ""
-        show(f"  {one['name']} ({place}){expected}")
-        begin = time.monotonic()
-        own = {name: one[name] for name in ("samples", "files", "sampling")}
-        started = self._call("start", set=one["name"], **own, **asked)
-        if "questions" not in started:
-            said = started.get("msg", "its host does not answer")
-            return {"problem": said, "refused": said}
-        lost = 0
-        try:
-            while True:
-                seen = self._call("look", set=one["name"], wait=LOOK_S, keep=keep)
-                waited = time.monotonic() - begin
-                if "running" not in seen:
-                    lost += 1
-                    if lost > LOST_LOOKS:
-                        return {"problem": f"its host is lost: {seen.get('msg', 'no answer')}"}
-                    time.sleep(LOST_S)
-                    continue
-                lost = 0
-                if not seen["running"]:
-                    break
-                self._say(started["questions"], seen["printed"], waited)
-        finally:
-            if lost <= LOST_LOOKS:
-                self._call("end")
-        kept = ("result", "problem", "kept", "rc", "timed_out", "log")
-        return {"seconds": round(waited, 1), **{name: seen[name] for name in kept}}
+def _answered(
+    harness: Detached,
+    one: Mapping[str, Any],
+    place: str,
+    asked: Mapping[str, Any],
+    keep: str | None,
+) -> dict[str, Any]:
+    """Return how one data set's run ended; with refused where it could not be started."""
+    expected = f", about {duration(one['expected_s'])}" if one["expected_s"] else ""
+    show(f"  {one['name']} ({place}){expected}")
+    begin = time.monotonic()
+    own = {name: one[name] for name in ("samples", "files", "sampling")}
+    started = harness.call("start", set=one["name"], **own, **asked)
+    if "questions" not in started:
+        said = started.get("msg", "its host does not answer")
+        return {"problem": said, "refused": said}
 
-    @staticmethod
-    def _say(questions: int, printed: list[str], waited: float) -> None:
-        found = progress_of("\n".join(printed), questions)
-        if not found:
-            show(f"    {duration(waited)}: it gets ready")
-            return
-        left = "" if found.left_s is None else f", about {duration(found.left_s)} left"
-        show(f"    {duration(waited)}: {found.done} of {found.total} questions{left}")
+    waited = 0.0
+
+    def goes_on(seen: dict[str, Any]) -> bool:
+        nonlocal waited
+        waited = time.monotonic() - begin
+        if seen["running"]:
+            total = started["questions"]
+            say_progress(seen["printed"], total, waited, "questions", "it gets ready")
+        return True
+
+    seen = harness.watch(goes_on, set=one["name"], keep=keep)
+    if "running" not in seen:
+        return {"problem": f"its host is lost: {seen.get('msg', 'no answer')}"}
+    kept = ("result", "problem", "kept", "rc", "timed_out", "log")
+    return {"seconds": round(waited, 1), **{name: seen[name] for name in kept}}

@@ -43,3 +43,18 @@ attributes:
     support: none
     details: It runs on the controller.
 """
+
+    # Of an action that asks a deployment for tokens.
+    LOAD = r"""
+options: {}
+attributes:
+  check_mode:
+    support: full
+    details: It is skipped, and spends no tokens.
+  diff_mode:
+    support: N/A
+    details: It changes no configuration.
+  idempotent:
+    support: N/A
+    details: Each run is a load of its own.
+"""

@@ -20,17 +20,8 @@ description:
   - The harness runs by itself, so that a connection that breaks for a while ends nothing.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.attributes.load
   - muster.serving.accuracy.harness
-attributes:
-  check_mode:
-    support: full
-    details: It is skipped, and spends no tokens.
-  diff_mode:
-    support: N/A
-    details: It changes no configuration.
-  idempotent:
-    support: N/A
-    details: Each run asks all questions anew.
 options:
   made:
     description: What is to be asked, as M(muster.serving.accuracy_plan) returns it.

@@ -21,17 +21,8 @@ description:
   - A scenario whose warm-up fails is not measured; the others are.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.attributes.load
   - muster.serving.bench.client
-attributes:
-  check_mode:
-    support: full
-    details: It is skipped, and spends no tokens.
-  diff_mode:
-    support: N/A
-    details: It changes no configuration.
-  idempotent:
-    support: N/A
-    details: Each run is a load of its own.
 options:
   made:
     description: What is to be run, as M(muster.serving.bench_plan) returns it.

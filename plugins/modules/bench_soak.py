@@ -20,19 +20,10 @@ description:
   - Runs nothing where the units that O(results) tells of do not run, serve or agree with the plan.
 extends_documentation_fragment:
   - muster.serving.attributes
+  - muster.serving.attributes.load
   - muster.serving.deployment.plan
   - muster.serving.bench.client
   - muster.serving.bench.watched
-attributes:
-  check_mode:
-    support: full
-    details: It is skipped, and spends no tokens.
-  diff_mode:
-    support: N/A
-    details: It changes no configuration.
-  idempotent:
-    support: N/A
-    details: Each run is a load of its own.
 options:
   made:
     description: The load, as M(muster.serving.bench_plan) returns it with C(single).

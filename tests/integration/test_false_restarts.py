@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import time
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +10,7 @@ from typing import Any
 import pytest
 
 from .conftest import Outcome, lab
-from .test_recovery_times import ADDRESSES, HEAD, ask, runs
+from .test_recovery_times import ask, runs
 
 Play = Callable[..., Outcome]
 
@@ -31,21 +28,6 @@ def _lab() -> None:
     lab("up")
 
 
-def complete(timeout: float, prompt: Any = "Hello", **more: Any) -> bool:
-    """Whether a completion came within its time."""
-    body = {"model": "minimax25", "prompt": prompt, **more}
-    request = urllib.request.Request(
-        f"http://{ADDRESSES[HEAD]}:20004/v1/completions",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
-            return bool(json.load(answer)["choices"])
-    except (OSError, http.client.HTTPException):
-        return False
-
-
 def serve(play: Play, **args: Any) -> dict[str, str]:
     """Bring the pair into service with such flags and the patience, and return its runs."""
     more = {"lab_more_args": args, "muster_stall_patience_s": PATIENCE_S}
@@ -60,7 +42,7 @@ def test_ten_minutes_of_ten_times_what_it_can_run_at_once(play: Play) -> None:
 
     def client(_index: int) -> None:
         while time.monotonic() < until:
-            answers.append(complete(600, max_tokens=256, ignore_eos=True))
+            answers.append(ask(600, max_tokens=256, ignore_eos=True))
 
     clients = 10 * SEQUENCES * RANKS
     with ThreadPoolExecutor(clients) as pool:
@@ -76,7 +58,7 @@ def test_a_prefill_that_takes_longer_than_the_patience(play: Play) -> None:
         **{"max-model-len": POSITIONS, "hf-overrides": {"max_position_embeddings": POSITIONS}},
     )
     begin = time.monotonic()
-    assert complete(1200, [7] * (POSITIONS - 8), max_tokens=1)
+    assert ask(1200, [7] * (POSITIONS - 8))
     took = time.monotonic() - begin
     assert took > 2 * PATIENCE_S, f"a prefill of {took:.0f} s proves nothing"
     assert runs() == before

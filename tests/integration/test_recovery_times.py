@@ -7,12 +7,14 @@ start to compare with, of the same minute on the same machine.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -88,17 +90,18 @@ def signal_engine(node: str, name: str, pattern: str = "") -> None:
     on_node(node, "sh", "-c", f"kill -{name} {pids(node, pattern)}")
 
 
-def ask(timeout: float = 5) -> bool:
-    """Whether the endpoint gives a token."""
+def ask(timeout: float = 5, prompt: str | list[int] = "Hello", **more: Any) -> bool:
+    """Whether the endpoint gives a completion in time, of one token unless told otherwise."""
+    body = {"model": "minimax25", "prompt": prompt, "max_tokens": 1, **more}
     request = urllib.request.Request(
         f"http://{ADDRESSES[HEAD]}:20004/v1/completions",
-        json.dumps({"model": "minimax25", "prompt": "Hello", "max_tokens": 1}).encode(),
+        json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=timeout) as answer:
             return bool(json.load(answer)["choices"])
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 

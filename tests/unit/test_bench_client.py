@@ -19,7 +19,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io imp
     Place,
 )
 from ansible_collections.muster.serving.plugins.modules import bench_client
-from ansible_collections.muster.serving.plugins.plugin_utils.bench import client_io
+from ansible_collections.muster.serving.plugins.plugin_utils.bench import client_io, detached_io
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.status import not_ready
 
 # A client as far as the edge sees one: a bar, a file with its result, an exit code.
@@ -174,8 +174,9 @@ def test_runs_follow_each_other_and_say_how_far_they_are(
     place: Place, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(client_io, "show", said.append)
-    monkeypatch.setattr(client_io, "LOOK_S", 0.2)
+    for screen in (client_io, detached_io):
+        monkeypatch.setattr(screen, "show", said.append)
+    monkeypatch.setattr(detached_io, "LOOK_S", 0.2)
     good = json.dumps({"completed": 8})
     result = act(place, [run_of(fake(1, good)), run_of(fake(0, good), repetition=2)])
     assert [run["raw"] for run in result["runs"]] == [{"completed": 8}] * 2
@@ -187,12 +188,12 @@ def test_runs_follow_each_other_and_say_how_far_they_are(
 def test_a_connection_that_breaks_for_a_while_ends_nothing(
     place: Place, fake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_io, "LOOK_S", 0.2)
-    monkeypatch.setattr(client_io, "LOST_S", 0.1)
+    monkeypatch.setattr(detached_io, "LOOK_S", 0.2)
+    monkeypatch.setattr(detached_io, "LOST_S", 0.1)
     good = json.dumps({"completed": 8})
     result = act(place, [run_of(fake(1, good))], lost=(2, 3, 4))
     assert result["runs"][0]["raw"] == {"completed": 8}
-    monkeypatch.setattr(client_io, "LOST_LOOKS", 2)
+    monkeypatch.setattr(detached_io, "LOST_LOOKS", 2)
     result = act(place, [run_of(fake(1, good))], lost=range(2, 99))
     assert result["failed"]
     assert "no route to host" in result["msg"]

@@ -9,23 +9,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import (
-    duration,
-    progress_of,
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.detached_io import (
+    Detached,
+    say_progress,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import duration
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 
 Samples = list[dict[str, Any]]
-
-# How long one look at the client stays on the node, which its end cuts short.
-LOOK_S = 15.0
-# How many looks in a row may find the node out of reach: the client runs on meanwhile.
-LOST_LOOKS = 20
-LOST_S = 5.0
 
 
 class ClientRuns:
@@ -48,10 +42,8 @@ class ClientRuns:
         every: float = 0,
     ) -> None:
         self.about: dict[str, Any] = {"image_id": None, "image_digests": None}
-        self._action = action
-        self._variables = variables
         self._every = every
-        self._options = {
+        options = {
             "folder": made["client"]["folder"],
             "container": made["client"]["container"],
             "owner": made["client"]["owner"],
@@ -59,6 +51,7 @@ class ClientRuns:
             "api_key_file": api_key_file,
             "metrics_urls": made["target"]["metrics"],
         }
+        self._client = Detached(action, "muster.serving.bench_client", options, variables)
 
     def one(
         self,
@@ -82,32 +75,26 @@ class ClientRuns:
         expected = run["expected_s"]
         show(f"  {what}" + (f", about {duration(expected)}" if expected else ""))
         begin = time.monotonic()
-        started = self._call("start", argv=run["argv"], timeout=timeout)
+        started = self._client.call("start", argv=run["argv"], timeout=timeout)
         if started.get("failed") or started.get("unreachable"):
             return _nothing(what, started, [])
         self.about.update({name: started.get(name) for name in self.about})
         samples: Samples = []
-        cut = None
-        lost = 0
-        try:
-            while True:
-                seen = self._call("look", wait=LOOK_S, every=self._every)
-                if seen.get("failed") or seen.get("unreachable"):
-                    lost += 1
-                    if lost > LOST_LOOKS:
-                        return _nothing(what, seen, samples)
-                    time.sleep(LOST_S)
-                    continue
-                lost = 0
-                samples += seen["samples"]
-                waited = time.monotonic() - begin
-                cut = until(samples) if seen["running"] else None
-                if not seen["running"] or cut:
-                    break
-                _say(run, seen["printed"], waited)
-        finally:
-            if lost <= LOST_LOOKS:
-                self._call("end")
+        cut, waited = None, 0.0
+
+        def goes_on(seen: dict[str, Any]) -> bool:
+            nonlocal cut, waited
+            samples.extend(seen["samples"])
+            waited = time.monotonic() - begin
+            if seen["running"]:
+                cut = until(samples)
+                first = "the first requests are under way"
+                say_progress(seen["printed"], run["requests"], waited, "requests", first)
+            return not cut
+
+        seen = self._client.watch(goes_on, every=self._every)
+        if "running" not in seen:
+            return _nothing(what, seen, samples)
         return {
             "seconds": round(waited, 1),
             "rc": seen.get("rc"),
@@ -119,27 +106,6 @@ class ClientRuns:
             "samples": samples,
             "cut": cut,
         }
-
-    def _call(self, step: str, **more: Any) -> dict[str, Any]:
-        try:
-            result: dict[str, Any] = self._action._execute_module(
-                module_name="muster.serving.bench_client",
-                module_args={**self._options, "step": step, **more},
-                task_vars=self._variables,
-            )
-        except AnsibleConnectionFailure as error:
-            # The client does not need the connection.
-            return {"unreachable": True, "msg": str(error)}
-        return result
-
-
-def _say(run: Mapping[str, Any], printed: list[str], waited: float) -> None:
-    found = progress_of("\n".join(printed), run["requests"])
-    if not found:
-        show(f"    {duration(waited)}: the first requests are under way")
-        return
-    left = "" if found.left_s is None else f", about {duration(found.left_s)} left"
-    show(f"    {duration(waited)}: {found.done} of {found.total} requests{left}")
 
 
 def _nothing(what: str, answer: Mapping[str, Any], samples: Samples) -> dict[str, Any]:
