@@ -170,7 +170,7 @@ def _alternatives(pattern: str) -> tuple[set[str], str]:
             tails, pattern = _alternatives(pattern)
             pattern = pattern[1:]
         elif first == "[":
-            letters, _, pattern = pattern.partition("]")
+            letters, _bracket, pattern = pattern.partition("]")
             tails = set(letters)
         if pattern.startswith("?"):
             tails, pattern = tails | {""}, pattern[1:]

@@ -9,6 +9,7 @@ Nothing here is HTML. Names and log lines are others' texts, which the template 
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -312,7 +313,7 @@ def moment(time: str | float) -> str:
 
 def number(value: float) -> str:
     """Return a number as short as it can be read: four digits or all before the point."""
-    if value != value or abs(value) == float("inf"):
+    if not math.isfinite(value):
         return str(value)
     size = abs(value)
     if float(value).is_integer() or size >= 1000:

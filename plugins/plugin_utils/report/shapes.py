@@ -8,17 +8,17 @@ A file of another release, or that was edited, is told of and left out; nothing 
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from typing import Any
 
-import jsonschema
+# The plan that the page is of has said already where it is missing.
+with contextlib.suppress(ImportError):
+    import jsonschema
 
 Schema = dict[str, Any]
 
-_CHECKER = jsonschema.FormatChecker(formats=())
 
-
-@_CHECKER.checks("time", raises=ValueError)
 def _is_time(value: object) -> bool:
     return not isinstance(value, str) or datetime.datetime.fromisoformat(value).tzinfo is not None
 
@@ -234,7 +234,9 @@ SHAPES: dict[str, Schema] = {
 
 def wrong(kind: str, value: Any) -> str:
     """Return what is not as a report of a kind has it; empty where all is."""
-    validator = jsonschema.Draft202012Validator(SHAPES[kind], format_checker=_CHECKER)
+    checker = jsonschema.FormatChecker(formats=())
+    checker.checks("time", raises=ValueError)(_is_time)
+    validator = jsonschema.Draft202012Validator(SHAPES[kind], format_checker=checker)
     error = next(validator.iter_errors(value), None)
     if error is None:
         return ""
