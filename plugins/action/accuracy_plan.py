@@ -36,6 +36,7 @@ class ActionModule(ControllerAction):
         "sampling": {"type": "dict"},
         "replica": {"type": "int"},
         "references": {"type": "dict", "default": {}},
+        "tolerance": {"type": "float", "default": 2.0},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:

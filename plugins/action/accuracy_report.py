@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.plugin_utils.accuracy import verdict
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
@@ -42,8 +41,6 @@ class ActionModule(ControllerAction):
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         if self._task.check_mode:
             return {"skipped": True, "failures": [], "msg": "check mode: nothing was asked"}
-        if args["tolerance"] < 0:
-            raise AnsibleActionFail("accuracy_tolerance has to be 0 or more percentage points")
         plan, made, done = plain(args["plan"]), plain(args["made"]), plain(args["done"])
         done["client_host"] = args["client_host"]
         report = verdict.report_of(plan, made, done, args["tolerance"], args["time"])

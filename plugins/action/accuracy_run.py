@@ -102,6 +102,7 @@ def _answered(
 
     seen = harness.watch(goes_on, set=one["name"], keep=keep)
     if "running" not in seen:
-        return {"problem": f"its host is lost: {seen.get('msg', 'no answer')}"}
+        lost = "its host is lost: " if seen.get("unreachable") else ""
+        return {"problem": f"{lost}{seen.get('msg', 'no answer')}"}
     kept = ("result", "problem", "kept", "rc", "timed_out", "log")
     return {"seconds": round(waited, 1), **{name: seen[name] for name in kept}}

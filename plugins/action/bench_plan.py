@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any, ClassVar
 
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.baseline_io import read_baseline
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
     Wish,
     announcement,
@@ -16,6 +18,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
@@ -49,10 +52,17 @@ class ActionModule(ControllerAction):
         "image": {"type": "str"},
         "texts": {"type": "path"},
         "single": {"type": "bool", "default": False},
+        "tolerance": {"type": "float", "default": 3.0},
+        "baseline": {"type": "path"},
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        plan = plain(args.pop("plan"))
+        plan, tolerance, baseline = (args.pop(name) for name in ("plan", "tolerance", "baseline"))
+        if tolerance < 0:
+            raise PlanError(["bench_tolerance has to be 0 or more percent"])
+        if baseline:
+            read_baseline(baseline)
+        plan = plain(plan)
         made = runs_of(plan, Wish(**plain(args)))
         rows, told = announcement(made)
         show(f"{made['deployment']}: from {made['client_host']} against {made['target']['url']}")
@@ -63,4 +73,4 @@ class ActionModule(ControllerAction):
             show("  check mode: nothing of it is run. It would be:")
             for command in commands(made):
                 show(f"    {command}")
-        return {"made": made}
+        return {"made": made, "begun": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"}

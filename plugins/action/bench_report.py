@@ -6,15 +6,12 @@
 from __future__ import annotations
 
 import datetime
-import json
-from pathlib import Path
 from typing import Any, ClassVar
 
-from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import comparison
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.baseline_io import read_baseline
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured import devices_of
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.report import (
-    check_baseline,
     gate_failures,
     report_of,
     tables,
@@ -47,8 +44,6 @@ class ActionModule(ControllerAction):
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         if self._task.check_mode:
             return {"skipped": True, "failures": [], "msg": "check mode: nothing was measured"}
-        if args["tolerance"] < 0:
-            raise AnsibleActionFail("bench_tolerance has to be 0 or more percent")
         plan, made, done = plain(args["plan"]), plain(args["made"]), plain(args["done"])
         now = datetime.datetime.now(datetime.UTC)
         report = report_of(
@@ -79,12 +74,3 @@ class ActionModule(ControllerAction):
             "report_file": path,
             "ansible_stats": statistics("muster_bench", {plan["deployment"]: about}),
         }
-
-
-def read_baseline(path: str) -> tuple[str, Any]:
-    """Return the name of an earlier report and what it holds."""
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnsibleActionFail(f"bench_baseline: {path} cannot be read: {error}") from None
-    return check_baseline(path, value)

@@ -67,6 +67,10 @@ options:
     description: Scores that are expected, in percent by data set.
     type: dict
     default: {}
+  tolerance:
+    description: As M(muster.serving.accuracy_report) takes it, to refuse it before it asks.
+    type: float
+    default: 2
 """
 
 EXAMPLES = r"""

@@ -121,6 +121,13 @@ options:
       - Whether one load alone is made, the first that the deployment can hold if none is named.
     type: bool
     default: false
+  tolerance:
+    description: As M(muster.serving.bench_report) takes it, to refuse it before anything runs.
+    type: float
+    default: 3
+  baseline:
+    description: As M(muster.serving.bench_report) takes it, to refuse it before anything runs.
+    type: path
 """
 
 EXAMPLES = r"""
@@ -143,4 +150,8 @@ made:
       every run of the client with its command, C(refused) by name why a load is left out.
   returned: success
   type: dict
+begun:
+  description: When, as YYYYMMDDTHHMMSSZ.
+  returned: success
+  type: str
 """

@@ -197,6 +197,23 @@ def test_a_connection_that_breaks_for_a_while_ends_nothing(
     result = act(place, [run_of(fake(1, good))], lost=range(2, 99))
     assert result["failed"]
     assert "no route to host" in result["msg"]
+    assert bench_io.running(place), "what cannot be reached cannot be ended"
+    bench_io.end(place)
+
+
+def test_a_client_whose_looks_fail_is_ended(
+    place: Place, fake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detached_io, "LOST_S", 0.1)
+    monkeypatch.setattr(detached_io, "LOST_LOOKS", 2)
+
+    def full(*_args: object) -> None:
+        raise BenchError("No space left on device")
+
+    monkeypatch.setattr(bench_io, "look", full)
+    result = act(place, [run_of(fake(60, "{}"))])
+    assert "No space left on device" in result["msg"]
+    assert not bench_io.running(place)
 
 
 def test_a_scenario_whose_warm_up_fails_is_not_measured(place: Place, fake: Any) -> None:

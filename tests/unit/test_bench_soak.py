@@ -2,9 +2,13 @@
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.devices.memory_io import memory_used
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
+from ansible_collections.muster.serving.plugins.module_utils.units import watch_io
 from ansible_collections.muster.serving.plugins.module_utils.units.memory import (
     memory_bytes,
     memory_stat_path,
@@ -359,7 +363,8 @@ def test_what_is_borne_has_passed() -> None:
     report = reported()
     assert report["passed"]
     assert report["findings"] == []
-    assert "passed after 600 of 600 s: 3000 requests, none failed" in soak_text(report)
+    said = "passed after 600 of 600 s: 3000 requests, none failed, no restart"
+    assert said in soak_text(report)
 
 
 def test_a_unit_that_was_restarted_is_told_with_its_last_words() -> None:
@@ -385,6 +390,9 @@ def test_failed_requests_are_no_pass() -> None:
     (one,) = reported(windows)["findings"]
     assert (one["kind"], one["what"]) == ("errors", "2 of 3000 requests failed")
     assert one["at"] == windows[7]["end"]
+    event = {"kind": "stalled", "at": windows[9]["end"], "what": "nothing moves"}
+    found = reported(windows, event=event)["findings"]
+    assert [finding["kind"] for finding in found] == ["errors", "stalled"]
 
 
 def test_leaks_and_latencies_that_grow_are_told() -> None:
@@ -407,6 +415,7 @@ def test_a_short_soak_says_that_no_drift_can_be_told() -> None:
 def test_a_node_that_was_not_watched_is_named() -> None:
     report = reported(watched={"unreachable": True, "msg": "no route"})
     assert "was not watched: no route" in report["notes"][0]
+    assert "no restart" not in soak_text(report)
 
 
 def test_only_devices_of_the_plan_are_told_of() -> None:
@@ -414,3 +423,20 @@ def test_only_devices_of_the_plan_are_told_of() -> None:
     for number, sample in enumerate(samples):
         sample["devices"]["7"] = 1000 * number
     assert reported(samples=samples)["passed"]
+
+
+def test_a_watch_that_is_ended_before_it_begins_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_io, "sample", lambda _units, _vendor: look(0))
+    ends = tmp_path / "soak.ends"
+    ends.touch()
+    assert watch_io.watch([UNIT], "ascend", 30, 600, str(ends)) == [look(0)] * 2
+
+
+@pytest.mark.parametrize("vendor", VENDORS)
+def test_a_vendor_whose_tool_is_not_there_tells_of_no_memory(
+    vendor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert memory_used(vendor, 5.0) == {}

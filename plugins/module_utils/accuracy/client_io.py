@@ -316,6 +316,11 @@ def _reach(url: str, key: str | None) -> None:
         remedy = "choose a host that reaches it (accuracy_client)"
         if error.status in (401, 403):
             remedy = "give its key (accuracy_api_key_file)"
+        elif "CERTIFICATE" in str(error):
+            remedy = (
+                "name the authority of its certificate, SSL_CERT_FILE in accuracy_environment; of "
+                "a gateway it is muster-output/CLUSTER/gateway.pem"
+            )
         raise AccuracyError(f"{url} does not answer this host: {error}; {remedy}") from None
 
 

@@ -5,36 +5,27 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from typing import Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.devices.amd import (
-    observe_io as amd,
-)
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     observe_io as ascend,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import Device
-from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
-    observe_io as nvidia,
-)
+from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.look_io import LOOKS
 
 
-def _ascend(timeout: float) -> Sequence[Device]:
+def _devices(vendor: str, timeout: float) -> Sequence[Device]:
+    if vendor in LOOKS:
+        found: Sequence[Device] = LOOKS[vendor]().observe(None, timeout).devices
+        return found
     tool = ascend.find_npu_smi(None, timeout)
     return ascend.observe_npus(tool, ascend.device_numbers()).devices
-
-
-_OBSERVE: Mapping[str, Callable[[float], Sequence[Device]]] = {
-    "ascend": _ascend,
-    "nvidia": lambda timeout: nvidia.observe(None, timeout).devices,
-    "amd": lambda timeout: amd.observe(None, timeout).devices,
-}
 
 
 def memory_used(vendor: str, timeout: float) -> dict[str, int]:
     """Return by device the MiB that are in use; one that the tool tells nothing of is left out."""
     return {
         str(device["device_id"]): device["memory_used_mb"]
-        for device in _OBSERVE[vendor](timeout)
+        for device in _devices(vendor, timeout)
         if device["device_id"] is not None and device["memory_used_mb"] is not None
     }

@@ -77,13 +77,11 @@ def _memory_mb(pids: Sequence[int]) -> float | None:
 def watch(
     units: Sequence[str], vendor: str, every: float, duration: float, ends: str
 ) -> list[dict[str, Any]]:
-    """Return samples of so many seconds, fewer where the file ends appears meanwhile.
+    """Return samples of so many seconds, fewer where the file ends appears, or is there already.
 
     Raises:
         UnitError: systemctl does not answer at the first one.
     """
-    with contextlib.suppress(OSError):
-        os.remove(ends)
     samples = [sample(units, vendor)]
     deadline = time.monotonic() + duration
     due = time.monotonic() + every

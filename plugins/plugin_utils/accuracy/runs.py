@@ -33,6 +33,7 @@ class Wish(NamedTuple):
     sampling: Mapping[str, Any] | None = None
     replica: int | None = None
     references: Mapping[str, float] = {}
+    tolerance: float = 2.0
 
 
 def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
@@ -84,6 +85,8 @@ def _contradictions(wish: Wish) -> list[str]:
         value = getattr(wish, name)
         if value is not None and value < 1:
             errors.append(f"accuracy_{name} has to be 1 or more")
+    if wish.tolerance < 0:
+        errors.append("accuracy_tolerance has to be 0 or more percentage points")
     for name, percent in wish.references.items():
         if name not in SETS:
             errors.append(f"accuracy_references: {name} is none of {', '.join(SETS)}")

@@ -120,15 +120,15 @@ def limit_of(
             one.waiting > 0 and one.running >= _ALL * own * ranks for one in busy
         )
         if full >= _MOSTLY:
-            room = max(min(2.0, 0.9 / max(seen["kv_usage_max"], 0.01)), 1.0)
+            more = int(own * min(2.0, 0.9 / max(seen["kv_usage_max"], 0.01)))
             return _limit(
                 "max-num-seqs",
                 SURE,
                 f"{seen['running_max']:.0f} requests ran ({own} on each of {ranks} ranks are "
                 f"allowed) and others waited in {full:.0%} of {seen['samples']} samples; {kv}",
-                f"raise {dialect.at_once} to {int(own * room)} in muster_engine_args; each token "
-                "then takes longer"
-                if room > 1
+                f"raise {dialect.at_once} to {more} in muster_engine_args; each token then takes "
+                "longer"
+                if more > own
                 else f"the KV cache has no room for more than {dialect.at_once} now allows: give a "
                 "rank more devices, or add a replica",
             )

@@ -21,7 +21,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io im
 
 # How long one look at the client stays on the host, which its end cuts short.
 LOOK_S = 15.0
-# How many looks in a row may find the host out of reach: the client runs on meanwhile.
+# How many looks in a row may fail or find the host out of reach: the client runs on meanwhile.
 LOST_LOOKS = 20
 LOST_S = 5.0
 
@@ -69,23 +69,25 @@ class Detached:
             look: More options of a look.
 
         Returns:
-            As the module does; without running where its host is lost, and the client runs on.
+            As the module does; without running where looks fail, or the host is lost, on which the
+            client runs on then.
         """
-        lost = 0
+        failed = 0
+        seen: dict[str, Any] = {}
         try:
             while True:
                 seen = self.call("look", wait=LOOK_S, **look)
                 if "running" in seen:
-                    lost = 0
+                    failed = 0
                     if not (goes_on(seen) and seen["running"]):
                         return seen
-                elif lost == LOST_LOOKS:
+                elif failed == LOST_LOOKS:
                     return seen
                 else:
-                    lost += 1
+                    failed += 1
                     time.sleep(LOST_S)
         finally:
-            if lost < LOST_LOOKS:
+            if not seen.get("unreachable"):
                 self.call("end")
 
 

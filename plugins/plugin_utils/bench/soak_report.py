@@ -70,13 +70,13 @@ def soak_report(
     windows, event = done["windows"], done["event"]
     findings = [{**event, "subject": made["target"]["url"]}] if event else []
     findings += _ended(watched)
-    findings.sort(key=lambda one: one["at"])
     failed = sum(window["failed"] for window in windows)
     if failed and not (event and event["kind"] == ERRORS):
         first = next(window for window in windows if window["failed"])
         total = sum(window["requests"] for window in windows)
         what = f"{failed} of {total} requests failed"
         findings.append(_finding(ERRORS, first["end"], made["target"]["url"], what))
+    findings.sort(key=lambda one: one["at"])
     drifts, short = _drifts(_series(plan, windows, watched))
     findings += drifts
     return {
@@ -217,7 +217,9 @@ def soak_text(report: Mapping[str, Any]) -> str:
     wanted = report["soak"]["duration"]
     over = f"after {report['seconds']:.0f} of {wanted:.0f} s"
     if report["passed"]:
-        lines.append(f"  passed {over}: {report['requests']} requests, none failed, no restart")
+        watched = all(report["nodes"].values())
+        restarts = "no restart" if watched else "of restarts and memory not all is known"
+        lines.append(f"  passed {over}: {report['requests']} requests, none failed, {restarts}")
     else:
         lines.append(f"  failed {over}: {report['requests']} requests, {report['failed']} failed")
     lines += [f"  {line}" for line in told(report)]

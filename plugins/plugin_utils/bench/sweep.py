@@ -21,6 +21,8 @@ RESOLUTION = 0.1
 
 _BOUND = re.compile(r"(mean|median|p50|p90|p95|p99)_(ttft|tpot|itl|e2e)_ms")
 SATURATED, BROKEN, MOST_REACHED = "saturated", "bound broken", "most reached"
+# A step without a figure: requests failed, or the client did.
+FAILED = "requests failed"
 
 
 class Limits(NamedTuple):
@@ -44,11 +46,13 @@ class Step(NamedTuple):
         concurrency: Requests at once.
         throughput: Tokens of answers a second; 0 where it gave no figure.
         broken: Which bounds it breaks, failed requests among them; empty where it keeps all.
+        failed: Whether it gave no figure.
     """
 
     concurrency: int
     throughput: float
     broken: Sequence[str] = ()
+    failed: bool = False
 
 
 def limits_of(plan: Plan, replicas: int, first: int, most: int | None, gain: float) -> Limits:
@@ -163,8 +167,7 @@ def next_concurrency(steps: Sequence[Step], limits: Limits) -> int | None:
     if climbing:
         return min(2 * highest, limits.most) if highest < limits.most else None
     lowest = min((step.concurrency for step in steps if step.broken), default=None)
-    knee = knee_of(steps, limits) if is_saturated(steps, limits) else None
-    for top in (lowest, knee):
+    for top in (lowest, knee_of(steps, limits)):
         # Nobody works beyond a bound, wherever the knee is.
         if top is not None and (lowest is None or top <= lowest):
             below = max((one.concurrency for one in steps if one.concurrency < top), default=0)
@@ -185,7 +188,12 @@ def is_saturated(steps: Sequence[Step], limits: Limits) -> bool:
 
 
 def knee_of(steps: Sequence[Step], limits: Limits) -> int | None:
-    """Return the lowest load whose throughput is the best one but for the gain that counts."""
+    """Return the lowest load whose throughput is the best one but for the gain that counts.
+
+    There is none while the throughput grows.
+    """
+    if not is_saturated(steps, limits):
+        return None
     best = max((step.throughput for step in steps), default=0.0)
     enough = best / (1 + limits.gain / 100)
     figures = [step.concurrency for step in steps if 0 < step.throughput >= enough]
@@ -201,8 +209,9 @@ def largest_within(steps: Sequence[Step]) -> int | None:
 
 def end_of(steps: Sequence[Step], limits: Limits) -> str:
     """Return why the load was not raised any more."""
-    if any(step.broken for step in steps):
-        return BROKEN
+    broken = [step for step in steps if step.broken]
+    if broken:
+        return FAILED if min(broken, key=lambda step: step.concurrency).failed else BROKEN
     return SATURATED if is_saturated(steps, limits) else MOST_REACHED
 
 

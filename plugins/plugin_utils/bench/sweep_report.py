@@ -21,6 +21,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import s
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import Plan, Scenario
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.sweep import (
     BROKEN,
+    FAILED,
     MOST_REACHED,
     SATURATED,
     Limits,
@@ -87,6 +88,7 @@ def decided(steps: Sequence[Mapping[str, Any]]) -> list[Step]:
             step["concurrency"],
             0.0 if step["problems"] else step["metrics"].get(THROUGHPUT, 0.0),
             step["broken"],
+            bool(step["problems"]),
         )
         for step in steps
     ]
@@ -134,7 +136,7 @@ def sweep_report(
         "bounds": dict(bounds),
         "limits": limits._asdict(),
         "ended": ended,
-        "knee": _point(by_load, knee_of(seen, limits)) if ended in (SATURATED, BROKEN) else None,
+        "knee": _point(by_load, None if failed else knee_of(seen, limits)),
         "best": _point(by_load, max(seen, key=lambda one: one.throughput).concurrency),
         "largest_within_bounds": _point(by_load, within),
         "binds": binds,
@@ -184,10 +186,12 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     knee, within, binds = report["knee"], report["largest_within_bounds"], report["binds"]
     gain, most = report["limits"]["gain"], report["limits"]["most"]
     last = max(step["concurrency"] for step in report["steps"])
+    problem = next((text for step in report["steps"] for text in step["problems"]), "")
     lines = [
         {
             SATURATED: f"Throughput is saturated: twice the load gives less than {gain:g} % more.",
             BROKEN: "A bound breaks before the highest load.",
+            FAILED: f"Loads above these gave no figure: {problem}",
             MOST_REACHED: f"Throughput still grows at {last} requests at once, the highest load "
             f"that was asked for (bench_most {most}).",
             NO_RESULT: "The client gave no result: the sweep ended early.",

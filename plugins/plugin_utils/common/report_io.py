@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -29,16 +30,29 @@ def write_text(path: str, text: str) -> None:
     Raises:
         AnsibleActionFail: It cannot be written there.
     """
-    target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        replace_text(Path(path), text)
+    except OSError as error:
+        raise AnsibleActionFail(f"{path} cannot be written: {error}") from None
+
+
+def replace_text(target: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by all; nothing else is left behind.
+
+    Raises:
+        OSError: It cannot be written there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
         with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as stream:
             stream.write(text)
         os.chmod(name, 0o644)
         os.replace(name, target)
-    except OSError as error:
-        raise AnsibleActionFail(f"{target} cannot be written: {error}") from None
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
 
 
 def statistics(name: str, value: Any) -> dict[str, Any]:

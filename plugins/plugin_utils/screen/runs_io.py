@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import replace_text
 
 NAME = "runs.jsonl"
 # How many runs are kept, the last ones.
@@ -31,20 +31,8 @@ def keep(path: Path, record: Mapping[str, Any]) -> None:
     """
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     runs = [*read(path), {"schema": 1, "time": now, **record}][-_RUNS:]
-    temporary = ""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as file:
-            temporary = file.name
-            file.writelines(json.dumps(run) + "\n" for run in runs)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, ValueError):
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    with contextlib.suppress(OSError):
+        replace_text(path, "".join(json.dumps(run) + "\n" for run in runs))
 
 
 def read(path: Path) -> list[dict[str, Any]]:
