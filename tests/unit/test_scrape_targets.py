@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.devices import registry
 from ansible_collections.muster.serving.plugins.plugin_utils.observability.targets import (
+    device_exporters,
     scrape_targets,
 )
 
@@ -92,6 +94,28 @@ def test_devices_are_scraped_where_their_exporter_runs(recipe: str, port: int) -
     moved = by_job(scrape_targets(made, device_hosts=["c-1"], device_port=9999))
     assert [address for address, _labels in moved["muster-devices"]] == ["10.0.0.2:9999"]
     assert "muster-devices" not in by_job(scrape_targets(made))
+
+
+def test_a_host_with_a_gateway_alone_has_no_devices() -> None:
+    made = gateways()
+    kept = [unit for unit in made["units"] if unit["host"] != "c-0" or unit["role"] == "gateway"]
+    made = {**made, "units": kept}
+    assert device_exporters(made) == {"c-1": {"address": "10.0.0.2", "port": 8082}}
+    jobs = by_job(scrape_targets(made, device_hosts=["c-0", "c-1"]))
+    assert [address for address, _labels in jobs["muster-devices"]] == ["10.0.0.2:8082"]
+    # It is a node nevertheless.
+    assert [labels["node"] for _address, labels in jobs["muster-node"]] == ["c-1", "c-0"]
+
+
+def test_an_exporter_without_a_usual_port_is_scraped_where_one_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = plan(single())
+    vendor = registry.VENDORS[made["platform"]["vendor"]]._replace(exporter_port=None)
+    monkeypatch.setitem(registry.VENDORS, vendor.name, vendor)  # type: ignore[arg-type]
+    assert device_exporters(made) == {"c-0": {"address": "10.0.0.1", "port": None}}
+    assert "muster-devices" not in by_job(scrape_targets(made, ["c-0"]))
+    assert "muster-devices" in by_job(scrape_targets(made, ["c-0"], device_port=9999))
 
 
 def test_an_address_of_ipv6_stands_in_brackets() -> None:

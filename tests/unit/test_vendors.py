@@ -96,6 +96,7 @@ ACME = Vendor(
     device_groups=("acme",),
     commands={{"acme-smi.txt": ("acme-smi", "list")}},
     files=("/sys/module/acme/version",),
+    exporter_port=9555,
 )
 """,
     "acme_smi.py": f"""{HEAD}from {PACKAGE}.devices.contract import Gpu, Observation
@@ -184,6 +185,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.registry im
 from ansible_collections.muster.serving.plugins.module_utils.host.checks import system_checks
 from ansible_collections.muster.serving.plugins.module_utils.node.look_io import options_of
 from ansible_collections.muster.serving.plugins.module_utils.units import diagnosis_io
+from ansible_collections.muster.serving.plugins.plugin_utils.observability import targets
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import needs, planner
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 
@@ -211,6 +213,8 @@ print(json.dumps({
                                                       "6.1", "riscv64", "acme")],
     "asked": diagnosis_io.COMMANDS["device/acme-smi.txt"],
     "files": [path for path in diagnosis_io.FILES if "acme" in path],
+    "scraped": [one["targets"] for one in targets.scrape_targets(plan, ["n"])
+                if one["labels"]["job"] == targets.DEVICES],
 }))
 """
 
@@ -263,3 +267,4 @@ def test_a_new_vendor_is_one_folder_one_recipe_and_lines_of_registries(
     assert said["system"] == ["ok", "ok", "ok"]
     assert said["asked"] == ["acme-smi", "list"]
     assert said["files"] == ["/sys/module/acme/version"]
+    assert said["scraped"] == [["10.0.0.1:9555"]]

@@ -122,6 +122,7 @@ class Vendor(NamedTuple):
         device_groups: The groups that own the device nodes, for an engine without a container.
         commands: By name in an archive of diagnose, what to ask of the devices.
         files: Files that tell of the driver. None of them holds a secret.
+        exporter_port: Where its exporter for Prometheus usually listens; None where it has none.
     """
 
     name: str
@@ -134,3 +135,4 @@ class Vendor(NamedTuple):
     device_groups: Sequence[str] = ()
     commands: Mapping[str, Sequence[str]] = {}
     files: Sequence[str] = ()
+    exporter_port: int | None = None

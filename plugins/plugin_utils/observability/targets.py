@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.gateway import METRICS_PATH
 
 # Jobs, as rules and dashboards know them.
@@ -21,8 +22,6 @@ ENGINE, GATEWAY, NODE, DEVICES, ENDPOINT = (
 )
 
 NODE_PORT = 9100
-# The usual ports of MindCluster's npu-exporter, dcgm-exporter and AMD's device-metrics-exporter.
-DEVICE_PORTS = {"ascend": 8082, "nvidia": 9400, "amd": 5000}
 
 
 def scrape_targets(
@@ -43,7 +42,7 @@ def scrape_targets(
         prober: HOST:PORT of a blackbox exporter that looks at the certificate of an endpoint with
             TLS; empty for none.
         node_port: The port of node_exporter.
-        device_port: The port of the devices' exporter; its usual one if None.
+        device_port: The port of the devices' exporter; the vendor's usual one if None.
     """
     targets = []
     for unit in plan["units"]:
@@ -58,16 +57,35 @@ def scrape_targets(
             parts = urlsplit(unit["api_url"])
             labels["__scheme__"] = parts.scheme
             targets.append(_target(ENGINE, parts.netloc, labels))
+    exporters = device_exporters(plan, device_port)
     for host, units in _by_host(plan).items():
-        address = units[0]["address"]
         labels = _labels(plan, units)
-        targets.append(_target(NODE, _netloc(address, node_port), labels))
-        if host in device_hosts:
-            port = device_port or DEVICE_PORTS[plan["platform"]["vendor"]]
-            targets.append(_target(DEVICES, _netloc(address, port), labels))
+        targets.append(_target(NODE, _netloc(units[0]["address"], node_port), labels))
+        exporter = exporters.get(host)
+        if host in device_hosts and exporter and exporter["port"]:
+            targets.append(_target(DEVICES, _netloc(**exporter), labels))
     if prober and urlsplit(plan["endpoint"]["url"]).scheme == "https":
         targets.append(_certificate(plan, prober))
     return targets
+
+
+def device_exporters(
+    plan: Mapping[str, Any], device_port: int | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return where the exporter of a host's devices would listen, for each host that has some.
+
+    A port is null where none is given and the vendor's exporter has no usual one.
+
+    Args:
+        plan: One cluster's, as cluster_plan returns it.
+        device_port: The port of the exporter; the vendor's usual one if None.
+    """
+    port = device_port or VENDORS[plan["platform"]["vendor"]].exporter_port
+    return {
+        unit["host"]: {"address": unit["address"], "port": port}
+        for unit in plan["units"]
+        if unit["devices"]
+    }
 
 
 def _certificate(plan: Mapping[str, Any], prober: str) -> dict[str, Any]:

@@ -27,4 +27,5 @@ AMD = Vendor(
     device_groups=("video", "render"),
     commands={"amd-smi.txt": ("amd-smi", "static"), "rocm-smi.txt": ("rocm-smi",)},
     files=("/sys/module/amdgpu/version",),
+    exporter_port=5000,  # device-metrics-exporter
 )

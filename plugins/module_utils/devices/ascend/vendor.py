@@ -31,4 +31,5 @@ ASCEND = Vendor(
         "/usr/local/Ascend/driver/version.info",
         "/usr/local/Ascend/firmware/version.info",
     ),
+    exporter_port=8082,  # MindCluster's npu-exporter
 )

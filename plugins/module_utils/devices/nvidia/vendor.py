@@ -31,4 +31,5 @@ NVIDIA = Vendor(
         "nvidia-topology.txt": ("nvidia-smi", "topo", "-m"),
     },
     files=("/proc/driver/nvidia/version",),
+    exporter_port=9400,  # dcgm-exporter
 )
