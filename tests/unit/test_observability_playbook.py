@@ -36,6 +36,26 @@ all:
 """
 
 
+def playbook(
+    inventory: Path, name: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    return subprocess.run(
+        [program, "-i", str(inventory), name, *arguments],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+            "ANSIBLE_NOCOLOR": "1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 class Run:
     """The playbook's runs on one folder."""
 
@@ -59,23 +79,8 @@ class Run:
             "observability_grafana_dir": str(self.grafana),
             "observability_runbooks": "https://example.org/m/",
         }
-        done = subprocess.run(
-            [
-                *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", self.inventory),
-                *("playbooks/observability.yml", "-l", "a2-cluster", "-e", json.dumps(given)),
-                *arguments,
-            ],
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
-                "ANSIBLE_NOCOLOR": "1",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        arguments = ("-l", "a2-cluster", "-e", json.dumps(given), *arguments)
+        done = playbook(self.inventory, "playbooks/observability.yml", *arguments)
         assert done.returncode == rc, done.stdout + done.stderr
         return done.stdout
 
@@ -113,6 +118,17 @@ def test_what_is_written_is_what_prometheus_takes(run: Run) -> None:
     ]
 
 
+def test_a_certificate_is_looked_at_where_there_is_one(run: Run) -> None:
+    module = run.target / "blackbox.yml"
+    assert not module.exists()
+    tls = {"muster_gateway_hosts": ["npu-a"], "muster_gateway_tls": {}}
+    run("-e", json.dumps(tls))
+    assert "muster_certificate" in yaml.safe_load(module.read_text())["modules"]
+    targets = json.loads((run.target / "targets" / "a2-cluster.json").read_text())
+    (found,) = [one for one in targets if one["labels"]["job"] == "muster-endpoint"]
+    assert found["targets"] == ["127.0.0.1:9115"]
+
+
 def test_agents_are_joined_to_node_exporter(run: Run) -> None:
     (link,) = (run.folder / "textfiles").iterdir()
     assert link.readlink() == Path("/run/muster-metrics/a2-cluster-r0.prom")
@@ -145,3 +161,62 @@ def test_the_cluster_can_be_taken_out(run: Run) -> None:
     run("-e", "observability_state=absent")
     assert list((run.target / "targets").iterdir()) == []
     assert list((run.folder / "textfiles").iterdir()) == []
+
+
+# --- what is somebody else's --------------------------------------------------------------------
+
+MARK = "# Managed by Muster (muster.serving). Local changes will be overwritten.\n"
+CHANGED = "??5?????? c {}\n"
+# By case: what the file has, what dpkg prints of its package, and whether the file is refused. None
+# is no file, and no package.
+CASES: dict[str, tuple[str | None, str | None, bool]] = {
+    "nothing": (None, None, False),
+    "no-package": ("theirs\n", None, True),
+    "empty-no-package": ("", None, True),
+    "as-brought": ("the package's\n", "", False),
+    "changed": ("theirs\n", CHANGED, True),
+    "other-file-changed": ("the package's\n", CHANGED.format("/etc/default/other"), False),
+    "missing": (None, "missing   c {}\n", False),
+    "ours": (MARK, CHANGED, False),
+    "ours-no-package": (MARK, None, False),
+}
+PLAY = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: muster.serving.observability, tasks_from: refuse}
+"""
+
+
+def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    tool = tmp_path / "bin" / "dpkg"
+    tool.parent.mkdir()
+    # dpkg --verify PACKAGE ends with 1 where it does not know the package alone.
+    tool.write_text(f'#!/bin/sh\n[ "$1" = --verify ] && exec cat {tmp_path}/$2.said 2>&-\n')
+    tool.chmod(0o755)
+    hosts = {}
+    for name, (text, said, _refused) in CASES.items():
+        file = tmp_path / f"{name}.yml"
+        if text is not None:
+            file.write_text(text)
+        if said is not None:
+            (tmp_path / f"{name}.said").write_text(said.format(file))
+        hosts[name] = {
+            "observability_host": name,
+            "observability_package": name,
+            "observability_files": [str(file), str(tmp_path / "none.yml")],
+            "observability_remedy": "choose another host",
+        }
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"vars": local, "hosts": hosts}}))
+    (tmp_path / "play.yml").write_text(PLAY)
+    path = f"{tool.parent}:{os.environ['PATH']}"
+    done = playbook(inventory, str(tmp_path / "play.yml"), PATH=path)
+    refused = {name for name, case in CASES.items() if case[2]}
+    assert set(re.findall(r"^(\S+) .*failed=1", done.stdout, re.M)) == refused, done.stdout
+    # The callback breaks lines.
+    said = " ".join(done.stdout.split())
+    for name in refused:
+        assert f"{name}: {tmp_path}/{name}.yml is neither Muster's nor" in said
+    assert len(re.findall(r"ok=[1-9].*unreachable=0", done.stdout)) == len(CASES)
