@@ -43,7 +43,9 @@ def test_a_sweep_tells_what_ran_meanwhile(play: Play, tmp_path: Path) -> None:
     assert outcome.changed() == {}
     found = report(tmp_path, "sweep")
     assert [step["problems"] for step in found["steps"]] == [[]] * len(found["steps"])
-    assert found["binds"]["limit"] != "unknown"
+    # Four requests saturate a CPU or not, by what else it does.
+    assert found["ended"] in ("most reached", "saturated")
+    assert (found["binds"] is None) == (found["ended"] == "most reached")
     widest = max(found["steps"], key=lambda step: step["concurrency"])
     assert 0 < widest["engine"]["running_max"] <= widest["concurrency"]
 
