@@ -121,14 +121,14 @@ from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin
 
 
 def apply(files: NodeFiles, params: dict[str, Any], part: Part, ask: Ask | None) -> None:
-    """Write a part's file, then tell the running gateway."""
-    if part.in_file:
-        gateway_access_io.write(files, part.path, part.wanted)
+    """Tell the running gateway, then write a part's file: a run that is killed is repeated."""
     if ask and part.in_process:
         if part.what == "keys":
             gateway_access_io.tell_keys(ask, part.path, params["teams"])
         else:
             gateway_access_io.tell_certificate(ask, part.path, part.wanted)
+    if part.in_file:
+        gateway_access_io.write(files, part.path, part.wanted)
 
 
 def made(files: NodeFiles, params: dict[str, Any], part: Part) -> Part:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,16 @@ from ansible_collections.muster.serving.plugins.module_utils.units.gateway_acces
 )
 from hypothesis import given
 from hypothesis import strategies as st
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+
+
+@pytest.fixture(autouse=True)
+def _haproxys_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root can give files to nobody but itself."""
+    if os.geteuid() != 0:
+        monkeypatch.setattr(gateway_access, "USER_ID", os.geteuid())
+
 
 NOW = datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC)
 TEAMS = st.from_regex(gateway_access.TEAM, fullmatch=True)
@@ -40,6 +52,37 @@ def test_keys_are_read_as_they_were_written(keys: dict[str, str]) -> None:
     assert all(len(command) < 16384 for command in commands)
     sent = "".join(command.partition("\n")[2] for command in commands)
     assert gateway_access.parse_keys(sent) == keys
+
+
+@as_root
+def test_haproxy_may_read_a_file_from_the_moment_that_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, path = NodeFiles(str(tmp_path)), gateway_access.keys_path("c-gateway0")
+    owners, replace = [], os.replace
+
+    def renamed(source: str, target: str) -> None:
+        owners.extend(os.stat(one).st_uid for one in (source, os.path.dirname(source)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", renamed)
+    gateway_access_io.write(files, path, "")
+    assert owners == [gateway_access.USER_ID] * 2
+
+
+@as_root
+def test_a_file_that_haproxy_may_not_read_is_written_anew(tmp_path: Path) -> None:
+    files, path = NodeFiles(str(tmp_path)), gateway_access.keys_path("c-gateway0")
+    asked = {"gateway": "c-gateway0", "teams": {"a" * 64: "search"}, "tls": None}
+
+    def differing() -> list[str]:
+        return gateway_access_io.differences(gateway_access_io.look(files, asked, None)[0])
+
+    assert differing() == ["the keys"]
+    gateway_access_io.write(files, path, gateway_access.keys_text(asked["teams"]))
+    assert differing() == []
+    os.chown(files.path(path), 0, 0)
+    assert differing() == ["the keys"]
 
 
 def test_a_diff_shows_teams_and_no_digest() -> None:
@@ -109,6 +152,61 @@ def test_an_end_that_openssl_does_not_tell_is_an_error(text: str) -> None:
         gateway_access.parse_end(text)
 
 
+OPENSSL = """#!/bin/sh
+case "$*" in
+    *-enddate) echo "notAfter=Jun  1 00:00:00 2099 GMT" ;;
+    *-checkhost*) {} ;;
+    *) printf "......" >&2; exit 3 ;;
+esac
+"""
+
+
+@pytest.fixture
+def fake_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put an openssl first into the path, with what it does when it is asked for a name."""
+
+    def put(checkhost: str) -> None:
+        program = tmp_path / "openssl"
+        program.write_text(OPENSSL.format(checkhost))
+        program.chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return put
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("echo Hostname llm.lan does match certificate", []),
+        ("echo Hostname llm.lan does NOT match certificate", ["llm.lan"]),
+        # As releases after OpenSSL 3 end there.
+        ("echo Hostname llm.lan does NOT match certificate; exit 1", ["llm.lan"]),
+    ],
+)
+def test_a_name_is_judged_by_what_openssl_says_whatever_its_rc(
+    fake_openssl: Callable[[str], None], said: str, wrong: list[str]
+) -> None:
+    fake_openssl(said)
+    assert gateway_access_io.read_certificate("/c", ["llm.lan"]).wrong_names == wrong
+
+
+@pytest.mark.parametrize("said", ["exit 1", "true", "echo unknown option >&2; exit 1"])
+def test_an_openssl_that_says_nothing_of_a_name_is_an_error(
+    fake_openssl: Callable[[str], None], said: str
+) -> None:
+    fake_openssl(said)
+    with pytest.raises(CertificateError, match="does not tell whether it is for a name"):
+        gateway_access_io.read_certificate("/c", ["llm.lan"])
+
+
+def test_an_openssl_that_fails_with_dots_alone_is_an_error(
+    fake_openssl: Callable[[str], None], tmp_path: Path
+) -> None:
+    fake_openssl("true")
+    with pytest.raises(CertificateError, match="openssl genpkey ended with rc 3"):
+        gateway_access_io.make_own(NodeFiles(str(tmp_path)), "c-gateway0", ["llm.lan"])
+
+
 needs_openssl = pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 
 
@@ -129,8 +227,9 @@ def test_a_host_makes_its_certificate_once_and_anew_for_another_address(tmp_path
     pem = gateway_access_io.make_own(files, "c-gateway0", ["10.0.0.9"])
     gateway_access_io.write(files, gateway_access.certificate_path("c-gateway0"), pem)
     assert seen() == ([], ["ok"])
-    held = files.path(gateway_access.certificate_path("c-gateway0"))
-    assert Path(held).stat().st_mode & 0o777 == 0o600
+    held = Path(files.path(gateway_access.certificate_path("c-gateway0")))
+    assert held.stat().st_mode & 0o777 == 0o600
+    assert held.stat().st_uid == held.parent.stat().st_uid == gateway_access.USER_ID
     assert seen(names=["10.0.0.10"]) == (["the certificate"], ["pending"])
 
 

@@ -33,6 +33,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     unit_io,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import AdminError
+from ansible_collections.muster.serving.plugins.modules import gateway_access as module
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 
 from tests.unit.authority import Authority
@@ -74,6 +75,13 @@ class Backend(BaseHTTPRequestHandler):
 
     def log_message(self, *_args: Any) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _haproxys_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is not root can give files to nobody but itself."""
+    if os.geteuid() != 0:
+        monkeypatch.setattr(gateway_access, "USER_ID", os.geteuid())
 
 
 class Door:
@@ -121,10 +129,22 @@ class Door:
                 answer = connection.recv(65536)
         return int(answer.split()[1]) if answer.startswith(b"HTTP/") else 0
 
-    def differs(self, teams: dict[str, str]) -> list[str]:
-        params = {"gateway": NAME, "teams": teams, "tls": None}
-        parts, _checks = gateway_access_io.look(self.files(), params, self.ask_admin)
-        return gateway_access_io.differences(parts)
+    def look(self, teams: dict[str, str] | None, tls: dict[str, Any] | None = None) -> Any:
+        """What is to change of it. The certificate's own files are this machine's."""
+        files, own = NodeFiles(), self.files()
+        read, path = files.read, files.path
+        files.read = lambda name: (own.read if name.startswith(STATE_DIR) else read)(name)
+        files.path = lambda name: (own.path if name.startswith(STATE_DIR) else path)(name)
+        params = {"gateway": NAME, "teams": teams, "tls": tls}
+        (part,), _checks = gateway_access_io.look(files, params, self.ask_admin)
+        return part
+
+    def differs(self, teams: dict[str, str] | None, tls: dict[str, Any] | None = None) -> list[str]:
+        return gateway_access_io.differences([self.look(teams, tls)])
+
+    def apply(self, teams: dict[str, str] | None, tls: dict[str, Any] | None = None) -> None:
+        """Change it as the module does."""
+        module.apply(self.files(), {"teams": teams}, self.look(teams, tls), self.ask_admin)
 
 
 def free_port() -> int:
@@ -155,9 +175,9 @@ def start() -> Iterator[Start]:
         root = door.files()
         keys_path, pem_path = gateway_access.keys_path(NAME), gateway_access.certificate_path(NAME)
         if keys is not None:
-            root.write(keys_path, gateway_access.keys_text(keys))
+            gateway_access_io.write(root, keys_path, gateway_access.keys_text(keys))
         if pem is not None:
-            root.write(pem_path, pem)
+            gateway_access_io.write(root, pem_path, pem)
         (folder / "usage.lua").write_text(gateway.USAGE_LUA)
         text = gateway.haproxy_config(
             bind="127.0.0.1",
@@ -351,7 +371,6 @@ def test_a_team_is_let_in_by_its_keys_and_engines_see_their_own_alone(start: Sta
 def test_keys_change_while_a_request_goes_on_and_all_at_once(start: Start) -> None:
     door = start(digests(search=SEARCH))
     pid = door.ask_admin("show info").partition("Pid: ")[2].split()[0]
-    path = gateway_access.keys_path(NAME)
     slow: list[int] = []
     under_way = threading.Thread(
         target=lambda: slow.append(door.ask("/v1/completions", SEARCH, {"prompt": "slow"})[0])
@@ -368,8 +387,7 @@ def test_keys_change_while_a_request_goes_on_and_all_at_once(start: Start) -> No
     ]
     for keys, answers in steps:
         assert door.differs(keys) == ["the keys", "the keys in the running gateway"]
-        door.files().write(path, gateway_access.keys_text(keys))
-        gateway_access_io.tell_keys(door.ask_admin, path, keys)
+        door.apply(keys)
         assert [door.ask("/v1/models", key)[0] for key in (SEARCH, SEARCH_NEXT)] == answers
         assert door.differs(keys) == []
     under_way.join()
@@ -380,11 +398,12 @@ def test_keys_change_while_a_request_goes_on_and_all_at_once(start: Start) -> No
 def test_a_file_and_a_process_that_differ_are_both_seen(start: Start) -> None:
     keys = digests(search=SEARCH)
     door = start(keys)
-    door.files().write(gateway_access.keys_path(NAME), "")
+    path = gateway_access.keys_path(NAME)
+    gateway_access_io.write(door.files(), path, "")
     assert door.differs(keys) == ["the keys"]
-    gateway_access_io.tell_keys(door.ask_admin, gateway_access.keys_path(NAME), {})
+    gateway_access_io.tell_keys(door.ask_admin, path, {})
     assert door.differs({}) == []
-    door.files().write(gateway_access.keys_path(NAME), gateway_access.keys_text(keys))
+    gateway_access_io.write(door.files(), path, gateway_access.keys_text(keys))
     assert door.differs(keys) == ["the keys in the running gateway"]
 
 
@@ -432,12 +451,46 @@ def presented(door: Door, ca: Path) -> str:
     return str(shown["serialNumber"])
 
 
+def given(folder: Path) -> dict[str, Any]:
+    """A certificate that is given, as the module takes it."""
+    return {
+        "certificate": str(folder / "cert.pem"),
+        "key": str(folder / "key.pem"),
+        "names": ["127.0.0.1"],
+        "ca": None,
+    }
+
+
+def test_a_chain_that_changes_under_the_same_certificate_reaches_the_running_gateway(
+    start: Start, authority: Authority
+) -> None:
+    certificate, key = authority.folder / "cert.pem", authority.folder / "key.pem"
+    authority.issue(certificate, key)
+    door = start(pem=gateway_access.bundle(certificate.read_text(), key.read_text(), "test"))
+    tls, shown = given(authority.folder), f"show ssl cert {gateway_access.certificate_path(NAME)}"
+    assert "Chain Subject: /CN=test" not in door.ask_admin(shown)
+    certificate.write_text(certificate.read_text() + authority.ca.read_text())
+
+    def killed(command: str) -> str:
+        said = door.ask_admin(command)
+        if command.startswith("commit"):
+            raise InterruptedError
+        return said
+
+    # A run that ends once HAProxy has been told is repeated by the next one.
+    with pytest.raises(InterruptedError):
+        module.apply(door.files(), {"teams": None}, door.look(None, tls), killed)
+    assert door.differs(None, tls) == ["the certificate", "the certificate in the running gateway"]
+    door.apply(None, tls)
+    assert "Chain Subject: /CN=test" in door.ask_admin(shown)
+    assert door.differs(None, tls) == []
+
+
 def test_a_renewed_certificate_is_taken_over_and_no_connection_is_cut(
     start: Start, authority: Authority
 ) -> None:
-    # The node's own files; the gateway's lie in its folder.
-    files = NodeFiles()
     folder = authority.folder
+    tls = given(folder)
     authority.issue(folder / "cert.pem", folder / "key.pem")
     pem = gateway_access.bundle(
         (folder / "cert.pem").read_text(), (folder / "key.pem").read_text(), "test"
@@ -448,29 +501,12 @@ def test_a_renewed_certificate_is_taken_over_and_no_connection_is_cut(
     old = http.client.HTTPSConnection("127.0.0.1", door.port, context=context, timeout=10)
     old.request("POST", "/v1/completions", json.dumps({"prompt": "slow"}))
 
-    def look() -> gateway_access_io.Part:
-        read = files.read
-        own = door.files()
-        # What is in the gateway's folder is looked for below the test's root.
-        files.read = lambda path: own.read(path) if path.startswith(STATE_DIR) else read(path)
-        tls = {
-            "certificate": str(folder / "cert.pem"),
-            "key": str(folder / "key.pem"),
-            "names": ["127.0.0.1"],
-            "ca": None,
-        }
-        params = {"gateway": NAME, "teams": None, "tls": tls}
-        (part,), _checks = gateway_access_io.look(files, params, door.ask_admin)
-        return part
-
-    assert gateway_access_io.differences([look()]) == []
+    assert door.differs(None, tls) == []
     authority.issue(folder / "cert.pem", folder / "key.pem")
-    part = look()
-    assert (part.in_file, part.in_process) == (True, True)
-    door.files().write(part.path, part.wanted)
-    gateway_access_io.tell_certificate(door.ask_admin, part.path, part.wanted)
+    assert door.differs(None, tls) == ["the certificate", "the certificate in the running gateway"]
+    door.apply(None, tls)
     assert presented(door, authority.ca) != before
-    assert gateway_access_io.differences([look()]) == []
+    assert door.differs(None, tls) == []
     # The request that was under way, and another one over the same connection.
     assert old.getresponse().read() == b'{"usage": {"completion_tokens": 1}}'
     old.request("GET", "/v1/models")

@@ -21,10 +21,11 @@ PREFIX = ".muster-"
 LEFT_BEHIND_S = 3600.0
 
 
-def replace(path: str, text: str, mode: int | None = None) -> None:
+def replace(path: str, text: str, mode: int | None = None, owner: int | None = None) -> None:
     """Replace a file in one step: a reader, and whoever boots next, has the old or the new text.
 
     Without a mode, a file that exists keeps its own and a new one gets 0644. Folders are made.
+    It is the writer's, or the owner's, a user's number.
 
     Raises:
         OSError: It cannot be written; the old file is as it was.
@@ -38,6 +39,8 @@ def replace(path: str, text: str, mode: int | None = None) -> None:
         with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as stream:
             stream.write(text)
             stream.flush()
+            if owner is not None:
+                os.fchown(stream.fileno(), owner, -1)
             os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         os.replace(temporary, path)

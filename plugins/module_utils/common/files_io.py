@@ -37,9 +37,11 @@ class NodeFiles:
         found = glob.glob(os.path.join(glob.escape(self.root), pattern.lstrip("/")))
         return sorted("/" + os.path.relpath(path, self.root) for path in found)
 
-    def write(self, path: str, text: str, mode: int | None = None) -> None:
+    def write(
+        self, path: str, text: str, mode: int | None = None, owner: int | None = None
+    ) -> None:
         """Replace a file in one step, also through a power cut: see durable_io.replace."""
-        durable_io.replace(self.path(path), text, mode)
+        durable_io.replace(self.path(path), text, mode, owner)
 
     def write_kernel(self, path: str, value: str) -> None:
         """Write a value into a file of /proc or /sys, which cannot be replaced."""

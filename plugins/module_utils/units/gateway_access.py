@@ -200,8 +200,17 @@ def parse_end(text: str) -> datetime.datetime:
 
 
 def has_name(text: str) -> bool:
-    """Tell whether openssl x509 -checkhost or -checkip says that the name is the certificate's."""
-    return "does match certificate" in text
+    """Tell whether openssl x509 -checkhost or -checkip says that the name is the certificate's.
+
+    Raises:
+        CertificateError: It says neither.
+    """
+    match = re.search("does( NOT)? match certificate", text)
+    if not match:
+        raise CertificateError(
+            f"openssl does not tell whether it is for a name: {text.strip()[:200]!r}"
+        )
+    return match[1] is None
 
 
 def certificate_check(

@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
+    Output,
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -61,7 +62,7 @@ class Part(NamedTuple):
         path: Its file.
         found: What the file holds; None for no file.
         wanted: What it is to hold; empty for a certificate that has yet to be made.
-        in_file: Whether the file is to change.
+        in_file: Whether the file is to change, its owner included.
         in_process: Whether the running HAProxy is to change.
     """
 
@@ -144,15 +145,24 @@ def _keys(files: NodeFiles, gateway: str, teams: Mapping[str, str], ask: Ask | N
     # One that was started before there were keys has no map, and gets it when it starts anew.
     knows = bool(ask) and gateway_access.knows_map(said)
     differs = knows and gateway_access.parse_keys(said) != teams
-    return Part("keys", path, found, wanted, found != wanted, differs)
+    in_file = found != wanted or not _is_haproxys(files, path)
+    return Part("keys", path, found, wanted, in_file, differs)
 
 
 def _certificate(files: NodeFiles, gateway: str, wanted: str, ask: Ask | None) -> Part:
     path = gateway_access.certificate_path(gateway)
     found = files.read(path)
     running = gateway_access.told_fingerprint(ask(f"show ssl cert {path}")) if ask else None
-    differs = running is not None and running != gateway_access.fingerprint(wanted)
-    return Part("certificate", path, found, wanted, not wanted or found != wanted, differs)
+    # HAProxy tells the first certificate alone: whether its chain is as wanted, the file tells.
+    differs = running is not None and (
+        found != wanted or running != gateway_access.fingerprint(wanted)
+    )
+    in_file = not wanted or found != wanted or not _is_haproxys(files, path)
+    return Part("certificate", path, found, wanted, in_file, differs)
+
+
+def _is_haproxys(files: NodeFiles, path: str) -> bool:
+    return os.stat(files.path(path)).st_uid == gateway_access.USER_ID
 
 
 def _wanted_certificate(
@@ -205,15 +215,26 @@ def _needed(text: str | None, path: str) -> str:
     return text
 
 
-def _openssl(*words: str) -> str:
+def _run_openssl(*words: str) -> Output:
     try:
-        output = run(["openssl", *words], _TIMEOUT_S)
+        return run(["openssl", *words], _TIMEOUT_S)
     except CommandError as error:
         raise CertificateError(f"{error}: install openssl on this node") from error
+
+
+def _openssl(*words: str) -> str:
+    output = _run_openssl(*words)
     if output.rc != 0:
-        last = output.text.splitlines()[-1]
+        # Where it has printed the dots of its progress alone, no line is left.
+        last = output.text.rpartition("\n")[2]
         raise CertificateError(f"openssl {words[0]} ended with rc {output.rc}: {last}")
     return output.stdout
+
+
+def _is_for(path: str, name: str) -> bool:
+    # Releases differ in the rc of a name that does not match.
+    output = _run_openssl("x509", "-in", path, "-noout", *gateway_access.name_flag(name))
+    return gateway_access.has_name(output.stdout + output.stderr)
 
 
 def read_certificate(path: str, called: Sequence[str]) -> Certificate:
@@ -222,14 +243,8 @@ def read_certificate(path: str, called: Sequence[str]) -> Certificate:
     Raises:
         CertificateError: It is none, or there is no openssl.
     """
-    asked = ["x509", "-in", path, "-noout"]
-    ends = gateway_access.parse_end(_openssl(*asked, "-enddate"))
-    wrong = [
-        name
-        for name in called
-        if not gateway_access.has_name(_openssl(*asked, *gateway_access.name_flag(name)))
-    ]
-    return Certificate(ends, wrong)
+    ends = gateway_access.parse_end(_openssl("x509", "-in", path, "-noout", "-enddate"))
+    return Certificate(ends, [name for name in called if not _is_for(path, name)])
 
 
 def _belong_together(files: NodeFiles, certificate_file: str, key_file: str) -> None:
@@ -272,15 +287,13 @@ def make_own(files: NodeFiles, gateway: str, called: Sequence[str]) -> str:
 def write(files: NodeFiles, path: str, text: str) -> None:
     """Write a file that HAProxy alone reads, in the folder of its socket.
 
-    A process that starts meanwhile finds the old or the new text.
+    A process that starts meanwhile finds the old or the new text, and may read it.
     """
     folder = os.path.dirname(files.path(path))
     os.makedirs(folder, mode=0o750, exist_ok=True)
-    files.write(path, text, 0o600)
-    for one in (folder, files.path(path)):
-        # The folder of a gateway that begins as root stays root's, who may read the file.
-        if one != folder or os.stat(folder).st_uid == os.geteuid():
-            os.chown(one, gateway_access.USER_ID, gateway_access.USER_ID)
+    # Before the file: a run that is killed here finds it differ the next time.
+    os.chown(folder, gateway_access.USER_ID, -1)
+    files.write(path, text, 0o600, gateway_access.USER_ID)
 
 
 def tell_keys(ask: Ask, path: str, teams: Mapping[str, str]) -> None:
