@@ -22,8 +22,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import (
+    keep_text,
     statistics,
-    write_json,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
@@ -140,7 +140,7 @@ class ActionModule(ControllerAction):
                 name: {
                     **{key: plan["endpoint"][key] for key in ("url", "model")},
                     "key": any(unit["secret_files"] for unit in plan["units"]),
-                    "authority": _authority(plan, runs[name]["output_dir"]),
+                    "authority": _authority(plan, runs[name]["authority"]),
                 }
                 for name, plan in plans.items()
             },
@@ -195,24 +195,7 @@ class ActionModule(ControllerAction):
 
     def _write(self, path: str, plan: planner.Plan) -> dict[str, Any]:
         """Put the plan into a file, when it is not there already."""
-        after = json.dumps(plan, indent=2) + "\n"
-        try:
-            before = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            before = ""
-        except (OSError, UnicodeDecodeError) as error:
-            raise AnsibleActionFail(f"plan_file {path} cannot be read: {error}") from None
-        if before != after and not self._task.check_mode:
-            write_json(path, plan)
-        return {
-            "changed": before != after,
-            "diff": {
-                "before": before,
-                "after": after,
-                "before_header": path,
-                "after_header": path,
-            },
-        }
+        return keep_text(path, json.dumps(plan, indent=2) + "\n", self._task.check_mode)
 
 
 def table(plan: planner.Plan) -> str:
@@ -266,16 +249,16 @@ def _origin(engine: Mapping[str, Any]) -> str:
     return f"{image}{changed}"
 
 
-def _authority(plan: Mapping[str, Any], folder: str) -> str | None:
+def _authority(plan: Mapping[str, Any], path: str) -> str | None:
     """Return the file on the controller by which clients check the endpoint's certificate.
 
-    prepare puts it there. None without TLS, and where clients know the authority.
+    None without TLS, and where clients know the authority.
     """
     gateway = plan["gateway"]
     if not gateway or not gateway["tls"]:
         return None
     known = gateway["tls"]["certificate"] and not gateway["tls"]["ca"]
-    return None if known else f"{folder}/gateway.pem"
+    return None if known else path
 
 
 def _failure(verb: str, error: PlanError) -> str:

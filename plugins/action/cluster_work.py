@@ -10,8 +10,12 @@ from typing import Any, ClassVar
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import keep_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import work_of
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
+    authority_of,
+    work_of,
+)
 
 
 class ActionModule(ControllerAction):
@@ -33,7 +37,15 @@ class ActionModule(ControllerAction):
         askers = {host for host, asks in asking.items() if asks["url"] or asks["gateway_url"]}
         units = [{key: unit[key] for key in ("group", "host")} for unit in made["plan"]["units"]]
         work = work_of(units, looks, askers)
+        authority = authority_of(looks)
+        kept = {}
+        if authority is not None:
+            # Every run that changes nodes comes by, whether or not prepare comes to a gateway.
+            kept = keep_text(made["run"]["authority"], authority, self._task.check_mode)
+            # Another controller, or a runner in an empty folder, changes nothing by having it, too.
+            kept["changed"] = kept["changed"] and kept["diff"]["before"] != ""
         return {
+            **kept,
             "prepare": work.prepare,
             "serve": work.serve,
             "verify": work.verify,

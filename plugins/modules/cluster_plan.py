@@ -130,6 +130,9 @@ run:
     reports:
       description: By stage, its file there.
       type: dict
+    authority:
+      description: The file there by which clients check a gateway's certificate, if they need one.
+      type: str
     hosts:
       description: The cluster's hosts in the run.
       type: list

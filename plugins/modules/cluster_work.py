@@ -12,12 +12,22 @@ description:
   - Reads what M(muster.serving.node_checks) saw of the states on each host. Runs on the controller,
     once for all hosts, and sends nothing to any node.
   - A replica serves as one, so where one of its hosts differs, serve comes to all of them.
+  - What clients check the gateways' certificates by it keeps in the file on the controller that
+    the plan's run names, and removes that file where they need none. Where no gateway's host has
+    told, the file stays as it is. To put it onto a controller that has none is no change.
 author:
   - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
   - muster.serving.attributes
-  - muster.serving.attributes.read_only
   - muster.serving.attributes.controller
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+    details: It shows the file by which clients check a gateway's certificate.
+  idempotent:
+    support: full
 options:
   made:
     description: Variable under which M(muster.serving.cluster_plan) was registered.

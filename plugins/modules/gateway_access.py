@@ -58,7 +58,10 @@ options:
         description: The file on the node with the authority that clients check it by.
         type: path
   authority_file:
-    description: A file on the controller for RV(authority), where there is one.
+    description:
+      - A file on the controller for RV(authority), where there is one.
+      - In a run of the playbooks it also holds what clients check a given certificate by, which
+        M(muster.serving.cluster_work) keeps there.
     type: path
 requirements:
   - openssl on the node, for O(tls)
@@ -90,9 +93,9 @@ EXAMPLES = r"""
 RETURN = r"""
 authority:
   description:
-    - What clients check the certificate by, PEM. Of one that the node has made, it is that
-      certificate; where the node's own authorities suffice, it is empty.
-  returned: with O(tls)
+    - The certificate that the node has made, PEM. It has signed it itself, so that clients check
+      it by that very certificate.
+  returned: with O(tls) that has no O(tls.certificate)
   type: str
 told:
   description: What the running gateway was given, or would be, V(keys) and V(certificate).
@@ -151,13 +154,10 @@ def diff(part: Part) -> dict[str, str]:
     }
 
 
-def authority_of(files: NodeFiles, tls: dict[str, Any] | None, parts: list[Part]) -> dict[str, str]:
-    """Return the result's authority; nothing without TLS."""
-    if tls is None:
-        return {}
-    if tls["certificate"] is None:
-        return {"authority": gateway_access.public_part(parts[-1].wanted)}
-    return {"authority": (files.read(tls["ca"]) or "") if tls["ca"] else ""}
+def authority_of(tls: dict[str, Any] | None, parts: list[Part]) -> dict[str, str]:
+    """Return the result's authority; nothing where the node has made no certificate."""
+    own = tls is not None and tls["certificate"] is None and parts[-1].wanted
+    return {"authority": gateway_access.public_part(parts[-1].wanted)} if own else {}
 
 
 def main() -> None:
@@ -178,14 +178,13 @@ def main() -> None:
             parts = [made(files, params, part) for part in parts]
             for part in parts:
                 apply(files, params, part, ask)
-        authority = authority_of(files, params["tls"], parts)
     except (AdminError, CertificateError, unit_io.UnitError, OSError) as error:
         module.fail_json(msg=f"{params['gateway']}: {error}")
     module.exit_json(
         changed=any(part.in_file or part.in_process for part in parts),
         told=[part.what for part in parts if part.in_process],
         diff=[diff(part) for part in parts if part.in_file],
-        **authority,
+        **authority_of(params["tls"], parts),
     )
 
 

@@ -109,8 +109,10 @@ checks:
 states:
   description:
     - By name, what differs (C(differs), a phrase each; empty where its module would change
-      nothing). V(unit) has with it what M(muster.serving.unit_info) returns, without logs, and
-      V(verified) by which C(runs) of units the plan was verified and when (C(verified)).
+      nothing). V(unit) has with it what M(muster.serving.unit_info) returns, without logs,
+      V(verified) by which C(runs) of units the plan was verified and when (C(verified)), and
+      V(gateway_access) the C(authority) by which clients check the certificate, PEM, empty where
+      they know it.
     - A state that cannot be told differs, as its module will say why.
   returned: always
   type: dict

@@ -22,8 +22,11 @@ from ansible_collections.muster.serving.plugins.module_utils.units.gateway_acces
     Certificate,
     CertificateError,
 )
+from ansible_collections.muster.serving.plugins.modules import gateway_access as module
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.authority import Authority
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
 
@@ -265,3 +268,38 @@ def test_a_given_certificate_that_does_not_fit_is_a_failed_check(tmp_path: Path)
     (tmp_path / "empty").write_text("")
     assert "no certificate" in verdict(certificate=str(tmp_path / "empty"))[1]
     assert verdict(ca=str(tmp_path / "none"))[1].endswith("none: no such file")
+    assert "no certificate" in verdict(ca=key)[1]
+
+
+def authority_seen(**tls: Any) -> Any:
+    return gateway_access_io.state(params(**tls)).seen.get("authority")
+
+
+@needs_openssl
+def test_a_look_tells_what_clients_check_a_certificate_by(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "authority")
+    certificate, key = (str(authority.folder / name) for name in ("cert.pem", "key.pem"))
+    authority.issue(Path(certificate), Path(key), "IP:10.0.0.9")
+    pair = {"certificate": certificate, "key": key}
+    assert authority_seen(**pair) == ""
+    assert authority_seen(**pair, ca=str(authority.ca)) == authority.ca.read_text()
+    # Of a file that holds more, nothing that is secret, and nothing that is no text.
+    mixed = tmp_path / "mixed.pem"
+    mixed.write_bytes(b"\xff\n" + Path(key).read_bytes() + authority.ca.read_bytes())
+    assert authority_seen(**pair, ca=str(mixed)) == authority.ca.read_text()
+    assert authority_seen(**pair, ca=str(tmp_path / "none")) is None
+
+
+@needs_openssl
+def test_a_certificate_that_the_host_makes_is_what_clients_check_it_by(tmp_path: Path) -> None:
+    files, tls = NodeFiles(str(tmp_path)), params()["tls"]
+    assert gateway_access_io.authority(files, tls, "") is None
+    pem = gateway_access_io.make_own(files, "c-gateway0", ["10.0.0.9"])
+    known = gateway_access_io.authority(files, tls, pem)
+    assert known == files.read(f"{gateway_access.own_folder('c-gateway0')}/cert.pem")
+    part = gateway_access_io.Part("certificate", "/tls.pem", None, pem, True, False)
+    assert module.authority_of(tls, [part]) == {"authority": known}
+    # Of one that is yet to be made, in check mode, and of one that is given there is none to keep.
+    assert module.authority_of(tls, [part._replace(wanted="")]) == {}
+    assert module.authority_of({**tls, "certificate": "/c", "key": "/k"}, [part]) == {}
+    assert module.authority_of(None, []) == {}

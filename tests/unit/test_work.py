@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.action import cluster_work
 from ansible_collections.muster.serving.plugins.module_utils.node.look_io import STATES
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import unplanned
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
     PREPARED,
     SERVED,
     TAKEN_OVER,
+    authority_of,
     work_of,
 )
 from hypothesis import given
@@ -117,6 +121,61 @@ def test_what_differs_is_never_passed_over(found: dict[str, Any]) -> None:
         assert not (host in work.brief and host in work.serve)
     for pair in (("a", "b"), ("c", "d")):
         assert len({host in work.serve for host in pair}) == 1
+
+
+def told(authority: str | None) -> dict[str, Any]:
+    """A host of a gateway, or of none, with what clients check its certificate by."""
+    seen_there = {} if authority is None else {"authority": authority}
+    return {**seen(), "gateway_access": {"differs": [], **seen_there}}
+
+
+@pytest.mark.parametrize(
+    ("by_host", "known"),
+    [
+        ([], None),
+        ([None, None], None),
+        ([None, "one\n"], "one\n"),
+        (["one\n", "one\n"], "one\n"),
+        (["one\n", "two\n"], "one\ntwo\n"),
+        (["", ""], ""),
+        (["", None], ""),
+    ],
+)
+def test_clients_need_the_authorities_of_all_gateways(
+    by_host: list[str | None], known: str | None
+) -> None:
+    found = {f"gateway-{index}": told(one) for index, one in enumerate(by_host)}
+    assert authority_of({"silent": {}, "engine": {"unit": {}}, **found}) == known
+
+
+def test_the_authoritys_file_is_made_changed_and_removed_as_hosts_tell(tmp_path: Path) -> None:
+    path = tmp_path / "output" / "gateway.pem"
+    made = {
+        "run": {"authority": str(path)},
+        "plan": {"units": UNITS},
+        "stages": {"a": {"verify": {"url": None, "gateway_url": None}}},
+    }
+
+    def work(authority: str | None, check_mode: bool = False) -> bool:
+        action = cluster_work.ActionModule.__new__(cluster_work.ActionModule)
+        action._task = SimpleNamespace(check_mode=check_mode)
+        variables = {"plan": made, "hostvars": {"a": {"look": {"states": told(authority)}}}}
+        result = action.act({"made": "plan", "hosts": ["a"], "results": "look"}, variables)
+        assert result["prepare"] == []
+        return bool(result.get("changed"))
+
+    assert not work(None)
+    # On a controller that has none it is no change.
+    assert not work("one\n", check_mode=True)
+    assert not path.exists()
+    assert (work("one\n"), work("one\n"), path.read_text()) == (False, False, "one\n")
+    assert work("two\n", check_mode=True)
+    assert path.read_text() == "one\n"
+    assert (work("two\n"), work("two\n"), path.read_text()) == (True, False, "two\n")
+    assert not work(None)
+    assert work("", check_mode=True)
+    assert path.read_text() == "two\n"
+    assert (work(""), work(""), path.exists()) == (True, False, False)
 
 
 def test_every_state_has_its_stage() -> None:

@@ -75,18 +75,48 @@ class Part(NamedTuple):
 
 
 def state(params: dict[str, Any]) -> State:
-    """Return what gateway_access would change, and the verdicts over the certificate."""
+    """Return what gateway_access would change, and the verdicts over the certificate.
+
+    With TLS it has seen the authority, unless the node has yet to make the certificate.
+    """
+    files, tls = NodeFiles(), params["tls"]
+    trusted = None
     try:
-        parts, checks = look(NodeFiles(), params, asker(params["gateway"]))
+        parts, checks = look(files, params, asker(params["gateway"]))
+        if tls is not None:
+            trusted = authority(files, tls, parts[-1].wanted)
     except CertificateError as error:
-        subject = params["tls"]["certificate"] or params["gateway"]
-        expected = f"a certificate for {', '.join(params['tls']['names'])} and its key"
+        subject = tls["certificate"] or params["gateway"]
+        expected = f"a certificate for {', '.join(tls['names'])} and its key"
         remedy = "correct muster_gateway_tls, or put both there"
         return State(
             [str(error)],
             [check("gateway-certificate", "failed", subject, str(error), expected, remedy)],
         )
-    return State(differences(parts), checks)
+    return State(differences(parts), checks, seen={} if trusted is None else {"authority": trusted})
+
+
+def authority(files: NodeFiles, tls: Mapping[str, Any], wanted: str) -> str | None:
+    """Return what clients check a gateway's certificate by, PEM; empty where they know it.
+
+    A certificate that the node makes is its own; None where it has yet to.
+
+    Args:
+        files: The node's files.
+        tls: That of ARGUMENT_SPEC.
+        wanted: The certificate with its key.
+
+    Raises:
+        CertificateError: The authority cannot be read, or there is none in its file.
+    """
+    if tls["certificate"] is None:
+        return gateway_access.public_part(wanted) or None
+    if not tls["ca"]:
+        return ""
+    text = gateway_access.public_part(_needed(_read(files, tls["ca"]), tls["ca"]))
+    if not text:
+        raise CertificateError(f"{tls['ca']}: no certificate in PEM form stands in it")
+    return text
 
 
 def differences(parts: Sequence[Part]) -> list[str]:
@@ -185,8 +215,7 @@ def _wanted_certificate(
             _needed(texts[0], paths[0]), _needed(texts[1], paths[1]), " and ".join(paths)
         )
         _belong_together(files, *paths)
-        if tls["ca"]:
-            _needed(_read(files, tls["ca"]), tls["ca"])
+        authority(files, tls, pem)
         seen = read_certificate(files.path(paths[0]), tls["names"])
         return pem, [gateway_access.certificate_check(paths[0], seen, now, tls["names"])]
     if None not in texts:

@@ -55,6 +55,30 @@ def replace_text(target: Path, text: str) -> None:
         raise
 
 
+def keep_text(path: str, text: str, check_mode: bool) -> dict[str, Any]:
+    """Let a file hold a text, and remove it for an empty one; return a task's changed and diff.
+
+    Raises:
+        AnsibleActionFail: It cannot be read, or written there.
+    """
+    target = Path(path)
+    try:
+        before = target.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        before = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnsibleActionFail(f"{target} cannot be read: {error}") from None
+    if before != text and not check_mode:
+        if text:
+            write_text(path, text)
+        else:
+            target.unlink()
+    return {
+        "changed": before != text,
+        "diff": {"before": before, "after": text, "before_header": path, "after_header": path},
+    }
+
+
 def statistics(name: str, value: Any) -> dict[str, Any]:
     """Return what a task's result has as ansible_stats to keep a report beyond the run.
 

@@ -41,6 +41,7 @@ def run_of(
     Returns:
         output_dir: The folder on the controller for reports.
         reports: By stage, its file there; under verified_plan, that of the plan.
+        authority: The file there by which clients check the gateway's certificate.
         hosts: The cluster's hosts in the run.
         replicas: The hosts of each replica.
         waivers: By host, its muster_waivers.
@@ -54,6 +55,7 @@ def run_of(
             **{stage: f"{folder}/{stage}.json" for stage in REPORTS},
             "verified_plan": f"{folder}/verified-plan.json",
         },
+        "authority": f"{folder}/gateway.pem",
         "hosts": [host for host in hosts if host in limited],
         "replicas": [replica["hosts"] for replica in plan["replicas"]],
         "waivers": {host: hostvars.get(host, {}).get("muster_waivers") or [] for host in hosts},

@@ -91,6 +91,16 @@ def work_of(
     )
 
 
+def authority_of(looks: Mapping[str, States]) -> str | None:
+    """Return what clients check the gateways' certificates by, PEM; empty where they know it.
+
+    None where no host has told. Where gateways have several, clients need them all.
+    """
+    seen = [states.get("gateway_access", {}) for states in looks.values()]
+    told = [one["authority"] for one in seen if "authority" in one]
+    return "".join(dict.fromkeys(told)) if told else None
+
+
 def _differs(states: States, names: Sequence[str]) -> bool:
     return not states or any(states[name]["differs"] for name in names if name in states)
 
