@@ -242,6 +242,42 @@ def test_what_a_run_goes_on_with_is_not_forgotten_by_a_task_that_is_skipped(regi
     assert [task["name"] for task in found if "when" in task] == []
 
 
+def tasks_of(book: str, part: str) -> Iterator[dict[str, Any]]:
+    """Return what a playbook gives to roles of a task whose name has a part."""
+
+    def walk(value: Any) -> Iterator[dict[str, Any]]:
+        if isinstance(value, list):
+            for item in value:
+                yield from walk(item)
+        elif isinstance(value, dict):
+            if part in str(value.get("name")) and "ansible.builtin.import_role" in value:
+                yield value["vars"]
+            for item in value.values():
+                yield from walk(item)
+
+    return walk(yaml.safe_load((ROOT / "playbooks" / book).read_text(encoding="utf-8")))
+
+
+def test_whoever_takes_one_replica_after_the_other_verifies_alike() -> None:
+    upgrade, takeover = (
+        {name: given for name, given in roll.items() if name.startswith("verify_")}
+        for book in ("upgrade.yml", "takeover.yml")
+        for roll in tasks_of(book, "one replica after the other")
+    )
+    assert "verify_soak_s" in upgrade
+    assert takeover == upgrade
+
+
+def test_verify_keeps_under_load_what_the_run_has_started_and_not_asked_before() -> None:
+    *_before, play = yaml.safe_load((ROOT / "playbooks/verify.yml").read_text(encoding="utf-8"))
+    expression = play["vars"]["__verify_anew"].strip("{} ")
+    anew = jinja2.Environment(autoescape=True).compile_expression(expression)
+    work = {"takeover": ["c-0"]}
+    assert anew(inventory_hostname="c-1", muster_work=work)
+    assert not anew(inventory_hostname="c-0", muster_work=work)
+    assert not anew(inventory_hostname="c-1")
+
+
 def test_what_playbooks_register_is_no_setting_of_a_later_plan() -> None:
     text = "".join(path.read_text("utf-8") for path in (ROOT / "playbooks").glob("*.yml"))
     assert set(re.findall(r"register: (muster_\w+)", text)) <= set(REGISTERED)
