@@ -27,6 +27,7 @@ from ansible_collections.muster.serving.plugins.module_utils.network.ports impor
     parse_kernel_ranges,
     parse_ports,
     parse_socket_table,
+    takes,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,6 +243,33 @@ def test_the_holder_of_a_port_is_found(squatter):
 def test_a_port_on_another_address_is_held_in_part(squatter):
     (busy,) = net_sockets.find_busy([squatter.getsockname()[1]], "127.0.0.2")
     assert not busy.wanted
+
+
+def test_whoever_is_on_another_address_beside_the_holder_is_not_named(squatter):
+    port = squatter.getsockname()[1]
+    with socket.create_server(("127.0.0.2", port)):
+        (busy,) = net_sockets.find_busy([port], HOME)
+        assert [entry.address for entry in busy.sockets] == [HOME]
+        (busy,) = net_sockets.find_busy([port], None)
+        assert sorted(entry.address for entry in busy.sockets) == [HOME, "127.0.0.2"]
+
+
+@pytest.mark.parametrize(
+    ("bound", "address", "taken"),
+    [
+        ("10.0.0.1", "10.0.0.1", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("10.0.0.1", None, True),
+        ("::ffff:10.0.0.1", "10.0.0.1", True),
+        ("0.0.0.0", "10.0.0.1", True),  # noqa: S104 (read, not bound)
+        ("::", "10.0.0.1", True),
+        ("::1", "10.0.0.1", False),
+        ("fe80::1%eth0", "fe80::1%eth0", True),
+        ("", "fd00::1", True),
+    ],
+)
+def test_a_port_is_taken_on_its_own_address_or_all(bound, address, taken):
+    assert takes(bound, address) == taken
 
 
 def test_an_address_of_no_nic_does_not_hide_the_holder(squatter):

@@ -21,6 +21,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.ranges impor
 )
 
 _LISTEN = 0x0A
+# What stands for all addresses, in the kernel's tables and for docker and podman.
+_ALL = ("", "0.0.0.0", "::")  # noqa: S104 (read, never bound)
 
 # How a listener of this check is known in the process table.
 LISTENER = "muster-listen"
@@ -43,6 +45,20 @@ def parse_ports(values: Iterable[Any]) -> list[int]:
             raise PortError(f"{value!r} is neither a port (1 to 65535) nor a range FIRST-LAST")
         ports.update(found)
     return sorted(ports)
+
+
+def takes(bound: str, address: str | None) -> bool:
+    """Return whether a port bound to one address is taken on another; without it, on any."""
+    return not address or _plain(bound) in (*_ALL, _plain(address))
+
+
+def _plain(address: str) -> str:
+    """Return an address without the form that IPv6 sockets give one of IPv4."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def parse_kernel_ranges(text: str) -> list[int]:

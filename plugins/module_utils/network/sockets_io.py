@@ -25,6 +25,7 @@ from ansible_collections.muster.serving.plugins.module_utils.network.ports impor
     Busy,
     SocketEntry,
     parse_socket_table,
+    takes,
 )
 
 # Closed so, a connection is forgotten at once. Otherwise it would hold its port, which may be one
@@ -72,6 +73,11 @@ def find_busy(ports: Sequence[int], address: str | None, proc: Path = Path("/pro
     if not problems:
         return []
     sockets = _sockets(problems, proc)
+    for port, (wanted, _text) in problems.items():
+        # Where the address is none of this node's, all of them stay.
+        near = [entry for entry in sockets[port] if takes(entry.address, address)]
+        if wanted and near:
+            sockets[port] = near
     owners = owners_of(sockets, proc)
     return [
         Busy(
