@@ -20,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.programs import replica_link
 from ansible_collections.muster.serving.plugins.module_utils.programs.replica_link import (
     AGREE_S,
     BACKOFF_S,
@@ -874,6 +875,26 @@ def test_agents_restart_the_replica_as_one(pair) -> None:
     time.sleep(1.5)
     assert head.journal.read_text().count("127.0.0.2 does not answer") == 1
     assert head.restarts() == 2
+
+
+def test_what_one_look_changes_is_written_once(tmp_path, monkeypatch) -> None:
+    node = Node(tmp_path / "node", "127.0.0.1", 0, [])
+    node.tell_prometheus()
+    written = []
+
+    def replace(path: str, text: str, mode: int) -> None:
+        written.append(json.loads(text))
+
+    monkeypatch.setattr(replica_link.durable_io, "replace", replace)
+    config = parse_config(node.config.read_text())
+    agent = replica_link.Agent(config, str(node.systemctl), str(node.config))
+    lives = []
+    for restarts, life in enumerate(("first", "after-crash")):
+        node.set(NRestarts=restarts, InvocationID=life)
+        lives.append(life)
+        agent._tick(time.monotonic())
+        assert [sorted(one["starts"][node.unit]) for one in written] == [sorted(lives)]
+        written.clear()
 
 
 def test_what_prometheus_reads_follows_the_units_and_ends_with_the_agent(tmp_path, port) -> None:

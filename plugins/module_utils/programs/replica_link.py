@@ -979,11 +979,11 @@ class Agent:
             for name in action.units
         ]
         memory.hopeless = ended or memory.hopeless
+        memory.starts = self._starts(memory, units, now)
         # First remembered, then done: if we die in between, the next agent asks again.
         if memory != self.memory:
             self._remember(memory)
         self.memory, self.units = memory, units
-        self._note_starts(now)
         for action in actions:
             self._act(action)
         self._note_served()
@@ -1036,16 +1036,13 @@ class Agent:
             except (OSError, subprocess.SubprocessError) as error:
                 log(f"the evidence is not whole: {error}")
 
-    def _note_starts(self, now: float) -> None:
-        """Remember the lives that count in the units' start limit."""
-        config, memory = self.config.metrics, self.memory
-        if config is None or memory is None:
-            return
-        lives = {n: u.invocation for n, u in self.units.items() if u.up or u.crashed}
-        starts = link_metrics.note(memory.starts, lives, now, config.window_s)
-        if starts != memory.starts:
-            self.memory = dataclasses.replace(memory, starts=starts)
-            self._remember(self.memory)
+    def _starts(self, memory: Memory, units: Mapping[str, Unit], now: float) -> link_metrics.Starts:
+        """Return the lives that count in the units' start limit."""
+        config = self.config.metrics
+        if config is None:
+            return memory.starts
+        lives = {n: u.invocation for n, u in units.items() if u.up or u.crashed}
+        return link_metrics.note(memory.starts, lives, now, config.window_s)
 
     def _write_metrics(self, now: float) -> None:
         """Write what is known of the units for Prometheus; that nobody reads it is no fault."""
