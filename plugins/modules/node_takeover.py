@@ -103,17 +103,18 @@ stopped:
 replaced:
   description:
     - Of all that the record has, C(what) it was, its C(state) (V(stopping) or V(replaced)) since
-      when (C(since)), and the commands that bring it C(back) or C(remove) it.
+      when (C(since)), whether it can come back (C(can_return)), and the commands that bring it
+      C(back) or C(remove) it.
   returned: success
   type: list
   elements: dict
 msg:
-  description: What was started again, and what was not and why.
+  description: What was, or would be, started again, and what was not and why.
   returned: with O(state=undone) and O(state=returned)
   type: str
 """
 
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import CommandError
@@ -123,12 +124,16 @@ from ansible_collections.muster.serving.plugins.module_utils.node import takeove
 from ansible_collections.muster.serving.plugins.module_utils.units import run_lock_io
 
 
-def diff(entries: Sequence[takeover.Entry], before: str, after: str) -> dict[str, str]:
-    """Return what runs before and after, a line for each."""
-    lines = [f"{takeover.title(one)}, {takeover.held_text(one)}" for one in entries]
+def diff(before: Mapping[str, Sequence[takeover.Entry]], after: str) -> dict[str, str]:
+    """Return what runs before, by a word for that, and after, a line for each."""
+    lines = [
+        (word, f"{takeover.title(one)}, {takeover.held_text(one)}\n")
+        for word, entries in before.items()
+        for one in entries
+    ]
     return {
-        "before": "".join(f"{before}: {line}\n" for line in lines),
-        "after": "".join(f"{after}: {line}\n" for line in lines),
+        "before": "".join(f"{word}: {line}" for word, line in lines),
+        "after": "".join(f"{after}: {line}" for _word, line in lines),
     }
 
 
@@ -143,16 +148,18 @@ def stop(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
     ]
     if refused:
         raise takeover.TakeoverError(f"nothing was stopped. {'; '.join(refused)}")
-    changes = diff([one.entry for one in holders], "runs", "stopped")
-    if module.check_mode:
-        entries = takeover.begun(takeover_io.read(files, name), holders, "")
-        stopped = takeover.unfinished(entries)
-    else:
-        stopped = takeover_io.stop(files, name, holders)
-        if holders:
+    entries = takeover.begun(takeover_io.read(files, name), holders, "")
+    stopping = takeover.to_stop(entries)
+    if not module.check_mode:
+        takeover_io.stop(files, name, holders)
+        if stopping:
             takeover_io.wait_until_free(params)
-    titles = [takeover.title(one) for one in stopped]
-    return {"changed": bool(holders), "stopped": titles, "diff": changes}
+    titles = [takeover.title(one) for one in takeover.unfinished(entries)]
+    holding = [one.entry for one in holders]
+    keys = [one["key"] for one in holding]
+    halfway = [one for one in stopping if one["key"] not in keys]
+    changes = diff({"runs": holding, "left halfway": halfway}, "stopped")
+    return {"changed": bool(stopping), "stopped": titles, "diff": changes}
 
 
 def bring_back(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
@@ -161,15 +168,21 @@ def bring_back(module: AnsibleModule, files: NodeFiles) -> dict[str, Any]:
     chosen = takeover.unfinished(entries) if undo else entries
     if not chosen:
         return {"changed": False, "msg": "nothing was replaced here"}
-    changes = diff([one for one in chosen if not one["lost"]], "stopped", "runs")
+    able = [one for one in chosen if not one["lost"]]
+    changes = diff({"stopped": able}, "runs")
     if module.check_mode:
-        return {"changed": True, "diff": changes, "msg": "it would be brought back"}
+        texts = [f"{takeover.title(one)} would be started again" for one in able]
+        texts += [
+            f"not brought back: {takeover.title(one)}: {takeover.way_back(one)}"
+            for one in chosen
+            if one["lost"]
+        ]
+        return {"changed": bool(able), "diff": changes, "msg": "; ".join(texts)}
     back, problems = takeover_io.bring_back(files, name, chosen, forget=not undo)
     texts = [f"{takeover.title(one)} was started again" for one in back]
     texts += [f"not brought back: {one}" for one in problems]
     result = {"changed": bool(back), "diff": changes, "msg": "; ".join(texts)}
-    failed = [one for one in takeover_io.read(files, name) if one in chosen and not one["lost"]]
-    if failed:
+    if takeover.left(takeover_io.read(files, name), able):
         module.fail_json(**result)
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -31,6 +33,8 @@ from ansible_collections.muster.serving.plugins.module_utils.node.takeover impor
 from ansible_collections.muster.serving.plugins.modules import node_takeover
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.conftest import ROOT
 
 ID = "4f" * 32
 WHEN = "2026-11-30 09:25:43Z"
@@ -80,6 +84,16 @@ def test_a_port_that_docker_publishes_is_its_containers() -> None:
     # Without the proxy nobody holds the port in /proc.
     assert only(seen._replace(holds={})).entry["ports"] == [8000]
     assert takeover.holders_of(seen._replace(holds={}, ports=[8001]), "c") == []
+
+
+def test_a_port_that_docker_passes_on_for_no_known_container_is_not_dockers_end() -> None:
+    proxy = Process(9, 2, "docker-proxy", unit="docker.service")
+    seen = Seen({9: Held(ports=[8000])}, {9: proxy, 2: Process(2, 1, "dockerd")}, ports=[8000])
+    docker = Service("docker.service", "/usr/lib/systemd/system/docker.service", "enabled", 2)
+    holder = only(seen._replace(services={"docker.service": docker}))
+    assert (holder.entry["kind"], bool(holder.problem)) == ("service", True)
+    # Where it is no service, as of a snap.
+    assert only(seen).entry["name"] == "docker-proxy (pid 9)"
 
 
 def test_a_service_of_the_operators_own_is_stopped_and_disabled() -> None:
@@ -143,6 +157,29 @@ def test_the_service_that_runs_a_container_is_what_stops(argv: list[str]) -> Non
     assert kind == ("service" if named else "container")
 
 
+@pytest.mark.parametrize(
+    ("argv", "runs"),
+    [
+        (["podman", "--log-level", "warn", "container", "start", "-a", "vllm"], True),
+        (["docker", "attach", "vllm"], True),
+        (["docker", "compose", "-f", "c.yml", "up", "vllm"], True),
+        (["docker", "compose", "logs", "-f", "vllm"], False),
+        (["docker", "logs", "-f", "vllm"], False),
+        (["docker", "exec", "vllm", "run", "vllm"], False),
+        (["docker", "stats", "vllm"], False),
+        (["docker", "events", "--filter", f"container={ID}"], False),
+    ],
+)
+def test_a_service_that_only_reads_of_a_container_is_left_alone(
+    argv: list[str], runs: bool
+) -> None:
+    client = Process(5, 1, argv[0], argv, unit="logs.service")
+    services = {"logs.service": Service("logs.service", OWN, "enabled", 5)}
+    engine = Process(7, 6, "vllm", container_id=ID)
+    seen = seen_of(engine, client, containers=[Container(ID, "vllm")], services=services)
+    assert only(seen).entry["kind"] == ("service" if runs else "container")
+
+
 def test_podman_runs_a_container_within_its_service() -> None:
     container = Container(ID, "vllm", "podman", ports=[8001])
     engine = Process(7, 6, "vllm", unit="vllm.service", container_id=ID)
@@ -167,6 +204,24 @@ def test_a_bare_process_is_ended_with_what_started_it_and_its_secrets_are_not_ke
     (told,) = takeover.told([{**entry, "state": "replaced"}])
     assert "cd /srv && vllm serve /m --api-key" in told["back"]
     assert "as ann" in told["back"]
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        *("sh", "ash", "bash", "dash", "zsh", "ksh", "mksh", "csh", "tcsh", "fish"),
+        *("sshd", "sshd-session", "mosh-server", "su", "sudo", "login", "tmux: server", "screen"),
+        *("systemd", "(sd-pam)", "crond", "containerd-shim", "containerd-shim-runc-v2", "conmon"),
+    ],
+)
+def test_what_a_process_was_started_from_outlives_it(above: str) -> None:
+    assert only(seen_of(WORKER, PARENT, SHELL._replace(name=above))).entry["key"] == "4@99"
+
+
+@pytest.mark.parametrize("above", ["python3", "torchrun", "vllm-sh", "crash"])
+def test_what_is_of_a_process_ends_with_it(above: str) -> None:
+    launcher = SHELL._replace(name=above, started="7")
+    assert only(seen_of(WORKER, PARENT, launcher)).entry["key"] == "3@7"
 
 
 LOGIN = Service("ssh.service", "/lib/systemd/system/ssh.service", "enabled", 2)
@@ -270,6 +325,31 @@ def test_of_an_inspected_container_its_environment_is_not_kept() -> None:
     (container,) = takeover.parse_inspect(json.dumps([document, {"Id": 7}]), "docker")
     assert container == Container(ID, "vllm", "docker", "i", "on-failure:3", ports=[80])
     assert "hunter2" not in repr(container)
+
+
+@pytest.mark.parametrize(
+    ("inside", "address", "bind_address", "holds"),
+    [
+        ("8000/tcp", "", "10.0.0.1", True),
+        ("8000/tcp", "0.0.0.0", "10.0.0.1", True),  # noqa: S104 (read, not bound)
+        ("8000/tcp", "::", "10.0.0.1", True),
+        ("8000/tcp", "10.0.0.1", "10.0.0.1", True),
+        ("8000/tcp", "127.0.0.1", None, True),
+        ("8000/tcp", "fd00:0::1", "fd00::1", True),
+        ("8000/tcp", "127.0.0.1", "10.0.0.1", False),
+        ("8000/udp", "", "10.0.0.1", False),
+        ("8000/udp", "", None, False),
+        ("8000/sctp", "10.0.0.1", "10.0.0.1", False),
+    ],
+)
+def test_a_published_port_holds_the_plans_where_it_is_bound_as_that(
+    inside: str, address: str, bind_address: str | None, holds: bool
+) -> None:
+    bound = {inside: [{"HostIp": address, "HostPort": "8000"}]}
+    document = {"Id": ID, "Name": "/vllm", "NetworkSettings": {"Ports": bound}}
+    found = takeover.parse_inspect(json.dumps([document]), "docker", bind_address)
+    holders = takeover.holders_of(Seen({}, {}, found, ports=[8000]), "c")
+    assert [one.entry["name"] for one in holders] == (["vllm"] if holds else [])
 
 
 @given(st.text() | st.recursive(st.none() | st.text(), st.lists).map(json.dumps))
@@ -406,6 +486,7 @@ def test_whatever_is_cut_off_all_comes_back_as_it_was(
         assert machine.runs == set()
         stopped = takeover_io.read(machine.files, "c")
         assert {one["state"] for one in stopped} <= {takeover.STOPPING}
+        assert takeover.to_stop(stopped) == []
         if end == "return":
             run(machine, "finish")
             assert takeover.unfinished(takeover_io.read(machine.files, "c")) == []
@@ -413,6 +494,21 @@ def test_whatever_is_cut_off_all_comes_back_as_it_was(
         assert machine.state() == before
         # What runs again is nothing to remember.
         assert not machine.files.exists(takeover.record_path("c"))
+
+
+@pytest.mark.parametrize(
+    ("source", "remove"),
+    [
+        ("/etc/containers/systemd/v.container", "rm {} && systemctl unmask v.service"),
+        ("", ""),
+    ],
+)
+def test_a_generated_unit_goes_with_its_source(source: str, remove: str) -> None:
+    path = "/run/systemd/generator/v.service"
+    services = {"v.service": Service("v.service", path, "generated", source=source)}
+    holder = only(seen_of(Process(7, 1, "vllm", unit="v.service"), services=services))
+    (told,) = takeover.told([{**holder.entry, "lost": "", "state": "replaced"}])
+    assert told["remove"] == remove.format(source)
 
 
 def test_the_record_is_there_before_anything_stops_and_for_root_alone(tmp_path: Path) -> None:
@@ -424,6 +520,43 @@ def test_the_record_is_there_before_anything_stops_and_for_root_alone(tmp_path: 
     assert stat.S_IMODE(record.stat().st_mode) == 0o600
     (entry,) = takeover.read_record(record.read_text())
     assert (entry["restart"], entry["state"]) == ("always", "stopping")
+
+
+def test_what_a_cut_off_run_has_not_stopped_for_good_is_left_to_do(tmp_path: Path) -> None:
+    machine = Machine(str(tmp_path), {}, {"a.service": "enabled"}, {"a.service"})
+    # It is stopped, and would start at boot.
+    machine.steps_left = 4
+    with pytest.raises(CutOff):
+        run(machine, "stop")
+    assert machine.state() == ({}, {"a.service": "enabled"}, set())
+    machine.steps_left = 10**6
+    assert takeover.to_stop(takeover_io.read(machine.files, "c"))
+    run(machine, "stop")
+    assert machine.file_state == {"a.service": "disabled"}
+    assert takeover.to_stop(takeover_io.read(machine.files, "c")) == []
+    # Somebody has started it again.
+    begun = takeover.begun(
+        takeover_io.read(machine.files, "c"),
+        Machine(str(tmp_path), {}, {"a.service": "disabled"}, {"a.service"}).holders(),
+        WHEN,
+    )
+    assert [one["file_state"] for one in takeover.to_stop(begun)] == ["enabled"]
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_what_was_half_brought_back_is_stopped_for_good_again(steps: int, tmp_path: Path) -> None:
+    enabled = {"a.service": "enabled"}
+    machine = Machine(str(tmp_path), {"c1": "always"}, enabled, {"c1", "a.service"})
+    before = machine.state()
+    run(machine, "stop")
+    machine.steps_left = steps
+    with contextlib.suppress(CutOff):
+        run(machine, "undo")
+    machine.steps_left = 10**6
+    run(machine, "stop")
+    assert machine.state() == ({"c1": "no"}, {"a.service": "disabled"}, set())
+    run(machine, "undo")
+    assert machine.state() == before
 
 
 def test_what_a_second_takeover_stops_leaves_what_was_replaced_as_it_is(tmp_path: Path) -> None:
@@ -649,7 +782,10 @@ def test_the_module_stops_once_and_brings_back_once(docker: Docker) -> None:
     assert (again["changed"], again["stopped"]) == (False, ["container vllm"])
     assert [docker.call("replaced")["changed"] for _time in range(2)] == [True, False]
     assert docker.call("undone")["msg"] == "nothing was replaced here"
-    told = docker.call("returned", _ansible_check_mode=True)["replaced"]
+    dry = docker.call("returned", _ansible_check_mode=True)
+    assert (dry["changed"], dry["msg"]) == (True, "container vllm would be started again")
+    told = dry["replaced"]
+    assert told[0]["can_return"]
     assert told[0]["back"] == f"docker update --restart=always {ID} && docker start {ID}"
     assert docker.call("returned")["msg"] == "container vllm was started again"
     assert docker.seen() == (True, "always")
@@ -665,9 +801,27 @@ def test_the_module_stops_nothing_that_a_stop_removes(docker: Docker) -> None:
     assert docker.seen() == (True, "no")
     docker.call("stopped", for_good=True)
     assert docker.seen() == (False, "no")
-    said = docker.call("undone")
-    assert (said["changed"], docker.seen()) == (False, (False, "no"))
-    assert "not brought back: container vllm: by hand: it was started with --rm" in said["msg"]
+    (told,) = docker.call("replaced")["replaced"]
+    assert not told["can_return"]
+    dry, said = (docker.call("returned", _ansible_check_mode=dry) for dry in (True, False))
+    for one in (dry, said):
+        assert (one["changed"], docker.seen()) == (False, (False, "no"))
+        assert one["msg"].startswith("not brought back: container vllm: by hand: it was started")
+    assert dry["diff"] == said["diff"] == {"before": "", "after": ""}
+
+
+def test_the_module_says_that_it_stops_what_a_cut_off_run_has_not(docker: Docker) -> None:
+    docker.call("stopped")
+    # Cut off before its restart policy was changed.
+    docker.has(runs=False)
+    entries = takeover_io.read(docker.files, "c")
+    takeover_io.write(docker.files, "c", takeover.marked(entries, entries, down=False))
+    for dry in (True, False):
+        said = docker.call("stopped", _ansible_check_mode=dry)
+        assert (said["changed"], said["stopped"]) == (True, ["container vllm"])
+        assert said["diff"]["before"] == f"left halfway: container vllm, port {docker.port}\n"
+    assert docker.seen() == (False, "no")
+    assert not docker.call("stopped")["changed"]
 
 
 def test_what_is_started_again_by_something_else_is_told(
@@ -680,6 +834,37 @@ def test_what_is_started_again_by_something_else_is_told(
     assert "look what starts it again" in said["msg"]
     docker.call("undone")
     assert docker.seen() == (True, "always")
+
+
+@pytest.mark.parametrize("can_return", [True, False])
+def test_return_leaves_a_cluster_as_it_is_where_nothing_can_come_back(
+    can_return: bool, tmp_path: Path
+) -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/return.yml").read_text())
+    (guard,) = (
+        task
+        for task in play["tasks"][0]["block"]
+        if task["name"] == "Leave a cluster as it is that has replaced nothing"
+    )
+    book = {"hosts": "all", "gather_facts": False, "tasks": [guard], "vars": play["vars"]}
+    lost, kept = {"what": "process vllm", "can_return": False}, {"what": "c", "can_return": True}
+    known = {"a": {"replaced": [lost]}, "b": {"replaced": [kept] if can_return else []}, "c": {}}
+    local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    said = {"msg": "by hand: vllm serve"}
+    hosts = {name: {**local, "__return_known": {**said, **one}} for name, one in known.items()}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    (tmp_path / "book.yml").write_text(yaml.safe_dump([book], sort_keys=False))
+    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml"]
+    done = subprocess.run(
+        [*command, tmp_path / "book.yml", "-e", "__return_deployment=c"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    for words in ("c has replaced nothing that could come back", "by hand: vllm serve"):
+        assert (words in " ".join(done.stdout.split())) == (not can_return)
+    assert done.returncode == (0 if can_return else 2), done.stdout + done.stderr
 
 
 def test_a_docker_that_does_not_answer_is_no_free_node(docker: Docker, tmp_path: Path) -> None:

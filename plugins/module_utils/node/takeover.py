@@ -24,13 +24,15 @@ from ansible_collections.muster.serving.plugins.module_utils.common.owners impor
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX, STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import devices_text
+from ansible_collections.muster.serving.plugins.module_utils.network.ports import takes
 
 SCHEMA = 1
 # Seconds that what is stopped has to end by itself.
 GRACE_S = 60
 
 # An entry of the record: kind, key (equal for the same thing in another run), name, devices, ports,
-# state, since, and what its kind needs to come back.
+# state, since, down (all that stops it was done, and nothing since that starts it), and what its
+# kind needs to come back.
 Entry = Dict[str, Any]
 
 STOPPING, REPLACED = "stopping", "replaced"
@@ -52,7 +54,8 @@ _AT_BOOT: Mapping[str, tuple[list[str], list[str]]] = {
 _USER_UNIT = re.compile(r"/user@(\d+)\.service/.*?([^/]+\.service)(?:/|$)", re.MULTILINE)
 # Above a process that was started by hand: what it did not come from, and must outlive it.
 _STARTERS = re.compile(
-    r"(?:ba|da|z|k|fi)?sh|sshd.*|su|sudo|login|tmux.*|screen|systemd|\(sd-pam\)|init|cron|crond|atd"
+    r"(?:a|ba|rba|da|z|k|mk|pdk|c|tc|fi|pw)?sh|sshd.*|mosh-server|su|sudo|doas|runuser|login"
+    r"|tmux.*|screen|systemd|\(sd-pam\)|init|cron|crond|atd|dockerd|containerd.*|conmon.*"
 )
 # By a label that it gives its containers, what would start one again.
 _MANAGERS = {
@@ -60,6 +63,8 @@ _MANAGERS = {
     "com.docker.swarm.service.name": "Docker Swarm",
 }
 CLIENTS = ("docker", "podman")
+# Their commands that stay while a container runs, and with which it stops.
+_RUNS = ({"run"}, {"start"}, {"attach"}, {"compose", "up"})
 _PROXY = "docker-proxy"
 
 
@@ -99,7 +104,7 @@ class Container(NamedTuple):
         restart: Its restart policy, as --restart takes it.
         removed: Whether it goes when it stops (--rm).
         manager: What would start it again: Kubernetes, Docker Swarm; empty for nothing.
-        ports: The ports of the node that are published for it.
+        ports: The TCP ports that are published for it where the plan binds its own.
     """
 
     id: str
@@ -113,12 +118,17 @@ class Container(NamedTuple):
 
 
 class Service(NamedTuple):
-    """A systemd service: its unit file, systemd's word for that, and its main process."""
+    """A systemd service: its unit file, systemd's word for that, and its main process.
+
+    Fields:
+        source: What its unit file is generated from, empty where it is not.
+    """
 
     name: str
     path: str = ""
     file_state: str = ""
     main_pid: int = 0
+    source: str = ""
 
 
 class Seen(NamedTuple):
@@ -164,8 +174,14 @@ def record_path(deployment: str) -> str:
 # --- what docker and podman say ------------------------------------------------------------------
 
 
-def parse_inspect(text: str, engine: str) -> list[Container]:
-    """Return the containers of docker inspect or podman inspect, as far as they can be read."""
+def parse_inspect(text: str, engine: str, bind_address: str | None = None) -> list[Container]:
+    """Return the containers of docker inspect or podman inspect, as far as they can be read.
+
+    Args:
+        text: What it printed.
+        engine: docker or podman.
+        bind_address: Where the plan binds its ports, None for all addresses.
+    """
     try:
         documents = json.loads(text)
     except ValueError:
@@ -173,13 +189,13 @@ def parse_inspect(text: str, engine: str) -> list[Container]:
     found = []
     for one in documents if isinstance(documents, list) else []:
         try:
-            found.append(_container(one, engine))
+            found.append(_container(one, engine, bind_address))
         except (KeyError, TypeError, AttributeError, ValueError):
             continue
     return found
 
 
-def _container(document: Mapping[str, Any], engine: str) -> Container:
+def _container(document: Mapping[str, Any], engine: str, bind_address: str | None) -> Container:
     config, host = document.get("Config") or {}, document.get("HostConfig") or {}
     policy, labels = host.get("RestartPolicy") or {}, config.get("Labels") or {}
     retries = policy.get("MaximumRetryCount") or 0
@@ -192,7 +208,14 @@ def _container(document: Mapping[str, Any], engine: str) -> Container:
         restart=f"{policy.get('Name') or 'no'}{f':{retries}' if retries else ''}",
         removed=bool(host.get("AutoRemove")),
         manager=next((name for label, name in _MANAGERS.items() if label in labels), ""),
-        ports=sorted({int(one["HostPort"]) for many in bound.values() for one in many or []}),
+        ports=sorted(
+            {
+                int(one["HostPort"])
+                for inside, many in bound.items()
+                for one in many or []
+                if inside.endswith("/tcp") and takes(one.get("HostIp") or "", bind_address)
+            }
+        ),
     )
 
 
@@ -301,9 +324,15 @@ def _client_unit(seen: Seen, container: Container) -> str:
     if [one.image for one in seen.containers].count(container.image) == 1:
         names.add(container.image)
     for process in seen.processes.values():
-        if process.name in CLIENTS and process.unit and names & {*process.argv}:
+        if process.name in CLIENTS and process.unit and _runs_one_of(names, process.argv):
             return process.unit
     return ""
+
+
+def _runs_one_of(names: Collection[str], argv: Sequence[str]) -> bool:
+    """Tell whether a docker or podman command runs what it names, and not only reads its log."""
+    at = next((at for at, word in enumerate(argv) if word in names), 0)
+    return any(verb <= {*argv[1:at]} for verb in _RUNS)
 
 
 def _of_lost_unit(unit: str) -> Holder:
@@ -318,6 +347,7 @@ def _of_service(service: Service, container: str = "") -> Holder:
         service.name,
         service.name,
         path=service.path,
+        source=service.source,
         file_state=service.file_state,
         container=container,
     )
@@ -338,7 +368,9 @@ def _is_daemon(seen: Seen, process: Process, service: Service) -> bool:
     A login is below sshd, and so is whatever was started from it.
     """
     main = seen.processes.get(service.main_pid)
-    return process.pid == service.main_pid or (main is not None and main.name == process.name)
+    same = main is not None and main.name == process.name
+    # What passes on a port of a container that nobody knows is Docker's own.
+    return process.pid == service.main_pid or same or process.name == _PROXY
 
 
 def _of_process(seen: Seen, process: Process) -> Holder:
@@ -421,11 +453,6 @@ def own_units(holders: Sequence[Holder]) -> list[str]:
     return units
 
 
-def may_stop(holder: Holder, for_good: bool) -> bool:
-    """Tell whether a run may stop it."""
-    return not holder.problem and (for_good or not holder.lost)
-
-
 # --- the record ---------------------------------------------------------------------------------
 
 
@@ -467,7 +494,8 @@ def begun(entries: Sequence[Entry], holders: Iterable[Holder], when: str) -> lis
     for holder in holders:
         fresh = {**holder.entry, "lost": holder.lost, "state": STOPPING, "since": when}
         known = halfway.get(_id(fresh), fresh)
-        new[_id(fresh)] = {**known, "devices": fresh["devices"], "ports": fresh["ports"]}
+        held = {"devices": fresh["devices"], "ports": fresh["ports"]}
+        new[_id(fresh)] = {**known, **held, "down": False}
     return [*(one for one in entries if _id(one) not in new), *new.values()]
 
 
@@ -482,6 +510,23 @@ def finished(entries: Sequence[Entry], when: str) -> list[Entry]:
 def unfinished(entries: Iterable[Entry]) -> list[Entry]:
     """Return what was being stopped when a run was cut off, or is now."""
     return [one for one in entries if one["state"] == STOPPING]
+
+
+def to_stop(entries: Iterable[Entry]) -> list[Entry]:
+    """Return those of which not all is done yet that stops them."""
+    return [one for one in unfinished(entries) if not one.get("down")]
+
+
+def marked(entries: Iterable[Entry], chosen: Iterable[Entry], down: bool) -> list[Entry]:
+    """Return the record with the mark that chosen entries are down, or without it."""
+    keys = {_id(one) for one in chosen}
+    return [{**one, "down": down} if _id(one) in keys else one for one in entries]
+
+
+def left(entries: Iterable[Entry], chosen: Iterable[Entry]) -> list[Entry]:
+    """Return those of chosen entries that the record still has."""
+    keys = {_id(one) for one in entries}
+    return [one for one in chosen if _id(one) in keys]
 
 
 def without(entries: Iterable[Entry], gone: Entry) -> list[Entry]:
@@ -529,6 +574,10 @@ def remove_commands(entry: Entry) -> list[list[str]]:
         return []
     if entry["kind"] == "container":
         return [[entry["engine"], "rm", entry["key"][:12]]]
+    if entry["file_state"] == "generated":
+        # Its unit file is written anew from its source, and it is masked.
+        source = entry.get("source")
+        return [["rm", source], ["systemctl", "unmask", entry["name"]]] if source else []
     return [["rm", entry["path"]]] if entry["path"] else []
 
 
@@ -548,13 +597,14 @@ def way_back(entry: Entry) -> str:
     return " && ".join(shlex.join(one) for one in return_commands(entry))
 
 
-def told(entries: Iterable[Entry]) -> list[dict[str, str]]:
-    """Return what an operator is told of what was replaced: what, back, and remove."""
+def told(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Return what an operator is told of what was replaced: what, can_return, back, and remove."""
     return [
         {
             "what": f"{title(one)}, which held {held_text(one)}",
             "state": one["state"],
             "since": one.get("since", ""),
+            "can_return": not one["lost"],
             "back": way_back(one),
             "remove": " && ".join(shlex.join(words) for words in remove_commands(one)),
         }

@@ -109,12 +109,12 @@ def look(params: dict[str, Any], proc: Path = Path("/proc")) -> Seen:
     Raises:
         CommandError: Docker, Podman or systemd did not answer.
     """
-    ports = parse_ports(params["ports"])
+    ports, address = parse_ports(params["ports"]), params["bind_address"]
     held: dict[int, tuple[set[int], set[int]]] = {}
     for device, pids in _device_holders(params, proc):
         for pid in pids:
             held.setdefault(pid, (set(), set()))[0].add(device)
-    for busy in find_busy(ports, params["bind_address"], proc):
+    for busy in find_busy(ports, address, proc):
         # What is connected, or listens on another address alone, is in nobody's way.
         if busy.wanted and any(socket.listening for socket in busy.sockets):
             for owner in busy.owners:
@@ -122,7 +122,7 @@ def look(params: dict[str, Any], proc: Path = Path("/proc")) -> Seen:
                     held.setdefault(owner.pid, (set(), set()))[1].add(busy.port)
     wanted = [pid for pid in held if _exists(proc, pid)]
     # Published ports need no process of their own, so containers are asked for in any case.
-    containers = [one for engine in takeover.CLIENTS for one in _containers(engine)]
+    containers = [one for engine in takeover.CLIENTS for one in _containers(engine, address)]
     commands = [int(path.parent.name) for path in _commands(proc)]
     processes = _processes([*wanted, *commands], proc)
     services = _services({one.unit for one in processes.values() if one.unit})
@@ -180,7 +180,7 @@ def _exists(proc: Path, pid: int) -> bool:
     return (proc / str(pid)).exists()
 
 
-def _containers(engine: str) -> list[takeover.Container]:
+def _containers(engine: str, bind_address: str | None) -> list[takeover.Container]:
     if shutil.which(engine) is None:
         return []
     listed = run([engine, "ps", "--quiet", "--no-trunc"], ASK_S)
@@ -192,7 +192,7 @@ def _containers(engine: str) -> list[takeover.Container]:
     ids = listed.stdout.split()
     # One that has ended meanwhile is an error, and the others are told all the same.
     said = run([engine, "inspect", "--type", "container", *ids], ASK_S).stdout if ids else "[]"
-    return takeover.parse_inspect(said, engine)
+    return takeover.parse_inspect(said, engine, bind_address)
 
 
 def _commands(proc: Path) -> Iterable[Path]:
@@ -251,7 +251,7 @@ def _services(units: Iterable[str]) -> dict[str, takeover.Service]:
     names = sorted(units)
     if not names:
         return {}
-    asked = "--property=Id,FragmentPath,UnitFileState,MainPID,LoadState"
+    asked = "--property=Id,FragmentPath,SourcePath,UnitFileState,MainPID,LoadState"
     shown = by_id(parse_show(run(["systemctl", "show", asked, *names], ASK_S).stdout))
     return {
         name: takeover.Service(
@@ -260,6 +260,7 @@ def _services(units: Iterable[str]) -> dict[str, takeover.Service]:
             os.path.realpath(one["FragmentPath"]) if one.get("FragmentPath") else "",
             one.get("UnitFileState", ""),
             int(one.get("MainPID") or 0),
+            one.get("SourcePath", ""),
         )
         for name, one in shown.items()
         if one.get("LoadState") == "loaded"
@@ -294,10 +295,8 @@ def write(files: NodeFiles, deployment: str, entries: Sequence[Entry]) -> None:
 # --- stop and bring back ------------------------------------------------------------------------
 
 
-def stop(
-    files: NodeFiles, deployment: str, holders: Sequence[Holder], do: Ask = ask
-) -> list[Entry]:
-    """Stop what holds the plan's devices and ports, and return all that is stopped so far.
+def stop(files: NodeFiles, deployment: str, holders: Sequence[Holder], do: Ask = ask) -> None:
+    """Stop what holds the plan's devices and ports, and what a run before has left halfway.
 
     Raises:
         TakeoverError: One does not stop.
@@ -306,9 +305,9 @@ def stop(
     entries = takeover.begun(read(files, deployment), holders, run_lock_io.now().clock)
     if holders:
         write(files, deployment, entries)
-    stopped = takeover.unfinished(entries)
+    stopping = takeover.to_stop(entries)
     holding = [one.entry["key"] for one in holders]
-    for entry in stopped:
+    for entry in stopping:
         for argv in takeover.stop_commands(entry):
             said = do(argv, CARRY_OUT_S)
             # One of a run that was cut off holds nothing any more, and may have gone altogether.
@@ -319,7 +318,8 @@ def stop(
         if holder.entry["kind"] == "process":
             top = int(holder.entry["key"].partition("@")[0])
             end([top, *holder.pids])
-    return stopped
+    if stopping:
+        write(files, deployment, takeover.marked(entries, stopping, down=True))
 
 
 def _may_fail(argv: Sequence[str]) -> bool:
@@ -394,7 +394,9 @@ def bring_back(
     Returns:
         Those that run again, and a line for each that does not and why.
     """
-    entries = read(files, deployment)
+    # What is cut off from here on stands halfway.
+    entries = takeover.marked(read(files, deployment), chosen, down=False)
+    write(files, deployment, entries)
     back, problems = [], []
     for entry in reversed(chosen):
         problem, gone = _start(entry, do)
