@@ -47,7 +47,7 @@ RUNBOOKS = (
         ),
         _words(
             "clock security-policy thread-limit inotify-limit open-files rlimit-refused hugepages"
-            " node-hardware kernel-hang kernel-module"
+            " map-limit cpu-binding node-hardware kernel-hang kernel-module"
         ),
     ),
     Runbook(
@@ -55,7 +55,7 @@ RUNBOOKS = (
         _words("host-memory host-shm npu-memory gpu-memory"),
         _words(
             "node-memory worker-killed shared-memory memory-taken no-cache cache-too-small"
-            " device-memory hccl-memory container-memory"
+            " device-memory hccl-memory container-memory cache-leak"
         ),
     ),
     Runbook(
@@ -143,6 +143,7 @@ RUNBOOKS = (
             " npu-streams fabric-manager gpu-lost-in-container gpu-lost gpu-nvlink gpu-ecc"
             " gpu-ordinal gpu-shared gpu-busy gpu-mps gpu-few gpu-none gpu-peer gpu-multicast"
             " gpu-memory-fault gpu-kernel-fault gpu-pci-memory cuda-fork cuda-unknown"
+            " npu-arguments"
         ),
     ),
     Runbook(
@@ -171,8 +172,8 @@ RUNBOOKS = (
             " cuda-library-missing cuda-kernels-absent rocm-mismatch sglang-import kernel-versions"
             " static-tls library-broken library-missing cpu-instructions glibc-old"
             " package-mismatch module-missing wheels-absent jit-libcuda jit-compiler"
-            " triton-compile compile-cache aiter-build aiter-shape aiter-lock platform-plugins"
-            " preload grouped-routing"
+            " triton-compile triton-driver compile-cache aiter-build aiter-shape aiter-lock"
+            " platform-plugins preload grouped-routing"
         ),
     ),
     Runbook(

@@ -93,7 +93,8 @@ SIGNATURES = (
         "npu-driver-mount",
         r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open"
         r"|(?i:dcmi\w*.{0,40}library_?not_?found)"
-        r"|/Ascend/driver/\S+.{0,80}(?i:is invalid|not (?:found|exist)|no such|cannot open)",
+        r"|/Ascend/driver/\S+.{0,80}(?i:is invalid|not (?:found|exist)|no such|cannot open)"
+        r"|\bnpu-smi: (?:command )?not found|No such file or directory: '(?:\S*/)?npu-smi'",
         "files of the NPU's driver are not in the container",
         "see that the driver is installed on the node and that the plan mounts its folders",
         "Ascend driver; vllm-ascend issues 1440 and 11052",
@@ -214,7 +215,8 @@ SIGNATURES = (
         r"\bEE1015\b|driver version capacity is insufficient"
         r"|(?i:\b(?:npu|ascend|hdk|cann)\b.{0,40}driver (?:package )?version .{0,80}"
         r"(?:too (?:low|old)|lower than|not (?:match|support|compatib)|does ?n[o']t match))"
-        r"|(?i:please (?:upgrade|update) the (?:npu|ascend) driver)",
+        r"|(?i:please (?:upgrade|update) the (?:npu|ascend) driver)"
+        r"|not supported by the current HDK\(driver\)",
         "the NPU driver of the node is older than the CANN of the image needs",
         "install the driver and firmware that CANN's release names, or take an older image"
         " (muster_image)",
@@ -273,7 +275,9 @@ SIGNATURES = (
         r"/(?:nnal|ascend-toolkit|cann[\w.-]*)/\S+: undefined symbol|undefined symbol: \w*(?:Mki"
         r"|atb|aclnn|aclrt|aclop|Hccl|hccl|_ZN2ge)\w*|undefined symbol: rt[A-Z]\w+"
         r"|not in libopapi\.so|(?i:cann) version .{0,80}(?:not (?:match|compatib"
-        r"|support)|mismatch|too (?:old|low))",
+        r"|support)|mismatch|too (?:old|low))"
+        r"|[Cc]urrent CANN version do(?:es)? not|(?i:please (?:try to )?(?:update|upgrade|check)"
+        r" (?:the version of |your )?cann\b)",
         "CANN and what is built on it (torch_npu, vllm-ascend, operators) are of versions that do"
         " not fit",
         f"{RECIPE_IMAGE}; outside of a container, CANN and NNAL as vllm-ascend's release names"
@@ -286,7 +290,10 @@ SIGNATURES = (
     ),
     Signature(
         "torch-npu-mismatch",
-        r"module 'torch[_.]npu\S*' has no attribute|operator npu::\w+ does not exist"
+        r"module 'torch[_.]npu\S*' has no attribute|module 'torch' has no attribute 'npu'"
+        r"|cannot import name .{0,80} from 'torch_npu|operator npu::\w+ does not exist"
+        r"|requires a newer torch_npu|\b(?:npu|_C_ascend)::\w+\(\) "
+        r"(?:Expected a value of type|is missing value)"
         r"|Could not run 'npu::|\bnpu_\w+\(\) (?:got an unexpected|expected at most|is missing)"
         r"|torch_npu\S* .{0,60}(?:requires?|built for) torch"
         r"|(?:lib)?torch_npu\S*: undefined symbol"
@@ -399,7 +406,7 @@ SIGNATURES = (
         r"|\[Init\]\[Env\]init env failed|build op model failed, result = 500001"
         r"|\bEC0010\b|Failed to import Python module|JitCompile default value failed"
         r"|Failed to init (?:tbe|TeConfig)|init runtime platform info failed"
-        r"|/data/platform_config\b",
+        r"|/data/platform_config\b|\bE4002[0-4]\b",
         "CANN's compiler of operators cannot start: a Python package that it needs is missing or"
         " too new (numpy, decorator, sympy, attrs), or CANN is not whole",
         "read the lines around it; the recipe's image has them all",
@@ -407,6 +414,19 @@ SIGNATURES = (
         ("cann-version",),
         SYMPTOM,
         explains=("hccl-failed",),
+    ),
+    Signature(
+        "npu-arguments",
+        r"\bEZ1001\b|AclNN_Parameter_Error|" + _acl("16100[12]"),
+        "an operator of CANN refuses the shape, type or format that the engine gives it; the words"
+        " behind say which: this kind of NPU or this CANN does not take the model, its"
+        " quantisation or its number format so",
+        "where the words name DT_BFLOAT16 (Atlas 300I): dtype float16 in muster_engine_args; else"
+        f" another parallel size, or {RECIPE_IMAGE}",
+        "CANN EZ1001, ACLNN 161001 and 161002; vllm-ascend issues 2925, 6490 and 8186",
+        ("weights-format", "npu-topology"),
+        LIKELY,
+        explains=("npu-operator",),
     ),
     Signature(
         "npu-runtime",
@@ -422,7 +442,8 @@ SIGNATURES = (
     Signature(
         "npu-operator",
         r"(?i:\b(?:aicore|aivec|vector core)\b.{0,20}(?:exception|timeout|error)"
-        r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is|"
+        r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is"
+        r"|\bsetup fail(?:ed)?!?,? .{0,60}ASDOPS_LOG|\b\w+Operation (?:setup|execute) fail|"
         + _acl("5070(?:1[14-8]|3[4-6]|4[2-5]|49|50)"),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",

@@ -287,7 +287,8 @@ SIGNATURES = (
     Signature(
         "no-cache",
         r"No available memory for the cache blocks|Not enough memory\. Please try to increase"
-        r"|leave no (?:GPU |NPU |device )?memory for the KV cache",
+        r"|leave no (?:GPU |NPU |device )?memory for the KV cache"
+        r"|\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static",
         "weights and buffers leave no device memory for the KV cache",
         "raise gpu-memory-utilization (SGLang: mem-fraction-static) in muster_engine_args, or"
         " spread the model over more devices",
@@ -308,7 +309,7 @@ SIGNATURES = (
         r"|(?:CUDA|HIP) error: out of memory|(?:Prefill|Decode) out of memory"
         r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
-        r"|CUDA_ERROR_OUT_OF_MEMORY"
+        r"|CUDA_ERROR_OUT_OF_MEMORY|HIPBLAS_STATUS_ALLOC_FAILED"
         r"|CUBLAS_STATUS_ALLOC_FAILED|ACL_ERROR_RT_MEMORY_ALLOCATION|error code is (?:207001"
         r"|207018)\b|\bEL0004\b",
         "a device ran out of memory",
@@ -320,6 +321,15 @@ SIGNATURES = (
         r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"
         r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"
         r"|out of memory)",
+    ),
+    Signature(
+        "cache-leak",
+        r"(?:allocator|_pool|[Pp]ool) (?:memory leak|Mem Leak) [Dd]etected",
+        "SGLang's count of its KV cache does not add up, and it ends itself: a fault of this"
+        " version with the features that are on",
+        "another muster_engine_version; or turn off what is new in muster_engine_args (speculative"
+        " decoding, hierarchical or radix cache, mixed chunks) one by one",
+        "SGLang issues 6888, 11970 and 20010",
     ),
     Signature(
         "engine-configuration",

@@ -77,7 +77,8 @@ FIRST = (
 LAST = (
     Signature(
         "name-resolution",
-        r"(?i)(?<!huggingface\.co: )temporary failure in name resolution|name or service not known"
+        r"(?i)(?<!huggingface\.co: )temporary failure (?:in name resolution|resolving)"
+        r"|name or service not known"
         r"|could not resolve host|getaddrinfo failed"
         r"|nodename nor servname|host not found in upstream|no address associated with hostname"
         r"|network addresses of \([^)]*\) cannot be retrieved"

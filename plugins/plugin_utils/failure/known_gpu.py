@@ -191,7 +191,7 @@ SIGNATURES = (
         " and 16; amdgpu",
         ("gpu-count", "gpu-health"),
         likely=r"amdgpu.{0,80}(?:MES\S* failed to resp|qcm fence wait loop timeout|SMU is (?:hung"
-        r"|in hang)"
+        r"|in hang)|[Qq]ueue preemption (?:failed|time ?out)|Resetting wave fronts"
         r"|failed to (?:quiesce|evict process))|NVML: Timeout|Insufficient External Power"
         r"|HW Exception by GPU node"
         r"|reason ?: ?GPU Hang",
@@ -211,6 +211,7 @@ SIGNATURES = (
         "gpu-ecc",
         r"(?<!no )uncorrectable ECC error(?!\D{0,20} 0\b)"
         r"|amdgpu.{0,120}[1-9]\d* (?:new )?uncorrectable (?:hardware )?errors?"
+        r"|amdgpu.{0,120}(?:bad page threshold|ERREVENT_ATHUB_INTERRUPT|[Pp]oison is consumed)"
         rf"|{_XID}(?:48|64|94|95|140)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:ECCUncorrectable|ECC_UNCORRECTABLE)",
         "a GPU has a memory error that it could not correct",
@@ -320,6 +321,8 @@ SIGNATURES = (
         r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
         r"|'UnspecifiedPlatform' object has no|No devices were found"
         r"|Tensile host: No devices found|AMDSMI_STATUS_(?:INIT_ERROR|NO_DRM_DEV|NOT_INIT)"
+        r"|GPU arch from rocminfo failed"
+        r"|No accelerator \([\w, ]+\) or platform"
         r"|no adapters were found"
         r"|(?<!node has )\b[Nn]o (?:\w+ )?(?:[GNX]PUs?|accelerators?)(?: devices?)?"
         r" (?:(?:was|were|is|are) )?"

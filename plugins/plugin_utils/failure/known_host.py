@@ -27,7 +27,9 @@ SIGNATURES = (
         r"|ray\.exceptions\.OutOfMemoryError|node running low on memory|due to memory pressure"
         r"|\bEE1013\b|host memory has been exhausted"
         r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
-        r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory",
+        r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
+        r"|Not enough host memory (?:available|for)\b|earlyoom.{0,80}sending sig"
+        r"|systemd-oomd.{0,80}killed",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",
         "kernel; systemd",
@@ -78,7 +80,31 @@ SIGNATURES = (
         " OMP_NUM_THREADS",
         "kernel, EAGAIN",
         ("host-limits",),
-        likely=r"what\(\): .{0,30}[Rr]esource temporarily unavailable",
+        likely=r"what\(\): .{0,30}[Rr]esource temporarily unavailable"
+        r"|System unable to allocate necessary resources for OMP thread",
+    ),
+    Signature(
+        "map-limit",
+        r"\bmax_map_count\b",
+        "the limit of memory maps of a process is reached or too low",
+        "raise vm.max_map_count on the node: sysctl vm.max_map_count=1048576, and in /etc/sysctl.d",
+        "kernel, ENOMEM of mmap",
+    ),
+    Signature(
+        "cpu-binding",
+        r"CPUs available in 'Cpus_allowed_list' conflict|Insufficient CPUs for binding"
+        r"|The number of CPUs is insufficient\. Each NPU|\bNPU\d* got too few CPUs"
+        r"|no NUMA node available\. Please check|NUMA index \d+ .{0,80}is out of range for"
+        r"|(?:sched|pthread)_setaffinity\w*.{0,60}(?:Invalid argument|fail)"
+        r"|libnuma: .{0,60}(?:out of range|parse error|not allowed)"
+        r"|taskset: failed to set|numactl: .{0,80}(?:invalid|not available|out of range)",
+        "a process cannot be bound to the processors or memory that it is to use: the container or"
+        " the machine has others, or fewer",
+        "take cpuset options off the container and OMP_PROC_BIND out of muster_engine_env, or turn"
+        " the engine's own binding off (vllm-ascend: enable_cpu_binding in additional-config;"
+        " SGLang: numa-node)",
+        "vllm-ascend pull request 11307; libnuma; kernel, EINVAL of sched_setaffinity",
+        rank=LIKELY,
     ),
     Signature(
         "inotify-limit",
@@ -128,7 +154,8 @@ SIGNATURES = (
     Signature(
         "kernel-hang",
         r"\btask \S+ blocked for more than \d+ seconds|(?i:\b(?:soft|hard) lockup\b)"
-        r"|\brcu\w*:? .{0,40}detected .{0,20}stall|Kernel panic - not syncing|\bkernel BUG at\b",
+        r"|\brcu\w*:? .{0,40}detected .{0,20}stall|Kernel panic - not syncing|\bkernel BUG at\b"
+        r"|\bBUG: unable to handle (?:kernel|page)",
         "the node's kernel hangs: a task waits for a disk, a network file system or a driver, or a"
         " processor is stuck",
         "the stack below the line in dmesg says in which part; reboot the node",
@@ -200,7 +227,8 @@ SIGNATURES = (
     ),
     Signature(
         "device-absent",
-        r"error gathering device information|[Uu]nable to open /dev/kfd"
+        r"error gathering device information"
+        r"|[Uu]nable to open /dev/kfd(?!.{0,60}(?:allocate|argument|busy))"
         r"|no such device: .{0,40}/dev/"
         rf"|{_DEVICES}.{{0,80}}(?i:no such (?:file|device))"
         rf"|(?i:no such (?:file|device)).{{0,80}}{_DEVICES}",
@@ -244,6 +272,7 @@ SIGNATURES = (
         r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|Removing after probe failure"
         r"|lost (?:async|sync) page write|pool I/O is currently suspended"
         r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
+        r"|\bUnrecovered read error"
         r"|\bnvme .{0,40}I/O .{0,30}timeout"
         r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"
         r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
@@ -266,7 +295,9 @@ SIGNATURES = (
         r"|bad geometry)"
         r"|\bNFS mount failed\b|mount error\(\d+\)|ZFS modules? (?:are|is) not loaded"
         r"|unsupported (?:optional|read-only) features"
-        r"|XFS \(\S+\): SB validate failed with error -22",
+        r"|XFS \(\S+\): SB validate failed with error -22"
+        r"|fuse: device not found|fusermount3?: .{0,80}(?:failed|not permitted|not found)"
+        r"|rpc\.statd is not running but is required|mount\.nfs4?: .{0,80}not supported",
         "a file system of the node cannot be mounted: no such file system on the device, a program"
         " or kernel module for it is missing, or its features are newer than the kernel",
         "mount it by hand and read dmesg; install what mounts it (nfs-common, zfs, lustre-client),"
@@ -302,7 +333,7 @@ SIGNATURES = (
         "disk-full",
         r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]"
         r"|\(os error (?:28|122)\)|kind: StorageFull|\bENOSPC\b|disk (?:is )?full"
-        r"|(?:not enough|insufficient) (?:free )?disk space",
+        r"|(?:not enough|insufficient) (?:free )?disk space|\bout-of-data-space\b",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",

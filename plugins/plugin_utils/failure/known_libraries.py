@@ -62,7 +62,8 @@ SIGNATURES = (
         "sglang-import",
         r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
         r"|AttributeError: module '(?:aiter|sgl_kernel)[\w.]*' has no attribute"
-        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol",
+        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol"
+        r"|sgl_kernel\S* is missing from the installed",
         "the engine and the kernels in this image (sgl_kernel, AITER) are not built for each other"
         " or for this torch",
         "take the image that the recipe names, or an older tag of its series, with muster_image",
@@ -174,7 +175,8 @@ SIGNATURES = (
         r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
         r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
         r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install .{0,60}(?:via|with|using"
-        r"|pip)",
+        r"|pip|by following)"
+        r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))",
         "the image or environment lacks a Python module",
         f"take the image that the recipe names; for an environment, {PREPARE}",
         "Python",
@@ -244,6 +246,17 @@ SIGNATURES = (
         r"|failed to legalize operation",
     ),
     Signature(
+        "triton-driver",
+        r"\b(?:0|2) active drivers \(",
+        "Triton finds no driver for the device, or two: the process sees no device, or the package"
+        " is that of another platform (triton over triton-ascend or over ROCm's)",
+        "see that the vendor's tool lists the devices in the container; then"
+        f" {RECIPE_IMAGE}: one triton, that of the platform",
+        "Triton; verl issue 904; ms-swift issue 3279",
+        ("gpu-count", "npu-count"),
+        LIKELY,
+    ),
+    Signature(
         "compile-cache",
         r"corrupted compilation artifact|failed to get the hash of the compiled graph"
         r"|(?:torch_compile|torch_aot_compile|inductor)_?cache.{0,120}(?:EOFError|corrupt"
@@ -276,7 +289,9 @@ SIGNATURES = (
     Signature(
         "aiter-shape",
         r"Unsupported kernel config for moe|device_\w+ with the specified compilation parameters"
-        r" does not support",
+        r" does not support|\b[Nn]ot find (?:kernel|proper cfg)\b|no kernel support a\dw\d for"
+        r"|\bget_heuristic_kernel\w* .{0,40}(?:not find|no )|invalid argument for fmha_"
+        r"|Unsupported gqa ratio",
         "AITER has no kernel for the model's shapes at this parallelism",
         "another tensor- or expert-parallel size, or VLLM_ROCM_USE_AITER_MOE=0 (muster_engine_env)",
         "AITER, fused MoE",

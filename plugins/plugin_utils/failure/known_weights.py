@@ -65,7 +65,10 @@ SIGNATURES = (
         r"|Attempted to load weight \("
         r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
         r"|does not match the quantization method specified in the `?quantization"
-        r"|Cannot find the config file for \w+",
+        r"|Cannot find the config file for \w+|ModelSlim Quantization Config Not Found"
+        r"|[Cc]ould not determine quantization type for layer"
+        r"|Detected some but not all shards of \S+ are quantized"
+        r"|Not all shards of \S+ are quantized with same",
         "the weights are not in the format that the quantisation argument or description says",
         "take the recipe of these weights (W8A8 of ModelSlim wants --quantization ascend and its"
         " description, fp8 wants neither)",
@@ -99,7 +102,9 @@ SIGNATURES = (
         f"correct muster_proxy and what it leaves out (no_proxy), then {PREPARE}",
         "HTTP; Docker",
         ("container-engine",),
-        likely=r"\[SSL: WRONG_VERSION_NUMBER\]",
+        # A server's request to itself is answered by a gateway.
+        likely=r"\[SSL: WRONG_VERSION_NUMBER\]|\bres=<Response \[50[24]\]>"
+        r"|code 40[37] from proxy after CONNECT|(?i:could not resolve proxy)",
     ),
     Signature(
         "hub-limit",
@@ -113,7 +118,8 @@ SIGNATURES = (
     ),
     Signature(
         "clock",
-        r"(?i)not yet valid: current time \S+ is before|certificate is not yet valid",
+        r"(?i)not yet valid: current time \S+ is before|certificate is not yet valid"
+        r"|Release file .{0,200}is not valid yet|can't synchronise: no (?:reachable|selectable)",
         "the node's clock is wrong: a certificate seems not yet valid",
         "set the time and start its synchronisation (timedatectl set-ntp true)",
         "TLS",

@@ -44,5 +44,7 @@ RECIPE_IMAGE = "take the image that the recipe names, with muster_image"
 # The frame of a function of an engine that checks its configuration and nothing else.
 CONFIGURATION_FRAME = (
     r"/(?:vllm|sglang|vllm_ascend)/(?:\S*/)?(?:config|arg_groups|platforms?|server_args|arg_utils)\b\S*\""
-    r", line \d+, in _?(?:verify|validate|check)_\w+"
+    r", line \d+, in _?(?:(?:verify|validate|check)_\w+|handle_(?:page_size|grammar|data_parallel"
+    r"|moe|a2a|eplb|elastic|pipeline|hicache|speculative|pd_disagg|encoder_disagg|cache_compat"
+    r"|determinis|dllm|context_parallel|attention_backend|kv4|load_format|lora|mamba)\w*)"
 )
