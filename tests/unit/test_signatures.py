@@ -17,7 +17,7 @@ CORE = (
 
 # By signature, a line that has to be read as it: of those that tests/logs has no case of, and more.
 LINES = {
-    "cpu-binding": "RuntimeError: CPUs available in 'Cpus_allowed_list' conflict with NUMA affinity.",
+    "cpu-binding": "CPUs available in 'Cpus_allowed_list' conflict with NUMA affinity.",
     "map-limit": "max virtual memory areas vm.max_map_count [65530] is too low",
     "rdma-absent": "ERROR: ibv_get_device_list failed: no IB devices found",
     "npu-port-taken": "socket type[1], listen on ip[10.0.0.1] and specific port[16666] fail",

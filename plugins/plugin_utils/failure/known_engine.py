@@ -85,7 +85,17 @@ _REFUSALS = (
     r"[Pp]lease (?:adjust|lower|raise|increase|decrease|reduce|disable|enable|set|change|check"
     r"|specify|provide) [`']?(?!max_tokens)\w+_\w+",
     r"[Pp]lease enable .{0,60} when",
+    r"[Pp]lease make sure `?\w+_\w+",
+    r"\b(?:[Oo]r|[Pp]lease|[Tt]ry) (?:set|use|pass)(?:ting|ing)? `?\w+_\w+`? ?=",
     r"[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--",
+)
+# What the engine cannot do with this model or together; not what a request asks of it.
+_UNSUPPORTED = (
+    r"(?:Value|Assertion|NotImplemented)Error: (?!.{0,240}\b(?:requests?|prompts?|images?|audio"
+    r"|videos?|messages?|sampling|logprobs|tools?|embeddings?|completions?|response_format|inputs?"
+    r"|tensors?|shape|dims?|ndim)\b).{0,80}\b(?:do(?:es)?(?: not|n't) (?:yet |currently )?support"
+    r"|only supports?|are (?:not )?supported|(?:is )?(?:not|only) (?:yet |currently )?supported"
+    r"|conflicts? with)\b"
 )
 
 SIGNATURES = (
@@ -337,7 +347,7 @@ SIGNATURES = (
         r"|'\w*MoEMethod' object has no attribute 'runner'"
         rf"|{CONFIGURATION_FRAME}|{_RAISED}.{{0,240}}(?:{'|'.join(_REFUSALS)})|{_RAISED}{_SETTING}"
         r".{0,80}(?:must(?! be called)|cannot|can only|can contain|requires|has to|needs|greater"
-        r"|exceeds)",
+        rf"|exceeds)|{_UNSUPPORTED}",
         "the engine takes the flags, but not one of their values or not together; the line or the"
         " next ones say which",
         "correct it in muster_engine_args",

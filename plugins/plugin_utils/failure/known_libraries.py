@@ -63,7 +63,7 @@ SIGNATURES = (
         r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
         r"|AttributeError: module '(?:aiter|sgl_kernel)[\w.]*' has no attribute"
         r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol"
-        r"|sgl_kernel\S* is missing from the installed",
+        r"|sgl_kernel\S* is missing from the installed|Could not run '(?:sgl_kernel|aiter)::",
         "the engine and the kernels in this image (sgl_kernel, AITER) are not built for each other"
         " or for this torch",
         "take the image that the recipe names, or an older tag of its series, with muster_image",
@@ -280,7 +280,7 @@ SIGNATURES = (
     Signature(
         "aiter-build",
         r"No module named 'aiter\.jit\.|failed (?:jit build|build jit) \["
-        r"|\[aiter\] build \[?\w+\]? .{0,200}failed",
+        r"|\[aiter\] build \[?\w+\]? .{0,200}failed|\bFAILED: .{0,40}\bmodule_\w+\.so\b",
         "a module of AITER could not be built or loaded at start; the lines around say why",
         f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
         "AITER",
@@ -290,8 +290,7 @@ SIGNATURES = (
         "aiter-shape",
         r"Unsupported kernel config for moe|device_\w+ with the specified compilation parameters"
         r" does not support|\b[Nn]ot find (?:kernel|proper cfg)\b|no kernel support a\dw\d for"
-        r"|\bget_heuristic_kernel\w* .{0,40}(?:not find|no )|invalid argument for fmha_"
-        r"|Unsupported gqa ratio",
+        r"|\bget_heuristic_kernel\w* .{0,40}(?:not find|no )|Unsupported gqa ratio",
         "AITER has no kernel for the model's shapes at this parallelism",
         "another tensor- or expert-parallel size, or VLLM_ROCM_USE_AITER_MOE=0 (muster_engine_env)",
         "AITER, fused MoE",

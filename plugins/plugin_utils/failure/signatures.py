@@ -66,7 +66,7 @@ PATTERNS = [*(pattern for pattern, _one, _hint in _TABLE), ERROR]
 # is a symptom in a line of information. What could not be imported can be what it ends of, but not
 # where the part is of another platform, whose symbols torch lacks.
 _WARNING = re.compile(
-    r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import(?!.*undefined symbol))"
+    r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import(?!.*undefined symbol))(?!.{0,40}A worker died)"
     r"|\b\w*Warning: (?!CUDA initialization)|\blevel=warn|\b[Ii]f you (?:see|hit|get|encounter)\b"
     r"|\b[Ff]all(?:ing|s)? ?back to\b|\b[Ss]kipping\b|\b[Ii]gnoring\b|\b[Cc]hanging \S+ from\b"
 )
