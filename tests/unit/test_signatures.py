@@ -422,6 +422,7 @@ OTHERS = [
         "wheels-absent",
         "ERROR: x-1.0-cp312-linux.whl is not a supported wheel on this platform.",
     ),
+    ("engine-configuration", "ValueError: Model type qwen3 is not supported for LoRA"),
 ]
 
 
@@ -447,7 +448,6 @@ UNKNOWN = [
     "OSError: [Errno 5] Input/output error: '/dev/tty'",
     "tee: standard output: Input/output error",
     "FileNotFoundError: [Errno 2] No such file or directory: '/root/.docker/config.json'",
-    "ValueError: Model type qwen3 is not supported for LoRA",
     "HTTP 401 Unauthorized: missing or invalid API key",
     "429 Client Error: Too Many Requests for url: http://192.0.2.7/v1",
     "connect [127.0.0.1]:41234: Connection refused",

@@ -292,7 +292,7 @@ SIGNATURES = (
         "torch-npu-mismatch",
         r"module 'torch[_.]npu\S*' has no attribute|module 'torch' has no attribute 'npu'"
         r"|cannot import name .{0,80} from 'torch_npu|operator npu::\w+ does not exist"
-        r"|requires a newer torch_npu|\b(?:npu|_C_ascend)::\w+\(\) "
+        r"|requires a newer torch_npu|name 'torch_npu' is not defined|\b(?:npu|_C_ascend)::\w+\(\) "
         r"(?:Expected a value of type|is missing value)"
         r"|Could not run 'npu::|\bnpu_\w+\(\) (?:got an unexpected|expected at most|is missing)"
         r"|torch_npu\S* .{0,60}(?:requires?|built for) torch"

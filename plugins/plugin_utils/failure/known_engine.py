@@ -298,7 +298,7 @@ SIGNATURES = (
         "no-cache",
         r"No available memory for the cache blocks|Not enough memory\. Please try to increase"
         r"|leave no (?:GPU |NPU |device )?memory for the KV cache"
-        r"|\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static",
+        r"|\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static|KV cache memory: -\d",
         "weights and buffers leave no device memory for the KV cache",
         "raise gpu-memory-utilization (SGLang: mem-fraction-static) in muster_engine_args, or"
         " spread the model over more devices",

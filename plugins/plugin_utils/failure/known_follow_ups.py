@@ -30,7 +30,7 @@ FIRST = (
     # the name of a file in a traceback.
     Signature(
         "harmless-level",
-        r"\b(?:INFO|DEBUG)(?::\s(?!task \S+ blocked|rcu)| \d\d-\d\d \d\d:)"
+        r"\b(?:INFO|DEBUG)(?::\s(?!task \S+ blocked|rcu)| \d\d-\d\d \d\d:)(?!.{0,160}memory: -\d)"
         r"|\bNCCL INFO (?!.{0,160}\(\d+/\d+\)"
         r"|.{0,200}not found \(required by)"
         r"|^.{0,60}\[(?:INFO|DEBUG|EVENT)\]|\blevel=(?:info|debug)\b|\[c10d\] The (?:client"
@@ -56,10 +56,12 @@ FIRST = (
         "harmless-warning",
         r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
         r"|Found ulimit of \d+ and failed to automatically increase"
-        r"|Failed to get usage for snapshot",
+        r"|Failed to get usage for snapshot"
+        r"|^sysctl: .{0,80}(?:Read-only|cannot stat|ermission denied)",
         "",
         "",
-        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks",
+        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks; sysctl"
+        " in a container",
         rank=HARMLESS,
     ),
     # No engine ends of it: a node without a way to the Internet says so at each start.

@@ -229,7 +229,8 @@ SIGNATURES = (
         r"|Cannot read \S*TensileLibrary|Tensile\S* .{0,120}for GPU arch"
         r"|CUBLAS_STATUS_ARCH_MISMATCH|cudaErrorNoKernelImageForDevice"
         r"|CUDA_ERROR_NO_BINARY_FOR_GPU"
-        r"|No compiled \w+: no .{0,60}kernel for CUDA device capability",
+        r"|No compiled \w+: no .{0,60}kernel for CUDA device capability"
+        r"|GPU archs of .{0,60}is invalid or not supported",
         "the image holds no code for this kind of GPU",
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",

@@ -272,7 +272,7 @@ SIGNATURES = (
         r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|Removing after probe failure"
         r"|lost (?:async|sync) page write|pool I/O is currently suspended"
         r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
-        r"|\bUnrecovered read error"
+        r"|\bUnrecovered read error|\.mount: Mounting timed out"
         r"|\bnvme .{0,40}I/O .{0,30}timeout"
         r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"
         r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
@@ -297,6 +297,7 @@ SIGNATURES = (
         r"|unsupported (?:optional|read-only) features"
         r"|XFS \(\S+\): SB validate failed with error -22"
         r"|fuse: device not found|fusermount3?: .{0,80}(?:failed|not permitted|not found)"
+        r"|bad option; for several filesystems|Mount process finished, but there is no mount"
         r"|rpc\.statd is not running but is required|mount\.nfs4?: .{0,80}not supported",
         "a file system of the node cannot be mounted: no such file system on the device, a program"
         " or kernel module for it is missing, or its features are newer than the kernel",

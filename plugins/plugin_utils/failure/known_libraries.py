@@ -288,8 +288,8 @@ SIGNATURES = (
     ),
     Signature(
         "aiter-shape",
-        r"Unsupported kernel config for moe|device_\w+ with the specified compilation parameters"
-        r" does not support|\b[Nn]ot find (?:kernel|proper cfg)\b|no kernel support a\dw\d for"
+        r"Unsupported kernel config for moe|\bdevice_\w+ .{0,60}does not support"
+        r"|\b[Nn]ot find (?:kernel|proper cfg)\b|no kernel support a\dw\d for"
         r"|\bget_heuristic_kernel\w* .{0,40}(?:not find|no )|Unsupported gqa ratio",
         "AITER has no kernel for the model's shapes at this parallelism",
         "another tensor- or expert-parallel size, or VLLM_ROCM_USE_AITER_MOE=0 (muster_engine_env)",

@@ -30,6 +30,7 @@ SIGNATURES = (
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
         r"|Unrecognized configuration class|[Uu]nknown (?:model )?architecture\b"
         r"|the checkpoint is very new, then there may not be a release"
+        r"|TypeError: \w+ isn't supported yet"
         r"|rope_scaling\W{1,2} ?(?:should have|must (?:be a|have a)|field)|KeyError: 'rope_type'",
         "the engine or its transformers is older than the model, or config.json is not the model's"
         " own",
