@@ -17,6 +17,7 @@ CORE = (
 
 # By signature, a line that has to be read as it: of those that tests/logs has no case of, and more.
 LINES = {
+    "gpu-atomics": "kfd kfd: amdgpu: skipped device 1002:7300, PCI rejects atomics 730<0",
     "cpu-binding": "CPUs available in 'Cpus_allowed_list' conflict with NUMA affinity.",
     "map-limit": "max virtual memory areas vm.max_map_count [65530] is too low",
     "rdma-absent": "ERROR: ibv_get_device_list failed: no IB devices found",

@@ -227,8 +227,8 @@ SIGNATURES = (
         "npu-lost",
         r"(?i:\b(?:npu|device|chip|reason)\b.{0,20}\blost heartbeat|\bcard (?:drop|lost)\w*"
         r"|\bhdc disconnect"
-        r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)|"
-        + _acl("507010|50705[3-6]|507901"),
+        r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)"
+        r"|\b(?:MULTI BIT ECC|UCE|SUSPECT MEM) ERROR\b|" + _acl("507010|50705[3-6]|507901"),
         "an NPU stopped answering, or its memory or link has a fault",
         "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"
         " muster_devices when it happens again",
@@ -249,6 +249,7 @@ SIGNATURES = (
         "npu-soc-mismatch",
         r"socversion \S+ of bin package does not match|Can ?not support soc_version"
         r"|(?i:soc[_ ]?version .{0,60}(?:not support|unsupported|mismatch))"
+        r"|(?i:unsupported soc_?version)"
         r"|Current device type: \S+ does not match the installed version's device type",
         "the operators in the image are built for another kind of NPU",
         "take the image for this hardware with muster_image: A2 and A3 have their own",

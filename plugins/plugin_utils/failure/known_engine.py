@@ -86,6 +86,7 @@ _REFUSALS = (
     r"|specify|provide) [`']?(?!max_tokens)\w+_\w+",
     r"[Pp]lease enable .{0,60} when",
     r"[Pp]lease make sure `?\w+_\w+",
+    r"\bPD (?:peers|[Dd]isagg\w*)\b.{0,60}(?:NOT support|must)",
     r"\b(?:[Oo]r|[Pp]lease|[Tt]ry) (?:set|use|pass)(?:ting|ing)? `?\w+_\w+`? ?=",
     r"[Pp]lease (?:set|use|specify|provide|remove|unset|disable|enable|omit) .{0,12}--",
 )
@@ -172,6 +173,7 @@ SIGNATURES = (
         "attention-backend",
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
+        r"|Aiter MLA supports num_head"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
         r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
         r"|(?:Error|Exception): .{0,80}(?:\brequires? Flash ?Attention"
@@ -253,6 +255,7 @@ SIGNATURES = (
         r"|No \w+ (?:MoE|[Ll]inear|GEMM) backend supports"
         r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
         r"|fp8)|is not supported for quantization method"
+        r"|-bit weight quantization is supported for"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
         r"|\bNo (?:suitable|available) kernel\b"
         r"|(?i:(?:unknown|invalid) (?:modelopt )?quant(?:ization)?\b (?:method|algo))"

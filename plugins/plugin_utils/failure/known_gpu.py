@@ -102,6 +102,17 @@ SIGNATURES = (
         explains=("gpu-driver-absent", "gpu-init"),
     ),
     Signature(
+        "gpu-atomics",
+        r"PCI rejects atomics",
+        "the way to a GPU does not carry PCIe atomics, without which ROCm does not use it: a slot"
+        " behind a bridge, an old processor or a virtual machine",
+        "put the GPU into a slot of the processor, or turn atomics on for the virtual machine's"
+        " root port",
+        "kernel, amdkfd",
+        ("gpu-count",),
+        explains=("gpu-none",),
+    ),
+    Signature(
         "gpu-firmware",
         r"[Dd]irect firmware load for (?:amdgpu|nvidia)/\S+ failed|PSP firmware loading failed"
         r"|loading \S*firmware/(?:amdgpu|nvidia)/\S+ failed"
@@ -192,6 +203,7 @@ SIGNATURES = (
         ("gpu-count", "gpu-health"),
         likely=r"amdgpu.{0,80}(?:MES\S* failed to resp|qcm fence wait loop timeout|SMU is (?:hung"
         r"|in hang)|[Qq]ueue preemption (?:failed|time ?out)|Resetting wave fronts"
+        r"|[Ww]aiting for fences timed ?out"
         r"|failed to (?:quiesce|evict process))|NVML: Timeout|Insufficient External Power"
         r"|HW Exception by GPU node"
         r"|reason ?: ?GPU Hang",
@@ -322,7 +334,7 @@ SIGNATURES = (
         r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
         r"|'UnspecifiedPlatform' object has no|No devices were found"
         r"|Tensile host: No devices found|AMDSMI_STATUS_(?:INIT_ERROR|NO_DRM_DEV|NOT_INIT)"
-        r"|GPU arch from rocminfo failed"
+        r"|GPU arch from rocminfo failed|rocm-smi not found"
         r"|No accelerator \([\w, ]+\) or platform"
         r"|no adapters were found"
         r"|(?<!node has )\b[Nn]o (?:\w+ )?(?:[GNX]PUs?|accelerators?)(?: devices?)?"
@@ -343,7 +355,8 @@ SIGNATURES = (
         r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
         r"|peer mapping resources exhausted"
         r"|Error happened when batch testing peer-to-peer access|\bhipIpc\w+MemHandle failed"
-        r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)",
+        r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)"
+        r"|amdgpu.{0,80}(?i:xgmi).{0,60}(?i:fail|error)",
         "the GPUs of the node cannot reach each other's memory: an IOMMU, ACS or a virtual machine"
         " is between them",
         "set NCCL_P2P_DISABLE: 1 in muster_engine_env and disable-custom-all-reduce in"

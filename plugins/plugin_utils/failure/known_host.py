@@ -28,6 +28,7 @@ SIGNATURES = (
         r"|\bEE1013\b|host memory has been exhausted"
         r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
         r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
+        r"|and no killable processes"
         r"|Not enough host memory (?:available|for)\b|earlyoom.{0,80}sending sig"
         r"|systemd-oomd.{0,80}killed",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
@@ -167,6 +168,9 @@ SIGNATURES = (
         "unit-setup",
         r"status=(?:2(?:0[0-24-9]|1\d|2\d|3\d|4\d))/[A-Z_]+"
         r"|Failed at step (?!EXEC)[A-Z_]+ spawning|Failed to load environment files"
+        r"|: Failed to (?:set up (?:mount namespacing|standard \w+|credentials)"
+        r"|determine \w+ credentials|drop capabilities): "
+        r"|Changing to the requested working directory failed"
         r"|Unit \S+ (?:not found|is masked)|has a bad unit file setting"
         r"|Failed with result 'resources'"
         r"|(?:lacks both|has no) ExecStart|Service has .{0,80}Refusing\.",

@@ -135,7 +135,7 @@ SIGNATURES = (
     Signature(
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
-        r"|AttributeError: (?:'\w+(?:Tokenizer\w*|Config|Processor)' object"
+        r"|AttributeError: (?:'\w*(?:Tokenizer\w*|Config|Processor|ServerArgs|EngineArgs)' object"
         r"|module '(?!__main__)\w[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"
@@ -145,6 +145,8 @@ SIGNATURES = (
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
+        r"|ImportError: \S+ version is wrong|[Pp]lease check flashinfer version"
+        r"|[Pp]lease upgrade your '[\w-]+' installation"
         r"|requires a different Python",
         "two Python packages of the image or environment do not fit each other",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",

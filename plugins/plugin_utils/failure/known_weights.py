@@ -60,7 +60,7 @@ SIGNATURES = (
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
         r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
-        r"|weights were not initialized from checkpoint"
+        r"|weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
         r"|multiple config files for"
         r"|Attempted to load weight \("
