@@ -178,7 +178,8 @@ SIGNATURES = (
         r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
         r"|(?:Error|Exception): .{0,80}(?:\brequires? Flash ?Attention"
         r"|\b(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM))"
-        r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported|requires))"
+        r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported"
+        r"|(?<!\()requires))"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)"
         r"|Error: .{0,80}\b(?:fa[234]|triton|trtllm_\w+|flashinfer|flashmla|cutlass_mla"
@@ -253,8 +254,9 @@ SIGNATURES = (
         r"|quantization method \S+ is not supported for the current GPU"
         r"|Min(?:imum)? capability: \d+\. Current capability|quantization is not supported"
         r"|No \w+ (?:MoE|[Ll]inear|GEMM) backend supports"
-        r"|is only supported on GPUs with compute capability|does not support (?:float16|bfloat16"
-        r"|fp8)|is not supported for quantization method"
+        r"|is only supported on GPUs with compute capability"
+        r"|(?:Error|Exception): .{0,120}does not support (?:float16|bfloat16|fp8)"
+        r"|is not supported for quantization method"
         r"|-bit weight quantization is supported for"
         r"|Failed to find a kernel that can implement|No compiled \w+ for"
         r"|\bNo (?:suitable|available) kernel\b"
@@ -290,7 +292,9 @@ SIGNATURES = (
         rf"|out of memory.{{0,80}} {_LARGE} total capacity;.{{0,120}} [KM]iB free;"
         rf" {_SMALL} reserved"
         rf"|out of memory.{{0,80}} capacity of {_LARGE} of which \S+ [KM]iB is free\..{{0,300}}"
-        rf"this process has {_SMALL} memory in use",
+        rf"this process has {_SMALL} memory in use"
+        r"|out of memory.{0,80} of \d+\.\d+ GiB of which (?:0 bytes|\S+ [KM]iB) is free\."
+        r" Of the allocated memory \S+ MiB is allocated by PyTorch",
         "something else holds memory of a device",
         "end it: the vendor's tool lists the processes of each device",
         "vLLM and SGLang, start-up",
@@ -301,7 +305,7 @@ SIGNATURES = (
         "no-cache",
         r"No available memory for the cache blocks|Not enough memory\. Please try to increase"
         r"|leave no (?:GPU |NPU |device )?memory for the KV cache"
-        r"|\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static|KV cache memory: -\d",
+        r"|Error: .{0,400}\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static|KV cache memory: -\d",
         "weights and buffers leave no device memory for the KV cache",
         "raise gpu-memory-utilization (SGLang: mem-fraction-static) in muster_engine_args, or"
         " spread the model over more devices",
@@ -319,7 +323,7 @@ SIGNATURES = (
     Signature(
         "device-memory",
         r"(?:CUDA|NPU|HIP) out of memory|(?<!ray\.exceptions\.)OutOfMemoryError: "
-        r"|(?:CUDA|HIP) error: out of memory|(?:Prefill|Decode) out of memory"
+        r"|(?:CUDA|HIP|ROCm) error: out of memory|(?:Prefill|Decode) out of memory"
         r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
         r"|CUDA_ERROR_OUT_OF_MEMORY|HIPBLAS_STATUS_ALLOC_FAILED"

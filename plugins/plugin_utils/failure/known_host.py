@@ -337,7 +337,7 @@ SIGNATURES = (
     Signature(
         "disk-full",
         r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]"
-        r"|\(os error (?:28|122)\)|kind: StorageFull|\bENOSPC\b|disk (?:is )?full"
+        r"|\(os error (?:28|122)\)|kind: StorageFull|(?<!/)\bENOSPC\b|disk (?:is )?full"
         r"|(?:not enough|insufficient) (?:free )?disk space|\bout-of-data-space\b",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",

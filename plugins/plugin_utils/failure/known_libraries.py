@@ -63,7 +63,8 @@ SIGNATURES = (
         r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
         r"|AttributeError: module '(?:aiter|sgl_kernel)[\w.]*' has no attribute"
         r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol"
-        r"|sgl_kernel\S* is missing from the installed|Could not run '(?:sgl_kernel|aiter)::",
+        r"|ImportError: sgl_kernel\S* is missing from the installed"
+        r"|Could not run '(?:sgl_kernel|aiter)::",
         "the engine and the kernels in this image (sgl_kernel, AITER) are not built for each other"
         " or for this torch",
         "take the image that the recipe names, or an older tag of its series, with muster_image",
@@ -135,7 +136,8 @@ SIGNATURES = (
     Signature(
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
-        r"|AttributeError: (?:'\w*(?:Tokenizer\w*|Config|Processor|ServerArgs|EngineArgs)' object"
+        r"|AttributeError: (?:'?\w*(?:Tokenizer\w*|Config|Processor|Version|ServerArgs"
+        r"|EngineArgs)'?(?: object)?"
         r"|module '(?!__main__)\w[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"

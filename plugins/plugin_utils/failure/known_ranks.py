@@ -188,7 +188,7 @@ SIGNATURES = (
         r"mismatch in (?:rank count|number of ranks)|ranks? has already checked in"
         r"|Message truncated :|Mismatched collective|[Cc]onfiguration mismatch detected for engine"
         r"|unexpected data parallel rank|(?i:world[ _]size mismatch"
-        r"|rank \d+ .{0,40}already (?:registered|joined|exists))",
+        r"|rank \d+ .{0,12}already (?:registered|joined|exists))",
         "ranks do not agree on how many they are or what they run: another command line or version"
         " on one node, or an engine of an earlier run that is still there",
         "run playbooks/status.yml for units that differ from the plan; end what is left over, then"
@@ -271,7 +271,8 @@ SIGNATURES = (
         "api-port-taken",
         r"(?i)\[Errno 98\]|\(os error 98\)|\bEADDRINUSE\b|address already in use"
         r"|port is already allocated"
-        r"|(?:\b|_)port \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)",
+        r"|(?:\b|_)port \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)"
+        r"(?!.{0,40}\b(?:trying|waiting|could not find))",
         "the port of the API, or another one that the engine listens on, is taken on this node",
         "end what holds it (ss -Htlnp), or set muster_port to another one",
         "seen with vLLM 0.32.0; Docker",

@@ -20,7 +20,7 @@ SIGNATURES = (
         "model-too-new",
         r"does not recognize this architecture|Tokenizer class \S+ does not exist"
         r"|was supported in vLLM until|is not supported in-tree anymore"
-        r"|No model architectures are specif"
+        r"|Error: No model architectures are specif"
         r"|Transformers implementation of .{0,60}not compatible"
         r"|[Uu]nsupported (?:model architecture|architectures?: .{0,60}For[A-Z])"
         r"|[Mm]odel architectures .{0,200}are not supported"
@@ -60,7 +60,7 @@ SIGNATURES = (
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
         r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
-        r"|weights (?:were|are) not initialized from checkpoint"
+        r"|(?:Error: Some|Following) weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
         r"|multiple config files for"
         r"|Attempted to load weight \("
