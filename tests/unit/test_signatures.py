@@ -456,6 +456,12 @@ UNKNOWN = [
     "ValueError: see https://huggingface.co/docs: Read more about the template there",
     "ValueError: max_tokens (9000) is greater than max_model_len",
     "ERROR 11-21 [registry.py:411] dial tcp 192.0.2.7:8001: connection refused",
+    # SGLang's lines have no level.
+    "[2026-01-01 00:00:00 TP0] Port 30000 is already in use, trying port 30001",
+    "[2026-01-01 00:00:00 TP0] Some weights are not initialized from checkpoints: {'lm_head'}",
+    "[2026-01-01 00:00:00 TP0] Ascend A2/A3 NPU does not support fp8 dtype; DeepEP will use int8.",
+    "[2026-01-01 00:00:00 TP0] KV pool holds 9 tokens. Raise --mem-fraction-static to serve more.",
+    "[2026-01-01 00:00:00 TP0] Use fa3 as the attention backend for Inkling (requires fa4).",
 ]
 
 

@@ -143,7 +143,7 @@ RUNBOOKS = (
             " npu-streams fabric-manager gpu-lost-in-container gpu-lost gpu-nvlink gpu-ecc"
             " gpu-ordinal gpu-shared gpu-busy gpu-mps gpu-few gpu-none gpu-peer gpu-multicast"
             " gpu-memory-fault gpu-kernel-fault gpu-pci-memory cuda-fork cuda-unknown"
-            " npu-arguments gpu-atomics"
+            " npu-arguments npu-memory-fault gpu-atomics"
         ),
     ),
     Runbook(

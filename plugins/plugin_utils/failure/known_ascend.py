@@ -441,8 +441,20 @@ SIGNATURES = (
         SYMPTOM,
     ),
     Signature(
+        "npu-memory-fault",
+        r"(?:DDR|GM|UB|L1) address of the \w+ instruction is out of range"
+        r"|errorStr: .{0,80}(?:address check error|address is out of (?:range|bounds))",
+        "an operator on an NPU read or wrote outside its memory: a fault of the engine for this"
+        " model, quantisation or captured graph",
+        "start with enforce-eager in muster_engine_args; then another engine version or image",
+        "CANN, error 0x800000 of a core; vllm-ascend issues 2918, 3263 and 7570",
+        ("npu-health",),
+        LIKELY,
+        explains=("npu-operator", "npu-notify-timeout", "hccl-timeout"),
+    ),
+    Signature(
         "npu-operator",
-        r"(?i:\b(?:aicore|aivec|vector core)\b.{0,20}(?:exception|timeout|error)"
+        r"(?i:\b(?:aicore|aivec(?:tor)?|aicpu|vector core)\b.{0,20}(?:exception|timeout|error)"
         r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is"
         r"|\bsetup fail(?:ed)?!?,? .{0,60}ASDOPS_LOG|\b\w+Operation (?:setup|execute) fail|"
         + _acl("5070(?:1[14-8]|3[4-6]|4[2-5]|49|50)"),

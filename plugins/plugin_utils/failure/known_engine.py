@@ -334,6 +334,7 @@ SIGNATURES = (
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
         likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
+        r"|Not enough memory for command submission"
         r"|(?<!Call returned )HSA_STATUS_ERROR_OUT_OF_RESOURCES|(?i:failed to allocate \S+ buffer"
         r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"
         r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"

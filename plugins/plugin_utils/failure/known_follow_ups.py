@@ -145,7 +145,8 @@ LAST = (
         r"CUDA unknown error|CUDA driver initialization failed|\b(?:CUDA|HIP) error: |\b(?:cuda"
         r"|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
-        r"|HSA_STATUS_ERROR_\w+|hsa api call failure|\bhsa_init failed",
+        r"|HSA_STATUS_ERROR_\w+|Memory critical error by agent|hsa api call failure"
+        r"|\bhsa_init failed",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
         " memory that is taken, libraries that do not fit, or a fault of a kernel",
         "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"

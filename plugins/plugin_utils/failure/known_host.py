@@ -29,7 +29,7 @@ SIGNATURES = (
         r"|unable to mmap \d+ bytes.{0,300}Cannot allocate memory"
         r"|Unable to allocate \S+ [GMT]iB for|fork(?:/exec \S+)?: cannot allocate memory"
         r"|and no killable processes"
-        r"|Not enough host memory (?:available|for)\b|earlyoom.{0,80}sending sig"
+        r"|Not enough host memory (?:available|for (?!request))|earlyoom.{0,80}sending sig"
         r"|systemd-oomd.{0,80}killed",
         "the node ran out of memory, and the kernel ended the engine or refused it more",
         "see with free -h what else runs there; weights are read through the node's memory",

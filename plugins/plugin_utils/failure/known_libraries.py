@@ -180,6 +180,7 @@ SIGNATURES = (
         r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
         r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install .{0,60}(?:via|with|using"
         r"|pip|by following)"
+        r"|ImportError: [Pp]lease install \S+\s*$"
         r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))",
         "the image or environment lacks a Python module",
         f"take the image that the recipe names; for an environment, {PREPARE}",
