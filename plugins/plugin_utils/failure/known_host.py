@@ -222,17 +222,18 @@ SIGNATURES = (
     # Files and devices.
     Signature(
         "device-permission",
-        rf"{_DEVICES}.{{0,80}}(?i:permission denied)|(?i:permission denied).{{0,80}}{_DEVICES}"
+        rf"{_DEVICES}.{{0,80}}(?i:permission denied|operation not permitted)"
+        rf"|(?i:permission denied).{{0,80}}{_DEVICES}"
         r"|not (?:a )?member of .{0,30}\b(?:render|video)\b.{0,10} group",
         "the engine's user must not open a device node",
         "see ls -l of it, and the container's group_add and user in the plan",
-        "kernel, EACCES",
+        "kernel, EACCES and, of a container's device rules, EPERM",
         ("device-node",),
     ),
     Signature(
         "device-absent",
         r"error gathering device information"
-        r"|[Uu]nable to open /dev/kfd(?!.{0,60}(?:allocate|argument|busy))"
+        r"|[Uu]nable to open /dev/kfd(?!.{0,60}(?:allocate|argument|busy|not permitted))"
         r"|no such device: .{0,40}/dev/"
         rf"|{_DEVICES}.{{0,80}}(?i:no such (?:file|device))"
         rf"|(?i:no such (?:file|device)).{{0,80}}{_DEVICES}",
