@@ -86,7 +86,8 @@ SIGNATURES = (
     ),
     Signature(
         "map-limit",
-        r"\bmax_map_count\b",
+        r"\bmax_map_count\b.{0,60}(?i:too low|limit|exceed|increas|rais|at least)"
+        r"|(?i:limit|exceed|increas|rais|check|low).{0,60}\bmax_map_count\b",
         "the limit of memory maps of a process is reached or too low",
         "raise vm.max_map_count on the node: sysctl vm.max_map_count=1048576, and in /etc/sysctl.d",
         "kernel, ENOMEM of mmap",
@@ -283,7 +284,8 @@ SIGNATURES = (
         r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
         r"|ceph: .{0,80}(?:hung|caps stale|session lost|blocklisted)"
         r"|error while creating mount source path .{0,200}file exists"
-        r"|mount\.nfs4?: .{0,80}(?:timed out|refused|denied|no such)",
+        r"|mount\.nfs4?: .{0,80}(?:timed out|refused|denied|no such)"
+        r"|ceph mount failed with \(1\d\d\)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",
         "kernel, EIO and ENOTCONN",
@@ -298,7 +300,7 @@ SIGNATURES = (
         r"|Cannot send|Connection|Transport)|^cannot (?:mount|import) '[^']+': "
         r"|VFS: Can't find \w+ filesystem|EXT\d-fs \(\S+\): (?:error: bad|couldn't mount"
         r"|bad geometry)"
-        r"|\bNFS mount failed\b|mount error\(\d+\)|ZFS modules? (?:are|is) not loaded"
+        r"|\bNFS mount failed\b|mount error(?:\(\d+\)| \d+ = )|ZFS modules? (?:are|is) not loaded"
         r"|unsupported (?:optional|read-only) features"
         r"|XFS \(\S+\): SB validate failed with error -22"
         r"|fuse: device not found|fusermount3?: .{0,80}(?:failed|not permitted|not found)"
