@@ -231,6 +231,7 @@ SIGNATURES = (
         r"|(?:_per_partition|per TP rank|per[- ]rank)\b.{0,120}divisible"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
+        r"|size_k must (?:be )?divisible by BLOCK_SIZE_K"
         r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
         r"|number of )?heads\b"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
