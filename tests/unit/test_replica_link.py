@@ -965,11 +965,13 @@ def test_a_refused_order_is_given_until_it_is_taken_and_said_once(tmp_path, port
 
 
 class StandingEngine(http.server.BaseHTTPRequestHandler):
-    """An engine with work whose counters stand still while /health is well."""
+    """An engine of --data-parallel-rank 1: it has work, and its counters stand still while /health
+    is well. Behind its API it counts one rank, 0, and refuses others.
+    """
 
     def do_GET(self) -> None:
         metrics = (
-            'vllm:num_requests_running{engine="0"} 2\nvllm:generation_tokens_total{engine="0"} '
+            'vllm:num_requests_running{engine="1"} 2\nvllm:generation_tokens_total{engine="1"} '
         )
         text = f"{metrics}{self.server.tokens}\n" if self.path == "/metrics" else ""
         self.send_response(404 if self.path.startswith("/is_") else 200)
@@ -981,7 +983,7 @@ class StandingEngine(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(self.headers["Authorization"])
-        self.send_error(503)
+        self.send_error(503 if self.headers["X-data-parallel-rank"] in (None, "0") else 400)
 
     def log_message(self, *_args) -> None:
         pass
@@ -1019,7 +1021,7 @@ def test_an_engine_that_stands_still_is_restarted_until_its_budget_ends(
         engine.moves = False
         eventually(both, lambda: node.restarts() == 1 and peer.restarts() == 1)
         assert set(engine.asked) == {"Bearer planted-key"}
-        words = "rank 0: 2 requests wait or run, no token for"
+        words = "rank 1: 2 requests wait or run, no token for"
         assert words in node.state()["events"][-1]["why"]
         # Their stop finds there that it need not wait for what they serve.
         for one in both:

@@ -28,6 +28,7 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watc
     look,
     observe,
     parse_metrics,
+    rank_to_ask,
     stall,
     to_ask,
 )
@@ -422,6 +423,22 @@ def test_a_completion_of_one_token_goes_to_the_rank_with_the_key(
     assert (body["model"], body["max_tokens"]) == ("m", 1)
 
 
+@pytest.mark.parametrize(
+    ("ranks", "cause", "rank"),
+    [
+        (["0", "1"], "1", "1"),
+        # Each rank has an API of its own, and this is the second one's.
+        (["1"], "1", ""),
+        # SGLang, and what is known of all ranks together.
+        ([""], "", ""),
+        (["0", "1"], CLIENTS, ""),
+        ([], SILENT, ""),
+    ],
+)
+def test_a_rank_is_named_only_where_an_api_has_a_choice(ranks, cause, rank) -> None:
+    assert rank_to_ask(Watch("a", beats=dict.fromkeys(ranks, "1")), cause) == rank
+
+
 def test_nothing_is_asked_of_an_engine_that_is_paused(server, api) -> None:
     server.pages["/is_paused"] = (200, '{"is_paused": true}')
     assert ask(api, "0", 5.0)[0] == PAUSED
@@ -433,4 +450,4 @@ def test_an_engine_that_accepts_and_says_nothing_fails_within_the_bound(api) -> 
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         mute = api._replace(url=f"http://127.0.0.1:{listener.getsockname()[1]}/v1", key_name="")
-        assert ask(mute, SILENT, 0.3) == (FAILED, "timed out")
+        assert ask(mute, "", 0.3, silent=True) == (FAILED, "timed out")

@@ -854,7 +854,8 @@ class Watcher(threading.Thread):
         )
         cause = stall_watch.to_ask(watch, time.monotonic(), self.limits)
         if cause is not None:
-            outcome, words = stall_watch.ask(api, cause, self.ask_s)
+            rank, silent = stall_watch.rank_to_ask(watch, cause), cause == stall_watch.SILENT
+            outcome, words = stall_watch.ask(api, rank, self.ask_s, silent)
             watch = stall_watch.answered(watch, cause, outcome, time.monotonic())
             said = f"{api.unit}: nothing moves, and a completion was {outcome} ({words})"
             # One that is paused, or refuses our key, is said once.

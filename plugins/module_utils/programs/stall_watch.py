@@ -180,6 +180,16 @@ def to_ask(watch: Watch, now: float, limits: Limits) -> str | None:
     return None
 
 
+def rank_to_ask(watch: Watch, name: str) -> str:
+    """Return of which rank a completion for a cause is asked; empty where there is no choice.
+
+    An API that counts one rank alone takes no number: with --data-parallel-rank vLLM labels its
+    metrics with that, and refuses it in a request, since it counts the ranks behind the API from 0.
+    """
+    ranks = [engine for engine in watch.beats if engine.isdigit()]
+    return name if name in ranks and len(ranks) > 1 else ""
+
+
 def answered(watch: Watch, name: str, outcome: str, now: float) -> Watch:
     """Return the watch after a completion that was tried for a cause."""
     cause = watch.causes.get(name)
@@ -318,17 +328,24 @@ def look(api: Api, watch: Watch, life: str) -> Seen:
     return Seen(life, metrics, clients, ready)
 
 
-def ask(api: Api, cause: str, timeout_s: float) -> tuple[str, str]:
-    """Return what one real completion came to, and the words for it."""
+def ask(api: Api, rank: str, timeout_s: float, silent: bool = False) -> tuple[str, str]:
+    """Return what one real completion came to, and the words for it.
+
+    Args:
+        api: Where it is asked.
+        rank: Which rank is to answer; empty where there is no choice.
+        timeout_s: How long the completion may take.
+        silent: Whether the engine's metrics do not answer.
+    """
     # Where the engine has these pages at all. One whose metrics are silent would not answer.
-    for flag in ("is_sleeping", "is_paused") if cause != SILENT else ():
+    for flag in ("is_sleeping", "is_paused") if not silent else ():
         status, text = get(api, f"/{flag}", MAX_ANSWER)
         if status == 200 and re.search(rf'"{flag}"\s*:\s*true', text):
             return PAUSED, f"/{flag}"
     headers = {"Content-Type": "application/json", "Connection": "close"}
-    if cause.isdigit():
-        # vLLM takes it to the rank that is suspected; others pay no heed.
-        headers["X-data-parallel-rank"] = cause
+    if rank:
+        # vLLM takes it to that rank; others pay no heed.
+        headers["X-data-parallel-rank"] = rank
     body = json.dumps({"model": api.model, "prompt": "1", "max_tokens": 1})
     try:
         if api.key_name:
