@@ -31,6 +31,7 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.replica_li
     Peer,
     Stall,
     Unit,
+    boot_time,
     decide,
     parse_answer,
     parse_config,
@@ -428,6 +429,17 @@ def test_each_next_restart_for_a_stall_waits_twice_as_long() -> None:
     for now, expected in ((late, []), (NOW + 3 * BACKOFF_S, ["restart"])):
         local = Local("start", "boot", {A: RUNNING}, STALLED, three)
         assert [action.verb for action in decide(memory, local, {}, now)[1]] == expected
+
+
+def test_a_restart_that_two_agents_began_at_once_counts_once_in_the_budget() -> None:
+    memory, _ = stalled_at(MEMORY, NOW, {P1: PEER})
+    # Its ranks have APIs of their own: the other node's agent found the stall in the same second.
+    peer = PEER._replace(generation=1, restarted_at=(NOW + 1,))
+    again = dataclasses.replace(memory, pending=[], accepted=True, invocations={A: "new"})
+    stalls = {A: Stall("new", "stalled again")}
+    memory, commands = stalled_at(again, NOW + 500, {P1: peer}, {A: BY_HAND}, stalls)
+    assert (commands, memory.gave_up) == ([f"restart {A}"], "")
+    assert memory.restarted_at == [NOW, NOW + 500]
 
 
 def test_after_its_budget_a_replica_that_stalls_stays_down_and_says_why() -> None:
@@ -918,6 +930,20 @@ def test_what_prometheus_reads_follows_the_units_and_ends_with_the_agent(tmp_pat
         assert 'unit="node.service"} 0' in told("muster_unit_up")
     finally:
         node.end()
+
+
+def test_the_time_of_the_boot_follows_a_clock_that_is_set(monkeypatch) -> None:
+    clock = {"time": 1000.0, "monotonic": 40.0}
+    for name in clock:
+        monkeypatch.setattr(replica_link.time, name, lambda name=name: clock[name])
+    at_start = boot_time(None)
+    assert at_start == 960.0
+    # Two readings differ a little: what is written would change with each.
+    clock.update(time=1060.2, monotonic=100.0)
+    assert boot_time(at_start) == 960.0
+    # The network's time has come.
+    clock.update(time=1.8e9, monotonic=160.0)
+    assert boot_time(at_start) == 1.8e9 - 160.0
 
 
 def test_ranks_of_one_node_restart_as_one_without_a_peer(tmp_path, port) -> None:

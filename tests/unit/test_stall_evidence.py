@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -96,3 +98,23 @@ def test_the_last_few_are_kept_without_secrets(tmp_path, config) -> None:
         with open(os.path.join(folder, name), encoding="utf-8") as file:
             assert "planted" not in file.read()
     assert (os.stat(folder).st_mode & 0o77, "npu-info.txt" in os.listdir(folder)) == (0, True)
+
+
+def test_an_engine_that_answers_nonsense_takes_nothing_else_from_what_is_kept(config) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _address = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"nothing of HTTP\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        config["stall"]["apis"] = [{"unit": "muster-none.service", "url": url}]
+        folder = save(config, "it stands still")
+        thread.join()
+    with open(os.path.join(folder, "muster-none.service.metrics.txt"), encoding="utf-8") as file:
+        assert "/metrics does not answer" in file.read()
+    assert "npu-info.txt" in os.listdir(folder)

@@ -80,6 +80,8 @@ HEAR_S = 4.0
 KEEP_EVENTS = 10
 # The file for Prometheus is written when it changes, and this often to show that we live.
 METRICS_S = 15.0
+# Less is what a clock is steered by, and two readings of it differ by.
+CLOCK_STEP_S = 1.0
 
 STATES = ("starting", "running", "stopped", "failed")
 
@@ -387,12 +389,9 @@ def _stalls(memory: Memory, local: Local, peers: Mapping[str, Peer], now: float)
         return []
     why = "; ".join(words)
     # Every agent whose node has an API judges it: the budget is the replica's.
-    recent = sorted(
-        at
-        for times in (memory.restarted_at, *(peer.restarted_at for peer in peers.values()))
-        for at in times
-        if now - at < local.budget.window_s
-    )
+    own = [at for at in memory.restarted_at if now - at < local.budget.window_s]
+    of_peers = [at for peer in peers.values() for at in peer.restarted_at]
+    recent = _once([*own, *(at for at in of_peers if now - at < local.budget.window_s)])
     if len(recent) >= local.budget.restarts:
         memory.gave_up = (
             f"{why}; it stays down: {len(recent)} restarts in "
@@ -406,8 +405,20 @@ def _stalls(memory: Memory, local: Local, peers: Mapping[str, Peer], now: float)
     names = _restartable(memory, local.units, by_hand=False)
     memory.crash = local.units[names[0]].invocation
     memory.crashed_at = now
-    memory.restarted_at = [*(at for at in memory.restarted_at if at in recent), now]
+    memory.restarted_at = [*own, now]
     return _enter(memory, memory.generation + 1, False, names, now, why)
+
+
+def _once(times: Sequence[float]) -> list[float]:
+    """Return times in their order, one for each restart.
+
+    Two agents that find the same stall may both begin its restart before they hear of each other.
+    """
+    found: list[float] = []
+    for at in sorted(times):
+        if not found or at - found[-1] >= BACKOFF_S / 2:
+            found.append(at)
+    return found
 
 
 def _half_replica(
@@ -880,6 +891,15 @@ class Watcher(threading.Thread):
         return self.interval_s
 
 
+def boot_time(before: float | None) -> float:
+    """Return the Unix time of the boot: as before, until the node's clock is set.
+
+    An agent starts with the node, often before its clock is right.
+    """
+    now = time.time() - time.monotonic()
+    return now if before is None or abs(now - before) > CLOCK_STEP_S else before
+
+
 class Unusable(Exception):
     """The address cannot be served; systemd tries again."""
 
@@ -894,7 +914,7 @@ class Agent:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             self.boot_id = file.read().strip()
         # The clock of what is remembered begins with the boot.
-        self._boot_time = time.time() - time.monotonic()
+        self._boot_time = boot_time(None)
         self.pollers = [Poller(address, config.port) for address in config.peers]
         self.memory = self._recall()
         self.units: dict[str, Unit] = {}
@@ -1064,6 +1084,7 @@ class Agent:
     def _metrics_text(self, config: link_metrics.Config, memory: Memory, now: float) -> str:
         suspects = {watcher.api.unit for watcher in self.watchers if watcher.suspect}
         anew_at = memory.entered_at if memory.by_hand else 0.0
+        self._boot_time = boot_time(self._boot_time)
         seen = {}
         for name, unit in self.units.items():
             lives = memory.starts.get(name, {})

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -187,8 +188,8 @@ def metrics(url: str) -> str:
     try:
         with opener.open(f"{base}/metrics", timeout=5) as answer:
             return str(answer.read(MAX_TEXT).decode("utf-8", "replace"))
-    except (OSError, ValueError) as error:
-        return f"{base}/metrics does not answer: {error}"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"{base}/metrics does not answer: {error!r}"
 
 
 def collect(config: Mapping[str, Any], why: str, folder: str) -> dict[str, str]:
