@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 
 from tests.conftest import ROOT
 
@@ -326,3 +327,21 @@ def test_without_a_way_back_nothing_is_closed(machine: Machine) -> None:
     assert "no bus" in machine.step("trial")["error"]
     assert machine.seen(STRANGER) == ALL
     assert machine.in_place("find /run/muster -type f") == ""
+
+
+def test_rules_of_a_firewalld_that_has_gone_keep_nothing_from_being_confirmed(
+    machine: Machine,
+) -> None:
+    gone = machine.folder / "bin" / "firewall-cmd"
+    gone.write_text("#!/bin/sh\necho FirewallD is not running >&2; exit 252\n")
+    gone.chmod(0o755)
+    want = firewall.Want([AT[PEER] + "/32"], [], [str(API)], [f"{NAMED}/tcp"])
+    rich = firewall.rich_rules(firewall.policy_of([want], [SSH]))
+    kept = firewall.Kept({"c": want}, "firewalld", (SSH,), "", {"public": rich})
+    state = machine.folder / "firewall.json"
+    state.write_text(firewall.dump_kept(kept))
+    machine.in_place(f"cp {state} {firewall.STATE_PATH}")
+    assert "error" not in machine.step("trial")
+    assert machine.step("confirm") == {"changed": True}
+    assert machine.step("look")["why"] == []
+    assert machine.seen(STRANGER) == [SSH, NAMED]

@@ -304,8 +304,10 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
     rules = _rules_in(files, TRIAL_DIR)
     old = firewall.load_kept(files.read(STATE_PATH))
     kept = firewall.load_kept(json.dumps({**mark["wanted"], "listing": listing(rules)}))
-    for argv in firewall.rich_commands(kept.rich, "add", permanent=True):
-        _needed(argv)
+    if kept.backend == FIREWALLD:
+        # Else firewalld has gone since, and those of its rules that were ours with it.
+        for argv in firewall.rich_commands(kept.rich, "add", permanent=True):
+            _needed(argv)
     _remove_rich(firewall.only_in(old.rich, kept.rich))
     _keep_rules(files, rules)
     if files.read(UNIT_PATH) != mark["unit"]:
