@@ -1,5 +1,8 @@
 import contextlib
+import dataclasses
+import errno
 import json
+import os
 
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -147,6 +150,26 @@ def test_an_offline_cpu_is_restored_when_it_is_back(node) -> None:
     node.remove(GOVERNOR.format(3))
     assert not converge(node).changed
     node.write(GOVERNOR.format(3), "performance\n")
+    converge(node, Wanted())
+    assert node.read(GOVERNOR.format(3)).strip() == "powersave"
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.ENODEV])
+def test_a_cpu_whose_files_answer_that_it_is_offline_is_left_out(node, code) -> None:
+    converge(node)
+
+    class SmtOff(NodeFiles):
+        def read(self, path: str) -> str | None:
+            if "/cpu3/" in path:
+                raise OSError(code, os.strerror(code))
+            return super().read(path)
+
+    half = SmtOff(node.root)
+    again = converge(half)
+    assert (again.changed, again.warnings) == (False, [])
+    assert converge(half, dataclasses.replace(WANTED, cpu_governor="schedutil")).changed
+    # Its own way back is kept for when it is there again.
+    converge(node, WANTED)
     converge(node, Wanted())
     assert node.read(GOVERNOR.format(3)).strip() == "powersave"
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import posixpath
 import re
@@ -344,7 +345,16 @@ def live_value(files: FilesView, path: str) -> str | None:
         text = files.read(path)
     except PermissionError:
         return None
+    except OSError as error:
+        if _is_offline(error):
+            return None
+        raise
     return None if text is None else _normal(text)
+
+
+def _is_offline(error: OSError) -> bool:
+    """Tell whether a file of a CPU is there and its CPU is offline, as those of SMT that is off."""
+    return error.errno in (errno.EBUSY, errno.ENODEV)
 
 
 def _normal(value: str) -> str:
@@ -378,7 +388,7 @@ def _report_targets(
 
 
 def _governor_paths(files: FilesView, governor: str, changes: Changes) -> list[str]:
-    paths = files.glob(GOVERNORS)
+    paths = [path for path in files.glob(GOVERNORS) if _has_cpu(files, path)]
     if not paths:
         detail = "no cpufreq, as in a virtual machine"
         changes.warnings.append(f"cpu_governor: unsupported here, {detail}")
@@ -394,6 +404,14 @@ def _governor_paths(files: FilesView, governor: str, changes: Changes) -> list[s
             "Choose one of these or opt out with null."
         )
     return paths
+
+
+def _has_cpu(files: FilesView, path: str) -> bool:
+    try:
+        files.read(path)
+    except OSError as error:
+        return not _is_offline(error)
+    return True
 
 
 def _compare_files(changes: Changes, files: FilesView, persisted: Mapping[str, str]) -> None:
