@@ -50,6 +50,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     unit_io,
     verified,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units.names import deployment_of
 from ansible_collections.muster.serving.plugins.module_utils.weights.hashes import (
     cache_path,
     cache_text,
@@ -664,7 +665,7 @@ def test_only_what_is_the_deployments_own_goes(
 def test_a_name_is_one_deployments_alone(deployment: str, replica: int, rank: int) -> None:
     name = names.rank_name(deployment, replica, rank)
     door = names.gateway_name(deployment, rank)
-    assert uninstall.owner_of_unit(name) == uninstall.owner_of_unit(door) == deployment
+    assert deployment_of(name) == deployment_of(door) == deployment
     link = names.link_name(deployment, replica)
     for path in (
         unit_files.unit_path(names.service(name)),

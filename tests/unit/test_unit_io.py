@@ -261,6 +261,15 @@ def test_what_other_deployments_run_here_is_told(tmp_path, monkeypatch) -> None:
     assert unit_io.installed_names("b") == ["b-r0-rank0", "b-r0-rank1"]
 
 
+def test_a_unit_whose_state_is_cut_off_belongs_where_its_name_says(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(unit_io, "NodeFiles", lambda: NodeFiles(str(tmp_path)))
+    for name, text in (("a-b-r0-rank0", '{"deploym'), ("a-b-gateway0", ""), ("a-r0-rank0", "[]")):
+        NodeFiles(str(tmp_path)).write(unit_files.state_path(name), text)
+    # What stop takes for what runs here: such a unit is no less running.
+    assert unit_io.installed_names("a-b") == ["a-b-gateway0", "a-b-r0-rank0"]
+    assert unit_io.installed_names("a") == ["a-r0-rank0"]
+
+
 def test_a_file_goes_with_the_last_unit_that_has_it(states) -> None:
     own, shared, foreign = "/etc/muster/a/x", "/etc/muster/x", "/etc/hosts"
     states(a=[own, shared, foreign], b=[shared])

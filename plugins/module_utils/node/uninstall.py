@@ -34,6 +34,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.names import 
     LINK,
     UNIT,
     UNIT_OR_LINK,
+    deployment_of,
 )
 
 _SYSTEMD = unit_files.SYSTEMD_DIR
@@ -322,12 +323,12 @@ def _engines(
     """Return what goes and stays of what engines run from: images, environments, their user."""
     documents = [
         document
-        for found, owner in ((seen.records, owner_of_unit), (seen.verified, str))
+        for found, owner in ((seen.records, deployment_of), (seen.verified, str))
         for name, document in found.items()
         if owner(name) in others
     ]
     used = set().union(*map(engines_in, documents))
-    known = {*map(owner_of_unit, seen.records), *seen.verified}
+    known = {*map(deployment_of, seen.records), *seen.verified}
     # Of a deployment that was prepared and never started, nothing says what it runs from.
     waiting = [name for name in others if name not in known]
     why: dict[Step, str] = {}
@@ -415,12 +416,6 @@ def engines_in(document: Any) -> set[str]:
     return found
 
 
-def owner_of_unit(name: str) -> str:
-    """Return the deployment of a unit by its name."""
-    match = re.fullmatch(UNIT, name)
-    return match["deployment"] if match else ""
-
-
 def _files(seen: Seen, deployment: str) -> tuple[list[str], list[str]]:
     """Return the files that a deployment's units read, and those that others' read, too."""
     owners: dict[str, set[str]] = {}
@@ -428,7 +423,7 @@ def _files(seen: Seen, deployment: str) -> tuple[list[str], list[str]]:
         effective = record.get("effective")
         for path in unit_files.file_paths(effective if isinstance(effective, Mapping) else {}):
             if unit_files.is_removable(path):
-                owners.setdefault(path, set()).add(owner_of_unit(name))
+                owners.setdefault(path, set()).add(deployment_of(name))
     own = sorted(path for path in owners if deployment in owners[path])
     alone = [path for path in own if owners[path] == {deployment}]
     return alone, [path for path in own if path not in alone]
@@ -484,7 +479,7 @@ def _is_of_firewall(path: str) -> bool:
 def _of_units_settings(path: str, deployment: str) -> bool:
     """Tell whether a folder is that of the settings of a unit of a deployment."""
     folder, name = posixpath.split(path)
-    return folder == _CONFIG and owner_of_unit(name) == deployment
+    return folder == _CONFIG and deployment_of(name) == deployment
 
 
 def _is_home(path: str) -> bool:

@@ -22,6 +22,7 @@ UNIT = r"(?P<deployment>.+)-(?:r[0-9]+-rank[0-9]+|gateway[0-9]+)"
 LINK = r"(?P<deployment>.+)-r[0-9]+"
 UNIT_OR_LINK = r"(?P<deployment>.+)-(?:r[0-9]+(?:-rank[0-9]+)?|gateway[0-9]+)"
 
+_UNIT = re.compile(UNIT)
 _RANK = re.compile(r"(?P<link>.+-r(?P<index>[0-9]+))-rank[0-9]+")
 _GATEWAY = re.compile(r".+-gateway(?P<index>[0-9]+)")
 
@@ -84,6 +85,12 @@ def link_service(link: str) -> str:
 def address_service(deployment: str) -> str:
     """Return the systemd service that moves the gateways' floating address."""
     return f"{PREFIX}{deployment}-address.service"
+
+
+def deployment_of(name: str) -> str:
+    """Return the deployment of a unit by its name; empty for what is no unit's name."""
+    match = _UNIT.fullmatch(name)
+    return match["deployment"] if match else ""
 
 
 def links_of(names: Iterable[str]) -> list[str]:

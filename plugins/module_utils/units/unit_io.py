@@ -170,10 +170,16 @@ def installed(name: str) -> dict[str, Any] | None:
 
 
 def deployments() -> dict[str, str]:
-    """Return the deployment of each installed unit by its name."""
+    """Return the deployment of each installed unit by its name.
+
+    The name itself tells it of a unit whose state file cannot be read: it runs all the same.
+    """
     paths = NodeFiles().glob(unit_files.state_path("*"))
     stems = [os.path.basename(path)[: -len(".json")] for path in paths]
-    return {stem: str((installed(stem) or {}).get("deployment") or "") for stem in stems}
+    return {
+        stem: str((installed(stem) or {}).get("deployment") or names.deployment_of(stem))
+        for stem in stems
+    }
 
 
 def installed_names(deployment: str) -> list[str]:
