@@ -56,6 +56,8 @@ options:
   registry_ca:
     description:
       - CA of each registry (C(HOST[:PORT])), as PEM text or as an absolute path on the node.
+      - One that the node has without this module stays as it is when it is the same, and else is an
+        error.
     type: dict
     default: {}
   timeout:

@@ -229,6 +229,8 @@ def test_a_broken_daemon_json_is_never_overwritten(files, text) -> None:
         ("registry_mirrors", ["mirror.lan"], "is not http"),
         ("registry_mirrors", ["https://mirror.lan/path"], "no path"),
         ("proxy", {"http": "http://a\nExecStart=x"}, "is not one line"),
+        ("insecure_registries", ["10.0.0.0/99"], "is not HOST"),
+        ("insecure_registries", ["10.0.0.0/255.0.0.0"], "is not HOST"),
         ("registry_ca", {"../../etc": PEM}, "is not HOST"),
         ("registry_ca", {"reg.lan": "/nothing/here.pem"}, "there is no /nothing/here.pem"),
         ("registry_ca", {"reg.lan": "text"}, "no PEM certificate"),
@@ -421,6 +423,37 @@ def test_what_another_deployment_wants_of_docker_stays(files) -> None:
     assert files.read(DROP_IN) is None
     leave(files, running(insecure=["lab:5000"]), "b")
     assert files.read(DAEMON_JSON) is files.read(STATE_PATH) is None
+
+
+def test_a_ca_that_the_node_had_stays_when_the_last_deployment_leaves(files) -> None:
+    # Put there by hand, in another form.
+    found = f"\n{PEM}\n"
+    files.write(ca_path("reg.lan"), found)
+    assert not decide(files, Wanted(registry_ca={"reg.lan": PEM}), running()).changed
+    add(files, registry_ca={"reg.lan": PEM})
+    # Another deployment's run makes it no more Muster's.
+    add(files, "b", insecure_registries=["lab:5000"])
+    add(files, "b", registry_ca={"reg.lan": PEM})
+    for deployment in ("b", "a"):
+        leave(files, running(insecure=["lab:5000"]), deployment)
+    assert files.read(ca_path("reg.lan")) == found
+
+
+def test_another_ca_that_the_node_had_is_not_overwritten(files) -> None:
+    files.write(ca_path("reg.lan"), PEM.replace("MIIB", "MIIC"))
+    with pytest.raises(DockerError, match=r"another CA than registry_ca gives for reg\.lan, and"):
+        decide(files, Wanted(registry_ca={"reg.lan": PEM}), running())
+    # Its own is renewed.
+    add(files, registry_ca={"own.lan": PEM})
+    add(files, registry_ca={"own.lan": PEM.replace("MIIB", "MIIC")})
+    assert "MIIC" in files.read(ca_path("own.lan"))
+
+
+def test_a_network_counts_as_taken_over_in_the_words_of_docker() -> None:
+    live = info()
+    live["RegistryConfig"]["InsecureRegistryCIDRs"] += ["10.0.0.0/8", "fd00::/8"]
+    assert docker.lacks(live, Wanted(["10.1.2.3/8", "FD00::1/8"])) == []
+    assert docker.lacks(live, Wanted(["10.1.0.0/16"])) == ["10.1.0.0/16"]
 
 
 @pytest.mark.parametrize(

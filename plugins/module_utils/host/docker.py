@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from dataclasses import dataclass, field
@@ -106,7 +107,7 @@ def ca_path(registry: str) -> str:
 def wanted_from(params: Mapping[str, Any], files: FilesView) -> Wanted:
     """Check the options before Docker would refuse to start with them."""
     for registry in params["insecure_registries"]:
-        if not re.fullmatch(REGISTRY + r"|[0-9a-fA-F.:]+/[0-9]{1,3}", registry):
+        if not (re.fullmatch(REGISTRY, registry) or _network(registry)):
             raise DockerError(
                 f"insecure_registries: {registry!r} is not HOST[:PORT] or a network; leave out "
                 "http:// and any path"
@@ -136,6 +137,16 @@ def wanted_from(params: Mapping[str, Any], files: FilesView) -> Wanted:
     return Wanted(
         tuple(params["insecure_registries"]), tuple(params["registry_mirrors"]), proxy, authorities
     )
+
+
+def _network(text: str) -> str:
+    """Return a network as Docker itself writes it, empty for what is none."""
+    if not re.fullmatch(r"[^/]+/[0-9]{1,3}", text):
+        return ""
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return ""
 
 
 def load_daemon_json(text: str | None) -> dict[str, Any]:
@@ -220,10 +231,15 @@ def live_registries(info: Mapping[str, Any]) -> dict[str, set[str]]:
     }
 
 
+def _live(registry: str) -> str:
+    """Return an insecure registry as docker info tells it: 10.1.2.3/8 as 10.0.0.0/8."""
+    return _network(registry) or registry
+
+
 def lacks(info: Mapping[str, Any], wanted: Wanted) -> list[str]:
     """Return the wanted entries that the running daemon does not go by yet."""
     live = live_registries(info)
-    return [item for item in wanted.insecure_registries if item not in live[INSECURE]] + [
+    return [one for one in wanted.insecure_registries if _live(one) not in live[INSECURE]] + [
         item for item in wanted.registry_mirrors if item.rstrip("/") not in live[MIRRORS]
     ]
 
@@ -276,8 +292,14 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
     for registry in state.added["registry_ca"]:
         if registry not in desired["registry_ca"]:
             _compare(changes, files, ca_path(registry), None)
+    given = [one for one in wanted.registry_ca if one not in state.added["registry_ca"]]
+    own = [one for one in given if _is_missing(files, one, wanted.registry_ca[one])]
+    added["registry_ca"] = [
+        one for one in desired["registry_ca"] if one in state.added["registry_ca"] or one in own
+    ]
     for registry, text in wanted.registry_ca.items():
-        _compare(changes, files, ca_path(registry), text)
+        if registry in added["registry_ca"]:
+            _compare(changes, files, ca_path(registry), text)
     changes.state = dump_state(State(added, deployments))
 
     if daemon.lack:
@@ -286,6 +308,22 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
         changes.enable = not daemon.enabled
         changes.action = _action(changes, wanted, daemon)
     return changes
+
+
+def _is_missing(files: FilesView, registry: str, text: str) -> bool:
+    """Return whether a registry's CA is not there yet, by whatever hand.
+
+    Raises:
+        DockerError: Another one is.
+    """
+    path = ca_path(registry)
+    found = files.read(path)
+    if found is not None and found.split() != text.split():
+        raise DockerError(
+            f"{path} is another CA than registry_ca gives for {registry}, and Muster did not put "
+            "it there. Nothing was changed: remove it, or leave the registry out of registry_ca."
+        )
+    return found is None
 
 
 def leave(files: FilesView, daemon: Daemon, deployment: str) -> Changes:
@@ -341,7 +379,7 @@ def _leave_registries(
 def still_has(info: Mapping[str, Any], gone: Mapping[str, Sequence[str]]) -> list[str]:
     """Return the entries of registries by which the running daemon goes, though they are gone."""
     live = live_registries(info)
-    return [item for item in gone[INSECURE] if item in live[INSECURE]] + [
+    return [item for item in gone[INSECURE] if _live(item) in live[INSECURE]] + [
         item for item in gone[MIRRORS] if item.rstrip("/") in live[MIRRORS]
     ]
 
