@@ -113,6 +113,17 @@ def unfinished(state: str, left: int, timeout: float) -> str:
     )
 
 
+def alone_text(gateway: str, idle: list[str]) -> str:
+    """Return what an operator is told of a gateway without another engine; idle are drained."""
+    text = f"{gateway} has no other engine that serves: its clients get errors"
+    if not idle:
+        return text
+    return (
+        f"{text}. {', '.join(idle)} could, and is drained there, by drain.yml or by a run that was "
+        "cut off: playbooks/drain.yml -e drain_state=serving takes it back"
+    )
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -126,14 +137,15 @@ def main() -> None:
     )
     backends, state = module.params["backends"], module.params["state"]
     deadline = time.monotonic() + module.params["timeout"]
-    changed, alone = False, []
-    left = 0
+    # Of each gateway to which no other engine is left, those that are drained there.
+    alone: dict[str, list[str]] = {}
+    changed, left = False, 0
     try:
         gateways = gateway_admin_io.running_gateways(module.params["deployment"])
         for gateway in gateways:
             found = gateway_admin_io.servers(gateway)
             if state == "drained" and not gateway_admin.has_other(found, backends):
-                alone.append(gateway)
+                alone[gateway] = gateway_admin.drained(found, backends)
             for name in backends:
                 if name in found and found[name].drained != (state == "drained"):
                     changed = True
@@ -146,9 +158,9 @@ def main() -> None:
             time.sleep(POLL_S)
     except (gateway_admin.AdminError, unit_io.UnitError) as error:
         module.fail_json(msg=str(error))
-    result = {"changed": changed, "gateways": gateways, "alone": alone, "left": left}
-    for gateway in alone:
-        module.warn(f"{gateway} has no other engine that serves: its clients get errors")
+    result = {"changed": changed, "gateways": gateways, "alone": [*alone], "left": left}
+    for gateway, idle in alone.items():
+        module.warn(alone_text(gateway, idle))
     if left and module.params["enforce"]:
         module.fail_json(msg=unfinished(state, left, module.params["timeout"]), **result)
     module.exit_json(**result)

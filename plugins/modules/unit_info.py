@@ -138,6 +138,12 @@ units:
           C(rank) the C(tokens) that it has generated and its C(rate) in tokens a second. What the
           engine does not count is null.
       type: dict
+    drained:
+      description:
+        - With O(usage), of a gateway the units that would serve and get no new requests from it,
+          since M(muster.serving.gateway_drain) has taken them out.
+      type: list
+      elements: str
     first_start:
       description:
         - What its next start does once and how many seconds more it may take for that, as

@@ -15,6 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_admin,
     gateway_admin_io,
+    look_io,
     unit_io,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
@@ -162,8 +163,38 @@ def test_check_mode_tells_the_gateway_nothing(gateway: Gateway, capsys: Any) -> 
     assert gateway.told == []
 
 
-def test_the_last_engine_is_told_of(gateway: Gateway, capsys: Any) -> None:
-    assert ask(capsys, backends=["r0", "r1"])["alone"] == ["c-gateway0"]
+@pytest.mark.parametrize(
+    ("admin", "backends", "said"),
+    [
+        (0, ["r0", "r1"], "no other engine that serves: its clients get errors"),
+        # A run was cut off after it had drained this one.
+        (8, ["r0"], "its clients get errors. r1 could, and is drained there, by drain.yml or by a"),
+    ],
+)
+def test_the_last_engine_is_told_of(
+    gateway: Gateway,
+    capsys: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    admin: int,
+    backends: list[str],
+    said: str,
+) -> None:
+    warned: list[str] = []
+    monkeypatch.setattr(
+        gateway_drain.AnsibleModule, "warn", lambda _self, text: warned.append(text)
+    )
+    gateway.engines["r1"]["admin"] = admin
+    assert ask(capsys, backends=backends)["alone"] == ["c-gateway0"]
+    assert said in warned[0]
+
+
+def test_what_a_gateway_keeps_requests_from_is_told_with_what_it_does(gateway: Gateway) -> None:
+    report = {"name": "c-gateway0", "role": "gateway", "ready": True}
+    assert look_io.drained(report) == []
+    gateway.engines["r1"]["admin"] = 8
+    assert look_io.drained(report) == ["r1"]
+    assert look_io.drained({**report, "ready": False}) == []
+    assert look_io.drained({**report, "role": "head"}) == []
 
 
 def test_an_engine_that_a_gateway_does_not_have_is_no_matter(gateway: Gateway, capsys: Any) -> None:

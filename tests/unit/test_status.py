@@ -113,6 +113,11 @@ def test_a_cluster_that_serves_as_planned_has_no_problem() -> None:
             "3 requests wait or run",
         ),
         (
+            {"drained": ["c-r1-rank0"]},
+            "c-r0-rank0 on n0 keeps new requests from c-r1-rank0: drained by drain.yml, or by a "
+            "run that was cut off; playbooks/drain.yml -e drain_state=serving takes it back",
+        ),
+        (
             {"differences": [{"name": "argv --max-num-seqs", "current": "32", "desired": "16"}]},
             "c-r0-rank0 on n0 differs from the plan: argv --max-num-seqs 32 -> 16",
         ),

@@ -89,3 +89,10 @@ def parse_servers(statistics: str, states: str) -> dict[str, Server]:
 def has_other(servers: Mapping[str, Server], names: Sequence[str]) -> bool:
     """Return whether an engine besides these can take requests."""
     return any(one.up and not one.drained for name, one in servers.items() if name not in names)
+
+
+def drained(servers: Mapping[str, Server], besides: Sequence[str] = ()) -> list[str]:
+    """Return the engines that would serve and get no new requests, by order."""
+    return sorted(
+        name for name, one in servers.items() if one.up and one.drained and name not in besides
+    )

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     dealing,
+    gateway_admin,
+    gateway_admin_io,
     names,
     run_lock_io,
     startup,
@@ -96,11 +98,22 @@ def _usage(
     told = usage_io.of_units(asked, params["model"])
     for report in reports:
         report["usage"] = told.get(report["name"])
+        report["drained"] = drained(report)
     images = any(not unit_files.in_venv(unit) for unit in params["units"])
     return {
         "links": usage_io.of_links(present),
         "disks": usage_io.of_disks(params["weights"], images),
     }
+
+
+def drained(report: Mapping[str, Any]) -> list[str]:
+    """Return the engines that a gateway keeps new requests from; none where it does not tell."""
+    if report["role"] != "gateway" or not report["ready"]:
+        return []
+    try:
+        return gateway_admin.drained(gateway_admin_io.servers(report["name"]))
+    except gateway_admin.AdminError:
+        return []
 
 
 def state(params: dict[str, Any]) -> State:
