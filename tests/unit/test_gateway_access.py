@@ -3,6 +3,7 @@ What a running HAProxy makes of it is in test_gateway_live.py."""
 
 from __future__ import annotations
 
+import calendar
 import datetime
 import hashlib
 import os
@@ -149,7 +150,19 @@ def test_the_verdict_over_a_certificate(
     assert bool(found["remedy"]) is (status != "ok")
 
 
-@pytest.mark.parametrize("text", ["", "notAfter=\n", "notAfter=tomorrow\n"])
+def test_the_end_of_a_certificate_is_read_whatever_language_the_node_speaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As Python has it where LANG is zh_CN.UTF-8: modules of Ansible take that over.
+    monkeypatch.setattr(calendar, "month_abbr", ["", *(f"{month}月" for month in range(1, 13))])
+    monkeypatch.setattr("_strptime._getlang", lambda: ("zh_CN", "UTF-8"))
+    end = gateway_access.parse_end("notAfter=Jun  1 03:04:05 2099 GMT\n")
+    assert end == datetime.datetime(2099, 6, 1, 3, 4, 5, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "notAfter=\n", "notAfter=tomorrow\n", "notAfter=Jun 31 00:00:00 2099 GMT\n"]
+)
 def test_an_end_that_openssl_does_not_tell_is_an_error(text: str) -> None:
     with pytest.raises(CertificateError, match="does not tell"):
         gateway_access.parse_end(text)

@@ -31,7 +31,9 @@ TEAM = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 # HAProxy takes a command of at most 16 KiB.
 _ENTRIES_A_COMMAND = 100
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n.+?-----END \1-----", re.DOTALL)
-_ENDS = re.compile(r"^notAfter=(.+)$", re.MULTILINE)
+_ENDS = re.compile(r"^notAfter=(\w{3}) +(\d+) (\d\d):(\d\d):(\d\d) (\d{4}) GMT$", re.MULTILINE)
+# strptime would expect those of the node's own language, which Ansible's modules take over.
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 WARN_DAYS = 30
 
 
@@ -193,10 +195,14 @@ def parse_end(text: str) -> datetime.datetime:
     """
     match = _ENDS.search(text)
     try:
-        end = datetime.datetime.strptime(match[1] if match else "", "%b %d %H:%M:%S %Y %Z")
+        month, *numbers = match.groups() if match else ("",)
+        day, hour, minute, second, year = map(int, numbers)
+        return datetime.datetime(
+            *(year, _MONTHS.index(month) + 1, day, hour, minute, second),
+            tzinfo=datetime.timezone.utc,
+        )
     except ValueError as error:
         raise CertificateError(f"openssl does not tell its end: {text.strip()[:200]!r}") from error
-    return end.replace(tzinfo=datetime.timezone.utc)
 
 
 def has_name(text: str) -> bool:
