@@ -462,6 +462,22 @@ def test_what_is_mounted_below_a_cache_is_not_entered(files: NodeFiles, monkeypa
     assert kept <= tree(files)
 
 
+def test_a_folder_of_the_same_file_system_that_is_mounted_is_not_entered_either(
+    files: NodeFiles,
+) -> None:
+    install(files, "a", ranks=1)
+    shared = "/var/lib/muster/cache/a-r0-rank0/of all"
+    kept = lay(files, (f"{shared}/others",))
+    # As the kernel tells of mount --bind.
+    told = f"90 26 8:1 /srv/shared {shared} rw - ext4 /dev/sda1 rw\n".replace(
+        "of all", "of\\040all"
+    )
+    kept |= lay(files, ("/proc/self/mountinfo",))
+    files.write("/proc/self/mountinfo", told)
+    assert why(remove(files, "a", ALL))[shared] == "something is mounted there"
+    assert left_files(files) == kept
+
+
 def test_a_link_is_removed_and_not_followed(files: NodeFiles) -> None:
     install(files, "a", ranks=1)
     kept = lay(files, ("/data/models/m/model.safetensors",))

@@ -504,6 +504,17 @@ def is_listed(path: str, holds: bool) -> bool:
     return bool(place_of(path)[0]) or is_own(path)
 
 
+def mount_points(mountinfo: str) -> set[str]:
+    """Return where something is mounted, from /proc/self/mountinfo."""
+    fields = (line.split(" ") for line in mountinfo.splitlines())
+    # A blank in a name is written as \040.
+    return {
+        re.sub(r"\\([0-7]{3})", lambda one: chr(int(one[1], 8)), found[4])
+        for found in fields
+        if len(found) > 4
+    }
+
+
 def _fits(folder: str, pattern: str) -> bool:
     """Tell whether a folder fits a pattern, in which * stands for one name."""
     return folder.count("/") == pattern.count("/") and fnmatch.fnmatchcase(folder, pattern)

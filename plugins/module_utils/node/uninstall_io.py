@@ -11,7 +11,7 @@ import json
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
@@ -44,6 +44,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node.uninstall impo
     is_listed,
     links_of,
     listed_by,
+    mount_points,
     needs_reload,
     note_id,
     place_of,
@@ -211,17 +212,20 @@ class Kept(NamedTuple):
     more: bool
 
 
-def kept_of(files: NodeFiles, path: str, weights: bool) -> Kept:
+def kept_of(
+    files: NodeFiles, path: str, weights: bool, mounts: Collection[str] = frozenset()
+) -> Kept:
     """Return what of a file or folder stays: what is mounted there and, where asked, weights."""
     if not _is_folder(files, path):
         spare = weights and path.endswith(WEIGHTS)
         return Kept({path: "weights are never removed"} if spare else {}, not spare)
-    if os.path.ismount(files.path(path)):
+    # Only mounts tell of a folder of the same file system (mount --bind).
+    if os.path.ismount(files.path(path)) or os.path.realpath(files.path(path)) in mounts:
         return Kept({path: "something is mounted there"}, False)
     below = _names(files, path)
     if weights and below and posixpath.basename(path) in HUB_FOLDERS:
         return Kept({path: "fetched from a hub: weights are never removed"}, False)
-    found = [kept_of(files, f"{path}/{name}", weights) for name in below]
+    found = [kept_of(files, f"{path}/{name}", weights, mounts) for name in below]
     spared = {key: why for one in found for key, why in one.spared.items()}
     return Kept(spared, not spared or any(one.more for one in found))
 
@@ -240,8 +244,9 @@ def _kept(
     }
     kinds = {path: place_of(path) for path in paths}
     kinds.update((path, ("environment", "")) for path in _environments(files))
+    mounts = {files.path(one) for one in mount_points(files.read("/proc/self/mountinfo") or "")}
     return {
-        path: kept_of(files, path, kind == "cache")
+        path: kept_of(files, path, kind == "cache", mounts)
         for path, (kind, owner) in kinds.items()
         if wanted.get(kind) and owner in ("", deployment)
     }
