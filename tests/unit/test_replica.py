@@ -57,6 +57,11 @@ def test_a_healthy_replica_is_left_alone() -> None:
         ),
         (
             "n1",
+            {"active_state": "activating", "sub_state": "auto-restart-queued"},
+            "r0-rank1 does not run on n1 (activating)",
+        ),
+        (
+            "n1",
             {"differences": [{"name": "image", "current": "a", "desired": "b"}]},
             "r0-rank1: image a -> b",
         ),

@@ -423,6 +423,7 @@ def test_any_argv_can_be_compared(words: list[str]) -> None:
         ({"ActiveState": "active", "SubState": "running", "NRestarts": "0"}, 0, False),
         ({"ActiveState": "activating", "SubState": "start-pre", "NRestarts": "0"}, 0, False),
         ({"ActiveState": "activating", "SubState": "auto-restart", "NRestarts": "0"}, 0, True),
+        ({"ActiveState": "activating", "SubState": "auto-restart-queued"}, 0, True),
         ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 0, True),
         ({"ActiveState": "active", "SubState": "running", "NRestarts": "1"}, 1, False),
         ({"ActiveState": "failed", "SubState": "failed"}, 0, True),

@@ -604,7 +604,8 @@ def unplanned(reports: Sequence[Mapping[str, Any]], orphans: Sequence[str]) -> l
 def runs(report: Mapping[str, Any]) -> bool:
     """Return whether a unit runs, or is on its way up without a start of systemd's own."""
     return (
-        report["active_state"] in ("active", "activating") and report["sub_state"] != "auto-restart"
+        report["active_state"] in ("active", "activating")
+        and "auto-restart" not in report["sub_state"]
     )
 
 
@@ -618,7 +619,8 @@ def has_ended(shown: Mapping[str, str], restarts_before: int = 0) -> bool:
     """
     if shown.get("ActiveState") in ("failed", "inactive", "deactivating"):
         return True
-    if shown.get("SubState") == "auto-restart":
+    # From systemd 254 on also auto-restart-queued, for as long as Docker lets it wait.
+    if "auto-restart" in shown.get("SubState", ""):
         return True
     return restarts(shown) > restarts_before
 
