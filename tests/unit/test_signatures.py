@@ -203,6 +203,40 @@ LINES = {
     "file-absent": "FileNotFoundError: [Errno 2] No such file or directory: '/data/moe.json'",
     "node-hardware": "Memory failure: 0x7f1: Killing python3:42 due to hardware memory corruption",
     "kernel-hang": "INFO: task python3:1234 blocked for more than 120 seconds.",
+    "chat-messages": "jinja2.exceptions.TemplateError: Conversation roles must alternate user/x",
+    "multimodal-prompt": "ValueError: Attempted to assign 1176 = 1176 multimodal tokens to 1174"
+    " placeholders",
+    "tools-off": '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to'
+    " be set",
+    "lora-adapter": "ValueError: Call to add_lora failed: No adapter found for /models/lora",
+    "api-certificate": "ssl.SSLError: [SSL] PEM lib (_ssl.c:3900)",
+    "cache-layout": "NotImplementedError: The page size of the layer is not divisible by the"
+    " maximum page size. Cannot unify by adjusting block_size.",
+    "attention-workspace": "RuntimeError: Buffer overflow when allocating memory for"
+    " batch_prefill_tmp_v with size 41943040 and alignment 16",
+    "spawn-guard": "An attempt has been made to start a new process before the current process has"
+    " finished its bootstrapping phase.",
+    "gpu-nvml": "pynvml.NVMLError_NotSupported: Not Supported",
+    "wsl-gpu": "nvidia-container-cli: initialization error: WSL environment detected but no"
+    " adapters were found",
+    "custom-all-reduce": "Failed: Cuda error /workspace/csrc/custom_all_reduce.cuh:455 'invalid"
+    " argument'",
+    "cdi-specification": 'failed to parse CDI Spec "/etc/cdi/nvidia.yaml": unknown field',
+    "toolkit-privilege": "nvidia-container-cli: initialization error: privilege change failed:"
+    " operation not permitted",
+    "kernel-download": "HTTPSConnectionPool(host='edge.urm.nvidia.com', port=443): Max retries",
+    "weights-pickle": "_pickle.UnpicklingError: Weights only load failed.",
+    "bucket-access": "botocore.exceptions.NoCredentialsError: Unable to locate credentials",
+    "container-options": "Error response from daemon: cannot set both Count and DeviceIDs on device"
+    " request",
+    "container-peer": "cannot join network of a non running container: 4f2a",
+    "gpu-driver-branch": "NVRM: installed in this system requires use of the NVIDIA open kernel"
+    " modules.",
+    "gpu-driver-in-use": "ERROR: An NVIDIA kernel module 'nvidia-drm' appears to already be loaded"
+    " in your kernel.",
+    "nested-container": "open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8:"
+    " permission denied",
+    "probe-failed": "Container vllm failed startup probe, will be restarted",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 
@@ -262,6 +296,15 @@ def test_what_was_killed_after_a_time_out_was_ended_for_it() -> None:
     for follows, name in ((killed, "worker-killed"), (lost, "store-unreachable")):
         assert names([late, follows]) == ["collective-timeout", name]
         assert names([follows, late]) == [name, "collective-timeout"]
+
+
+def test_what_failures_end_in_claims_no_cause_behind_an_error_that_is_not_known() -> None:
+    strange, killed = "ValueError: what nobody has met before", "line 38: 14328 Killed  vllm serve"
+    claimed = [
+        judging.judge(judging.Log(lines, []))[0].cause
+        for lines in ([strange, killed], [killed, strange], ["    raise ValueError(", killed])
+    ]
+    assert [one and one.signature.name for one in claimed] == [None, *["worker-killed"] * 2]
 
 
 def test_a_likely_cause_stands_behind_one_that_is_sure() -> None:
@@ -419,6 +462,29 @@ OTHERS = [
     ("image-command", 'exec: "vllm": executable file not found in $PATH'),
     ("container-start", 'find runc path: exec: "runc": executable file not found in $PATH'),
     ("device-memory", "Cuda failure 'out of memory' ncclUnhandledCudaError: Call to CUDA failed"),
+    ("no-cache", "ValueError: not enough GPU memory available to serve even a single token."),
+    ("device-memory", "torch._inductor.exc.InductorError: RuntimeError: CUDA out of memory. Tried"),
+    ("docker-old", "Unsupported config option for services.a: 'runtime'"),
+    ("jit-compiler", "/usr/bin/ld: cannot find -lcudart: No such file or directory"),
+    (
+        "gpu-permission",
+        "nvidia-container-cli: initialization error: nvml error: insufficient permissions: unknown",
+    ),
+    (
+        "device-absent",
+        "nvidia-container-cli: mount error: stat failed: /dev/nvidia-modeset: no such"
+        " file or directory",
+    ),
+    (
+        "ray-worker-died",
+        "There are some potential root causes. (1) The process is killed by SIGKILL",
+    ),
+    (
+        "name-resolution",
+        "The client socket has failed to connect to any network address of (a, 29500). The IPv6"
+        " network addresses of (a, 29500) cannot be retrieved (gai error: -2 - Name or service not"
+        " known).",
+    ),
     (
         "wheels-absent",
         "ERROR: x-1.0-cp312-linux.whl is not a supported wheel on this platform.",
@@ -455,6 +521,7 @@ UNKNOWN = [
     "FileNotFoundError: [Errno 2] No such file or directory: '/psm_3f9c1b2a'",
     "ValueError: see https://huggingface.co/docs: Read more about the template there",
     "ValueError: max_tokens (9000) is greater than max_model_len",
+    "ERROR 11-21 [serving_chat.py:193] json.decoder.JSONDecodeError: Expecting value: line 1",
     "ERROR 11-21 [registry.py:411] dial tcp 192.0.2.7:8001: connection refused",
     # SGLang's lines have no level.
     "[2026-01-01 00:00:00 TP0] Port 30000 is already in use, trying port 30001",
@@ -536,6 +603,10 @@ HEALTHY = [
     "[2026-01-01 08:51:34] FlashAttention is not supported on this GPU, using another backend.",
     "UserWarning: Not enough free disk space to download the file.",
     "mce: [Hardware Error]: Machine check events logged",
+    "node1:1:1 [0] ras/client_support.cc:160 NCCL WARN Call to bind failed: Address already in use",
+    "[W1118 17:30:24.226 TCPStore.cpp:340] [c10d] TCP client failed to connect/validate to host"
+    " 192.0.2.1:51216 - retrying (try=0)",
+    "outlines 0.0.37 requires pydantic>=2.0, but you have pydantic 1.10.13 which is incompatible.",
     "nvidia-nvswitch3: SXid (PCI:0000:85:00.0): 12028, Non-fatal, Link 46 egress non-posted",
 ]
 

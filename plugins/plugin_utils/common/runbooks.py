@@ -73,7 +73,8 @@ RUNBOOKS = (
         _words(
             "docker-storage docker-configuration docker-permission docker-down docker-network"
             " docker-old container-name container-cgroup container-start user-namespace"
-            " podman-locks container-runtime docker-held"
+            " podman-locks container-runtime docker-held container-options nested-container"
+            " container-peer"
         ),
     ),
     Runbook(
@@ -86,7 +87,7 @@ RUNBOOKS = (
     ),
     Runbook("behind-a-proxy", (), ("proxy",)),
     Runbook("api-key", _words("api-key-file endpoint-key"), ()),
-    Runbook("certificate", _words("gateway-certificate"), ()),
+    Runbook("certificate", _words("gateway-certificate"), ("api-certificate",)),
     Runbook(
         "ports",
         _words("port-free port-reserved"),
@@ -143,6 +144,7 @@ RUNBOOKS = (
             " npu-streams fabric-manager gpu-lost-in-container gpu-lost gpu-nvlink gpu-ecc"
             " gpu-ordinal gpu-shared gpu-busy gpu-mps gpu-few gpu-none gpu-peer gpu-multicast"
             " gpu-memory-fault gpu-kernel-fault gpu-pci-memory cuda-fork cuda-unknown"
+            " gpu-nvml custom-all-reduce"
             " npu-arguments npu-memory-fault gpu-atomics"
         ),
     ),
@@ -160,7 +162,8 @@ RUNBOOKS = (
             " gpu-driver-absent gpu-library gpu-toolkit gpu-runtime-mode gpu-cgroup gpu-hook"
             " gpu-bound gpu-permission cdi-device driver-files-in-image image-requirement"
             " device-permission device-absent toolkit-configuration gpu-firmware"
-            " gpu-init"
+            " gpu-init wsl-gpu cdi-specification toolkit-privilege gpu-driver-replaced"
+            " gpu-driver-branch gpu-driver-in-use"
         ),
     ),
     Runbook(
@@ -172,8 +175,8 @@ RUNBOOKS = (
             " cuda-library-missing cuda-kernels-absent rocm-mismatch sglang-import kernel-versions"
             " static-tls library-broken library-missing cpu-instructions glibc-old"
             " package-mismatch module-missing wheels-absent jit-libcuda jit-compiler"
-            " triton-compile triton-driver compile-cache aiter-build aiter-shape aiter-lock"
-            " platform-plugins preload grouped-routing"
+            " triton-compile triton-driver kernel-download compile-cache aiter-build aiter-shape"
+            " aiter-lock platform-plugins preload grouped-routing"
         ),
     ),
     Runbook(
@@ -185,7 +188,7 @@ RUNBOOKS = (
         _words(
             "weights-absent weights-broken weights-quantisation config-broken tokenizer"
             " model-too-new model-code-missing model-inspection remote-code hub-access hub-limit"
-            " hub-unreachable"
+            " hub-unreachable weights-pickle bucket-access"
         ),
     ),
     Runbook(
@@ -194,7 +197,8 @@ RUNBOOKS = (
         _words(
             "engine-arguments engine-environment engine-configuration hccl-environment"
             " hccl-buffer-small fuse-qk-norm batched-tokens dispatch-tokens attention-backend"
-            " chat-template fp8-block experts-parallel parallel-size context-length"
+            " lora-adapter cache-layout attention-workspace spawn-guard fp8-block experts-parallel"
+            " parallel-size context-length"
             " quantisation-unsupported"
         ),
     ),
@@ -207,11 +211,18 @@ RUNBOOKS = (
         ("health-silent",),
     ),
     Runbook("garbled-output", _words("endpoint-answers endpoint-repetition"), ()),
-    Runbook("reasoning-and-tools", ("endpoint-tools",), ("parser-unknown",)),
+    Runbook(
+        "reasoning-and-tools",
+        ("endpoint-tools",),
+        _words("parser-unknown chat-template chat-messages multimodal-prompt tools-off"),
+    ),
     Runbook(
         "failed-start",
         (),
-        _words("engine-core engine-crash restart-budget start-timeout unit-setup unit-dependency"),
+        _words(
+            "engine-core engine-crash restart-budget start-timeout unit-setup unit-dependency"
+            " probe-failed"
+        ),
     ),
 )
 

@@ -78,7 +78,7 @@ def explain(lines: Iterable[str]) -> list[Finding]:
     Causes stand before likely ones, those before symptoms and what follows any failure. Of one
     rank, what was logged first comes first; a cause comes before what is known to follow from it,
     and a symptom does so before a cause where it was logged first. Beside an error that is not
-    known a hint claims no cause.
+    known a hint claims no cause, and behind one what other failures end in, too.
     """
     found: dict[str, Finding] = {}
     hints: dict[str, Finding] = {}
@@ -96,6 +96,8 @@ def explain(lines: Iterable[str]) -> list[Finding]:
         one, hint = read
         if one.rank == HARMLESS:
             continue
+        if one.late and unknown:
+            one = one._replace(rank=max(one.rank, SYMPTOM))
         table = hints if hint else found
         known = table.get(one.name)
         shown = known.line if known else cut.strip()[:SHOWN_LIMIT]

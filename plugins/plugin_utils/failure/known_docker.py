@@ -61,7 +61,7 @@ SIGNATURES = (
         "Docker; systemd",
         likely=r"exit(?:ed)?(?: with)?(?: status| code)?:? 12[67]\b|status=12[67]/"
         r"|[Ee]xited \(12[67]\)"
-        r"|exec \S+: (?:no such file|permission denied)|exec user process caused"
+        r"|(?<!fork/)exec \S+: (?:no such file|permission denied)|exec user process caused"
         r"|\b(?:vllm|sglang|python3?): (?:command )?not found|python[\d.]*: can't open file",
     ),
     Signature(
@@ -90,7 +90,8 @@ SIGNATURES = (
         r"|denied)\b|error from registry: (?:unauthorized|denied)|no basic auth credentials"
         r"|error getting credentials|\"docker-credential-\w+\""
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
-        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|: denied: )|daemon: denied"
+        r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|402 payment|: denied: )"
+        r"|daemon: denied"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
         "the registry wants a login for the image",
         "docker login on the node, whose clock must be right, then run playbooks/prepare.yml",
@@ -99,7 +100,8 @@ SIGNATURES = (
     Signature(
         "registry-unreachable",
         rf"(?:/v2/(?!models|health|repository)|\bregistry(?!\.py\b)|docker\.(?:io|com)|quay\.io"
-        rf"|ghcr\.io|nvcr\.io|httpReadSeeker|failed to copy: |failed to do request: )"
+        rf"|ghcr\.io|nvcr\.io|httpReadSeeker|failed to copy: |failed to do request: "
+        rf"|error pulling image configuration: )"
         rf".{{0,300}}{_NETWORK}|received unexpected HTTP status: 5\d\d"
         r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]"
         r"|invalid status code from registry 5\d\d|unexpected status code 5\d\d"
@@ -177,7 +179,8 @@ SIGNATURES = (
         r"|/etc/containers/policy\.json: no such|unknown log opt|no log driver named"
         r"|error initializing graphdriver: \w+: unknown option|Please specify only one -H"
         r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
-        r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json",
+        r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json"
+        r"|CRI v1 \w+ API is not implemented|unknown service runtime\.v1",
         "Docker, containerd or Podman does not take its configuration: /etc/docker/daemon.json is"
         " no valid JSON, sets what its service's command line sets, too, or what this version"
         " lacks",
@@ -197,7 +200,8 @@ SIGNATURES = (
         r"|unpigz: .{0,60}corrupt|gzip: stdin: |tar: Unexpected EOF|flate: corrupt input"
         r"|parent snapshot \S+ does not exist"
         r"|/var/lib/(?:docker|containerd)/(?!\S*/merged/)\S+: (?:no such file or directory"
-        r"|invalid argument|not a directory|file exists)",
+        r"|invalid argument|not a directory|file exists)"
+        r"|could not fetch content descriptor .{0,120}not found",
         "a layer of the image came broken or is not in the registry, or Docker's store on this node"
         " is damaged",
         f"docker rmi the image and {PREPARE}; where it comes back, look at the disk below"
@@ -216,10 +220,39 @@ SIGNATURES = (
     ),
     Signature(
         "container-name",
-        r"The container name \"[^\"]+\" is already in use",
+        r"[Tt]he container name \"[^\"]+\" is already in use",
         "a container of the unit's name is still there",
         "docker rm --force NAME on the node, then start the unit again",
         "Docker",
+    ),
+    Signature(
+        "container-peer",
+        r"\blstat /proc/0/ns/|(?:link to|join \w+ of) a non running container"
+        r"|joining \w+ namespace of container",
+        "the container shares a network or namespace with another one that does not run",
+        "start that one first, then this one; after it was made anew, make this one anew, too",
+        "Docker; runc",
+    ),
+    Signature(
+        "nested-container",
+        r"error mounting \"(?:proc|sysfs)\" to rootfs.{0,120}(?:not permitted|denied)"
+        r"|open sysctl \S+ file: .{0,120}permission denied",
+        "Docker runs in a container itself, which may not do what this runc asks for",
+        "run Docker on the node itself; in LXC, turn nesting on and renew LXC or its AppArmor"
+        " profile",
+        "runc; LXC",
+        ("container-engine",),
+        LIKELY,
+    ),
+    Signature(
+        "probe-failed",
+        r"failed (?:liveness|startup) probe, will be restarted",
+        "Kubernetes ended the engine, which did not answer its probe in time: it still loaded, or"
+        " hangs",
+        "give the probe as long as loading takes (startupProbe: failureThreshold times"
+        " periodSeconds); where it hangs, the engine's own lines say more",
+        "Kubernetes",
+        rank=LIKELY,
     ),
     Signature(
         "docker-permission",
@@ -247,13 +280,14 @@ SIGNATURES = (
     Signature(
         "docker-network",
         r"[Ii]ptables failed|No chain/target/match by that name|initializing network controller"
-        r"|non-overlapping IPv4 address pool|daemon: network \S+ not found"
+        r"|non-overlapping IPv4 address pool|Pool overlaps with other one"
+        r"|daemon: network \S+ not found"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external|Failed to (?:program NAT chain|[Ss]etup IP tables)"
         r"|(?:INVALID_ZONE|ZONE_CONFLICT): |could not find bridge \w+|slirp4netns.{0,40}failed"
         r"|\bpasta failed|\bnetns dir open: |\brootless net(?:ns|work namespace)\b"
-        r"|rootlessport .{0,80}(?:cannot|fail)|Failed to open(?:\(\))? /dev/net/tun"
+        r"|rootlessport .{0,80}(?:cannot|fail|denied)|Failed to open(?:\(\))? /dev/net/tun"
         r"|plugin type=\"\w+\".{0,40}failed"
         r"|failed to find plugin \"\w+\" in path|[Cc][Nn][Ii] (?:network \"|config uninitialized"
         r"|plugin .{0,60}(?:not found|fail))|aardvark-dns .{0,60}fail"
@@ -270,14 +304,15 @@ SIGNATURES = (
         "container-runtime",
         r"no runtime binary found|exec: \"\S*containerd-shim[\w-]*\":? (?:executable|stat|perm"
         r"|no such)"
-        r"|fork/exec \S*/(?:runc|crun|conmon|containerd-shim[\w-]*): "
+        r"|fork/exec \S*/(?:(?:docker-)?runc|nvidia-container-runtime|crun|conmon"
+        r"|containerd-shim[\w-]*): "
         r"|\bruntime \"\S+\" (?:binary not installed|not found)"
         r"|[Uu]nknown runtime specified (?!nvidia)"
         r"|unknown or invalid runtime name: (?!nvidia)|no valid executable found for OCI runtime"
         r"|\b(?:crun|runc): (?:unknown version specified|.{0,80}Function not implemented)"
         r"|no read access to runc binary|could not find a working conmon binary"
-        r"|no logs from conmon|conmon bytes "
-        r"|(?:crun|runc): unknown (?:flag|option|command)",
+        r"|(?:crun|runc): unknown (?:flag|option|command)"
+        r"|error adding seccomp filter rule",
         "the program that starts containers (runc, crun, conmon, a shim) is not there, may not be"
         " read, or does not fit Docker, Podman or the kernel",
         f"install it from the same packages as Docker or Podman, then {PREPARE}",
@@ -346,13 +381,29 @@ SIGNATURES = (
     Signature(
         "docker-old",
         r"client version \S+ is too (?:old|new)|API version .{0,40}(?:is too (?:old|new)|required)"
-        r"|requires API version|unknown flag: --\w"
+        r"|requires API version|unknown flag: --\w|Unsupported config option for"
+        # What Compose says of options for GPUs that it does not know yet.
+        r"|\('(?:devices|gpus|runtime|device_ids|capabilities|driver)' w(?:as|ere) unexpected\)"
+        r"|[Aa]dditional propert(?:y|ies) '?(?:devices|gpus|runtime)\b.{0,20}not allowed"
         # Without CDI, the name of a device is taken for a path.
         r"|\bstat (?:nvidia|amd)\.com/gpu\S*: no such file"
         r"|adding custom device \"(?:nvidia|amd)\.com/",
-        "Docker on this node, or its client, is of a version that does not fit",
+        "Docker on this node, its client or Compose is of a version that does not fit",
         f"{PREPARE} with a newer Docker on the node",
         "Docker",
         ("container-engine-version",),
+    ),
+    Signature(
+        "container-options",
+        r"cannot set both Count and DeviceIDs|NanoCPUs can not be set|Range of CPUs is from"
+        r"|invalid (?:publish opts|volume specification|containerPort)|[Cc]onflicting options: "
+        r"|[Aa]dditional propert(?:y|ies) '?.{1,60} (?:is |are )?not allowed"
+        r"|mount destination \S+ (?:is )?not absolute|value '?\S+ does not match any of the regexes"
+        r"|refers to undefined (?:network|volume|config|secret)|invalid interpolation format"
+        r"|has neither an image nor a build context",
+        "Docker or Compose refuses an option of the container; the line names it",
+        "correct it in the container of an own recipe, or in the file that Compose reads",
+        "Docker; Docker Compose",
+        likely=r"yaml: line \d+: ",
     ),
 )

@@ -25,7 +25,7 @@ _ARCHITECTURE = (
 
 _FORMAT = (
     r"\b(?:MXFP\d|NVFP4|FP8|INT[48]|W\d+A\d+\w*|WNA\d+|AWQ|GPTQ|[Cc]ompressed[ -][Tt]ensors"
-    r"|ModelOpt|Quark|Marlin|OCP MX)\b"
+    r"|ModelOpt|Quark|Marlin|OCP MX|[Bb]its?[Aa]nd[Bb]ytes|GGUF|TorchAO|HQQ)\b"
 )
 
 # How an engine refuses its configuration: an exception without a class of its own, and words that
@@ -80,6 +80,7 @@ _REFUSALS = (
     r"(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?",
     r"connector .{0,60}(?:not registered|not found)",
     r"must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer",
+    r"Too large swap space|\bEPLB (?:is )?not (?:yet )?supported",
     r"\bmust divide\b|LoRA rank .{0,20}is greater than|exceeds the maximum supported",
     # What the operator is asked for.
     r"[Pp]lease (?:adjust|lower|raise|increase|decrease|reduce|disable|enable|set|change|check"
@@ -128,6 +129,7 @@ SIGNATURES = (
         r"error: (?:unrecognized arguments|ambiguous option|argument -\S+|the following arguments)"
         r"|error: (?:unexpected argument '|invalid value '.{0,80}' for '-|unrecognized option)"
         r"|\bNo such option: -|\binvalid choice: '.{0,80}\(choose from"
+        r"|you should provide the model as a positional argument"
         r"|(?:Args|Config)\.__init__\(\) got an unexpected keyword",
         "the engine refuses its command line",
         "correct muster_engine_args, or muster_engine_version if the image holds another one",
@@ -140,8 +142,9 @@ SIGNATURES = (
         r"|VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
         r"|SGLANG|SGL)_\w+|Unknown vLLM environment variable"
         r"|could not convert string to \w+: '.{0,40}VLLM|Neither 127\.0\.0\.1 nor ::1 are bound"
-        r"|VLLM_\w+ is set but",
-        "a variable of the engine's environment has a value that it refuses; the line names it",
+        r"|VLLM_\w+ is set but|environment variable [A-Z_]+ expected, but not set",
+        "a variable of the engine's environment is missing or has a value that it refuses; the line"
+        " names it",
         "correct it in muster_engine_env",
         "vLLM and SGLang",
     ),
@@ -195,12 +198,61 @@ SIGNATURES = (
     Signature(
         "chat-template",
         r"chat template string .{0,120}appears path-like|chat template .{0,80}(?:not found"
-        r"|does not exist)",
-        "the file of the chat template is not where the engine looks for it",
-        "mount it with muster_extra_mounts, and name its path in the container in"
-        " muster_engine_args",
-        "vLLM",
+        r"|does not exist)|default chat template is no longer allowed"
+        r"|tokenizer\.chat_template is not set",
+        "the engine has no chat template: its file is not where the engine looks for it, or the"
+        " model brings none",
+        "copy chat_template.jinja beside the weights, or mount one with muster_extra_mounts and"
+        " name its path in the container with chat-template in muster_engine_args",
+        "vLLM; transformers",
         ("mount-source",),
+    ),
+    Signature(
+        "chat-messages",
+        r"\bConversation roles must alternate|\bjinja2\.exceptions\.\w+: ",
+        "the model's chat template cannot write the messages or tools of a request",
+        "send what the template takes (roles that alternate, arguments of tool calls as objects),"
+        " or name a corrected one with chat-template in muster_engine_args",
+        "Jinja; transformers",
+        rank=LIKELY,
+    ),
+    Signature(
+        "multimodal-prompt",
+        r"Attempted to assign .{1,80} multimodal tokens to \d+ placeholders"
+        r"|Expected there to be \d+ prompt (?:placeholders|updates)"
+        r"|Mismatch in `\w+` token count between text and `input_ids`",
+        "a request's images, audio or video do not fit the places that its text has for them: text"
+        " that was cut, a template without them, or a processor of another version",
+        "raise max-model-len, send the messages by the model's own chat template, or take the image"
+        " that the recipe names",
+        "vLLM; transformers",
+        rank=LIKELY,
+    ),
+    Signature(
+        "tools-off",
+        r"tool choice requires --enable-auto-tool-choice",
+        "a request brings tools, and the engine was started without a parser for their calls",
+        "set muster_tool_calling to the model's parser and serve again",
+        "vLLM",
+    ),
+    Signature(
+        "lora-adapter",
+        r"Loading lora .{1,200} failed|[Nn]o adapter found for|adapter_config\.json' at "
+        r"|expected target modules in .{1,400} but received"
+        r"|(?:Value|Runtime|Assertion)Error: .{0,80}\b(?:is an )?unsupported LoRA weight",
+        "a LoRA adapter is not there, or is not made for this model or engine",
+        "correct its path in muster_engine_args, and see that its target modules are those that the"
+        " engine takes for this model",
+        "vLLM",
+    ),
+    Signature(
+        "api-certificate",
+        r"\[SSL\] PEM lib|\[SSL: (?:KEY_VALUES_MISMATCH|EE_KEY_TOO_SMALL|NO_START_LINE)\]"
+        r"|PEM routines.{0,40}no start line|could not load PEM client certificate",
+        "the certificate or key that the API was given is none, or they do not belong together",
+        "correct ssl-certfile and ssl-keyfile in muster_engine_args: PEM, the server's certificate"
+        " first, readable in the container",
+        "OpenSSL; uvicorn",
     ),
     Signature(
         "fp8-block",
@@ -223,7 +275,7 @@ SIGNATURES = (
     ),
     Signature(
         "parallel-size",
-        r"(?i)(?:attention|kv|query|sink) heads.{0,80}must be divisible"
+        r"(?i)(?:(?:attention|kv|query|sink) heads|hidden[ _]size).{0,80}must be divisible"
         r"|^.*AssertionError: \d+ is not"
         r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible"
         r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
@@ -231,7 +283,7 @@ SIGNATURES = (
         r"|(?:_per_partition|per TP rank|per[- ]rank)\b.{0,120}divisible"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
-        r"|size_k must (?:be )?divisible by BLOCK_SIZE_K"
+        r"|must (?:be )?divisible by block_size_[kn]"
         r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
         r"|number of )?heads\b"
         r"|assert .{0,80}(?:heads|hidden_size|intermediate_size)\w* % ",
@@ -259,8 +311,11 @@ SIGNATURES = (
         r"|(?:Error|Exception): .{0,120}does not support (?:float16|bfloat16|fp8)"
         r"|is not supported for quantization method"
         r"|-bit weight quantization is supported for"
-        r"|Failed to find a kernel that can implement|No compiled \w+ for"
-        r"|\bNo (?:suitable|available) kernel\b"
+        r"|Failed to find a kernel that can implement|No compiled \w+ (?:for|\w+ kernel)"
+        r"|\bNo (?:suitable|available) kernel\b|\bnot supported on (?:CUDA )?arch\b"
+        r"|No supported CUDA architectures found for major versions"
+        r"|[Nn]o kernel found for the given options|backend '\w+' with capability \d"
+        r"|Insufficient device capability"
         r"|(?i:(?:unknown|invalid) (?:modelopt )?quant(?:ization)?\b (?:method|algo))"
         r"|fp8\w* .{0,40}not supported (?:on|in|for)"
         rf"|(?:Error|Exception): .{{0,80}}(?:requires?|[Oo]nly|supports?|(?:un)?supported"
@@ -273,7 +328,8 @@ SIGNATURES = (
         likely=rf"(?:Error|Exception): .{{0,120}}{_FORMAT}.{{0,120}}(?:not (?:yet "
         rf"|currently )?(?:supported"
         r"|implemented)|[Oo]nly supports?|does not support|requires?\b)"
-        r"|No .{0,60}\bscheme (?:was )?found"
+        rf"|(?:Error|Exception): .{{0,120}}(?:does not|doesn't) support .{{0,40}}{_FORMAT}"
+        r"|No .{0,60}\bscheme (?:was )?found|Unsupported \w+ MoE backend"
         r"|(?:Error|Exception): (?:Unsupported|Unknown) .{0,60}(?:quant|scheme|num_bits|activation"
         r"|scale)",
     ),
@@ -305,6 +361,7 @@ SIGNATURES = (
     Signature(
         "no-cache",
         r"No available memory for the cache blocks|Not enough memory\. Please try to increase"
+        r"|not enough GPU memory available to serve even a single token"
         r"|leave no (?:GPU |NPU |device )?memory for the KV cache"
         r"|Error: .{0,400}\b(?:[Ii]ncrease|[Rr]aise) --mem-fraction-static|KV cache memory: -\d",
         "weights and buffers leave no device memory for the KV cache",
@@ -322,9 +379,30 @@ SIGNATURES = (
         ("gpu-memory", "npu-memory"),
     ),
     Signature(
+        "cache-layout",
+        r"failed to convert the KV cache specs to one unified type"
+        r"|page size of the layer is not divisible by the maximum page size"
+        r"|layers in the same (?:KV cache|attention) group must be the same"
+        r"|KVCacheSpecs? .{0,80}not (?:compatible|supported|uniform)",
+        "the engine cannot keep all kinds of this model's layers in one KV cache with these"
+        " settings",
+        "take kv-cache-dtype, block-size, speculative-config or kv-transfer-config out of"
+        " muster_engine_args, or take a newer engine version",
+        "vLLM, kv_cache_utils; vLLM issues 41153 and 42911",
+    ),
+    Signature(
+        "attention-workspace",
+        r"(?:Buffer overflow when allocating|Failed to allocate) memory for batch_\w+ with size",
+        "FlashInfer's buffer for intermediate results is too small for this batch",
+        "raise VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE (SGLang: SGLANG_FLASHINFER_WORKSPACE_SIZE) in"
+        " muster_engine_env, or lower max-num-batched-tokens in muster_engine_args",
+        "FlashInfer",
+    ),
+    Signature(
         "device-memory",
         r"(?:CUDA|NPU|HIP) out of memory|(?<!ray\.exceptions\.)OutOfMemoryError: "
-        r"|(?:CUDA|HIP|ROCm) error: out of memory|(?:Prefill|Decode) out of memory"
+        r"|(?:CUDA|HIP|ROCm) [Ee]rror: out of memory|(?:Prefill|Decode) out of memory"
+        r"|Triton Error \[\w+\]: out of memory|Cuda Runtime \(out of memory\)"
         r"|(?:[Cc]uda|CUDA|HIP|hip) failure .{0,12}'?out of memory|Failed to CUDA calloc"
         r"|(?:CUDA driver|HIP) error: out of memory|hipErrorOutOfMemory|cudaErrorMemoryAllocation"
         r"|CUDA_ERROR_OUT_OF_MEMORY|HIPBLAS_STATUS_ALLOC_FAILED"
@@ -334,7 +412,7 @@ SIGNATURES = (
         _LOWER,
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
-        likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)"
+        likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)|NVRM: .{0,80}NV_ERR_NO_MEMORY"
         r"|Not enough memory for command submission"
         r"|(?<!Call returned )HSA_STATUS_ERROR_OUT_OF_RESOURCES|(?i:failed to allocate \S+ buffer"
         r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"

@@ -56,12 +56,12 @@ FIRST = (
         "harmless-warning",
         r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
         r"|Found ulimit of \d+ and failed to automatically increase"
-        r"|Failed to get usage for snapshot"
+        r"|Failed to get usage for snapshot|\bras/\w+\.cc:\d+ NCCL WARN"
         r"|^sysctl: .{0,80}(?:Read-only|cannot stat|ermission denied)",
         "",
         "",
-        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks; sysctl"
-        " in a container",
+        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks; NCCL's"
+        " port for statistics; sysctl in a container",
         rank=HARMLESS,
     ),
     # No engine ends of it: a node without a way to the Internet says so at each start.
@@ -106,7 +106,8 @@ LAST = (
         r"|cannot open shared object file: No such file|Could not load this library: \S+\.so"
         r"|[Ee]rror loading shared library \S+"
         r"|version `\w+_[\d.]+' not found \(required by(?!.{0,120}libnccl-net)"
-        r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class|dlopen failed: library",
+        r"|undefined symbol: \w+|\.so[.\d]*: wrong ELF class|dlopen failed: library"
+        r"|DLL load failed while importing",
         "the image or environment lacks a shared library, or has another version of it; the line"
         " names it",
         RECIPE_IMAGE,
@@ -142,11 +143,14 @@ LAST = (
     ),
     Signature(
         "cuda-unknown",
-        r"CUDA unknown error|CUDA driver initialization failed|\b(?:CUDA|HIP) error: |\b(?:cuda"
+        r"CUDA unknown error|CUDA driver initialization failed|\b(?:CUDA|HIP) (?:driver )?error"
+        r"(?: \(\d+\))?: |Triton Error \[\w+\]: |\b(?:cuda"
         r"|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
         r"|HSA_STATUS_ERROR_\w+|Memory critical error by agent|hsa api call failure"
-        r"|\bhsa_init failed",
+        r"|\bhsa_init failed"
+        r"|NVML_SUCCESS == .{0,80}INTERNAL ASSERT|driver_api\.cpp\S* INTERNAL ASSERT"
+        r"|\bCUDART error: ",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
         " memory that is taken, libraries that do not fit, or a fault of a kernel",
         "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"
@@ -156,11 +160,22 @@ LAST = (
         SYMPTOM,
     ),
     Signature(
+        "torch-compile",
+        r"\bInductorError\b|torch\._inductor\.exc\.\w+|torch\._dynamo\.exc\.\w+"
+        r"|\bBackendCompilerFailed",
+        "torch.compile failed on the model's graph; the words behind say why",
+        "read them; enforce-eager in muster_engine_args starts without, then another engine"
+        " version",
+        "torch",
+        rank=SYMPTOM,
+    ),
+    Signature(
         "container-start",
         r"(?i:oci runtime (?:create failed|error))|^Error: container create failed"
-        r"|runc did not terminate|^Error: crun: "
+        r"|runc did not terminate|^Error: crun: |no logs from conmon|conmon bytes "
         r"|exec: \"(?:\S*/)?(?:runc|crun)\"|failed to create shim task"
-        r"|error running (?:prestart )?hook",
+        r"|error running (?:prestart )?hook"
+        r"|\brunc create failed|unable to start container process",
         "Docker could not start the container; the end of the line says why",
         "read it, then run playbooks/preflight.yml",
         "Docker",
@@ -181,7 +196,7 @@ LAST = (
         r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped"
         r"|\bstd::bad_alloc|\b(?:free|malloc|munmap_chunk|realloc)\(\): (?:invalid|corrupt"
         r"|unaligned|mismatch|double)|corrupted (?:size vs|double-linked)"
-        r"|Fatal Python error: Aborted"
+        r"|Fatal Python error: "
         r"|\bsegfault at [0-9a-f]+ ip|general protection fault"
         r"|(?:exit ?code|died with (?:exit )?code|died with signal)\W{1,4}-?11\b"
         r"|exit(?:ed)?(?: with)?(?: status| code)?:? 13[49]\b|\b(?:with|by) signal (?:6|11)\b",
@@ -193,7 +208,8 @@ LAST = (
     Signature(
         "peer-ended",
         r"[Cc]onnection closed by (?:remote )?peer|\bncclRemoteError\b"
-        r"|Failed to recv, got 0 bytes|[Cc]onnection reset by peer"
+        r"|[Ff]ailed to recv, got 0 bytes|Did the remote server shutdown or crash"
+        r"|[Cc]onnection reset by peer"
         r"|Please check rank \d+ logs|Parent process exited|remote process exited"
         r"|(?:send|recv)\w* failed .{0,120}Broken pipe|BrokenPipeError",
         "another process of the replica ended before this one",
@@ -207,7 +223,7 @@ LAST = (
         r"|WorkerProc (?:initialization failed|failed to start)|\b(?:Ray)?(?:ActorDied"
         r"|Task)Error\b|Initialization failed\. (?:Please see|warmup error)"
         r"|Frontend process failed during|Application startup failed\. Exiting"
-        r"|(?:Input socket thread|Engine loop|engine process|API server process) .{0,40}\bdied\b"
+        r"|(?:Input socket thread|Engine loop|[Ee]ngine process|API server process) .{0,40}\bdied\b"
         r"|EngineDeadError\b|EngineCore (?:encountered a fatal|failed to start)"
         r"|Engine core proc \S+ died|died unexpectedly, shutting down"
         r"|fatal signal from worker processes|Received sigquit from a child process"
@@ -215,7 +231,7 @@ LAST = (
         r"|scheduler (?:is dead|died)|DataParallelController \d+ terminated with"
         r"|Capture (?:cuda|npu) graph failed|Error executing method \S+ This might cause deadlock"
         r"|(?:TokenizerManager|Detokenizer\w*) hit an exception"
-        r"|please check the stack trace above",
+        r"|please check the stack trace above|\bBrokenProcessPool\b|Executor failed\.$",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",
         "seen with vLLM 0.32.0; SGLang",

@@ -25,7 +25,8 @@ SIGNATURES = (
         r"|PTX was compiled with an unsupported toolchain|please update your driver to a newer"
         r"|API call is not supported in the installed CUDA driver|(?:cudaError|CUDA_ERROR)\w*"
         r"(?:CallRequiresNewerDriver|UNSUPPORTED_PTX_VERSION|UnsupportedPtxVersion)"
-        r"|undefined symbol: cu[A-Z]\w+|version of CUDA supported by the (?:NVIDIA )?driver",
+        r"|undefined symbol: cu[A-Z]\w+|version of CUDA supported by the (?:NVIDIA )?driver"
+        r"|built for NVIDIA Driver Release \S+ or later, but version",
         "the node's GPU driver is older than the CUDA that the image or the wheels are built for",
         "install a newer driver, or take an image or wheels for the older CUDA (muster_image,"
         " muster_wheel_channel)",
@@ -60,11 +61,13 @@ SIGNATURES = (
         "fabric-manager",
         r"system not yet initialized|cudaErrorSystemNotReady|CUDA_ERROR_SYSTEM_NOT_READY"
         r"|(?i:fabric ?manager).{0,120}don't match with driver version"
-        r"|nvidia-nvswitch: Version mismatch",
+        r"|nvidia-nvswitch: Version mismatch"
+        r"|[Ff]ailed to start (?:NVIDIA )?[Ff]abric ?[Mm]anager",
         "the fabric manager does not run, or is not of the driver's version",
         "install nvidia-fabricmanager of the driver's version and start it",
         "CUDA error 802; NVIDIA fabric manager guide",
         ("gpu-fabric-manager",),
+        likely=r"nvidia-fabricmanager\S*: (?:Main|Control) process exited",
     ),
     Signature(
         "gpu-driver-mismatch",
@@ -77,9 +80,31 @@ SIGNATURES = (
         ("gpu-driver-loaded",),
     ),
     Signature(
+        "gpu-driver-branch",
+        r"requires use of the NVIDIA open kernel modules|does not include the required GPU"
+        r"|not supported by (?:the NVIDIA \S+ driver release|open nvidia\.ko)",
+        "the installed GPU driver does not serve this kind of GPU: Blackwell and later want its"
+        " open"
+        " kernel modules, others want the closed ones or another branch",
+        "install the driver that NVIDIA names for the GPU (nvidia-open for Blackwell), then reboot",
+        "NVIDIA kernel module",
+        ("gpu-driver-loaded", "gpu-driver"),
+        explains=("gpu-driver-absent", "gpu-lost"),
+    ),
+    Signature(
+        "gpu-driver-in-use",
+        r"appears to already be loaded in your kernel",
+        "the GPU driver cannot be replaced while something uses the loaded one",
+        "end what uses the GPUs (nvidia-smi, nvidia-persistenced, a display), or reboot into a"
+        " system that does not load it, then install again",
+        "NVIDIA installer",
+        ("gpu-processes", "gpu-driver-loaded"),
+    ),
+    Signature(
         "gpu-bound",
         r"NVRM: GPU \S+ is already bound to|NVIDIA probe routine was not called for"
-        r"|driver such as:? nouveau,.{0,60} was loaded",
+        r"|driver such as:? nouveau,.{0,60} was loaded"
+        r"|Nouveau kernel driver is currently in use",
         "a GPU is bound to another driver, the one for virtual machines (vfio-pci) or nouveau",
         "take the GPU out of vfio-pci's ids, or blacklist nouveau (/etc/modprobe.d, the kernel's"
         " command line), then make the initramfs anew and reboot",
@@ -147,7 +172,7 @@ SIGNATURES = (
         "gpu-driver-absent",
         r"(?i:nvml.{0,60}driver not loaded)|couldn't communicate with the NVIDIA driver"
         r"|Found no NVIDIA driver on your system"
-        r"|nvidia-container-cli: initialization error: (?:load library failed"
+        r"|nvidia-container-cli(?:\.real)?: initialization error: (?:load library failed"
         r"|cannot open shared|nvml error: (?:driver not loaded"
         r"|unable to load))|NVRM: (?:No NVIDIA (?:GPU|graphics adapter|devices)|The NVIDIA probe"
         r" routine failed)|could not insert '?(?:nvidia|amdgpu)(?!\w?peermem)"
@@ -163,6 +188,7 @@ SIGNATURES = (
         r"|(?:[Uu]nable|[Ff]ailed) to load the kernel module '(?:nvidia|amdgpu)"
         r"|[Cc]ould not load (?:UVM|NVIDIA) kernel module|module not found: '(?:nvidia|amdgpu)"
         r"|\bdkms\b.{0,60}\b(?:nvidia|amdgpu)\b.{0,80}(?:exited [1-9]|failed)"
+        r"|failed to create device node\S* .{0,60}failed to (?:get|determine) major"
         r"|Module (?:nvidia|amdgpu) not found|\bERROR_DRIVER_NOT_LOADED"
         r"|AMDSMI_STATUS_DRIVER_NOT_LOADED"
         r"|(?i:nvidia (?:kernel )?(?:driver|module) (?:is )?not (?:loaded|installed|running))"
@@ -190,18 +216,20 @@ SIGNATURES = (
         "gpu-lost",
         r"fallen off the bus|\bGPU is lost\b|ERROR_GPU_IS_LOST|ERROR_RESET_REQUIRED"
         r"|NVMLError_GpuIsLost|device lost from bus"
-        r"|Unable to determine the device handle for (?:GPU|gpu)"
         rf"|{_XID}(?:(?:8|38|46|61|62|79|109|110|119|12[0-5]|136|143|155)\b"
         r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"
         r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
-        r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat",
+        r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat"
+        r"|GPU lost from the bus|NV_ERR_GPU_IS_LOST",
         "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
         " it out of muster_devices",
         "NVIDIA Xid 8, 38, 46, 61, 62, 79, 109, 119 to 125, 136, 143, 154 and 155; NVML errors 15"
         " and 16; amdgpu",
         ("gpu-count", "gpu-health"),
-        likely=r"amdgpu.{0,80}(?:MES\S* failed to resp|qcm fence wait loop timeout|SMU is (?:hung"
+        likely=r"can't allocate unhealthy devices|Unable to determine the device handle for"
+        r" (?:GPU|gpu)|amdgpu.{0,80}(?:MES\S* failed to resp|qcm fence wait loop timeout"
+        r"|SMU is (?:hung"
         r"|in hang)|[Qq]ueue preemption (?:failed|time ?out)|Resetting wave fronts"
         r"|[Ww]aiting for fences timed ?out"
         r"|failed to (?:quiesce|evict process))|NVML: Timeout|Insufficient External Power"
@@ -242,7 +270,8 @@ SIGNATURES = (
         r"|CUBLAS_STATUS_ARCH_MISMATCH|cudaErrorNoKernelImageForDevice"
         r"|CUDA_ERROR_NO_BINARY_FOR_GPU"
         r"|No compiled \w+: no .{0,60}kernel for CUDA device capability"
-        r"|GPU archs of .{0,60}is invalid or not supported",
+        r"|GPU archs of .{0,60}is invalid or not supported"
+        r"|Detected NVIDIA .{0,80} GPU, which (?:is not yet|may not yet be) supported",
         "the image holds no code for this kind of GPU",
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
@@ -302,8 +331,17 @@ SIGNATURES = (
         "torch; vLLM's troubleshooting",
     ),
     Signature(
+        "spawn-guard",
+        r"An attempt has been made to start a new process before the",
+        "a program that calls the engine starts it outside its main block, so that each process of"
+        " the engine runs the program anew",
+        "put its calls under if __name__ == '__main__':",
+        "Python, multiprocessing; vLLM's troubleshooting",
+    ),
+    Signature(
         "torch-cpu",
-        r"Torch not compiled with CUDA enabled|PyTorch (?:was|is) not (?:built|compiled) with"
+        r"Torch not compiled with CUDA enabled|Distributed package doesn't have NCCL"
+        r"|PyTorch (?:was|is) not (?:built|compiled) with"
         r" (?:CUDA|ROCm)",
         "the torch of this image or environment is built without CUDA",
         "take the image that the recipe names; an environment wants wheels of a"
@@ -318,13 +356,23 @@ SIGNATURES = (
         r"|is out of bounds for \d+ devices"
         r"|Error (?:setting|computing) .{0,80}local range: \[|--device-ids provides \d+ devices"
         r"|physical_device_id = device_ids|device_id \d+ is out of range for assigned"
-        r"|[Nn]ot enough (?:GPUs?|devices)\b"
+        r"|[Nn]ot enough (?:GPUs?|devices)\b(?! memory)|local[ _]rank \d+ is out of bounds"
+        r"|\bInsufficient (?:nvidia|amd)\.com/gpu\b"
         r"|only \d+ (?:GPUs?|devices) (?:are )?(?:available|visible)",
         "the engine was given fewer devices than its parallelism needs",
         f"{PREFLIGHT}; muster_devices and the recipe's parallelism say how many; an engine over"
         " several nodes needs its --nnodes or data-parallel flags on each",
         "vLLM; NeMo Skills issue 1059",
         ("gpu-count", "npu-count"),
+    ),
+    Signature(
+        "wsl-gpu",
+        r"WSL environment detected but no adapters were found",
+        "Windows shows WSL no GPU",
+        "renew the GPU driver of Windows and WSL (wsl --update), then wsl --shutdown; nvidia-smi in"
+        " WSL has to answer",
+        "NVIDIA container toolkit",
+        ("gpu-tool",),
     ),
     Signature(
         "gpu-none",
@@ -340,7 +388,8 @@ SIGNATURES = (
         r"|(?<!node has )\b[Nn]o (?:\w+ )?(?:[GNX]PUs?|accelerators?)(?: devices?)?"
         r" (?:(?:was|were|is|are) )?"
         r"(?:found|detected|available)\b"
-        r"|Found no (?:NVIDIA|AMD) (?:GPU|device)",
+        r"|Found no (?:NVIDIA|AMD) (?:GPU|device)"
+        r"|Error: CUDA is not available|torch\.cuda\.is_available\(\) is False",
         "the engine sees no device: it was given none, may not open them, a variable hides them, or"
         " the driver does not answer",
         "see that the vendor's tool lists the devices on the node, then ls -l of the device nodes"
@@ -349,10 +398,21 @@ SIGNATURES = (
         ("gpu-count", "npu-count", "device-node"),
         SYMPTOM,
     ),
+    Signature(
+        "gpu-nvml",
+        r"NVMLError_NotSupported|\bNVML: Not Supported",
+        "the engine asks the driver for what this kind of GPU does not tell: one with memory of the"
+        " processor (GB10, Jetson), a part of a GPU (MIG, vGPU)",
+        "take an engine version that knows the device; whole GPUs in place of parts",
+        "NVML error 3; vLLM",
+        ("gpu-name", "gpu-mig"),
+        LIKELY,
+    ),
     # GPUs among each other.
     Signature(
         "gpu-peer",
-        r"peer access is not supported|(?:cuda|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
+        r"peer access is not supported|Could not enable P2P between dev|(?:cuda"
+        r"|hip)Error(?:PeerAccessUnsupported|TooManyPeers)"
         r"|peer mapping resources exhausted"
         r"|Error happened when batch testing peer-to-peer access|\bhipIpc\w+MemHandle failed"
         r"|(?:DMAR|AMD-Vi|iommu).{0,120}(?:\bfault\b|IO_PAGE_FAULT)"
@@ -362,6 +422,17 @@ SIGNATURES = (
         "set NCCL_P2P_DISABLE: 1 in muster_engine_env and disable-custom-all-reduce in"
         " muster_engine_args; on the node, iommu=pt and ACS off",
         "CUDA error 217; vLLM issue 406; kernel",
+        ("gpu-topology",),
+        LIKELY,
+    ),
+    Signature(
+        "custom-all-reduce",
+        r"(?<!\[AITER\] )\bcustom_all_reduce\.cuh?:\d+",
+        "vLLM's own all-reduce cannot use the memory of the other GPUs: they do not reach it, or"
+        " torch's allocator gave memory that cannot be shared",
+        "set disable-custom-all-reduce in muster_engine_args; take expandable_segments out of"
+        " PYTORCH_CUDA_ALLOC_CONF in muster_engine_env",
+        "vLLM",
         ("gpu-topology",),
         LIKELY,
     ),
@@ -400,6 +471,8 @@ SIGNATURES = (
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
         rf"|invalid program counter|the launch timed out)|{_XID}(?:13|31|32|43|69)\b"
         r"|(?i:cutlass)\b.{0,60}Error Internal"
+        r"|failed (?:with error code|launch)\W{1,3}(?:an illegal memory access"
+        r"|unspecified launch failure|misaligned address)"
         r"|(?:cudaError|CUDA_ERROR_)(?:IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED"
         r"|MisalignedAddress|MISALIGNED_ADDRESS|IllegalInstruction|ILLEGAL_INSTRUCTION|Assert\b"
         r"|LaunchTimeout|LAUNCH_TIMEOUT|HardwareStackError|HARDWARE_STACK_ERROR)"
@@ -417,8 +490,9 @@ SIGNATURES = (
     Signature(
         "cdi-device",
         r"(?i)unresolvable CDI device|CDI device injection failed|failed to inject CDI"
-        r"|could not select device driver \"cdi\""
-        r"|failed to stat CDI host device",
+        r"|could not select device driver \"cdi\"|failed to fulfil mount request: "
+        r"|failed to stat CDI host device"
+        r"|cannot stat `[^`]*(?:nvidia|cuda)[^`]*\.so",
         "no CDI specification on this node names the GPU, or it names a device node that is gone",
         f"nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml after each change of driver;"
         f" {PREPARE} does so",
@@ -426,9 +500,21 @@ SIGNATURES = (
         ("gpu-toolkit",),
     ),
     Signature(
+        "cdi-specification",
+        r"(?i)failed to parse CDI|invalid CDI spec|conflicting (?:CDI )?device \S+ \(specs"
+        r"|failed to (?:load|read) CDI spec|CDI .{0,80}unsupported (?:CDI )?version",
+        "a CDI specification of this node is broken, written for a newer runtime, or there twice",
+        "keep one of those in /etc/cdi and /var/run/cdi, and write it anew: nvidia-ctk cdi generate"
+        " --output=/etc/cdi/nvidia.yaml",
+        "CDI; NVIDIA container toolkit",
+        ("gpu-toolkit",),
+        explains=("cdi-device",),
+    ),
+    Signature(
         "gpu-toolkit",
         r"could not select device driver|unknown or invalid runtime name: nvidia"
         r"|unknown flag: --gpus|[Uu]nknown runtime specified nvidia"
+        r"|no runtime for \"nvidia\" is configured"
         r"|nvidia-container-(?:runtime|cli|toolkit)\S*:"
         r" (?:executable file )?(?:not found|no such file)"
         r"|exec: \"(?:\S*/)?nvidia-(?:container-|ctk|cdi-hook)[\w-]*\"",
@@ -437,10 +523,13 @@ SIGNATURES = (
         f"install nvidia-container-toolkit, then {PREPARE}",
         "Docker, NVIDIA container toolkit",
         ("gpu-toolkit",),
+        likely=r"[Ii]f this is a GPU node, did you (?:set|configure)",
+        explains=("docker-down",),
     ),
     Signature(
         "toolkit-configuration",
         r"nvidia-container-cli\.\w+ value|is not host-relative"
+        r"|ldcache error: open failed: \S*/ldconfig"
         r"|nvidia-container-runtime/config\.toml"
         r".{0,120}(?:invalid|pars|load|toml)|(?:unable|failed) to load config.{0,80}nvidia",
         "the container toolkit does not take its configuration",
@@ -466,12 +555,27 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-cgroup",
-        r"failed to add device rules|devices\.allow: operation not permitted"
+        r"failed to add device rules|devices\.allow: (?:operation not permitted|no such file"
+        r"|permission denied)"
         r"|cgroup subsystem devices not found|bpf_prog_(?:query|load|attach)",
         "the container toolkit cannot set the device rules of this node's cgroups",
         "install a nvidia-container-toolkit that knows cgroup v2, or use CDI",
         "NVIDIA container toolkit issue 251",
         ("container-engine-cgroup", "gpu-toolkit"),
+    ),
+    Signature(
+        "toolkit-privilege",
+        r"nvidia-container-cli(?:\.real)?: (?:permission error|\w+ error: (?:privilege"
+        r"|capability) change"
+        r" failed)"
+        r"|container error: open failed: /proc/\d+/ns/\w+: (?:permission|operation not)",
+        "the container toolkit lacks the rights that it sets a container up with: a container in a"
+        " container, or rootless Docker",
+        "run Docker as root on the node itself, or use CDI (no-cgroups = true in"
+        " /etc/nvidia-container-runtime/config.toml for rootless Docker)",
+        "NVIDIA container toolkit",
+        ("gpu-toolkit",),
+        LIKELY,
     ),
     Signature(
         "image-requirement",
@@ -484,13 +588,29 @@ SIGNATURES = (
         ("gpu-toolkit", "image-requirement"),
     ),
     Signature(
+        "gpu-driver-replaced",
+        r"mount operation failed: \S*(?:/proc/driver/nvidia/|\blib(?:nvidia|cuda|nvcuvid)"
+        r"|/firmware/)"
+        r"\S*: no such file"
+        r"|nvidia_driver_[\d.]+: no such volume",
+        "the GPU driver was changed under a running Docker, which still gives containers the"
+        " earlier one's files",
+        "restart Docker on the node, then make the container anew: start its unit again",
+        "NVIDIA container toolkit issue 169; nvidia-docker issue 493",
+        ("gpu-driver-loaded", "gpu-toolkit"),
+        LIKELY,
+    ),
+    Signature(
         "gpu-hook",
-        r"nvidia-container-cli: \w+ error|nvidia-(?:cdi-hook|ctk|container-runtime-hook)\b.{0,20}"
+        r"nvidia-container-cli(?:\.real)?: \w+ error(?!: (?:(?:stat|open) failed: /dev/nvidia"
+        r"|nvml error: (?:insuff|gpu access)))"
+        r"|nvidia-(?:cdi-hook|ctk|container-runtime-hook)\b.{0,20}"
         r"\(exit (?:code|status)|nvidia-container-runtime did not terminate successfully",
         "the container toolkit could not give the container its GPUs; the words behind say why",
         "nvidia-container-cli -k -d /dev/tty info on the node says more",
         "NVIDIA container toolkit",
         ("gpu-toolkit", "gpu-tool"),
         SYMPTOM,
+        explains=("container-start",),
     ),
 )

@@ -42,7 +42,8 @@ SIGNATURES = (
     ),
     Signature(
         "worker-killed",
-        r"line \d+:\s+\d+ Killed\b|(?:^|[\]\s])Killed\s*$|(?i:(?:exit|return) ?code\W{1,6}-9\b)"
+        r"line \d+:\s+\d+ Killed\b|fatal error: Killed signal|(?:^|[\]\s])Killed\s*$|(?i:(?:exit"
+        r"|return) ?code\W{1,6}-9\b)"
         r"|signal 9\b|(?:killed|terminated) by signal:? ?SIGKILL|\(SIGKILL\) received"
         r"|status=9/KILL|status=137/|[Ee]xited \(137\)"
         r"|(?<![0-9a-f]{12} )exit(?:ed)?(?: with)?(?: status| code)?:? 137\b"
@@ -55,6 +56,7 @@ SIGNATURES = (
         "vllm-ascend issue 10911; SGLang issue 15235",
         ("host-memory",),
         LIKELY,
+        late=True,
     ),
     Signature(
         "security-policy",
@@ -263,7 +265,8 @@ SIGNATURES = (
         "file-system-lost",
         r"(?i)\[Errno (?:107|108|112|121)\]"
         r"|\[Errno 5\] input/output error: (?!'/dev/)|Transport endpoint is not connected"
-        r"|(?<!\[Errno 5\] )(?<!standard output: )(?<!write error: )\bInput/output error"
+        r"|(?<!\[Errno 5\] )(?<!standard output: )(?<!write error: )(?<!\d\) failed: )"
+        r"\bInput/output error"
         r"|cannot send after transport endpoint shutdown"
         r"|nfs: server \S+ not responding"
         r"|(?<!syndrome )(?<!\w, syndrome \w{8}: )\bRemote I/O error|[Ss]tructure needs cleaning"
@@ -341,7 +344,8 @@ SIGNATURES = (
         "disk-full",
         r"(?i)no space left on device|disk quota exceeded|\[Errno (?:28|122)\]"
         r"|\(os error (?:28|122)\)|kind: StorageFull|(?<!/)\bENOSPC\b|disk (?:is )?full"
-        r"|(?:not enough|insufficient) (?:free )?disk space|\bout-of-data-space\b",
+        r"|(?:not enough|insufficient) (?:free )?disk space|is over \d\d% full, available space"
+        r"|\bout-of-data-space\b|low on resource: ephemeral-storage|condition: \[DiskPressure\]",
         "a file system of the node is full",
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",
@@ -350,7 +354,8 @@ SIGNATURES = (
     Signature(
         "file-permission",
         r"\[Errno 13\](?! error while attempting to bind)|\(os error 13\)"
-        r"|(?i:\b(?<!netns dir )(?:open|stat|mkdir\w*|cannot \w+|filesystem error)\b.{0,160}"
+        r"|(?i:\b(?<!netns dir )(?:open|stat|mkdir\w*|chdir|listen unix|cannot \w+"
+        r"|failed to (?:create|remove)|filesystem error)\b.{0,160}"
         r": permission denied)"
         r"|(?:crun: |^(?:Error|ERRO\S*):? )(?:open|make|mkdir|chdir(?: to)?|creating (?:file"
         r"|directory)"
@@ -376,7 +381,7 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-permission",
-        r"NVML: Insufficient Permissions|NVMLError_NoPermission"
+        r"(?i:\bnvml(?: error)?: insufficient permissions)|NVMLError_NoPermission"
         r"|GPU access blocked by the operating system",
         "the engine may not use the GPU: the modes of /dev/nvidia*, the container's user, or a rule"
         " of SELinux",

@@ -21,7 +21,10 @@ SIGNATURES = (
     Signature(
         "gpu-library",
         r"lib(?:cuda|nvidia-ml)\.so[.\d]*:? (?:cannot open|(?:was |is )?not found)"
-        r"|NVML Shared Library Not Found|\bERROR_LIBRARY_NOT_FOUND\b|NVMLError_LibraryNotFound",
+        r"|Cannot open libnvidia-ml"
+        r"|NVML Shared Library Not Found|\bERROR_LIBRARY_NOT_FOUND\b|NVMLError_LibraryNotFound"
+        r"|exec: \"nvidia-smi\": executable file not found|\bnvidia-smi: (?:command )?not found"
+        r"|NVIDIA Driver was not detected|failed to locate (?:libcuda\.so|driver root)",
         "the container or environment has no driver library: Docker gave it no GPU, or the node has"
         " no driver",
         f"see that nvidia-smi answers on the node, then {PREPARE} (toolkit, Docker's runtime)",
@@ -81,12 +84,16 @@ SIGNATURES = (
         "kernel-versions",
         r"flashinfer\S* version .{0,60}does not match|(?:flashinfer|sgl[-_]kernel"
         r"|deep[-_]gemm)\S* is installed with version .{0,120}less than"
-        r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|'_OpNamespace' '(?:_C\w*|_moe_C"
-        r"|_rocm_C|sgl_kernel)' object has no attribute|operator torchvision::\w+ does not exist"
+        r"|sgl[-_]kernel .{0,60}(?:version mismatch|required)|'_OpNamespace' '\w+' object"
+        r" has no attribute|Could not run '(?:_\w*C|vllm|sgl_kernel|aiter)::"
+        r"|operator torchvision::\w+ does not exist"
         r"|Numba needs NumPy|numpy\.dtype size changed|compiled using NumPy 1\.x cannot be run"
         r"|numpy\.core\.multiarray failed to import|Numpy is not available"
         r"|was removed in the NumPy 2"
-        r"|Tried to instantiate class '\S+', but it does not exist|infer_schema\(func\): Parameter",
+        r"|aot_compile is not supported by"
+        r"|Tried to instantiate class '\S+', but it does not exist|infer_schema\(func\): Parameter"
+        r"|(?:Error|Exception): .{0,80}\brequires (?:at least )?CUDA"
+        r" (?:>=? ?|[Tt]oolkit |version )?\d",
         "packages of the image or environment are of versions that do not fit; the line names both",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "FlashInfer; SGLang; NumPy",
@@ -137,23 +144,25 @@ SIGNATURES = (
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"
         r"|AttributeError: (?:'?\w*(?:Tokenizer\w*|Config|Processor|Version|ServerArgs"
-        r"|EngineArgs)'?(?: object)?"
+        r"|EngineArgs)'?(?: object)?|type object '\w+'"
         r"|module '(?!__main__)\w[\w.]*') has no attribute|TypeError: (?!\S*(?:Args"
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"
         r"|takes .{0,40}but \d+ were given)"
-        r"|but you(?:'ll)? have .{0,60}which is incompatible"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
         r"|^ImportError: \S+ ?[<>=!]=?.{0,60}is required|VersionConflict"
         r"|ImportError: \S+ version is wrong|[Pp]lease check flashinfer version"
         r"|[Pp]lease upgrade your '[\w-]+' installation"
-        r"|requires a different Python",
+        r"|requires a different Python"
+        r"|because of the following error \(look up to see its traceback\)"
+        r"|Couldn't build proto file into descriptor|Descriptors cannot be created directly",
         "two Python packages of the image or environment do not fit each other",
         f"{RECIPE_IMAGE}; an environment is made anew by playbooks/prepare.yml",
         "Python",
         rank=LIKELY,
+        hint=r"but you(?:'ll)? have .{0,60}which is incompatible",
     ),
     # The words are the same where the image lacks the package and where it has no use for it.
     Signature(
@@ -169,6 +178,7 @@ SIGNATURES = (
     Signature(
         "module-missing",
         _RAISED + r"ModuleNotFoundError: No module named (?!'(?:transformers_modules|aiter\.jit\.))"
+        r"|(?:finding module specification for .{0,80}|System error: )No module named"
         r"|requires the \S+ library but it was not found"
         r"|ImportError: The package .{1,40} is required|\bpython[\d.]*: No module named"
         r"|PackageNotFoundError: \S"
@@ -179,9 +189,11 @@ SIGNATURES = (
         r"|(?:DeepEP|MoRI|PPLX|pplx) kernels not found|DeepGEMM (?:backend )?is (?:not available"
         r"|unavailable)|flashinfer all2all module not found|FlashInfer backend is not available"
         r"|(?:Error|Exception): [^`]{0,120}[Pp]lease (?:pip )?install .{0,60}(?:via|with|using"
-        r"|pip|by following)"
+        r"|pip|by following)|(?:Error|Exception): (?:NIXL|Triton) is not (?:available|installed)"
         r"|ImportError: [Pp]lease install \S+\s*$"
-        r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))",
+        r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))"
+        r"|'hf_transfer' package is not available"
+        r"|Cannot find a working triton installation",
         "the image or environment lacks a Python module",
         f"take the image that the recipe names; for an environment, {PREPARE}",
         "Python",
@@ -189,7 +201,8 @@ SIGNATURES = (
     ),
     Signature(
         "wheels-absent",
-        r"No matching distribution found|Could not find a version that satisfies"
+        r"No matching distribution found|only has wheels for the following platforms"
+        r"|Could not find a version that satisfies"
         r"|is not a supported wheel on this platform|ResolutionImpossible"
         r"|No solution found when resolving|require a different python version",
         "no wheels of these versions go together, or for this Python and system, on the index",
@@ -200,7 +213,7 @@ SIGNATURES = (
     # Kernels compiled at start.
     Signature(
         "jit-libcuda",
-        r"cannot find -lcuda|libcuda\.so cannot found",
+        r"cannot find -lcuda(?!\w)|libcuda\.so cannot found",
         "a kernel is compiled at start, and the linker does not find the driver's libcuda.so",
         "put a link libcuda.so beside the driver's libcuda.so.1, or name its folder in LIBRARY_PATH"
         " (muster_engine_env)",
@@ -218,11 +231,14 @@ SIGNATURES = (
         r"|\b(?:g\+\+|gcc|c\+\+|clang|hipcc): (?:command )?not found"
         r"|No such file or directory: '(?:gcc|g\+\+|cc|c\+\+)'"
         r"|CUDA_HOME environment variable is not set|cuda_home='[^']*' doesn't exist"
+        r"|ninja: error: |(?:NVCC|nvcc|CUDA) version (?:should|must) be"
         r"|nvcc: No such file|unsupported GNU version|cicc: not found|hipcc: not found"
         r"|No such file or directory: '[^']*(?:cuobjdump|nvdisasm|ptxas|cicc|clang)'"
         r"|Failed to find C compiler|nvcc fatal\b|\bfatal error: (?:Python|cuda\w*|cu\w+"
         r"|nv\w+)\.h|Error compiling objects for extension|errors? detected in the compilation of"
         r"|fatal error: [\w./-]+\.(?:h|hpp|cuh|inc): No such file|ninja: build stopped: "
+        r"|cannot find -l(?:cu\w+|nccl|nvToolsExt)|No CMAKE_CUDA_COMPILER could be found"
+        r"|CUDA_TOOLKIT_ROOT_DIR not found"
         r"|error: command '\S*(?:gcc|g\+\+|nvcc|clang|cc)\S*' failed|\bnvcc (?:was )?not found"
         r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): exit_code == 0",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
@@ -233,6 +249,17 @@ SIGNATURES = (
         ("gpu-compiler",),
     ),
     Signature(
+        "kernel-download",
+        r"\bedge\.urm\.nvidia\.com\b|(?i:failed to (?:get|download|load) (?:\w+ )?cubins?\b)",
+        "FlashInfer's compiled kernels are not in the image and cannot be downloaded at start",
+        "an image that has them (flashinfer-cubin, flashinfer-jit-cache), a proxy for the engine in"
+        " muster_engine_env, or a backend without them (VLLM_USE_FLASHINFER_* and"
+        " attention-backend)",
+        "FlashInfer",
+        rank=LIKELY,
+        explains=("name-resolution", "no-route"),
+    ),
+    Signature(
         "triton-compile",
         r"triton\.compiler\.errors\.\w+|\bPTXASError\b|Cannot find option named '\S+'"
         r"|not supported in this architecture|out of resource: shared memory"
@@ -240,8 +267,10 @@ SIGNATURES = (
         r"|ptxas fatal|Command '\['[^']*\bptxas'|PTX \.version \S+ does not support"
         r"|\barange's (?:end|range|arguments)\b|exceeds triton maximum tensor numel"
         r"|Shape element \d+ must be a power of 2|\bub overflow, requires"
-        r"|Internal Triton PTX codegen error"
-        r"|error: '?(?:tt\w*|triton_\w+|arith|scf|hivm|linalg)\.\w+'? op\b",
+        r"|Internal Triton PTX codegen error|[Cc]annot find (?:a working )?ptxas"
+        r"|requires \.target sm_\d"
+        r"|error: '?(?:tt\w*|triton_\w+|arith|scf|hivm|linalg)\.\w+'? op\b"
+        r"|too old to be supported by the triton GPU compiler",
         "Triton cannot compile a kernel for this device",
         "another engine version or image whose Triton knows the device, a newer ptxas of the image"
         " named by TRITON_PTXAS_PATH in muster_engine_env, or a backend without Triton",
@@ -265,22 +294,13 @@ SIGNATURES = (
         "compile-cache",
         r"corrupted compilation artifact|failed to get the hash of the compiled graph"
         r"|(?:torch_compile|torch_aot_compile|inductor)_?cache.{0,120}(?:EOFError|corrupt"
-        r"|Truncated)",
+        r"|Truncated)|No such file or directory: '[^']*(?:torch_compile_cache|torchinductor_\w+"
+        r"|inductor_cache|\.triton/cache)/",
         "the cache of compiled graphs on the node is broken: an earlier start ended while it wrote",
         "remove torch_compile_cache below VLLM_CACHE_ROOT (~/.cache/vllm) on the node and start"
         " again",
         "vLLM issues 18851 and 21858",
         rank=LIKELY,
-    ),
-    Signature(
-        "torch-compile",
-        r"\bInductorError\b|torch\._inductor\.exc\.\w+|torch\._dynamo\.exc\.\w+"
-        r"|\bBackendCompilerFailed",
-        "torch.compile failed on the model's graph; the words behind say why",
-        "read them; enforce-eager in muster_engine_args starts without, then another engine"
-        " version",
-        "torch",
-        rank=SYMPTOM,
     ),
     Signature(
         "aiter-build",

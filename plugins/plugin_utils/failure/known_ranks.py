@@ -186,7 +186,9 @@ SIGNATURES = (
     Signature(
         "ranks-differ",
         r"mismatch in (?:rank count|number of ranks)|ranks? has already checked in"
-        r"|Message truncated :|Mismatched collective|[Cc]onfiguration mismatch detected for engine"
+        r"|[Mm]essage truncated :|Mismatched collective|collective mismatch around rank"
+        r"|[Dd]etected mismatch between collectives|\brank \d+ is out of range 0-\d"
+        r"|Invalid rank requested|[Cc]onfiguration mismatch detected for engine"
         r"|unexpected data parallel rank|(?i:world[ _]size mismatch"
         r"|rank \d+ .{0,12}already (?:registered|joined|exists))",
         "ranks do not agree on how many they are or what they run: another command line or version"
@@ -200,8 +202,10 @@ SIGNATURES = (
     Signature(
         "nvshmem",
         r"Unable to initialize any transports"
-        r"|(?i:nvshmem (?:detect topo|setup connections|initialization|bootstrap)\w* failed)"
-        r"|NVSHMEM API called before|\b(?:ibrc|ibgda|ibdevx|libfabric)\.cpp:\d+: non-zero status"
+        r"|(?i:nvshmem (?:detect topo|setup (?:connections|heap)|initialization"
+        r"|bootstrap)\w* failed)"
+        r"|error in nvshmemi_\w+|NVSHMEM API called before|\b(?:ibrc|ibgda|ibdevx"
+        r"|libfabric)\.cpp:\d+: non-zero status"
         r"|NVSHMEM \w+ library version does not match",
         "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
         " option of the GPU driver and access to the NIC",
@@ -218,12 +222,14 @@ SIGNATURES = (
         r"[Cc]onnect to \S+?<\d+> ?(?:failed|returned)|connect returned .{0,60}\((\d+)/\1\)"
         r"|[Cc]all to connect\S* .{0,60}(?:returned|failed)|socket\w*Connect\w*: exceeded retries"
         r"|socket\w*Connect\w*: ?Connect to .{0,80} failed"
-        r"|[Cc]all to (?:recv|send)\w* .{0,100}(?:timed out|No route)",
+        r"|[Cc]all to (?:recv|send)\w* .{0,100}(?:timed out|No route)"
+        r"|[Cc]onnect to \S+<\d+> timed out",
         "NCCL or RCCL cannot connect to another rank",
         "admit all TCP between the nodes on the cluster NIC, and see that the peer's unit runs",
         "NCCL bootstrap",
         ("port-reachable", "nic-route"),
         LIKELY,
+        late=True,
     ),
     # Ports.
     Signature(
@@ -240,11 +246,13 @@ SIGNATURES = (
     ),
     Signature(
         "kv-transfer",
-        r"\bNIXL_ERR_\w+|\bKVTransferError\b|nixlBackendError"
+        r"\bNIXL_ERR_\w+|NIXL (?:transfer failure|handshake failed)"
+        r"|Remote NIXL agent engine ID .{0,80}(?:mismatch|not found)"
+        r"|NixlConnector compatibility hash mismatch|\bKVTransferError\b|nixlBackendError"
         r"|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
         r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed"
         r"|\bTRANSFER_FAIL\b|Failed to complete transfers after|transfer_incomplete max_attempts"
-        r"|[Ff]ailed to get segment descriptor",
+        r"|[Ff]ailed to get segment descriptor|Unexpected UCX error",
         "the transfer of KV caches between engines could not be set up or used",
         "see that the peer runs and that its ports and NICs are reached; the lines before say more",
         "NIXL; Mooncake",
@@ -270,7 +278,7 @@ SIGNATURES = (
     Signature(
         "api-port-taken",
         r"(?i)\[Errno 98\]|\(os error 98\)|\bEADDRINUSE\b|address already in use"
-        r"|port is already allocated"
+        r"|port is already allocated|trying to use a port number \d+ that is used"
         r"|(?:\b|_)port \d+ (?:is )?(?:already (?:in use|occupied|used)|not available|in use\b)"
         r"(?!.{0,40}\b(?:trying|waiting|could not find))",
         "the port of the API, or another one that the engine listens on, is taken on this node",
@@ -293,8 +301,8 @@ SIGNATURES = (
     ),
     Signature(
         "store-unreachable",
-        r"client socket has (?:timed out|failed to connect to any)"
-        r"|failed to connect/validate to host"
+        r"client socket has (?:timed out|failed to connect to any(?!.{0,200}gai error))"
+        r"|failed to connect/validate to host|connect\(\) timed out\. Original timeout"
         r"|server socket on \S+ has timed out|seconds waiting for clients\. \d+/\d+ clients joined"
         r"|store[ -]based barrier"
         r"|\bRendezvous(?:Timeout|Connection|Closed)Error"
@@ -306,6 +314,7 @@ SIGNATURES = (
         "torch.distributed's store; vLLM issue 17056; SGLang issue 2561",
         ("port-reachable", "nic-route", "nic-address"),
         LIKELY,
+        late=True,
     ),
     Signature(
         "handshake",
@@ -321,6 +330,7 @@ SIGNATURES = (
         "vLLM; vLLM issue 35616",
         ("port-reachable", "nic-route"),
         LIKELY,
+        late=True,
     ),
     Signature(
         "coordinator-late",
@@ -366,7 +376,8 @@ SIGNATURES = (
         "ray-unreachable",
         r"[Ff]ailed to connect to GCS|detector has missed too many heartbeats"
         r"|Unable to connect to GCS|Failed to get cluster ID from GCS"
-        r"|[Rr]ay is not initialized|[Cc]ould not find any running Ray instance"
+        r"|failed to connect to all addresses;|[Rr]ay is not initialized"
+        r"|[Cc]ould not find any running Ray instance"
         r"|DP master node .{0,60}missing or dead|[Cc]an't find a `?node_ip_address"
         r"|no Ray cluster .{0,20}found",
         "the engine finds no Ray cluster at the head's address",
@@ -377,8 +388,9 @@ SIGNATURES = (
     ),
     Signature(
         "ray-worker-died",
-        r"(?:potential|possible) root causes include|worker died or was killed while executing"
-        r"|The actor is dead because|[Rr]aylet .{0,40}(?:died|terminated unexpectedly)",
+        r"(?:potential|possible) root causes\b|worker died or was killed while executing"
+        r"|The actor (?:is dead because|died unexpectedly)|[Rr]aylet .{0,40}(?:died"
+        r"|terminated unexpectedly)",
         "a process of the engine under Ray ended; Ray does not say why",
         "look at dmesg and free -h on the node that the line names, and at that worker's own lines",
         "Ray",
@@ -395,7 +407,7 @@ SIGNATURES = (
         r"|RPC call to \w+ timed out"
         r"|other ranks that didn't finish loading"
         r"|retrieving ncclUniqueId .{0,200}Socket Timeout|Some ranks .{0,20}timed out"
-        r"|Some \wCCL operations have failed or timed out",
+        r"|Some \wCCL operations have failed or timed out|\bDeepEP .{0,60}time(?:d )?-?out",
         "a rank waited in vain for the others",
         DIAGNOSE,
         "torch.distributed",

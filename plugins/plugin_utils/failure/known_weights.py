@@ -29,6 +29,7 @@ SIGNATURES = (
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
         r"|Unrecognized configuration class|[Uu]nknown (?:model )?architecture\b"
+        r"|GGUF model with architecture|Unknown gguf model_type"
         r"|the checkpoint is very new, then there may not be a release"
         r"|TypeError: \w+ isn't supported yet"
         r"|rope_scaling\W{1,2} ?(?:should have|must (?:be a|have a)|field)|KeyError: 'rope_type'",
@@ -37,6 +38,9 @@ SIGNATURES = (
         "take the image or muster_engine_version that the recipe names",
         "transformers; vLLM issue 20198; MiniMax-M2 issue 40",
         ("weights-architecture",),
+        # The line of transformers that fails where it has no such type of model.
+        likely=r"= CONFIG_MAPPING\[config_dict\[|Validation error for field '\w+'"
+        r"|Class validation error for validator",
     ),
     Signature(
         "model-code-missing",
@@ -58,7 +62,8 @@ SIGNATURES = (
     Signature(
         "weights-quantisation",
         r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
-        r"|KeyError: '(?:[\w-]+\.)+(?:weight|bias|weight_\w+)'|loaded_weight\.shape"
+        r"|KeyError: '(?:[\w-]+\.)+(?:\w+_)?(?:weight|bias)(?:_\w+)?'|loaded_weight\.shape"
+        r"|Unable to find matching target for|Detected some but not all shards of"
         r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
         r"|(?:Error: Some|Following) weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
@@ -76,6 +81,7 @@ SIGNATURES = (
         "vllm-ascend issues 119, 633 and 876",
         ("weights-format",),
         likely=r"size mismatch for \S+: copying|There is no module or parameter named"
+        r"|[Tt]ried to load weights of size .{0,60}to a parameter of size"
         r"|start \(\d+\) \+ length \(\d+\) exceeds dimension size"
         r"|'\w+(?:Linear|Embedding|MoE)\w*' object has no attribute '\w*weight",
     ),
@@ -166,7 +172,8 @@ SIGNATURES = (
         r"|[Cc]ould not detect config format|No supported config format found|Revision Not Found"
         r"|NotExistError: The model"
         rf"|Client error '404\b.{{0,80}}{_HUB}"
-        r"|404 Client Error.{0,120}(?:Entry|Repository) Not Found|Incorrect path_or_model_id"
+        r"|404 Client Error(?:\. \(Request ID|.{0,120}(?:Entry|Repository) Not Found)"
+        r"|Incorrect path_or_model_id"
         r"|Can't load (?:the (?:model|configuration)|image processor|feature extractor) (?:for"
         r"|of)|No model weights found|Cannot find model weights"
         r"|No \S{0,4}safetensors\S* (?:or \S+ )?files found"
@@ -195,9 +202,28 @@ SIGNATURES = (
         likely=r"^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?EOFError: Ran out of input",
     ),
     Signature(
+        "weights-pickle",
+        r"Weights only load failed|upgrade torch to at least v2\.6",
+        "a file of the weights is in torch's old format, of which torch loads no more than weights",
+        "take weights in safetensors, or the image that the recipe names",
+        "torch; transformers",
+        rank=LIKELY,
+    ),
+    Signature(
+        "bucket-access",
+        r"Unable to locate credentials|An error occurred \((?:403|404|AccessDenied|Forbidden"
+        r"|NoSuchBucket|NoSuchKey|InvalidAccessKeyId|SignatureDoesNotMatch)\) when calling",
+        "the store of objects that the weights are read from refuses the engine, or has them not",
+        "give the engine the store's credentials in muster_engine_env and correct the path, or keep"
+        " the weights on the node",
+        "S3; boto",
+    ),
+    Signature(
         "config-broken",
         r"is not a valid JSON file|config\.json.{0,80}(?:JSONDecodeError|Expecting|invalid)"
-        r"|(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
+        # What is logged while the engine serves is the JSON of a request or of an answer.
+        r"|^(?!.{0,80}\b\w*(?:serving|parser|router)\w*\.py:\d+\]).*"
+        r"(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
         r"|Unterminated)|Value error, (?:Expecting|Extra data|Unterminated).{0,60}: line \d+ column"
         r"|Unrecognized model in |(?i:missing|lacks|has no|without)"
         r" .{0,20}\bmodel_type\b",
@@ -215,7 +241,10 @@ SIGNATURES = (
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
         r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto"
-        r"|Converting from \w+ failed|Unable to load tokenizer",
+        r"|Converting from \w+ failed|Unable to load tokenizer|sentencepiece_processor\.cc"
+        r"|Found 0 files matching the pattern|[Mm]ake sure that a Mistral tokenizer is present"
+        r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?Exception: (?:expected value|EOF while parsing"
+        r"|data did not match).{0,80} line \d+ column",
         "the tokenizer's files are missing or not whole, or newer than the image's tokenizers"
         " package",
         f"{PREPARE}; where the files are whole, the image that the recipe names",

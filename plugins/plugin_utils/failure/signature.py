@@ -21,7 +21,8 @@ class Signature(NamedTuple):
     failed, as likely at most, and as a symptom beside an error that is not known; so do warnings.
     explains are the names of signatures that follow from this one and stand behind it, whichever
     was logged first; behind a symptom causes do where it was logged first. checks are the ids of
-    the checks that find the cause before a start; empty where none can.
+    the checks that find the cause before a start; empty where none can. late is one that other
+    failures end in, too: behind an error that is not known it is a symptom.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Signature(NamedTuple):
     likely: str = ""
     hint: str = ""
     explains: tuple[str, ...] = ()
+    late: bool = False
 
 
 PREPARE = "run playbooks/prepare.yml"

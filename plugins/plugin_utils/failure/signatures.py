@@ -54,9 +54,11 @@ _TABLE: tuple[tuple[str, Signature, bool], ...] = (
     ),
     *((one.hint, one._replace(rank=max(one.rank, LIKELY)), True) for one in SIGNATURES if one.hint),
 )
-# A line of an exception or at the level of an error: what to look at where nothing is known.
+# A line of an exception, but not of its source, or at the level of an error: what to look at where
+# nothing is known.
 ERROR = (
-    r"(?:^|[\s:'\"])[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b(?::|\()|\[(?:ERROR|FATAL)\]"
+    r"(?:^|[\s:'\"])(?<!\braise )[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b(?::|\()"
+    r"|\[(?:ERROR|FATAL)\]"
     r"|\b(?:FATAL|panic|fatal error|terminate called)\b|^docker: "
 )
 # What a node is asked to look for, so that the lines that it returns say what all of them do.
@@ -67,6 +69,7 @@ PATTERNS = [*(pattern for pattern, _one, _hint in _TABLE), ERROR]
 # where the part is of another platform, whose symbols torch lacks.
 _WARNING = re.compile(
     r"^.{0,60}\bWARNING\b(?!.{0,80}Failed to import(?!.*undefined symbol))(?!.{0,40}A worker died)"
+    r"|^(?:\([^)]*\) )*(?:\[rank\d+\]:)?\[W\d{3,4} (?!.*timed out)"
     r"|\b\w*Warning: (?!CUDA initialization)|\blevel=warn|\b[Ii]f you (?:see|hit|get|encounter)\b"
     r"|\b[Ff]all(?:ing|s)? ?back to\b|\b[Ss]kipping\b|\b[Ii]gnoring\b|\b[Cc]hanging \S+ from\b"
 )
