@@ -227,7 +227,12 @@ def test_a_peer_without_a_link_says_nothing(port: Any) -> None:
 
 def test_the_playbook_holds_before_it_decides_and_stops_before_it_removes() -> None:
     (play,) = yaml.safe_load((ROOT / "playbooks" / "uninstall.yml").read_text())
-    run = play["tasks"][0]
+    held, run = play["tasks"][:2]
+    spec = held["ansible.builtin.validate_argument_spec"]["argument_spec"]
+    removal = next(task for task in run["block"] if "muster.serving.node_uninstall" in task)
+    switches = {"images", "caches", "logs"}
+    assert switches < set(removal["muster.serving.node_uninstall"])
+    assert spec == {f"uninstall_{name}": {"type": "bool"} for name in switches}
     order = [
         next(key for key in task if key.startswith(("muster.", "ansible."))).rpartition(".")[2]
         for task in run["block"]
