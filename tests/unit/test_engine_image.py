@@ -63,6 +63,7 @@ IMAGE = {
         ("localhost/x:1", None, "localhost/x:1", None, "localhost"),
         ("lmsysorg/sglang:v0.5.7-rocm700-mi30x", None, None, None, "docker.io"),
         ("vllm-cpu", None, "vllm-cpu:latest", None, "docker.io"),
+        ("[fd00::1]:5000/a:1", None, "[fd00::1]:5000/a:1", None, "[fd00::1]:5000"),
     ],
 )
 def test_references(image, digest, local, source, registry) -> None:
@@ -78,6 +79,10 @@ def test_references(image, digest, local, source, registry) -> None:
         ("", None, "is not an image"),
         ("UPPER/Case", None, "is not an image"),
         ("a b", None, "is not an image"),
+        ("a//b", None, "is not an image"),
+        ("a.-b", None, "is not an image"),
+        ("fd00::1/a:1", None, "is not an image"),
+        (f"{'a' * 256}:1", None, "is not an image"),
         ("--privileged", None, "is not an image"),
         ("q.io/a:v1", "sha256:12", "64 hex digits"),
         (f"q.io/a@{DIGEST}", OTHER, "another digest"),

@@ -17,6 +17,7 @@ A3 = {"name": "vllm-ascend", "image": "quay.io/ascend/vllm-ascend:v{version}-a3"
     "image",
     [
         "a b:c",
+        "a//b:1",
         "UPPER/Case:1",
         "quay.io/Ascend/x:1",
         "https://quay.io/ascend/x:1",

@@ -22,6 +22,8 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "ppc64le": "ppc64le", "s
 DERIVED_LABEL = "muster.derived"
 
 _LAST_LINES = 6
+# Characters of a name without its tag, as Docker takes it.
+_LONGEST_NAME = 255
 
 # Prints what the CANN that the engine will load says of itself, and nothing where there is none.
 # From 8.5 on CANN also has a folder of its own.
@@ -72,12 +74,13 @@ def parse_reference(image: str, digest: str | None = None) -> Reference:
         ImageError: It is none.
     """
     match = re.fullmatch(
-        r"(?P<repository>(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]{1,5})?/)?[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)"
+        r"(?P<repository>(?:(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?/)?"
+        r"[a-z0-9]+(?:(?:[._]|__|-+|/)[a-z0-9]+)*)"
         r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?(?:@(?P<digest>" + DIGEST + r"))?",
         image,
         re.ASCII,
     )
-    if not match:
+    if not match or len(match["repository"]) > _LONGEST_NAME:
         raise ImageError(f"{image!r} is not an image such as registry.lan:5000/name:tag")
     if digest is not None and not re.fullmatch(DIGEST, digest, re.ASCII):
         raise ImageError(f"digest {digest!r} is not sha256: and 64 hex digits")

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Collection, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     ImageError,
@@ -37,7 +37,7 @@ def image_of(
         version: The engine's version.
     """
     own = said.get("muster_image")
-    text = own or spec["image"].replace("{version}", version)
+    text = own or spec["image"].replace("{version}", versions.public(version))
     try:
         parse_reference(text)
     except ImageError as error:
@@ -45,7 +45,8 @@ def image_of(
     name, _at, digest = text.partition("@")
     image = Image(name, digest or (None if own else spec.get("digest")))
     if not own:
-        return image, [], []
+        tagged = digest or ":" in _last(name)
+        return image, [] if tagged else [f"engine.image of the recipe: {text} has no tag"], []
     errors, warnings = _against_version(image, spec, said, version)
     return image, errors, warnings
 
@@ -62,23 +63,22 @@ def _against_version(
     if image.digest and image.name == reference.repository:
         return [], []
     tag = reference.tag or ""
-    recipes = parse_reference(spec["image"].replace("{version}", version))
+    recipes = parse_reference(spec["image"].replace("{version}", versions.public(version)))
     engines = _last(reference.repository) == _last(recipes.repository)
     planned = f"the plan is for {spec['name']} {version}"
     tagged = _TAGGED.fullmatch(tag)
+    warnings = _foreign(image, spec.get("foreign_tags", []))
     if not tagged:
         unnamed = _MOVING.match(tag) or engines
         if not unnamed or image.digest or "muster_engine_version" in said:
-            return [], []
+            return [], warnings
         return [], [
+            *warnings,
             f"muster_image: the tag {tag} names no version, and {planned}: set "
-            "muster_engine_version to what the image carries, and a tag or digest that stays"
+            "muster_engine_version to what the image carries, and a tag or digest that stays",
         ]
-    warnings = []
     build = _TAGGED.fullmatch(recipes.tag or "")
-    parts = set(re.split(r"[-_.+]", tagged[2]))
-    foreign = parts.intersection(spec.get("foreign_tags", []))
-    if engines and build and (build[2] not in tagged[2] or foreign):
+    if not warnings and engines and build and build[2] not in tagged[2]:
         warnings.append(
             f"muster_image: the recipe's own image is tagged {recipes.tag}, and {tag} may be built "
             "for other devices"
@@ -91,6 +91,15 @@ def _against_version(
     if engines and theirs[0] != ours[0] and not image.digest:
         return [f"{text}; where the tag is wrong, name the image by its digest, too"], warnings
     return [], [*warnings, text]
+
+
+def _foreign(image: Image, words: Collection[str]) -> list[str]:
+    """Return a warning where an image's name or tag has a word for other devices, as rocm700."""
+    parts = re.split(r"[-_.:]", _last(image.name))
+    found = [part for part in parts if part in words or part.rstrip("0123456789") in words]
+    return (
+        [f"muster_image: {image.name} may be built for other devices ({found[0]})"] if found else []
+    )
 
 
 def _last(repository: str) -> str:

@@ -23,17 +23,23 @@ _COMPARE: dict[str, Callable[[Key, Key], bool]] = {
 }
 
 
+class VersionError(ValueError):
+    """A text is no version, or no range of versions."""
+
+
 # Tables name the same few dozen versions thousands of times.
 @lru_cache(maxsize=1024)
 def parse(version: str) -> Key:
     """Return what versions are ordered by; a local part such as +cpu does not count.
 
     Raises:
-        ValueError: The text is no version of the form 1.2.3, 1.2.3rc1 or 1.2.3.post1.
+        VersionError: The text is no version of the form 1.2.3, 1.2.3rc1 or 1.2.3.post1.
     """
     match = _VERSION.fullmatch(version)
     if not match or len(version) > 64:
-        raise ValueError(f"{version!r} is not a version such as 0.18.0, 0.18.0rc1 or 0.23.0.post1")
+        raise VersionError(
+            f"{version!r} is not a version such as 0.18.0, 0.18.0rc1 or 0.23.0.post1"
+        )
     release = tuple(int(part) for part in match[1].split("."))
     candidate = (0, int(match[2])) if match[2] else (1, 0)
     return release + (0,) * (4 - len(release)), candidate, int(match[3] or -1)
@@ -43,13 +49,13 @@ def matches(version: str, specifier: str) -> bool:
     """Tell whether a version lies in a range such as >=0.18.0,<0.19.
 
     Raises:
-        ValueError: Version or range cannot be read.
+        VersionError: Version or range cannot be read.
     """
     key = parse(version)
     for clause in specifier.split(","):
         match = _CLAUSE.fullmatch(clause.strip())
         if not match:
-            raise ValueError(f"{specifier!r} is not a range such as >=0.18.0,<0.19")
+            raise VersionError(f"{specifier!r} is not a range such as >=0.18.0,<0.19")
         bound = parse(match[2])
         if not _COMPARE[match[1]](key, bound):
             return False
@@ -67,11 +73,16 @@ def holds(version: str, specifier: str) -> bool:
     return specifier == "*" or any(matches(one, specifier) for one in (version, release(version)))
 
 
+def public(version: str) -> str:
+    """Return a version without its local part, such as +cu129, which no image's tag can have."""
+    return version.partition("+")[0]
+
+
 def release(version: str) -> str:
     """Return the release that a candidate, post or local version belongs to.
 
     Raises:
-        ValueError: The text is no version.
+        VersionError: The text is no version.
     """
     parse(version)
     match = re.match(r"v?([0-9.]+[0-9])", version)
