@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 
 from tests.unit.plan_support import SINGLE, host, pair, plan, problems, single, view
 
+NVIDIA = "minimax-m2.5/vllm-nvidia"
+
 NO_NODE = [
     ("0.0.0.0", "stands for all addresses"),  # noqa: S104
+    ("0.1.2.3", "it is reserved"),
     ("::", "stands for all addresses"),
     ("255.255.255.255", "the broadcast address"),
     ("224.0.0.1", "a multicast address"),
@@ -151,3 +154,49 @@ def test_clusters_at_one_address_may_have_their_own_devices_and_ports() -> None:
 def test_a_loopback_says_nothing_of_the_machine() -> None:
     near = host(1, SINGLE, address="127.0.0.1")
     assert problems(view(a=[near], b=[near]), ["a-0"]) == []
+
+
+def floats(
+    clusters: dict[str, list[dict[str, Any]]], address: str, router: int | None = None
+) -> None:
+    """Give a cluster's gateways, all its hosts, a floating address."""
+    for name, hosts in clusters.items():
+        for own in hosts:
+            own["muster_gateway_hosts"] = [f"{name}-{number}" for number in range(len(hosts))]
+            own["muster_gateway_address"] = address
+            if router:
+                own["muster_gateway_router_id"] = router
+
+
+def test_two_clusters_cannot_have_one_floating_address() -> None:
+    a, b = [host(1, SINGLE), host(2, SINGLE)], [host(3, SINGLE), host(4, SINGLE)]
+    floats({"a": a}, "10.0.0.100")
+    floats({"b": b}, "10.0.0.100", 52)
+    said = "a and b have the same muster_gateway_address 10.0.0.100: give each its own"
+    inventory = view(a=a, b=b)
+    assert said in problems(inventory, verb="plan", changes=False)
+    # One of them is enough to see it.
+    assert said in problems(inventory, ["a-0", "a-1"])
+    floats({"b": b}, "10.0.0.101", 52)
+    assert problems(view(a=a, b=b), verb="plan", changes=False) == []
+
+
+def test_a_floating_address_is_no_other_clusters_node() -> None:
+    a = [host(1, SINGLE), host(2, SINGLE)]
+    floats({"a": a}, "10.0.0.3")
+    (found,) = problems(view(a=a, b=[host(3, SINGLE)]), ["a-0", "a-1"])
+    assert found.startswith("a: muster_gateway_address 10.0.0.3 is the address of b-0 of b")
+
+
+@pytest.mark.parametrize(("router", "errors"), [(51, 2), (52, 0)])
+def test_gateways_of_one_machine_need_their_own_numbers(router: int, errors: int) -> None:
+    a = [host(n, NVIDIA, node=f"m{n}", devices=[0, 1, 2, 3]) for n in (1, 2)]
+    b = [
+        host(n, NVIDIA, node=f"m{n}", devices=[4, 5, 6, 7], port=8001, gateway_port=8081)
+        for n in (1, 2)
+    ]
+    floats({"a": a}, "10.0.0.100")
+    floats({"b": b}, "10.0.0.101", router)
+    found = problems(view(a=a, b=b), verb="plan", changes=False)
+    assert len([text for text in found if "muster_gateway_router_id 51" in text]) == errors
+    assert len(found) == errors

@@ -72,7 +72,7 @@ WRONG = {
     "muster_port": [0, 65536, True, "80a", 1.5, "²", "080", "00", " 80"],
     "muster_privileged": ["maybe", 1],
     "muster_address": ["10.0.0", "host", 10],
-    "muster_interface": ["eth0/1", "a name", "sixteen-letters-"],
+    "muster_interface": [".", "..", "eth0/1", "a name", "sixteen-letters-"],
     "muster_model_path": ["models", "/a:b", "/a\n", ""],
     "muster_extra_mounts": ["/a:/b", ["/a"], ["/a:/b:rw"]],
     "muster_devices": ["0,1", [0.5], [True]],

@@ -16,8 +16,12 @@ B200 = "minimax-m2.5/vllm-b200"
 @pytest.mark.parametrize(
     ("recipe", "args", "expected"),
     [
-        (SINGLE, {"max-num-seqs": 0}, "max-num-seqs has to be 1 or more, not 0"),
-        (SINGLE, {"max_num_seqs": -1}, "max-num-seqs has to be 1 or more, not -1"),
+        (SINGLE, {"max-num-seqs": 0}, "max-num-seqs has to be 1 or more and at most 65536, not 0"),
+        (
+            SINGLE,
+            {"max_num_seqs": -1},
+            "max-num-seqs has to be 1 or more and at most 65536, not -1",
+        ),
         (SINGLE, {"max-num-batched-tokens": 0}, "has to be 1 or more, not 0"),
         (
             SINGLE,
@@ -40,7 +44,11 @@ B200 = "minimax-m2.5/vllm-b200"
             "speculative-config.num_speculative_tokens has to be 1 or more, not 0",
         ),
         (SGLANG, {"mem-fraction-static": 1}, "has to be above 0 and below 1, not 1"),
-        (SGLANG, {"max-running-requests": 0}, "max-running-requests has to be 1 or more, not 0"),
+        (
+            SGLANG,
+            {"max-running-requests": 0},
+            "max-running-requests has to be 1 or more and at most 65536, not 0",
+        ),
         (SGLANG, {"chunked-prefill-size": -2}, "has to be 1 or more, or -1, not -2"),
         (SGLANG, {"ep-size": 0}, "ep-size has to be 1 or more, not 0"),
         (SINGLE, {"max-model-len": "1.5K"}, "has to be a whole number, not '1.5K'"),

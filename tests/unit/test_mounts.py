@@ -33,6 +33,7 @@ SOCKET = "/var/run/docker.sock"
             "muster_profiler_dir: /models/m2.5 is to be mounted at /models/m2.5",
         ),
         ({"extra_mounts": ["/x:/"]}, "muster_extra_mounts: /x at / would hide the container's own"),
+        ({"extra_mounts": ["/x:/usr/lib"]}, "/x at /usr/lib would hide"),
         ({"extra_mounts": ["/x:/usr/"]}, "muster_extra_mounts: /x at /usr would hide"),
         ({"extra_mounts": ["/proc:/proc"]}, "muster_extra_mounts: /proc would hide"),
         ({"model_path": "/"}, "muster_model_path: / is a folder of the system"),
@@ -40,6 +41,11 @@ SOCKET = "/var/run/docker.sock"
         ({"model_path": "/etc/"}, "muster_model_path: /etc is a folder of the system"),
         ({"draft_model_path": "/"}, "muster_draft_model_path: / is a folder of the system"),
         ({"profiler_dir": "/"}, "muster_profiler_dir: / is a folder of the system"),
+        (
+            {"model_path": "/var/lib/muster/cache/M"},
+            "/var/lib/muster/cache/M lies in /var/lib/muster/cache, which Muster fills",
+        ),
+        ({"profiler_dir": "/var/log/muster"}, "lies in /var/log/muster, which Muster fills"),
         (
             {"model_path": "/models/M/", "draft_model_path": "/models/M"},
             "muster_draft_model_path: /models/M is muster_model_path",

@@ -1,6 +1,7 @@
 """What the planner makes of recipes and inventories, and what it refuses."""
 
 import json
+import re
 from copy import deepcopy
 from typing import Any
 
@@ -216,6 +217,35 @@ def test_switches() -> None:
     assert made["verify"] == {"known_answers": None, "max_repetition": None, "soak_s": 1200}
 
 
+@pytest.mark.parametrize(("port", "reserved"), [(32767, []), (32768, ["32768-32768"])])
+def test_ports_that_the_kernel_deals_out_are_reserved(port: int, reserved: list[str]) -> None:
+    made = plan(view(c=[host(1, "minimax-m2.5/vllm-nvidia", port=port)]))
+    assert made["host_tuning"]["reserved_ports"] == reserved
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ({"holds_for": "~=0.22"}, "c: recipe own: '~=0.22' is not a range such as"),
+        (
+            {"image": "vllm/vllm-openai"},
+            "c: engine.image of the recipe: vllm/vllm-openai has no tag",
+        ),
+        ({"version": "0.18.0"}, "not for its own engine.version 0.18.0"),
+    ],
+)
+def test_an_own_recipe_that_cannot_be_is_refused_by_name(
+    spec: dict[str, str], expected: str
+) -> None:
+    def load_changed(name: str, variant: str | None, folders: Any) -> Any:
+        recipe = load("minimax-m2.5/vllm-nvidia", variant)
+        return {**recipe, "engine": {**recipe["engine"], **spec}}
+
+    inventory = view(c=[host(1, "own")])
+    with pytest.raises(PlanError, match=re.escape(expected)):
+        planner.plan_clusters(inventory, ["c-0"], planner.Verb(), load_changed, "0.1.0")
+
+
 def test_how_long_verify_loads_is_the_recipes_or_the_operators() -> None:
     assert plan(pair())["verify"]["soak_s"] == 1200
     assert plan(pair(verify_soak_s=0))["verify"]["soak_s"] == 0
@@ -357,7 +387,10 @@ REFUSED = {
         "c: has 3 nodes, and minimax-m2.5/vllm-ascend-a2 needs 2 for a replica: c-2 would be left",
     ),
     "no interface": (pair(interface=None), "c-0: muster_interface is not set"),
-    "no address": (documented("node.example"), "c-0: muster_address is not set and ansible_host"),
+    "no address": (
+        documented("node.example"),
+        "c-0: muster_address is not set, and neither ansible_host",
+    ),
     "not an address": (pair(address="10.0.0"), "muster_address has to be an IP address"),
     "one address twice": (view(c=[host(1), host(1)]), "c-1: has the address 10.0.0.1, and so has"),
     "a documentation address": (documented("203.0.113.9"), "reserved for documentation"),

@@ -369,7 +369,8 @@ def test_advice_holds_when_all_its_conditions_are_met(when: Any, holds: bool) ->
         ({"engine_args": {"max-num-seq": 4}}, "did you mean max-num-seqs?"),
         ({"engine_args": {"max-num-seq": 4}}, "muster_engine_unchecked"),
         ({"wheel_channel": "release", "install": "venv"}, "has no venv install"),
-        ({"engine_args": {"tensor-parallel-size": True}}, "a number from 1 to 4096"),
+        ({"engine_args": {"tensor-parallel-size": True}}, "tensor-parallel-size has to be a whole"),
+        ({"engine_args": {"tensor-parallel-size": 5000}}, "a number from 1 to 4096"),
     ],
 )
 def test_what_the_engine_would_not_take_is_found_in_the_plan(variables: Any, expected: str) -> None:

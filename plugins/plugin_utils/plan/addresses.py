@@ -12,6 +12,7 @@ _DOCUMENTATION = [
     ipaddress.ip_network(network)
     for network in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
 ]
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 _BROADCAST = ipaddress.ip_address("255.255.255.255")
 
 
@@ -50,7 +51,7 @@ def unfit(address: str) -> str | None:
         return "it is the broadcast address"
     if ip.version == 6 and (ip.is_link_local or "%" in address):
         return "it needs a zone, which no URL of an engine can have"
-    if ip.is_reserved and ip.version == 4:
+    if ip.version == 4 and (ip.is_reserved or ip in _THIS_NETWORK):
         return "it is reserved"
     return None
 

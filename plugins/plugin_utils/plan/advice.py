@@ -60,7 +60,7 @@ def _look(facts: Any, path: str) -> Any:
 def _meets(value: Any, wanted: Any) -> bool:
     if not isinstance(wanted, Mapping):
         return bool(value == wanted)
-    if "set" in wanted and wanted["set"] is not (value not in (None, False)):
+    if "set" in wanted and wanted["set"] is not (value not in (None, False, "")):
         return False
     if "not" in wanted and value == wanted["not"]:
         return False

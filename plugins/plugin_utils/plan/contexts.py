@@ -9,6 +9,7 @@ import contextlib
 import json
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import Dialect
 
 # For the engine to choose what fits into its memory.
@@ -61,16 +62,36 @@ def problems(
     return [], [f"{said}, lifted {lifted}: whether its answers are good there is for you to prove"]
 
 
+def unchunked(context: Context, args: Mapping[str, Any], dialect: Dialect) -> list[str]:
+    """Return an error where a whole prompt has to fit into a step, and the longest one does not.
+
+    SchedulerConfig.verify_max_model_len of vLLM refuses it.
+    """
+    step = args.get(dialect.batched_tokens)
+    whole = dialect.chunks is not None and args.get(dialect.chunks) is False
+    if not whole or not isinstance(step, int) or context.asked == AUTO or step >= context.longest:
+        return []
+    return [
+        f"{dialect.batched_tokens} {step} is less than the longest sequence, {context.longest}, "
+        f"which the engine refuses without {dialect.chunks}: raise it, or lower {dialect.context}"
+    ]
+
+
+def unread(args: Mapping[str, Any], dialect: Dialect) -> list[str]:
+    """Return an error where what is laid over the model's configuration is no map."""
+    flag = dialect.config_overrides
+    if isinstance(_overrides(args, dialect), Mapping):
+        return []
+    return [f"{flag} has to be the JSON text of a map, not {shown(args[flag])}"]
+
+
 def _limit(own: int, args: Mapping[str, Any], dialect: Dialect) -> int:
     """Return the model's context with what is laid over its configuration.
 
     The engines multiply it by the factor of the rope scaling: _get_and_verify_max_len in vLLM's
     config/model.py, get_context_length in SGLang's utils/hf_transformers_utils.py.
     """
-    over = args.get(dialect.config_overrides)
-    if isinstance(over, str):
-        with contextlib.suppress(ValueError):
-            over = json.loads(over)
+    over = _overrides(args, dialect)
     if not isinstance(over, Mapping):
         return own
     positions = _number(over.get("max_position_embeddings"), own)
@@ -85,6 +106,16 @@ def _limit(own: int, args: Mapping[str, Any], dialect: Dialect) -> int:
     elif kind == "yarn":
         positions = _number(original, positions)
     return int(positions * factor)
+
+
+def _overrides(args: Mapping[str, Any], dialect: Dialect) -> Any:
+    """Return what is laid over the model's configuration; None for a text that is no JSON."""
+    over = args.get(dialect.config_overrides, {})
+    if not isinstance(over, str):
+        return over
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(over)
+    return None
 
 
 def _number(value: Any, otherwise: float) -> float:

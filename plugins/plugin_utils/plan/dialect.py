@@ -34,6 +34,8 @@ class Dialect(NamedTuple):
     scales_original: bool
     utilization: str
     cache_size: str
+    # Whether the size of the cache holds in place of the share of memory.
+    cache_size_alone: bool
     # Whether false is written as --no-FLAG; else it is no flag at all.
     negates: bool
     # Flags of the API server, which a follower refuses.
@@ -43,6 +45,8 @@ class Dialect(NamedTuple):
     hub_env: Mapping[str, Mapping[str, str]]
     at_once: str
     batched_tokens: str
+    # Without this flag a whole prompt has to fit into one step; None where there is none.
+    chunks: str | None
     no_prefix_cache: tuple[str, bool]
     drain: str | None
 
@@ -57,6 +61,20 @@ _NUMBERED = "the plan numbers the ranks"
 _ADDRESS = "set muster_address"
 _KEY = "set muster_api_key_file"
 _HIDDEN = "a secret does not belong into a command line"
+_DEVICES = "set muster_devices"
+_PLAIN = "engines speak plain HTTP to the gateway, which speaks TLS: set muster_gateway_tls"
+_TLS = dict.fromkeys(
+    (
+        "enable-ssl-refresh",
+        "ssl-ca-certs",
+        "ssl-cert-reqs",
+        "ssl-certfile",
+        "ssl-ciphers",
+        "ssl-keyfile",
+    ),
+    _PLAIN,
+)
+_HTTP = "the plan makes endpoints of HTTP"
 
 VLLM = Dialect(
     model=None,
@@ -73,6 +91,7 @@ VLLM = Dialect(
     scales_original=True,
     utilization="gpu-memory-utilization",
     cache_size="kv-cache-memory-bytes",
+    cache_size_alone=True,
     negates=True,
     head_only=("api-server-count",),
     computed={
@@ -86,7 +105,8 @@ VLLM = Dialect(
         "data-parallel-rpc-port": "set muster_dp_rpc_port",
         "data-parallel-size-local": "the plan deals the ranks to the nodes",
         "data-parallel-start-rank": _NUMBERED,
-        "grpc": "the plan makes endpoints of HTTP",
+        "device-ids": _DEVICES,
+        "grpc": _HTTP,
         "headless": "the plan makes the followers headless",
         "hf-token": _HIDDEN,
         "host": _ADDRESS,
@@ -99,12 +119,15 @@ VLLM = Dialect(
         "port": "set muster_port",
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
+        "uds": "the plan makes endpoints of an address and a port",
+        **_TLS,
     },
     # The name that vLLM has for it from 0.31 on, beside the old one.
     spellings={"device-memory-utilization": "gpu-memory-utilization"},
     hub_env={"modelscope": {"VLLM_USE_MODELSCOPE": "True"}},
     at_once="max-num-seqs",
     batched_tokens="max-num-batched-tokens",
+    chunks="enable-chunked-prefill",
     no_prefix_cache=("enable-prefix-caching", False),
     drain="shutdown-timeout",
 )
@@ -120,13 +143,19 @@ SGLANG = Dialect(
     scales_original=False,
     utilization="mem-fraction-static",
     cache_size="max-total-tokens",
+    cache_size_alone=False,
     negates=False,
     head_only=(),
     computed={
         "admin-api-key": _HIDDEN,
         "api-key": _KEY,
+        "base-gpu-id": _DEVICES,
         "config": "set muster_engine_args",
+        "disaggregation-mode": "the plan has no form of prefill and decoding apart",
         "dist-init-addr": _PLACED,
+        "enable-dp-attention": "the plan gives each data parallel rank devices of its own",
+        "gpu-id-step": _DEVICES,
+        "grpc-mode": _HTTP,
         "host": _ADDRESS,
         "model-path": "set muster_model_path",
         "nccl-init-addr": _PLACED,
@@ -136,6 +165,8 @@ SGLANG = Dialect(
         "port": "set muster_port",
         "revision": "set muster_model_revision",
         "served-model-name": "set muster_served_model_name",
+        "smg-grpc-mode": _HTTP,
+        **_TLS,
         "ssl-keyfile-password": _HIDDEN,
     },
     # SGLang knows these as further names or takes them as abbreviations: one flag has one name.
@@ -152,6 +183,7 @@ SGLANG = Dialect(
     hub_env={"modelscope": {"SGLANG_USE_MODELSCOPE": "true"}},
     at_once="max-running-requests",
     batched_tokens="chunked-prefill-size",
+    chunks=None,
     no_prefix_cache=("disable-radix-cache", True),
     drain=None,
 )

@@ -10,6 +10,21 @@ from typing import Any, Mapping
 # Ports that others have, and that a service is meant for.
 _FIRST_FREE_PORT = 1024
 _MEANT = (80, 443)
+# What an image sets, and what is looked for there.
+_REPLACED = {
+    "PATH": "the engine's command",
+    "LD_LIBRARY_PATH": "every library that is not the system's",
+}
+# By vendor and by engine, with what the variables of others begin.
+_FOREIGN: dict[str, tuple[str, ...]] = {
+    "ascend": ("AITER_", "NVIDIA_"),
+    "nvidia": ("AITER_", "ASCEND_", "HCCL_", "VLLM_ASCEND_", "VLLM_ROCM_"),
+    "amd": ("ASCEND_", "HCCL_", "NVIDIA_", "VLLM_ASCEND_"),
+    "vllm": ("SGLANG_", "SGL_"),
+    "vllm-ascend": ("SGLANG_", "SGL_"),
+    # On AMD's GPUs it takes kernels, and their switches, from vLLM.
+    "sglang": (),
+}
 
 
 def warnings(
@@ -41,11 +56,18 @@ def warnings(
         for name, port in said.items()
         if name.endswith("_port") and port < _FIRST_FREE_PORT and port not in _MEANT
     ]
-    if (said.get("muster_engine_env") or {}).get("PATH") is not None and install == "container":
-        found.append(
-            "muster_engine_env: PATH replaces the image's own: the engine's command has to be "
-            "found in it"
-        )
+    env = {name for name, value in (said.get("muster_engine_env") or {}).items() if value}
+    if install == "container":
+        found += [
+            f"muster_engine_env: {name} replaces the image's own: {needed} has to be found in it"
+            for name, needed in _REPLACED.items()
+            if name in env
+        ]
+    ours = (recipe["platform"]["vendor"], recipe["engine"]["name"])
+    others = tuple(prefix for one in ours for prefix in _FOREIGN.get(one, ()))
+    foreign = sorted(name for name in env if name.startswith(others))
+    if foreign:
+        found.append(f"muster_engine_env: nothing here reads {', '.join(foreign)}")
     return found
 
 

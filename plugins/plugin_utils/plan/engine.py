@@ -7,10 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
-from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, nearest
+from ansible_collections.muster.serving.plugins.module_utils.engine.venv import (
+    Request,
+    request_problem,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import (
+    PlanError,
+    nearest,
+    shown,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
+    addresses,
     advice,
     contexts,
     cuts,
@@ -36,6 +45,17 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import
 )
 
 Recipe = Mapping[str, Any]
+
+# What a runtime takes the devices of a process from, beside what its platform's plan sets.
+_DEVICE_ENV = {
+    "ASCEND_RT_VISIBLE_DEVICES",
+    "ASCEND_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "HIP_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+}
 
 VENVS = "/opt/muster/venvs"
 # What a stop may cost: most answers take less.
@@ -112,6 +132,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         versions.parse(version)
     except ValueError as error:
         return None, [f"{cluster}: muster_engine_version: {error}"]
+    if len(versions.release(version).split(".")) < 3:
+        return None, [
+            f"{cluster}: muster_engine_version: {version!r} names no release: engines number "
+            "theirs with three numbers, as 0.22.0"
+        ]
     warnings = list(recipe.get("warnings", []))
     errors = _version_errors(recipe, deployment, version, warnings)
     install = said.get("muster_install", spec["installs"][0])
@@ -147,7 +172,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         found, told = mounts.problems(mounts.mounts_of(recipe, said, model_path, draft_path))
         warnings += told
     errors += [f"{cluster}: {text}" for text in found]
-    where = f"recipe {recipe['name']}"
+    where = f"{cluster}: recipe {recipe['name']}"
     types = known.flag_types(spec["flags"])
     bounds = spec.get("limits", {})
     layers["args"] = rendering.respelled(layers["args"], dialect.spellings, where)
@@ -161,12 +186,17 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         return None, errors
     rules = spec.get("rules", [])
     layers, changes = rendering.apply_rules(layers, rules, version, sizes["data"])
+    own_env = said.get("muster_engine_env", {})
+    idle = {
+        "muster_engine_args": _idle_nulls(own_args, {*layers["args"], *dialect.sizes.values()}),
+        "muster_engine_env": _idle_nulls(own_env, layers["env"]),
+    }
     args = without_nulls(overlay(layers["args"], own_args))
     drain_s = said.get("muster_drain_s", DRAIN_S)
     if dialect.drain:
         drain_s = drain_s if known.has_flag(dialect.drain, spec["flags"], version) else 0
         args.update({dialect.drain: drain_s} if drain_s else {})
-    env = without_nulls(overlay(layers["env"], said.get("muster_engine_env", {})))
+    env = without_nulls(overlay(layers["env"], own_env))
     merged = {
         "args": {name: args[name] for name in args if name not in dialect.sizes.values()},
         "env": env,
@@ -179,17 +209,32 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     )
     # What a rule has named needs no second message.
     passed = {path.partition(".")[2] for path in refused}
-    about = (spec["name"], version, passed.union(said.get("muster_engine_unchecked", [])))
+    unchecked = {_as_written(name, dialect) for name in said.get("muster_engine_unchecked", [])}
+    about = (spec["name"], version, passed | unchecked)
+    env_names = spec.get("env_names", {})
     values, values_of = spec.get("values", {}), spec.get("values_of", "").split()
     bad_values, odd_values = known.wrong_values(merged["args"], values, values_of, *about)
     wrong = [
         *refused.values(),
         *bad_values,
-        *known.unknown_flags(merged["args"], spec["flags"], *about),
+        *known.unknown_flags(
+            [*merged["args"], *sorted(idle["muster_engine_args"] - types.keys())],
+            spec["flags"],
+            *about,
+        ),
         *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
-        *known.inert_env(env, spec.get("env_names", {}), *about),
-        *limits.problems(merged["args"], types, bounds, *about[1:]),
-        *secrets.in_environment(env, spec.get("env_names", {}).get("names", {})),
+        *known.inert_env(
+            [*env, *sorted(idle["muster_engine_env"] - env_names.get("names", {}).keys())],
+            env_names,
+            *about,
+        ),
+        *limits.problems(
+            merged["args"],
+            {name: types[name] for name in types if known.has_flag(name, spec["flags"], version)},
+            bounds,
+            *about[1:],
+        ),
+        *secrets.in_environment(env, env_names.get("names", {})),
         *secrets.in_flags(merged["args"]),
     ]
     about_model = recipe["model"]
@@ -206,6 +251,8 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         about_model,
         said.get("muster_device_memory_gb", recipe["platform"]["device_memory_gb"]),
     )
+    wrong += contexts.unread(merged["args"], dialect)
+    wrong += contexts.unchunked(context, merged["args"], dialect)
     wrong += [*too_long, *advised.errors]
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     # More nodes have made more ranks than anybody wrote.
@@ -214,6 +261,10 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     wrong += [f"{text}{ranks}" for text in uncut]
     warnings += [*notes, *advised.warnings, *lifted, *uneven]
     warnings += [*odd_values, *known.unusual(merged["args"], spec.get("choices", {}))]
+    if image:
+        planned = mounts.mounts_of(recipe, said, model_path, draft_path)
+        warnings += mounts.unmounted(merged["args"], planned)
+    warnings += _idle_names(idle, unchecked, {**merged["args"], **env})
     if wrong:
         return None, [f"{cluster}: {text}" for text in wrong]
     return (
@@ -235,7 +286,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             data=sizes["data"],
             prefill=sizes["prefill_context"],
             context=context,
-            features=features,
+            features=_features(features, spec.get("switches", {}), args),
             warnings=warnings,
             changes=changes,
         ),
@@ -260,9 +311,9 @@ def _version_errors(
     spec, said = recipe["engine"], deployment.settings
     if versions.matches(version, spec["holds_for"]):
         return []
+    whose = "muster_engine_version" if "muster_engine_version" in said else "its own engine.version"
     text = (
-        f"{recipe['name']} holds for {spec['name']} {spec['holds_for']}, not for "
-        f"muster_engine_version {version}"
+        f"{recipe['name']} holds for {spec['name']} {spec['holds_for']}, not for {whose} {version}"
     )
     if not said.get("muster_engine_version_unproven"):
         return [
@@ -291,7 +342,7 @@ def _venv(
             f"{close}"
         ]
     channel = {
-        key: [text.replace("{version}", version) for text in texts]
+        key: [_of_version(text, version) for text in texts]
         for key, texts in spec["channels"][chosen].items()
     }
     request = {
@@ -315,7 +366,40 @@ def _venv(
     text = json.dumps(request, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     name = f"{recipe['engine']['name']}-{chosen}-{digest}"
-    return {"name": name, "path": f"{VENVS}/{name}", "channel": chosen, **request}, []
+    path = f"{VENVS}/{name}"
+    wrong = request_problem(path, Request(**request))
+    if wrong:
+        own = wrong.startswith(("requirements", "index_urls"))
+        where = "muster_wheel_" if own else "the recipe's engine.venv: "
+        errors.append(f"{deployment.cluster}: {where}{wrong}")
+    engine = recipe["engine"]["name"]
+    for text in request["requirements"]:
+        other = _pinned(text, engine)
+        if other and versions.parse(other)[0] != versions.parse(version)[0]:
+            errors.append(
+                f"{deployment.cluster}: muster_wheel_requirements: {text}, and the plan is for "
+                f'{engine} {version}: set muster_engine_version: "{other}", or correct it'
+            )
+    if errors:
+        return None, errors
+    return {"name": name, "path": path, "channel": chosen, **request}, []
+
+
+def _of_version(text: str, version: str) -> str:
+    """Fill a version in; its local part only where a requirement names none of its own."""
+    whole = "==" in text and "+" not in text
+    return text.replace("{version}", version if whole else versions.public(version))
+
+
+def _pinned(requirement: str, engine: str) -> str | None:
+    """Return the version that a requirement pins the engine to, None where it pins none."""
+    name, _equals, version = requirement.partition("==")
+    version = version.partition(";")[0].strip()
+    try:
+        versions.parse(version)
+    except ValueError:
+        return None
+    return version if name.partition("[")[0].strip().lower() == engine else None
 
 
 def _sizes(
@@ -335,7 +419,9 @@ def _sizes(
         value = given.get(kind, 1)
         if flag and own_args.get(flag) is not None:
             value = own_args[flag]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
+        # What is no number is told of with the types of all flags.
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if number and not 1 <= value <= 4096:
             errors.append(
                 f"{deployment.cluster}: {flag} has to be a number from 1 to 4096, not {value!r}"
                 + said_by(deployment.settings, "muster_replica_nodes")
@@ -411,6 +497,48 @@ def _layers(
     return {"args": args, "env": env}, features, None, [note]
 
 
+def _features(
+    features: Sequence[str], switches: Mapping[str, Any], args: Mapping[str, Any]
+) -> list[str]:
+    """Return the features without those of a switch whose flags the inventory has taken away."""
+    off = {
+        feature
+        for switch in switches.values()
+        for feature in switch.get("features", [])
+        if any(args.get(flag) in (None, False, "") for flag in switch.get("args", {}))
+    }
+    return [feature for feature in features if feature not in off]
+
+
+def _as_written(name: str, dialect: Dialect) -> str:
+    """Return a name of muster_engine_unchecked as the plan has it: FLAG, FLAG.KEY or ENV_NAME."""
+    flag, dot, key = name.partition(".")
+    if flag.isupper():
+        return name
+    flag = flag.removeprefix("--").replace("_", "-")
+    return f"{dialect.spellings.get(flag, flag)}{dot}{key}"
+
+
+def _idle_nulls(own: Mapping[str, Any], others: Collection[str]) -> set[str]:
+    """Return the names whose null removes nothing of what others set."""
+    return {name for name, value in own.items() if value is None and name not in others}
+
+
+def _idle_names(
+    nulls: Mapping[str, Collection[str]], unchecked: Collection[str], merged: Mapping[str, Any]
+) -> list[str]:
+    """Return what to know of names that remove nothing, or let nothing pass."""
+    found = [
+        f"{setting}: {', '.join(sorted(names))} (null, and the recipe does not set it)"
+        for setting, names in nulls.items()
+        if names
+    ]
+    unused = sorted(name for name in unchecked if name.partition(".")[0] not in merged)
+    if unused:
+        found.append(f"muster_engine_unchecked: {', '.join(unused)} (nothing sets it)")
+    return [f"without effect here: {text}" for text in found]
+
+
 def _filled(value: Any, profiles: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _filled(item, profiles) for key, item in value.items()}
@@ -434,6 +562,7 @@ def _env_errors(recipe: Recipe, deployment: Deployment) -> list[str]:
     own = deployment.settings.get("muster_engine_env", {})
     where = f"{deployment.cluster}: muster_engine_env"
     computed = {name for names in computed_env(recipe).values() for name in names}
+    computed |= _DEVICE_ENV
     errors = [
         f"{where}: {name!r} cannot name an environment variable"
         for name in own
@@ -449,7 +578,22 @@ def _env_errors(recipe: Recipe, deployment: Deployment) -> list[str]:
         if name in computed
         and not (name in exact and all(value == f"={one}" for one in interfaces))
     ]
+    address_env = recipe["engine"].get("address_env")
+    wrong = _wrong_address(own.get(address_env), len(deployment.hosts))
+    if wrong:
+        errors.append(f"{where}: {address_env} {wrong}")
     key_env = recipe["engine"].get("api_key_env")
     if key_env in own:
         errors.append(f"{where}: {key_env} would stand in the plan: set muster_api_key_file")
     return errors
+
+
+def _wrong_address(address: str | None, nodes: int) -> str | None:
+    """Return why an address in the environment cannot be that of each of so many nodes."""
+    if not address:
+        return None
+    if nodes > 1:
+        return "would be one address for all nodes: set muster_address"
+    if not addresses.ip_or_none(address) or addresses.unfit(address):
+        return f"has to be an address of the node, not {shown(address)}"
+    return None

@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.errors impor
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.addresses import (
     address_of,
+    ip_or_none,
     is_loopback,
 )
 
@@ -152,9 +153,10 @@ def machines(view: View, hosts: Iterable[str]) -> set[str]:
     for host in hosts:
         said = view["hostvars"].get(host, {})
         found.add(str(said.get("muster_node") or host))
-        address = address_of(host, said)
-        if address and not is_loopback(address):
-            found.add(f"the address {address}")
+        # A floating address is as good as a machine's own.
+        for address in (address_of(host, said), ip_or_none(said.get("muster_gateway_address"))):
+            if address and not is_loopback(address):
+                found.add(f"the address {address}")
     return found
 
 

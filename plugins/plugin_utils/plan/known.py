@@ -44,10 +44,13 @@ def unknown_flags(
 ) -> list[str]:
     """Return an error for each flag that this version does not have."""
     having = _having(flags)
+    what = f"flag of {engine} {version}"
+    unknown = [name for name in names if name not in unchecked and not _acts(having, name, version)]
     return [
-        _message(f"--{name}", name, having, f"flag of {engine} {version}", "a flag", version)
-        for name in names
-        if name not in unchecked and not _acts(having, name, version)
+        f"--{name} is no {what} by itself: write {name.removeprefix('no-')}: false"
+        if _acts(having, name.removeprefix("no-"), version)
+        else _message(f"--{name}", name, having, what, "a flag", version)
+        for name in unknown
     ]
 
 
@@ -141,7 +144,9 @@ def wrong_values(
                 continue
             # Members of an enumeration are written large, and taken small, too.
             alike = text.upper() if any(map(str.isupper, here)) else text
-            takers = f"versions {having[text]} do" if text in having else nearest(alike, here)
+            # A number is no misspelling of the next one.
+            close = f"known: {', '.join(here)}" if text.isdecimal() else nearest(alike, here)
+            takers = f"versions {having[text]} do" if text in having else close
             said = f"--{flag}: {text} is no value that {engine} {version} takes"
             if others_pass:
                 warnings.append(f"{said}, unless a plugin brings it: {takers}")

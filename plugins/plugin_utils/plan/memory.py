@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.contexts import AUTO, Context
+
+# Bits of a number in the KV cache, by what the engines call its type; 16 where nothing matches.
+_CACHE_BITS = ((r"bf(loat)?16|float16|half|auto", 16), (r".*8.*", 8), (r".*[34].*", 4.5))
 
 
 class Memory(NamedTuple):
@@ -28,6 +32,8 @@ def fit(
     utilization: float,
     sizes: Mapping[str, int],
     experts_shared: bool,
+    cache_type: Any = None,
+    offloaded_gb: float = 0,
 ) -> Memory:
     """Return what one rank has, needs and has left.
 
@@ -44,6 +50,8 @@ def fit(
         utilization: The share of a device's memory that the engine takes.
         sizes: The parallel sizes, {tensor, data, prefill_context}.
         experts_shared: Whether all ranks share the experts.
+        cache_type: The type of the numbers in the KV cache, as the engine's flag has it.
+        offloaded_gb: What a device leaves of its weights in the node's memory.
     """
     copies = sizes["prefill_context"]
     devices = sizes["tensor"] * copies
@@ -51,12 +59,18 @@ def fit(
     whole = model.get("memory_gb", model["size_gb"])
     experts = whole * model["expert_share"]
     dealt = experts / sizes["data"] if experts_shared else experts * copies
-    weights = (whole - experts) * copies + dealt
+    weights = max(0.0, (whole - experts) * copies + dealt - devices * offloaded_gb)
     reserve = devices * reserve_gb
     cache = max(0.0, available - weights - reserve)
     kv_copies = max(1.0, sizes["tensor"] / model["kv_heads"])
-    tokens = int(cache / (model["kv_gb_per_million_tokens"] * kv_copies) * 1e6)
+    a_million = model["kv_gb_per_million_tokens"] * kv_copies * _cache_bits(cache_type) / 16
+    tokens = int(cache / a_million * 1e6)
     return Memory(available, weights, reserve, cache, tokens)
+
+
+def _cache_bits(cache_type: Any) -> float:
+    text = str(cache_type)
+    return next((bits for form, bits in _CACHE_BITS if re.fullmatch(form, text)), 16)
 
 
 def misfits(memory: Memory, context: Context, flag: str, rank: str, said: str = "") -> list[str]:

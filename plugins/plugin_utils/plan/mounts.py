@@ -5,12 +5,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+import re
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR, STATE_DIR
 
 # A mount over one of these hides what the engine's image has there, or Docker refuses it.
 _SYSTEM = frozenset(
-    "/ /bin /boot /dev /etc /lib /lib64 /opt /proc /run /sbin /sys /usr /var".split()  # noqa: SIM905
+    [
+        *("/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/opt", "/proc", "/run", "/sbin"),
+        *("/sys", "/usr", "/usr/bin", "/usr/lib", "/usr/lib64", "/usr/local", "/usr/local/bin"),
+        *("/usr/local/lib", "/usr/sbin", "/var"),
+    ]
 )
+# What uninstall empties.
+_OWN = (f"{STATE_DIR}/cache", LOG_DIR)
+# Where an engine's image keeps its own files; a path elsewhere is most likely meant as the node's.
+_IN_IMAGE = (
+    "/app",
+    "/opt",
+    "/root",
+    "/sgl-workspace",
+    "/tmp",
+    "/usr",
+    "/vllm-workspace",
+    "/workspace",
+)
+# Flags whose values are paths of URLs.
+_OF_URLS = ("root-path", "endpoints")
 _SOCKETS = frozenset(
     f"{folder}{socket}"
     for folder in ("/run", "/var/run")
@@ -81,12 +103,40 @@ def problems(mounts: Sequence[Mount]) -> tuple[list[str], list[str]]:
     return errors, warnings
 
 
+def unmounted(args: Mapping[str, Any], mounts: Sequence[Mount]) -> list[str]:
+    """Return a warning for each path in the engine's flags that no mount brings in."""
+    held = tuple(f"{place.rstrip('/')}/" for place in (*_IN_IMAGE, *(m.target for m in mounts)))
+    return [
+        f"{name}: no mount brings {path} into the container: muster_extra_mounts can, where the "
+        "image does not hold it"
+        for name, path in _paths(args)
+        if not f"{path}/".startswith(held) and not name.endswith(_OF_URLS)
+    ]
+
+
+def _paths(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the absolute paths in flags, each with the dotted name of its flag or key."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _paths(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _paths(inner, name)
+    elif isinstance(value, str) and re.fullmatch(r"/[^\s/].*", value):
+        yield name, value
+
+
 def folder_problems(settings: Mapping[str, str | None]) -> list[str]:
     """Return which folders that settings name are none that hold weights or profiles alone."""
     errors = [
         f"{setting}: {path} is a folder of the system: name the one that is meant"
         for setting, path in settings.items()
         if path in _SYSTEM
+    ] + [
+        f"{setting}: {path} lies in {own}, which Muster fills and empties itself: choose another"
+        for setting, path in settings.items()
+        for own in _OWN
+        if path and f"{path}/".startswith(f"{own}/")
     ]
     model = settings.get("muster_model_path")
     if model and model == settings.get("muster_draft_model_path"):

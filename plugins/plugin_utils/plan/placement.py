@@ -93,7 +93,10 @@ def shape_of(recipe: Recipe, deployment: Deployment, engine: Engine) -> tuple[Sh
         ports["hccl"] = span(base, count * processes)
     if said.get("muster_gateway_hosts"):
         ports["gateway"] = said.get("muster_gateway_port", GATEWAY_PORT)
-    return Shape(size, external, ports), _port_errors(ports, cluster)
+    return Shape(size, external, ports), [
+        *_port_errors(ports, cluster),
+        *_flag_port_errors(ports, engine.args, cluster),
+    ]
 
 
 def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[str]]:
@@ -110,8 +113,8 @@ def nodes_of(recipe: Recipe, deployment: Deployment) -> tuple[list[Node], list[s
         interface = values.get("muster_interface", "")
         if address is None and "muster_address" not in deployment.wrong:
             errors.append(
-                f"{host}: muster_address is not set and ansible_host is not an IP address: set "
-                "muster_address to the node's IP on the cluster network"
+                f"{host}: muster_address is not set, and neither ansible_host nor the inventory "
+                "name is an IP address: set muster_address to the node's IP on the cluster network"
             )
         why = addresses.unfit(address) if address else None
         if why:
@@ -301,6 +304,18 @@ def span(first: int, count: int) -> int | str:
 def unique(items: Iterable[str]) -> list[str]:
     """Return items without repetitions, in their order."""
     return list(dict.fromkeys(items))
+
+
+def _flag_port_errors(ports: Mapping[str, Any], args: Mapping[str, Any], cluster: str) -> list[str]:
+    """Say which ports in the engine's flags are others of the plan."""
+    return [
+        f"{cluster}: muster_engine_args: {flag} {value} is the plan's {name} port ({port}): change "
+        f"it or {PORT_SETTINGS[name]}"
+        for flag, value in args.items()
+        if flag.endswith("-port") and isinstance(value, int)
+        for name, port in ports.items()
+        if value in ports_of(port)
+    ]
 
 
 def _port_errors(ports: Mapping[str, Any], cluster: str) -> list[str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
@@ -66,6 +67,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import (
 )
 
 SCHEMA = 1
+# From here on the kernel gives ports to connections that go out, unless they are reserved.
+FIRST_EPHEMERAL_PORT = 32768
 # VRRP's number for one floating address; two clusters of one network need different ones.
 ROUTER_ID = 51
 Plan = dict[str, Any]
@@ -134,7 +137,10 @@ def plan_clusters(
             plans[name] = build_plan(_loaded(load, view, name), view, name, release)
         except PlanError as error:
             errors += error.messages
-    errors += machine_conflicts(list(plans.values()))
+        except (versions.VersionError, re.error) as error:
+            # Ranges and patterns stand in recipes alone.
+            errors.append(f"{name}: recipe {recipe_of(view, name)[0]}: {error}")
+    errors += machine_conflicts(list(plans.values())) + _floating_conflicts(list(plans.values()))
     outside = [host for host in limited if host not in hosts]
     if alone and outside:
         why = "changes nodes" if verb.changes else "takes one cluster"
@@ -173,7 +179,7 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
     if not _NAME.fullmatch(cluster):
         errors.append(
             f"inventory group {cluster!r} cannot name units: use letters, digits, dots, hyphens "
-            "and underscores"
+            "and underscores, 100 at most, the first a letter or digit"
         )
     engine, found = build_engine(recipe, deployment)
     errors += found
@@ -357,33 +363,34 @@ def _memory(
     if "muster_weights_gb" in said:
         model = {**model, "memory_gb": said["muster_weights_gb"]}
     device = said.get("muster_device_memory_gb", platform["device_memory_gb"])
+    # Who says the size of the cache knows how much a token takes.
+    sized = engine.dialect.cache_size in engine.args
+    alone = sized and engine.dialect.cache_size_alone
+    offloaded = engine.args.get("cpu-offload-gb", 0)
     need = memory.fit(
         model,
         device_gb=device,
         reserve_gb=platform["reserve_gb"],
-        utilization=_utilization(recipe, engine),
+        utilization=1 if alone else _utilization(recipe, engine),
         sizes={
             "tensor": engine.tensor,
             "data": engine.data,
             "prefill_context": engine.prefill,
         },
         experts_shared=engine.experts_shared,
+        cache_type=engine.args.get("kv-cache-dtype"),
+        offloaded_gb=offloaded if isinstance(offloaded, (int, float)) else 0,
     )
-    errors = []
-    # Who says the size of the cache knows how much a token takes.
-    if engine.dialect.cache_size not in engine.args:
-        errors = [
-            f"{deployment.cluster}: {text}"
-            for text in memory.misfits(
-                need,
-                engine.context,
-                engine.dialect.context,
-                engine.sizes_text,
-                said_by(
-                    said, "muster_device_memory_gb", "muster_weights_gb", "muster_replica_nodes"
-                ),
-            )
-        ]
+    errors = [
+        f"{deployment.cluster}: {text}"
+        for text in memory.misfits(
+            need,
+            engine.context._replace(asked=contexts.AUTO) if sized else engine.context,
+            engine.dialect.context,
+            engine.sizes_text,
+            said_by(said, "muster_device_memory_gb", "muster_weights_gb", "muster_replica_nodes"),
+        )
+    ]
     return {
         "device_gb": device,
         "rank_gb": round(need.available, 1),
@@ -491,7 +498,11 @@ def _gateway(
 
 
 def _host_tuning(recipe: Recipe, deployment: Deployment, shape: Shape) -> dict[str, Any]:
-    reserved = [shape.ports["hccl"]] if "hccl" in shape.ports else []
+    reserved = [
+        port if "-" in str(port) else f"{port}-{port}"
+        for kind, port in shape.ports.items()
+        if kind == "hccl" or ports_of(port)[-1] >= FIRST_EPHEMERAL_PORT
+    ]
     base = {**recipe["host_tuning"], "reserved_ports": reserved}
     tuning = overlay(base, deployment.settings.get("muster_host_tuning", {}))
     tuning["sysctl"] = without_nulls(tuning["sysctl"] or {})
@@ -535,6 +546,39 @@ def machine_conflicts(plans: Sequence[Plan]) -> list[str]:
                 # Those of one machine have been compared as such.
                 if kind == "machine" or one["node"] != other["node"]:
                     errors += _conflicts(one, other, kind, place)
+    return errors
+
+
+def _floating_conflicts(plans: Sequence[Plan]) -> list[str]:
+    """Return an error for each floating address, or its number, that two clusters claim."""
+    errors = []
+    gateways = [
+        (plan["deployment"], unit["node"], unit["floating"])
+        for plan in plans
+        for unit in plan["units"]
+        if unit.get("floating")
+    ]
+    for name, address in dict.fromkeys((name, at["address"]) for name, _node, at in gateways):
+        errors += [
+            f"{name}: muster_gateway_address {address} is the address of {unit['host']} of "
+            f"{plan['deployment']}: take a free one of the same network"
+            for plan in plans
+            for unit in plan["units"]
+            if plan["deployment"] != name and unit["address"] == address
+        ]
+    for (name, node, one), (other_name, other_node, other) in itertools.combinations(gateways, 2):
+        if name == other_name:
+            continue
+        if one["address"] == other["address"]:
+            errors.append(
+                f"{name} and {other_name} have the same muster_gateway_address {one['address']}: "
+                "give each its own"
+            )
+        elif node == other_node and one["router_id"] == other["router_id"]:
+            errors.append(
+                f"{name} and {other_name} have gateways on one machine ({node}) and the same "
+                f"muster_gateway_router_id {one['router_id']}: give each its own"
+            )
     return errors
 
 

@@ -74,10 +74,12 @@ def respelled(args: Mapping[str, Any], spellings: Mapping[str, str], source: str
         PlanError: Two spellings of one flag are given.
     """
     result: dict[str, Any] = {}
+    written: dict[str, str] = {}
     for key, value in args.items():
         name = spellings.get(key, key)
-        if name in result:
-            raise PlanError([f"{source}: {name} is given twice, once as {key}"])
+        other = written.setdefault(name, key)
+        if other != key:
+            raise PlanError([f"{source}: {other} and {key} are one flag: leave one out"])
         result[name] = value
     return result
 
@@ -146,6 +148,16 @@ def _is_scalar(value: Any) -> bool:
     return _is_number(value) or _is_text(value)
 
 
+def _is_list(value: Any) -> bool:
+    """Tell whether a value is a list that a command line can hold behind its flag."""
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(map(_is_scalar, value))
+        and not any(isinstance(item, str) and item.startswith("-") for item in value)
+    )
+
+
 def _is_json(value: Any) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_json(item) for key, item in value.items())
@@ -162,7 +174,7 @@ def _wrong_type(value: Any, expected: str | None) -> str | None:
         "int": (is_int, "a whole number"),
         "float": (_is_number(value), "a number"),
         "str": (_is_text(value), "a line of text"),
-        "list": (isinstance(value, list) and all(map(_is_scalar, value)), "a list of values"),
+        "list": (_is_list(value), "a list of one or more values, none of them like a flag"),
         "map": (_is_map(value) and _is_json(value), "a map, written as YAML and not as JSON text"),
     }
     if expected is None:

@@ -92,7 +92,7 @@ VARIABLES: tuple[Variable, ...] = (
     ),
     Variable(
         "muster_model_revision",
-        "str",
+        "revision",
         "cluster",
         "the recipe's",
         "The revision of the weights that a hub is asked for.",
@@ -532,7 +532,7 @@ _SYSCTLS = {
 }
 _PATH = re.compile(r"/[^:$`\x00-\x1f\x7f]*")
 # What the kernel takes as an interface name, without what HCCL and NCCL read as more than one.
-_INTERFACE = re.compile(r"[^\s/:,=^\x00-\x1f\x7f]{1,15}")
+_INTERFACE = re.compile(r"(?!\.{1,2}$)[^\s/:,=^\x00-\x1f\x7f]{1,15}")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -574,7 +574,15 @@ def _str(value: Any) -> Any:
 
 
 def _api_name(value: Any) -> Any:
-    _need(not str(value).startswith("-"), "a line of text that does not begin with a hyphen")
+    text = str(value)
+    right = text == text.strip() and not text.startswith("-")
+    _need(right, "a line of text that begins with no hyphen and no space, and ends with none")
+    return _str(value)
+
+
+def _revision(value: Any) -> Any:
+    right = not str(value).startswith("-") and not re.search(r"\s", str(value))
+    _need(right, "a branch, tag or commit, without spaces and without a hyphen before it")
     return _str(value)
 
 
@@ -729,7 +737,8 @@ def _gateway_tls(value: Any) -> Any:
         _need_inside(name in _TLS, f"{name} is unknown in it: known: {', '.join(_TLS)}")
         if name == "name":
             host = isinstance(item, str) and re.fullmatch(_HOST_NAME, item) is not None
-            _need_inside(host, f"name has to be that of a host, not {shown(item)}")
+            right = host or addresses.ip_or_none(item) is not None
+            _need_inside(right, f"name has to be that of a host, or an address, not {shown(item)}")
         else:
             try:
                 _path(item)
@@ -922,6 +931,7 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _str,
     "int": _int,
     "name": _api_name,
+    "revision": _revision,
     "float": _float,
     "device gb": _device_gb,
     "count": _between(1, 1024, "a whole number from 1"),
