@@ -27,7 +27,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io im
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
-from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import is_literal, plain
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     inventory,
     planner,
@@ -117,7 +117,7 @@ class ActionModule(ControllerAction):
             if alone and args["weights_hashes"] is None
             else [],
             "plan": plans[only] if only else {},
-            "plans": plans,
+            "plans": {} if only else plans,
             "hosts": [
                 host
                 for plan in plans.values()
@@ -141,6 +141,7 @@ class ActionModule(ControllerAction):
                     **{key: plan["endpoint"][key] for key in ("url", "model")},
                     "key": any(unit["secret_files"] for unit in plan["units"]),
                     "authority": _authority(plan, runs[name]["authority"]),
+                    "reports": runs[name]["output_dir"],
                 }
                 for name, plan in plans.items()
             },
@@ -287,20 +288,35 @@ def _inventory(variables: Mapping[str, Any]) -> inventory.View:
     groups = {
         str(name): [str(host) for host in hosts] for name, hosts in variables["groups"].items()
     }
-    hostvars: dict[str, dict[str, Any]] = {}
-    for host in groups["all"]:
-        templated = variables["hostvars"][host]
-        hostvars[host] = {
-            str(name): _value(templated, name)
-            for name in templated
-            # What an earlier play registered is a whole plan in every host's variables.
-            if name not in REGISTERED and (concerns(name) or name == "ansible_host")
-        }
+    hostvars = {host: _host_settings(variables["hostvars"], host) for host in groups["all"]}
     setting = groups_that_set("muster_recipe", variables["hostvars"], variables["playbook_dir"])
     return {
         "groups": groups,
         "hostvars": hostvars,
         "sets_recipe": dict.fromkeys(setting, True),
+    }
+
+
+def _host_settings(hostvars: Any, host: str) -> dict[str, Any]:
+    """Return what the planner reads of one host's variables.
+
+    Args:
+        hostvars: Ansible's own.
+        host: The host.
+    """
+    raw = hostvars.raw_get(host)
+    names = [
+        name
+        for name in raw
+        # What an earlier play registered is a whole plan in every host's variables.
+        if name not in REGISTERED and (concerns(name) or name == "ansible_host")
+    ]
+    # Most values are no templates, and Ansible takes ten times as long to find that out.
+    literal = {name for name in names if is_literal(raw[name])}
+    templated = {} if len(literal) == len(names) else hostvars[host]
+    return {
+        str(name): plain(raw[name]) if name in literal else _value(templated, name)
+        for name in names
     }
 
 

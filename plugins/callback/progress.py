@@ -108,7 +108,6 @@ class CallbackModule(DefaultCallback):
         self._asking = False
         self._playbook = ""
         # The folder for the reports of the cluster that the run is about; empty for several.
-        self._reports = ""
         # What items of a loop had to say, and the differences, by task and host, until it ends.
         self._items: dict[tuple[str, str], list[str]] = {}
         self._diffs: dict[tuple[str, str], list[str]] = {}
@@ -298,31 +297,34 @@ class CallbackModule(DefaultCallback):
             for name in _COUNTED
         }
         custom = stats.custom.get("_run", {})
+        endpoints = custom.get("muster_endpoints", {})
         with self._turn:
-            self._run.planned(_endpoints(custom.get("muster_endpoints", {})))
+            self._run.planned(_endpoints(endpoints))
             self._print(self._run.ends(time.monotonic(), lost, counters, self._warnings()))
         if self._history and self._run.times:
             history_io.keep(*self._history, self._run.times)
-        self._keep_run(custom, lost)
+        if len(endpoints) == 1:
+            (only,) = endpoints.values()
+            self._keep_run(Path(only["reports"]), custom, lost)
         self._stop(False)
 
     # Helpers
 
-    def _keep_run(self, custom: Mapping[str, Any], lost: list[str]) -> None:
+    def _keep_run(self, reports: Path, custom: Mapping[str, Any], lost: list[str]) -> None:
         """Put the run beside the cluster's reports, where it came to a verdict on it."""
         verdicts = {
             stage: {key: custom[f"muster_{stage}"].get(key) for key in ("passed", "counts")}
             for stage in ("preflight", "serve", "verify")
             if f"muster_{stage}" in custom
         }
-        if self._reports and verdicts and not context.CLIARGS.get("check"):
+        if verdicts and not context.CLIARGS.get("check"):
             record = {
                 "playbook": self._playbook,
                 "failed_hosts": lost,
                 "stages": self._run.stages(),
                 "verdicts": verdicts,
             }
-            runs_io.keep(Path(self._reports) / runs_io.NAME, record)
+            runs_io.keep(reports / runs_io.NAME, record)
 
     def _task_begins(self, task: Any) -> None:
         action = _action(task)
@@ -352,9 +354,7 @@ class CallbackModule(DefaultCallback):
 
     def _note(self, action: str, result: Any) -> None:
         """Keep what the end tells of a result of our own."""
-        if action == _OURS + "cluster_plan" and result.result.get("cluster"):
-            self._reports = result.result["run"]["output_dir"]
-        elif action == _OURS + "replica_decision":
+        if action == _OURS + "replica_decision":
             found = result.result
             reasons = [redaction.line(text.printable(one)) for one in found.get("reasons", ())]
             self._run.replica_decided(result.host.get_name(), reasons, bool(found.get("start")))

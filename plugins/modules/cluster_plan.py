@@ -111,7 +111,7 @@ plan:
   returned: success
   type: dict
 plans:
-  description: The plans of all clusters that the limit touches, by cluster.
+  description: Of several clusters that the limit touches, their plans by cluster; empty for one.
   returned: success
   type: dict
 hosts:
@@ -150,8 +150,9 @@ runs:
   type: dict
 ansible_stats:
   description:
-    - For the run's statistics, under C(muster_plan), by cluster its endpoint's C(url) and C(model),
-      and whether it asks for a C(key).
+    - For the run's statistics, under C(muster_endpoints), by cluster its endpoint's C(url) and
+      C(model), whether it asks for a C(key), the C(authority) file for its certificate, and the
+      folder of its C(reports).
   returned: success
   type: dict
 stages:

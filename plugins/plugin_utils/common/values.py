@@ -9,6 +9,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+_STARTS = ("{{", "{%", "{#")
+
 
 def plain(value: Any) -> Any:
     """Return a copy without Ansible's own types, as the pure code and JSON want it."""
@@ -18,4 +20,16 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, datetime.date):
         return value.isoformat()
-    return value
+    # A tagged one is of a class of its own, which str() would keep.
+    return str.__str__(value) if isinstance(value, str) else value
+
+
+def is_literal(value: Any) -> bool:
+    """Tell whether a variable's raw value stands for itself: no template, nothing encrypted."""
+    if isinstance(value, str):
+        return not value.startswith("#jinja2:") and not any(start in value for start in _STARTS)
+    if isinstance(value, Mapping):
+        return all(is_literal(key) and is_literal(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(is_literal(item) for item in value)
+    return value is None or isinstance(value, (bool, int, float, datetime.date))
