@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import statistics
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,3 +84,32 @@ def test_an_engine_that_is_killed_under_load_ends_the_soak(play: Play, tmp_path:
     assert "ended" in kinds
     assert any("a2-node1" in one["subject"] for one in found["findings"])
     assert play("site.yml").rc == 0
+
+
+def test_the_playbook_costs_no_throughput(
+    play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The client's own command by hand, and the same through bench.yml, by turns."""
+    assert play("site.yml").rc == 0
+    load = {"name": "tiny", "input": 64, "output": 64, "concurrency": 4, "prompts": 96}
+    by_playbook, by_hand = [], []
+    for _turn in range(3):
+        outcome = play(
+            "playbooks/bench.yml", **{**LOAD, "bench_custom": [load]}, bench_repetitions=1
+        )
+        assert outcome.rc == 0
+        newest = max((tmp_path / "output").glob("bench-*.json"), key=lambda one: one.name)
+        (run,) = json.loads(newest.read_text())["scenarios"][0]["runs"]
+        by_playbook.append(run["metrics"]["output_tok_per_s"])
+        folder = "/var/lib/muster/bench/a2-cluster"
+        said = on_node(
+            "a2-node0",
+            *("sh", "-c", f"mkdir -p {folder}/out; touch {folder}/env; {shlex.join(run['argv'])}"),
+        )
+        on_node("a2-node0", "rm", "-r", folder)
+        found = re.search(r"Output token throughput \(tok/s\): +([\d.]+)", said)
+        assert found
+        by_hand.append(float(found[1]))
+    with capsys.disabled():
+        print(f"\ntok/s through the playbook {by_playbook}, by hand {by_hand}")
+    assert statistics.median(by_playbook) >= 0.95 * statistics.median(by_hand)
