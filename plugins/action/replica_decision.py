@@ -25,6 +25,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision im
     groups_of,
     of_kind,
     removable,
+    stale_links,
     start_text,
     without_environment,
 )
@@ -61,7 +62,9 @@ class ActionModule(ControllerAction):
         # What start leaves out stays as it is.
         known = plan.get("left_out", [])
         restart = args["restart"] or plan.get("restart", "now")
+        links = [link for link in plan["links"] if link["host"] == host]
         starting, staying, wait, reasons = set(), set(), False, []
+        stale = []
         for group, hosts in groups.items():
             units = [unit for unit in plan["units"] if unit["group"] == group]
             observed = self._observed(variables, hosts, args["results"])
@@ -88,6 +91,10 @@ class ActionModule(ControllerAction):
                         f"{', '.join(missing)}: the environment to start from is not there or not "
                         "finished, so nothing was stopped. Run playbooks/prepare.yml first"
                     )
+            if group not in starting | staying:
+                own_links = [link for link in links if link["group"] == group]
+                seen = dict(zip(hosts, observed, strict=True))
+                stale += stale_links(own_links, host, seen, str(self._task._uuid))
         present = [name for name in mine["orphans"] if name not in known] if own else []
         orphans = removable(present, starting, staying, restart)
         kept = [name for name in present if name not in orphans]
@@ -100,7 +107,6 @@ class ActionModule(ControllerAction):
         if orphans:
             show(f"{', '.join(orphans)} on {host} is removed: it is no longer planned")
 
-        links = [link for link in plan["links"] if link["host"] == host]
         start_units = [unit for unit in own if unit["group"] in starting]
         start_links = [link for link in links if link["group"] in starting]
         going = {one["systemd_unit"] for one in (*start_units, *start_links)}
@@ -124,6 +130,7 @@ class ActionModule(ControllerAction):
             ],
             "start_units": start_units,
             "start_links": start_links,
+            "stale_links": stale,
             "orphans": orphans,
             "restarts_before": {
                 report["name"]: report["restarts"]

@@ -102,6 +102,13 @@ start_links:
   returned: success
   type: list
   elements: dict
+stale_links:
+  description:
+    - Links of this host that are not as planned while their replica runs on, each with the
+      C(start_id) that it belongs to.
+  returned: success
+  type: list
+  elements: dict
 orphans:
   description: Installed units of the deployment on this host that the plan does not have.
   returned: success

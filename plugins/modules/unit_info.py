@@ -28,6 +28,11 @@ options:
     type: list
     elements: dict
     default: []
+  links:
+    description: Links of the plan for this node, to compare them with what is installed, too.
+    type: list
+    elements: dict
+    default: []
   model:
     description: Name under which the model is served; a unit with an API is ready when it lists it.
     type: str
@@ -196,6 +201,13 @@ disks:
     - With O(usage), the file systems that hold C(weights), C(images), C(state) or C(logs), with
       C(mount), C(size_bytes), C(free_bytes) and C(holds).
   returned: when usage is true
+  type: list
+  elements: dict
+planned_links:
+  description:
+    - Of O(links), the C(name), the C(start_id) of the start that the agent belongs to, and what is
+      not as planned (C(differences), a phrase each).
+  returned: success
   type: list
   elements: dict
 orphans:

@@ -28,18 +28,19 @@ attributes:
       files that the units read.
   idempotent:
     support: partial
-    details: O(state=started) restarts what runs, on purpose; V(stopped) and V(absent) are
-      idempotent.
+    details: O(state=started) and O(state=linked) restart what runs, on purpose; V(stopped) and
+      V(absent) are idempotent.
 options:
   state:
     description:
       - V(started) writes the units as planned and starts them; the call does not wait for the
         engines.
+      - V(linked) writes and restarts the agents of O(links) alone, beside units that run on.
       - V(stopped) stops them and leaves their files.
       - V(absent) stops them and removes their files, of those that the plan lists only what lies
         below C(/etc/muster/). Logs are kept.
     type: str
-    choices: [started, stopped, absent]
+    choices: [started, linked, stopped, absent]
     required: true
   deployment:
     description: Name of the deployment. Its units that the plan no longer has are removed, too.
@@ -60,7 +61,7 @@ options:
   links:
     description:
       - Links of the plan for this node, one a replica, for the agent that restarts its units as
-        one when one of them dies or stands still.
+        one when one of them dies or stands still. With O(state=linked) each has its C(start_id).
     type: list
     elements: dict
     default: []
@@ -104,7 +105,6 @@ import sys
 from typing import Any, Mapping
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.common import durable_io, redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     LOG_DIR,
@@ -118,19 +118,14 @@ from ansible_collections.muster.serving.plugins.module_utils.network import port
 from ansible_collections.muster.serving.plugins.module_utils.network import (
     sockets_io as net_sockets,
 )
-from ansible_collections.muster.serving.plugins.module_utils.programs import (
-    bound_logs,
-    link_metrics,
-    replica_link,
-    stall_evidence,
-    stall_watch,
-)
-from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
+from ansible_collections.muster.serving.plugins.module_utils.programs import bound_logs
 from ansible_collections.muster.serving.plugins.module_utils.units import (
+    links_io,
     run_lock_io,
     unit_files,
     unit_io,
 )
+from ansible_collections.muster.serving.plugins.module_utils.units import names as unit_names
 
 # systemd bounds each stop by the unit's own TimeoutStopSec: at most the longest muster_drain_s and
 # a minute. This only ends a systemctl that is never answered.
@@ -138,15 +133,6 @@ STOP_TIMEOUT_S = 720
 # Directories on the host that keep what units write. Docker would make them, too, but readable by
 # all.
 OWN_DIRECTORIES = (f"{LOG_DIR}/", f"{STATE_DIR}/")
-# The agent, and what it has to find beside it.
-LINK_PROGRAMS = {
-    unit_files.LINK_PROGRAM: replica_link,
-    f"{unit_files.PROGRAMS_DIR}/durable_io.py": durable_io,
-    f"{unit_files.PROGRAMS_DIR}/link_metrics.py": link_metrics,
-    f"{unit_files.PROGRAMS_DIR}/stall_watch.py": stall_watch,
-    f"{unit_files.PROGRAMS_DIR}/stall_evidence.py": stall_evidence,
-    f"{unit_files.PROGRAMS_DIR}/redaction.py": redaction,
-}
 
 
 class Host:
@@ -276,6 +262,30 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     return changes, diff
 
 
+def relink(host: Host, links: list[dict[str, Any]]) -> dict[str, str]:
+    """Write and restart agents beside units that run on, and return the diff."""
+    services = services_of([], links)
+    paths = [unit_files.link_config_path(link["name"]) for link in links]
+    old = {path: host.files.read(path) for path in paths}
+    units = {path: host.files.read(path) for path in map(unit_files.unit_path, services)}
+    new = {
+        unit_files.unit_path(link["systemd_unit"]): unit_files.link_service(link, sys.executable)
+        for link in links
+    }
+    if units != new:
+        refuse_reload(host.files, services)
+    for link in links:
+        write_link(host, link, link["start_id"])
+    if units != new:
+        host.systemctl("daemon-reload")
+        host.systemctl("enable", "--quiet", *services)
+    host.systemctl("restart", *services)
+    texts = {
+        path: unit_files.link_config(link, link["start_id"]) for path, link in zip(paths, links)
+    }
+    return {"before": _files_text(old), "after": _files_text(texts)}
+
+
 def end_listeners(units: list[dict[str, Any]]) -> None:
     """End the listeners of preflight on the units' ports that no peer has reached."""
     for unit in units:
@@ -310,8 +320,8 @@ def give_to_user(unit: dict[str, Any], folder: str) -> None:
 def write_link(host: Host, link: dict[str, Any], start_id: str) -> None:
     """Write an agent; its program comes with this module call."""
     service = unit_files.link_service(link, sys.executable)
-    for path, program in LINK_PROGRAMS.items():
-        host.write(path, inspect.getsource(program), 0o644)
+    for path, source in links_io.sources().items():
+        host.write(path, source, 0o644)
     host.write(
         unit_files.link_config_path(link["name"]), unit_files.link_config(link, start_id), 0o644
     )
@@ -333,7 +343,7 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["started", "stopped", "absent"],
+                "choices": ["started", "linked", "stopped", "absent"],
                 "required": True,
             },
             "deployment": {"type": "str", "required": True},
@@ -357,13 +367,15 @@ def main() -> None:
         if params["state"] == "started":
             changes, diff = start(host, params)
             module.exit_json(changed=True, differences=changes, diff=diff)
+        if params["state"] == "linked":
+            module.exit_json(changed=True, diff=relink(host, params["links"]))
         services = services_of(names, params["links"])
         if params["restart"]:
             refuse_reload(host.files, services)
         stopped = stop(host, services)
         removed = params["state"] == "absent" and remove(host, names, params["links"])
         if params["state"] == "absent" and not glob.glob(f"{unit_files.CONFIG_DIR}/*.link.json"):
-            host.remove([*LINK_PROGRAMS])
+            host.remove([*links_io.PROGRAMS])
         if params["state"] == "absent" and not glob.glob(unit_files.state_path("*")):
             host.remove([unit_files.LOG_PROGRAM])
         module.exit_json(changed=bool(stopped) or removed, stopped=stopped)

@@ -105,6 +105,18 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(play: Play) -> None:
     assert containers() == before
 
 
+def test_another_patience_reaches_the_links_and_no_engine(play: Play) -> None:
+    before = containers()
+    changed = play("playbooks/serve.yml", "--diff", muster_stall_patience_s=45)
+    assert changed.rc == 0
+    links = [f"{node}: Bring the replica's links up to date" for node in before]
+    assert sorted(changed.changed_tasks()) == sorted(links)
+    assert '"patience_s": 45' in changed.stdout
+    back = play("playbooks/serve.yml")
+    assert (back.rc, sorted(back.changed_tasks())) == (0, sorted(links))
+    assert containers() == before
+
+
 def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
     before = containers()
     args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}

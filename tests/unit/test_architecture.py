@@ -12,7 +12,7 @@ from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
-from ansible_collections.muster.serving.plugins.modules import unit_state
+from ansible_collections.muster.serving.plugins.module_utils.units import links_io
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = ROOT / "plugins"
@@ -178,7 +178,7 @@ def test_code_on_nodes_knows_nothing_of_the_controller() -> None:
 
 def test_programs_import_only_what_is_put_beside_them() -> None:
     """On a node there is no collection; unit_state writes these into one folder."""
-    beside = {Path(path).name for path in unit_state.LINK_PROGRAMS}
+    beside = {Path(path).name for path in links_io.PROGRAMS}
     wrong = [
         f"{source.name}:{line} imports {target}"
         for source in sources("module_utils/programs")

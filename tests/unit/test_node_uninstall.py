@@ -44,6 +44,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node.uninstall impo
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
+    links_io,
     gateway_admin,
     names,
     unit_files,
@@ -147,7 +148,7 @@ def install(
 
 def share(files: NodeFiles) -> set[str]:
     """Put on a node what all deployments have together, and return all paths of files."""
-    written = dict.fromkeys(unit_state.LINK_PROGRAMS, "code")
+    written = dict.fromkeys(links_io.PROGRAMS, "code")
     written[unit_files.LOG_PROGRAM] = written[gateway_address.PROBE_PATH] = "code"
     written[f"{unit_files.PROGRAMS_DIR}/__pycache__/stall_watch.cpython-311.pyc"] = "code"
     written[cache_path("/data/models/m")] = cache_text("/data/models/m", {})
@@ -757,7 +758,7 @@ def served(files: NodeFiles, monkeypatch) -> NodeFiles:
 def test_all_that_serve_writes_is_known_for_what_it_is(served: NodeFiles) -> None:
     written = left_files(served)
     assert {"/etc/muster/c-r0-rank0.env", "/etc/muster/c-gateway0/haproxy.cfg"} <= written
-    assert set(unit_state.LINK_PROGRAMS) <= written
+    assert set(links_io.PROGRAMS) <= written
     with tools(Tools()):
         seen = uninstall_io.look(served, "c", ALL)
     # As an operator would be told of what is not Muster's.

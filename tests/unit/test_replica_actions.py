@@ -66,6 +66,7 @@ def decide(
     check_mode: bool = False,
     orphans: list[str] | None = None,
     running: list[str] | None = None,
+    planned_links: dict[str, list[dict[str, Any]]] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
     """What the decision of a host is, when unit_info found the units in these states."""
@@ -80,6 +81,7 @@ def decide(
                 ],
                 "orphans": (orphans or []) if name == host else [],
                 "installed": {"running": running or []},
+                "planned_links": (planned_links or {}).get(name, []),
             }
         }
         for name in hosts
@@ -132,6 +134,34 @@ def test_what_rests_is_not_stopped_before_it_starts(running: list[str], stops: b
     down = {one["name"]: NOT_INSTALLED for one in RANKS}
     verdict = decide("n0", RANKS, down, running=running, orphans=["c-old"])
     assert (verdict["start"], verdict["stop"]) == (True, stops)
+
+
+def link(start_id: str, *differences: str) -> list[dict[str, Any]]:
+    return [{"name": "link-replica-0", "start_id": start_id, "differences": [*differences]}]
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "start_ids"),
+    [
+        (link("a", "has other settings"), link("a"), ["a"]),
+        (link("a"), link("a", "has other settings"), []),
+        # Of the start that its peers know; where none does, a new one.
+        (link("", "is not installed"), link("b"), ["b"]),
+        (link("", "is not installed"), link("", "is not installed"), ["task"]),
+    ],
+)
+def test_a_link_that_differs_is_renewed_while_its_replica_runs_on(
+    own: list[dict[str, Any]], other: list[dict[str, Any]], start_ids: list[str]
+) -> None:
+    told = {"n0": own, "n1": other}
+    verdict = decide("n0", PAIR, planned_links=told)
+    assert not verdict["start"]
+    assert [one["start_id"] for one in verdict["stale_links"]] == start_ids
+    # With the replica it is written anyway, or left as it is.
+    changed = {"c-r0-rank1": {"differences": [{"name": "a", "current": "1", "desired": "2"}]}}
+    for restart in ("now", "never"):
+        verdict = decide("n0", PAIR, changed, planned_links=told, restart=restart)
+        assert verdict["stale_links"] == []
 
 
 def test_a_gateway_beside_a_rank_starts_alone() -> None:

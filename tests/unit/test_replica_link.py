@@ -41,7 +41,7 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.replica_li
     state_of,
 )
 from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watch import Api
-from ansible_collections.muster.serving.plugins.modules import unit_state
+from ansible_collections.muster.serving.plugins.module_utils.units import links_io
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -652,7 +652,7 @@ def test_any_text_is_read_or_refused(text) -> None:
             read(text)
 
 
-@pytest.mark.parametrize("program", unit_state.LINK_PROGRAMS.values())
+@pytest.mark.parametrize("program", links_io.PROGRAMS.values())
 def test_the_scripts_stand_alone(program) -> None:
     """They are copied to the nodes as they are."""
     tree = ast.parse(inspect.getsource(program), feature_version=(3, 8))
@@ -664,13 +664,13 @@ def test_the_scripts_stand_alone(program) -> None:
             [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
         )
     }
-    beside = {Path(path).stem for path in unit_state.LINK_PROGRAMS}
+    beside = {Path(path).stem for path in links_io.PROGRAMS}
     assert modules <= sys.stdlib_module_names | beside | {"ansible_collections"}
 
 
 def put_programs(folder: Path) -> Path:
     """Put the agent into a folder as a node has it, and return its program."""
-    for path, program in unit_state.LINK_PROGRAMS.items():
+    for path, program in links_io.PROGRAMS.items():
         (folder / Path(path).name).write_text(inspect.getsource(program))
     return folder / "replica_link.py"
 

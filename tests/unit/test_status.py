@@ -230,6 +230,18 @@ def test_an_agent_that_does_not_run_is_a_problem_while_its_replica_runs() -> Non
     assert not any("agent" in text for text in problems(UNITS, nodes))
 
 
+def test_a_link_that_is_not_as_planned_is_a_problem_and_told_once() -> None:
+    nodes = seen()
+    differences = ["has other settings", "does not run"]
+    nodes["n0"].update(linked(0, "failed"))
+    nodes["n0"]["planned_links"] = [{"name": "c-r0", "start_id": "a", "differences": differences}]
+    agent, link = problems(UNITS, nodes)
+    assert agent.startswith("the agent muster-c-r0-link.service does not run")
+    assert link == (
+        "the link c-r0 has other settings, which serve.yml mends without a restart, on n0"
+    )
+
+
 def disk(free: int, *holds: str, size: int = 100 << 30) -> dict[str, Any]:
     return {"mount": "/data", "size_bytes": size, "free_bytes": free, "holds": list(holds)}
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     dealing,
     gateway_admin,
     gateway_admin_io,
+    links_io,
     names,
     run_lock_io,
     startup,
@@ -25,6 +27,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
 ARGUMENT_SPEC: dict[str, Any] = {
     "deployment": {"type": "str", "required": True},
     "units": {"type": "list", "elements": "dict", "default": []},
+    "links": {"type": "list", "elements": "dict", "default": []},
     "model": {"type": "str", "default": ""},
     "wait": {"type": "float", "default": 0},
     "restarts_before": {"type": "dict", "default": {}},
@@ -70,13 +73,15 @@ def look(
         {"name": link, "systemd_unit": names.link_service(link)} for link in names.links_of(present)
     ]
     services = [names.service(name) for name in present] + [link["systemd_unit"] for link in links]
+    running = unit_io.running(services)
     return {
         "units": reports,
+        "planned_links": links_io.look(NodeFiles(), params["links"], running),
         "installed": {
             "units": [{"name": name} for name in present],
             "gateways": names.gateways_of(present),
             "links": links,
-            "running": unit_io.running(services),
+            "running": running,
         },
         "orphans": [name for name in present if name not in planned],
         "others": unit_io.running_others(params["deployment"]),
@@ -120,7 +125,13 @@ def state(params: dict[str, Any]) -> State:
     """Return the units as they are, and what keeps a replica of them from serving as planned."""
     seen = look(params, with_logs=False)
     checks = dealing.replica_checks(params["units"], seen["orphans"], params["redeal"])
-    return State(unit_files.unplanned(seen["units"], seen["orphans"]), checks, seen=seen)
+    differs = unit_files.unplanned(seen["units"], seen["orphans"])
+    differs += [
+        f"the link {link['name']} {text}"
+        for link in seen["planned_links"]
+        for text in link["differences"]
+    ]
+    return State(differs, checks, seen=seen)
 
 
 def glance(params: dict[str, Any]) -> dict[str, Seen]:

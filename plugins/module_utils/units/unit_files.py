@@ -369,6 +369,19 @@ def link_config(link: Mapping[str, Any], start_id: str) -> str:
     )
 
 
+def is_link_config(text: str, link: Mapping[str, Any]) -> bool:
+    """Return whether an agent's configuration is that of a link, of whichever start."""
+    return text == link_config(link, start_id(text))
+
+
+def start_id(text: str) -> str:
+    """Return of which start an agent's configuration is; empty where it does not say."""
+    try:
+        return str(json.loads(text)["start_id"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def _metrics(link: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what an agent writes for Prometheus; None where an older plan has no start limit."""
     if "restart" not in link:

@@ -99,6 +99,7 @@ def stages_of(
                 "model": plan["endpoint"]["model"],
                 "names": [unit["systemd_unit"] for unit in own],
                 "units": own,
+                "links": [link for link in plan["links"] if link["host"] == host],
                 "weights": _weights(plan),
             },
             "firewall": _firewall(plan, host, own),
@@ -134,7 +135,7 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
         "firewall": {**stage["firewall"], **deployment},
         **({"docker": {**stage["docker"], **deployment}} if stage["docker"] is not None else {}),
         "unit": {
-            **{key: stage["unit"][key] for key in ("deployment", "model", "units")},
+            **{key: stage["unit"][key] for key in ("deployment", "model", "units", "links")},
             "redeal": plan["redeal"],
         },
         **(

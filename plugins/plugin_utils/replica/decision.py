@@ -101,6 +101,32 @@ def start_text(
     ]
 
 
+def stale_links(
+    links: Sequence[Mapping[str, Any]], host: str, seen: Mapping[str, Any], fresh: str
+) -> list[dict[str, Any]]:
+    """Return the links of a host that are not as planned, each with its start_id.
+
+    Args:
+        links: Those of the plan for the host, of one replica, which runs on.
+        host: The host.
+        seen: What unit_info returned, by host of the replica.
+        fresh: The start_id of one of which no host knows any.
+    """
+    found = []
+    for link in links:
+        told = {
+            name: one
+            for name, info in seen.items()
+            for one in info.get("planned_links", ())
+            if one["name"] == link["name"]
+        }
+        if told.get(host, {}).get("differences"):
+            # Agents of different starts take no notice of each other.
+            starts = [told[host]["start_id"], *(one["start_id"] for one in told.values())]
+            found.append({**link, "start_id": next(filter(None, starts), fresh)})
+    return found
+
+
 def removable(
     orphans: Sequence[str], starting: Collection[str], staying: Collection[str], restart: str
 ) -> list[str]:

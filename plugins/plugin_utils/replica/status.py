@@ -154,6 +154,13 @@ def _of_node(node: Mapping[str, Any]) -> list[str]:
         for link in node.get("links", [])
         if link["name"] in running and link["active_state"] != "active"
     ]
+    texts += [
+        f"the link {link['name']} {text}, which serve.yml mends without a restart,"
+        for link in node.get("planned_links", [])
+        for text in link["differences"]
+        # Told above.
+        if link["name"] in running and text != "does not run"
+    ]
     for disk in node.get("disks", []):
         free, size = disk["free_bytes"], disk["size_bytes"]
         written = [what for what in disk["holds"] if what != "weights"]
