@@ -498,7 +498,8 @@ VARIABLES: tuple[Variable, ...] = (
         "cluster",
         "120",
         "How long an engine with work may yield no token before its replica restarts. Longer than "
-        "its longest single step: the first token of a request, where prefills are not chunked.",
+        "its longest single step: the first token of a request, where prefills are not chunked. "
+        "A change restarts no engine.",
     ),
     Variable(
         "muster_waivers",
