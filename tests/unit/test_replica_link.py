@@ -1165,3 +1165,14 @@ def run_script(config: Path) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "PYTHONWARNINGS": "error"},
         check=False,
     )
+
+
+def test_a_watcher_that_comes_first_looks_again_soon() -> None:
+    """Until the agent has seen the unit; an engine may stand still a moment later."""
+    api = Api("muster-c-r0-rank0.service", "http://127.0.0.1:9/v1", "m", "", "", False)
+    config = replica_link.StallConfig(120, 2100, 2, 3600, "", {}, [api])
+    life = [""]
+    watcher = replica_link.Watcher(api, config, "", 0, lambda: life[0], lambda _why: None)
+    assert watcher._look() == replica_link.POLL_S
+    life[0] = "a"
+    assert watcher._look() == watcher.interval_s == 10

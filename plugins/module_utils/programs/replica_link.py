@@ -878,7 +878,9 @@ class Watcher(threading.Thread):
         found = stall_watch.stall(watch, now, self.limits)
         if found is None or watch.life != self._life():
             self.suspect, self.stall = "", None
-            return self.interval_s
+            # One that served before we came may stand still soon after: then only a look at it
+            # while it still served tells that this is no start.
+            return self.interval_s if watch.life else POLL_S
         since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(time.time() - (now - found[0])))
         words = f"stalled since {since}: {found[1]}"
         if not self.suspect:
