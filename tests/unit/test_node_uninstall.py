@@ -44,8 +44,8 @@ from ansible_collections.muster.serving.plugins.module_utils.node.uninstall impo
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_address,
-    links_io,
     gateway_admin,
+    links_io,
     names,
     unit_files,
     unit_io,
