@@ -22,12 +22,6 @@ options:
     # Of a module that runs the harness on its host.
     HARNESS = r"""
 options:
-  python:
-    description: The interpreter that makes the environment, 3.11 or later. Without it Ansible's.
-    type: str
-  wheels:
-    description: A folder with all wheels on the host, where it reaches no package index.
-    type: path
   request_timeout:
     description: Seconds that one request may take.
     type: int

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - muster.serving.deployment
   - muster.serving.accuracy
   - muster.serving.accuracy.harness
+  - muster.serving.python_env
 attributes:
   check_mode:
     support: full
@@ -166,6 +167,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.accuracy import client_io
 from ansible_collections.muster.serving.plugins.module_utils.accuracy.client_io import AccuracyError
 from ansible_collections.muster.serving.plugins.module_utils.accuracy.sets import SETS
+from ansible_collections.muster.serving.plugins.module_utils.common.python_env_io import (
+    PythonEnvError,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io import BenchError
 
 
@@ -175,6 +179,7 @@ def act(params: dict[str, Any]) -> dict[str, Any]:
     Raises:
         AccuracyError: It cannot be taken.
         BenchError: The process cannot be started.
+        PythonEnvError: Its environment cannot be made.
         OSError: The host's files do not allow it.
     """
     home = client_io.home_of(params["deployment"])
@@ -238,7 +243,7 @@ def main() -> None:
         module.exit_json(changed=False, skipped=True, msg="check mode: nothing is asked")
     try:
         result = act(module.params)
-    except (AccuracyError, BenchError, OSError) as error:
+    except (AccuracyError, BenchError, PythonEnvError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
 

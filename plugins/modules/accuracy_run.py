@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - muster.serving.attributes
   - muster.serving.attributes.load
   - muster.serving.accuracy.harness
+  - muster.serving.python_env
 options:
   made:
     description: What is to be asked, as M(muster.serving.accuracy_plan) returns it.

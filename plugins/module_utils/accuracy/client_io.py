@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
-import sys
 import urllib.parse
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
@@ -29,24 +27,21 @@ from ansible_collections.muster.serving.plugins.module_utils.accuracy.sets impor
     questions_of,
     wanted_files,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common import python_env_io
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
 )
-from ansible_collections.muster.serving.plugins.module_utils.endpoint.client_io import Client
-from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
+from ansible_collections.muster.serving.plugins.module_utils.common.python_env_io import Kind
+from ansible_collections.muster.serving.plugins.module_utils.endpoint.reach_io import (
+    why_unreachable,
+)
 from ansible_collections.muster.serving.plugins.module_utils.engine import bench_io
 from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io import Place
 
-MIN_PYTHON = (3, 11)
-_INSTALL_S = 1800
 _FETCH_S = 900
-_ASK_S = 60
 _LINES = 12
-_NO_INDEX = (
-    "\nWithout a package index, set accuracy_wheels to a folder of wheels (pip download -r "
-    "roles/accuracy/files/requirements.lock), or accuracy_venv to an environment with lm_eval in it"
-)
+HARNESS = Kind("lm-evaluation-harness", "accuracy", "accuracy", 1)
 # Reads what only the harness's environment can: Parquet, and the hub.
 _FETCH = """
 import sys, datasets
@@ -83,14 +78,8 @@ class Home(NamedTuple):
         return f"{self.folder}/work"
 
 
-def cache_dir() -> str:
-    """Return this user's folder for environments and runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "muster-accuracy")
-
-
 def home_of(deployment: str) -> Home:
-    return Home(os.path.join(cache_dir(), "runs", deployment))
+    return Home(os.path.join(python_env_io.cache_dir(HARNESS), "runs", deployment))
 
 
 def key_of(path: str | None) -> str | None:
@@ -177,52 +166,9 @@ def prepare(lock: str, python: str | None, wheels: str | None) -> tuple[str, boo
         wheels: A folder with all wheels, for a host without a package index.
 
     Raises:
-        AccuracyError: It cannot be made.
+        PythonEnvError: It cannot be made.
     """
-    interpreter = python or sys.executable
-    # However the file was read, it is the same environment.
-    digest = hashlib.sha256(f"{lock.strip()}\n{interpreter}".encode()).hexdigest()[:12]
-    venv = os.path.join(cache_dir(), f"venv-{digest}")
-    stamp = os.path.join(venv, ".complete")
-    if os.path.exists(stamp):
-        return venv, False
-    version = _do("Python", [interpreter, "-c", "import sys; print(*sys.version_info[:2])"], _ASK_S)
-    if tuple(map(int, version.split())) < MIN_PYTHON:
-        raise AccuracyError(
-            f"{interpreter} is Python {'.'.join(version.split())}, and the harness wants "
-            f"{'.'.join(map(str, MIN_PYTHON))} or later: set accuracy_python"
-        )
-    shutil.rmtree(venv, ignore_errors=True)
-    _do("the environment", [interpreter, "-m", "venv", venv], _INSTALL_S)
-    requirements = os.path.join(venv, "requirements.lock")
-    Path(requirements).write_text(lock, encoding="utf-8")
-    pip = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--quiet"]
-    # Compiled when first imported: most of it never is.
-    pip += ["--disable-pip-version-check", "--no-input", "--no-compile"]
-    pip += ["--requirement", requirements]
-    pip += ["--no-index", "--find-links", wheels] if wheels else []
-    _do("the harness", pip, _INSTALL_S, _NO_INDEX)
-    Path(stamp).touch()
-    return venv, True
-
-
-def _do(what: str, argv: list[str], timeout: float, remedy: str = "") -> str:
-    """Return what a command printed that has to succeed.
-
-    Raises:
-        AccuracyError: It failed; the text has its end and the remedy.
-    """
-    try:
-        output = run(argv, timeout)
-    except CommandError as error:
-        raise AccuracyError(f"{what} cannot be had: {error}") from None
-    if output.rc:
-        raise AccuracyError(f"{what} cannot be had: {_end_of(output.text)}{remedy}")
-    return output.stdout
-
-
-def _end_of(text: str) -> str:
-    return "\n".join(text.splitlines()[-_LINES:])
+    return python_env_io.make(HARNESS, lock, python, wheels)
 
 
 def start(
@@ -251,7 +197,9 @@ def start(
             f"another accuracy run of this cluster is under way on this host (process {pid}): "
             f"wait for its end, or end it: kill -- -{pid}"
         )
-    _reach(asked["url"], asked["key"])
+    unreachable = why_unreachable(asked["url"], asked["key"], HARNESS.role)
+    if unreachable:
+        raise AccuracyError(unreachable)
     shutil.rmtree(home.work, ignore_errors=True)
     os.makedirs(f"{home.work}/tasks")
     by_split = {
@@ -303,27 +251,6 @@ def _argv(home: Home, harness: str, url: str) -> list[str]:
     return ["/usr/bin/env", *settings, harness, "run", "--config", f"{home.work}/config.yaml"]
 
 
-def _reach(url: str, key: str | None) -> None:
-    """See that the API answers this host, which the harness would tell late and in many lines.
-
-    Raises:
-        AccuracyError: It does not.
-    """
-    client = Client(url, key, _ASK_S)
-    try:
-        client.get(f"{client.base}/models")
-    except EndpointError as error:
-        remedy = "choose a host that reaches it (accuracy_client)"
-        if error.status in (401, 403):
-            remedy = "give its key (accuracy_api_key_file)"
-        elif "CERTIFICATE" in str(error):
-            remedy = (
-                "name the authority of its certificate, SSL_CERT_FILE in accuracy_environment; of "
-                "a gateway it is muster-output/CLUSTER/gateway.pem"
-            )
-        raise AccuracyError(f"{url} does not answer this host: {error}; {remedy}") from None
-
-
 def _questions(
     home: Home, venv: str, name: str, split: str, path: str | None
 ) -> list[dict[str, str]]:
@@ -349,7 +276,7 @@ def _fetch(venv: str, name: str, split: str, path: str | None, out: str) -> None
     argv += [*one.hub, one.splits[split], path or "", out]
     try:
         output = run(argv, _FETCH_S)
-        said = "" if output.rc == 0 else _end_of(output.text)
+        said = "" if output.rc == 0 else "\n".join(output.text.splitlines()[-_LINES:])
     except CommandError:
         said = f"no end within {_FETCH_S} s"
     if not said:
