@@ -364,6 +364,8 @@ def measured(bounds: dict[str, float], most: int = 64, failing: int = 10**6) -> 
             "output_throughput": 10.0 * min(load, 16),
             "request_throughput": min(load, 16) / 50,
             "request_goodput:": 0.1,
+            # In the mean, as SGLang's client tells it.
+            "concurrency": 0.9 * load,
             "p99_ttft_ms": 100.0 * max(load / 16, 1),
             "median_ttft_ms": 50.0,
         }

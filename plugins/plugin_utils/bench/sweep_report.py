@@ -149,7 +149,8 @@ def _point(
 ) -> dict[str, Any] | None:
     if concurrency is None:
         return None
-    found = {"concurrency": concurrency, **by_load[concurrency]["metrics"]}
+    # Clients tell how many were under way in the mean by the same name.
+    found = {**by_load[concurrency]["metrics"], "concurrency": concurrency}
     return {name: found[name] for name in _POINT if name in found}
 
 
