@@ -37,6 +37,9 @@ lock: setup ## Resolve the pins of pyproject.toml into the lock files
 	  --output-file lab/engine/requirements.lock
 	$(UV_COMPILE) --group bench --output-file tests/scale/requirements.lock
 	$(UV_COMPILE) --group accuracy --output-file roles/accuracy/files/requirements.lock
+	$(UV_COMPILE) --group guidellm $(UV_SOURCES) --output-file roles/bench/files/requirements.lock
+	# Resolved without CUDA's packages, and installed with whichever build of PyTorch an index has.
+	sed -i 's/^\(torch==.*\)+cpu$$/\1/' roles/bench/files/requirements.lock
 
 .PHONY: docs
 docs: setup ## Write the generated parts of docs/ anew
@@ -136,9 +139,14 @@ report-browser: setup ## playbooks/report.yml's page in headless Chromium; pictu
 accuracy: setup ## The real lm-evaluation-harness against an engine whose right score is known
 	$(BIN)/pytest -q tests/accuracy
 
+.PHONY: guidellm
+guidellm: setup ## The real GuideLLM against an engine whose figures are known
+	$(if $(TORCH_INDEX),PIP_EXTRA_INDEX_URL=$(TORCH_INDEX)) \
+	  $(if $(TORCH_WHEEL),PIP_FIND_LINKS=$(dir $(TORCH_WHEEL))) $(BIN)/pytest -q tests/guidellm
+
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
-test: check sanity accuracy molecule faults integration ## Everything
+test: check sanity accuracy guidellm molecule faults integration ## Everything
 
 # Beside .venv, which knows nothing of either: pyinfra to compare with, matplotlib to draw with.
 BENCH_LOCK := tests/scale/requirements.lock

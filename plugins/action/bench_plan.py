@@ -52,6 +52,8 @@ class ActionModule(ControllerAction):
         "image": {"type": "str"},
         "texts": {"type": "path"},
         "single": {"type": "bool", "default": False},
+        "tool": {"type": "str", "choices": ["engine", "guidellm"], "default": "engine"},
+        "trace": {"type": "path"},
         "tolerance": {"type": "float", "default": 3.0},
         "baseline": {"type": "path"},
     }
@@ -70,7 +72,8 @@ class ActionModule(ControllerAction):
         for text in told:
             show(f"  {text}", color="yellow")
         if self._task.check_mode:
-            show("  check mode: nothing of it is run. It would be:")
-            for command in commands(made):
+            would_be = commands(made)
+            show(f"  check mode: nothing of it is run{'. It would be:' if would_be else ''}")
+            for command in would_be:
                 show(f"    {command}")
         return {"made": made, "begun": f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%SZ}"}

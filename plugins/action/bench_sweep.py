@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import sweep
@@ -16,11 +17,20 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import
     warm_up,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client_io import ClientRuns
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.guidellm import (
+    check_environment,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.guidellm_io import Guidellm
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured import devices_of
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
     run_of_client,
     scenario_of,
     target_made,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import (
+    GUIDELLM,
+    Plan,
+    Scenario,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.sweep_report import (
     NO_RESULT,
@@ -56,6 +66,13 @@ class ActionModule(ControllerAction):
         "devices": {"type": "list", "elements": "dict", "default": []},
         "api_key_file": {"type": "path", "no_log": False},
         "timeout": {"type": "int", "default": 7200},
+        "venv": {"type": "path"},
+        "python": {"type": "str"},
+        "wheels": {"type": "path"},
+        "lock": {"type": "str"},
+        "trace": {"type": "path"},
+        "trace_scale": {"type": "float", "default": 1.0},
+        "seconds": {"type": "float"},
         "output_dir": {"type": "path", "required": True},
     }
     _requires_connection = True
@@ -65,38 +82,53 @@ class ActionModule(ControllerAction):
         bounds = sweep.bounds_of(plain(args["bounds"]))
         replicas = made["target"]["replicas"]
         limits = sweep.limits_of(plan, replicas, args["first"], args["most"], args["gain"])
-        show(
-            f"  from {limits.first} to at most {limits.most} requests at once, doubled until "
-            f"throughput grows by less than {limits.gain:g} % or a bound breaks"
-        )
-        if self._task.check_mode:
-            return {"skipped": True, "failures": [], "msg": "check mode: no load is made"}
-        if args["results"]:
+        check_environment(made["tool"], args)
+        trace = args["trace"]
+        if not trace:
+            show(
+                f"  from {limits.first} to at most {limits.most} requests at once, doubled until "
+                f"throughput grows by less than {limits.gain:g} % or a bound breaks"
+            )
+        if args["results"] and not self._task.check_mode:
             seen = registered(variables, made["units"], args["results"])
             wrong = not_ready(made["target"]["units"], made["units"], seen)
             if wrong:
                 return {"failed": True, "msg": "\n".join(["sweep measures nothing:", *wrong])}
-        client = ClientRuns(self, variables, made, args["api_key_file"], args["every"])
-        steps: list[dict[str, Any]] = []
+        tool: _Own | Guidellm = _Own(plan, made)
         base = scenario_of(made["scenarios"][0])
+        if made["tool"] == GUIDELLM:
+            tool = Guidellm(self, variables, plan, made, args)
+            base = tool.prepare(base)
+            made["scenarios"] = [base._asdict()]
+        if self._task.check_mode:
+            return {"skipped": True, "failures": [], "msg": "check mode: no load is made"}
+        client = ClientRuns(self, variables, made, args["api_key_file"], args["every"])
+        goodput, timeout = sweep.goodput_of(bounds), args["timeout"]
+        steps: list[dict[str, Any]] = []
         widest = 0
         while (concurrency := sweep.next_concurrency(decided(steps), limits)) is not None:
-            one = sweep.load_at(base, concurrency, args["each"], base.seed + len(steps))
-            what = f"{base.name} at {concurrency} (step {len(steps) + 1})"
-            if made["warm_up"] and concurrency > widest:
+            one, what = base, base.name
+            if not trace:
+                one = sweep.load_at(base, concurrency, args["each"], base.seed + len(steps))
+                what += f" at {concurrency} (step {len(steps) + 1})"
+            if made["warm_up"] and concurrency > widest and not trace:
                 short = warm_up(one)._replace(seed=WARM_UP_SEED + one.seed)
-                run = self._run(plan, made, short, {})
-                client.one(run, f"warm-up of {what}", args["timeout"])
+                client.one(_run(short, tool.command(short, {})), f"warm-up of {what}", timeout)
             widest = max(widest, concurrency)
-            run = self._run(plan, made, one, sweep.goodput_of(bounds))
-            ended = client.one(run, what, args["timeout"])
+            run = _run(one, tool.command(one, goodput))
+            ended = client.one(run, what, timeout)
             if "msg" in ended and not steps:
                 return {"failed": True, "msg": ended["msg"]}
+            ended = tool.read(ended)
+            if trace and ended["raw"]:
+                # It has no load of its own but that which its requests came to.
+                one = one._replace(concurrency=max(1, round(ended["raw"]["concurrency"])))
             steps.append(step_of(one, run, ended, bounds))
-            if not ended["raw"]:
+            if trace or not ended["raw"]:
                 # More load would not help a client that gave nothing, or an engine that has died.
                 break
         now = datetime.datetime.now(datetime.UTC)
+        stamp = f"{now:%Y%m%dT%H%M%SZ}"
         report = sweep_report(
             plan,
             made,
@@ -106,8 +138,9 @@ class ActionModule(ControllerAction):
             client.about,
             devices_of(plain(args["devices"])),
             now.isoformat(timespec="seconds"),
+            tool.keep(args["output_dir"], stamp),
         )
-        path = f"{args['output_dir']}/sweep-{now:%Y%m%dT%H%M%SZ}.json"
+        path = f"{args['output_dir']}/sweep-{stamp}.json"
         write_json(path, report)
         show(sweep_text(report), color="red" if report["ended"] == NO_RESULT else None)
         show(f"sweep: {path}")
@@ -118,9 +151,22 @@ class ActionModule(ControllerAction):
             "ansible_stats": statistics("muster_sweep", {plan["deployment"]: told}),
         }
 
-    @staticmethod
-    def _run(plan: Any, made: Any, one: Any, goodput: dict[str, float]) -> dict[str, Any]:
-        """Return the client's run of a load."""
-        client, target = Client(**made["client"]), target_made(plan, made)
-        argv = command(plan, client, target, one, one.seed, goodput)
-        return run_of_client(one, 1, one.seed, argv, None)
+
+class _Own:
+    """The engine's own client, as Guidellm is one."""
+
+    def __init__(self, plan: Plan, made: Mapping[str, Any]) -> None:
+        self._told = plan, Client(**made["client"]), target_made(plan, made)
+
+    def command(self, one: Scenario, goodput: Mapping[str, float]) -> list[str]:
+        return command(*self._told, one, one.seed, goodput)
+
+    def read(self, ended: dict[str, Any]) -> dict[str, Any]:
+        return ended
+
+    def keep(self, _folder: str, _stamp: str) -> None:
+        return None
+
+
+def _run(one: Scenario, argv: list[str]) -> dict[str, Any]:
+    return run_of_client(one, 1, one.seed, argv, None)

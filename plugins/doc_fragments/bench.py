@@ -29,6 +29,19 @@ options:
     default: 2.0
 """
 
+    # Of those that run GuideLLM.
+    GUIDELLM = r"""
+options:
+  venv:
+    description: An environment with GuideLLM on the client's host, in place of one that is made.
+    type: path
+  trace:
+    description:
+      - A file on the client's host with requests to replay, one JSON object a line, with
+        C(timestamp), C(input_length) and C(output_length), and C(hash_ids) as Mooncake's have them.
+    type: path
+"""
+
     # Of those that tell whose figures they are.
     WHOSE = r"""
 options:

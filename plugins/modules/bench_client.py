@@ -146,7 +146,6 @@ image_digests:
   elements: str
 """
 
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -154,6 +153,7 @@ from ansible_collections.muster.serving.plugins.module_utils.engine import bench
 from ansible_collections.muster.serving.plugins.module_utils.engine.bench_io import (
     BenchError,
     Place,
+    key_of,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import unit_io
 
@@ -177,23 +177,6 @@ def begin(place: Place, params: dict[str, Any], key: str | None) -> dict[str, An
     found["cache"] = bench_io.cache_of(params["metrics_urls"], key)
     bench_io.start(place, params["argv"], key, params["timeout"])
     return found
-
-
-def key_of(path: str | None) -> str | None:
-    """Return the API's key from a file of the node.
-
-    Raises:
-        BenchError: It cannot be read.
-    """
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError as error:
-        raise BenchError(
-            f"the API's key cannot be read from {path} on this node ({error.strerror}): put it "
-            "there, mode 0600, or correct muster_api_key_file"
-        ) from error
 
 
 def main() -> None:

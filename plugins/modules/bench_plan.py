@@ -121,6 +121,14 @@ options:
       - Whether one load alone is made, the first that the deployment can hold if none is named.
     type: bool
     default: false
+  tool:
+    description: What makes the load, V(engine) for the engine's own client, or V(guidellm).
+    type: str
+    choices: [engine, guidellm]
+    default: engine
+  trace:
+    description: A file on the client's host that V(guidellm) replays in place of a load.
+    type: path
   tolerance:
     description: As M(muster.serving.bench_report) takes it, to refuse it before anything runs.
     type: float

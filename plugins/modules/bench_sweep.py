@@ -16,6 +16,9 @@ description:
     throughput stops growing or a bound breaks, and then halves the gaps below both.
   - Reads the engines' metrics meanwhile, and says which limit binds, how sure that is, and what to
     set.
+  - Where C(made) has C(tool) V(guidellm), GuideLLM makes the loads in place of the engine's client,
+    in an environment that M(muster.serving.bench_guidellm) makes on the host. With O(trace) it
+    replays that file once, and nothing is raised.
   - Runs nothing where the units that O(results) tells of do not run, serve or agree with the plan.
 extends_documentation_fragment:
   - muster.serving.attributes
@@ -24,6 +27,8 @@ extends_documentation_fragment:
   - muster.serving.bench.client
   - muster.serving.bench.watched
   - muster.serving.bench.whose
+  - muster.serving.bench.guidellm
+  - muster.serving.python_env
 options:
   made:
     description: What is to be run, as M(muster.serving.bench_plan) returns it with C(single).
@@ -52,6 +57,18 @@ options:
     description: By how many percent throughput has to grow where the load doubles.
     type: float
     default: 5.0
+  lock:
+    description: What GuideLLM's environment is made of, pins as pip reads them.
+    type: str
+  trace_scale:
+    description: The seconds in a unit of the trace's time.
+    type: float
+    default: 1.0
+  seconds:
+    description:
+      - Seconds that the load of a step, or a trace, lasts at most, with GuideLLM. Requests under
+        way then count for their tokens alone. Without it all requests of a load are made.
+    type: float
   timeout:
     description: Seconds that one step may take.
     type: int

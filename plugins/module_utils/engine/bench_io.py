@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
@@ -28,6 +29,9 @@ from ansible_collections.muster.serving.plugins.module_utils.endpoint.prefix_cac
     prefix_cache,
 )
 from ansible_collections.muster.serving.plugins.module_utils.endpoint.replies import EndpointError
+from ansible_collections.muster.serving.plugins.module_utils.engine.guidellm import (
+    without_requests,
+)
 
 # The client outlives the connection that started it, ends in time, and leaves its exit code.
 _SCRIPT = """
@@ -46,6 +50,8 @@ _SAMPLE_S = 10.0
 _TIMED_OUT = 124
 # SGLang's has the engine's whole configuration, its key among it.
 _SECRET = ("server_info",)
+# Under these names the engines' clients and GuideLLM look for the API's key.
+_KEYS = ("OPENAI_API_KEY", "GUIDELLM__SPEC__BACKEND__API_KEY")
 
 
 class BenchError(Exception):
@@ -69,6 +75,23 @@ class Place(NamedTuple):
         return os.path.join(self.folder, name)
 
 
+def key_of(path: str | None) -> str | None:
+    """Return the API's key from a file of the node.
+
+    Raises:
+        BenchError: It cannot be read.
+    """
+    if not path:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise BenchError(
+            f"the API's key cannot be read from {path} on this node ({error.strerror}): put it "
+            "there, mode 0600, or correct muster_api_key_file"
+        ) from error
+
+
 def start(place: Place, argv: Sequence[str], key: str | None, timeout: int) -> None:
     """Start a client, which then runs by itself.
 
@@ -88,7 +111,7 @@ def start(place: Place, argv: Sequence[str], key: str | None, timeout: int) -> N
         shutil.chown(out, place.owner, place.owner)
     environment = dict(os.environ)
     if key and not place.container:
-        environment["OPENAI_API_KEY"] = key
+        environment.update(dict.fromkeys(_KEYS, key))
     handle = os.open(place.path("env"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(f"OPENAI_API_KEY={key}\n" if key else "")
@@ -212,6 +235,8 @@ def _result(path: str) -> dict[str, Any] | None:
         return None
     if not isinstance(found, dict):
         return None
+    if found.get("benchmarks"):
+        found = without_requests(found)
     return {name: value for name, value in found.items() if name not in _SECRET}
 
 

@@ -147,11 +147,11 @@ def client_of(
     """
     unit, name = target.unit, plan["deployment"]
     argv = unit["argv"]
-    folder = f"{STATE_DIR}/bench/{name}"
+    folder = folder_of(plan)
     program = [argv[0], "-m", "sglang.bench_serving"]
     if plan["engine"]["name"] != "sglang":
         program = [argv[0], "bench", "serve"]
-    settings = [f"{key}={value}" for key, value in _environment(plan, target).items()]
+    settings = [f"{key}={value}" for key, value in environment(plan, target).items()]
     if unit["install"] == "venv" and image is None:
         prefix = ["/usr/bin/setpriv", "--reuid", USER, "--regid", USER, "--init-groups"]
         prefix += ["/usr/bin/env", f"HOME={folder}/out", *settings]
@@ -169,7 +169,7 @@ def client_of(
         source, inside, *mode = mount.split(":")
         if mode == ["ro"] or (not plan["model"]["path"] and inside.endswith("/.cache")):
             prefix += ["--mount", f"type=bind,source={source},target={inside},readonly"]
-    authority = _authority(plan, target)
+    authority = authority_of(plan, target)
     if authority:
         prefix += ["--mount", f"type=bind,source={authority},target={authority},readonly"]
     prefix += ["--mount", f"type=bind,source={folder}/out,target={INSIDE}"]
@@ -182,26 +182,32 @@ def client_of(
     return Client(folder, prefix, program, INSIDE, inside, container, chosen, None)
 
 
+def folder_of(plan: Plan) -> str:
+    """Return the folder on its host that a cluster's client runs in."""
+    return f"{STATE_DIR}/bench/{plan['deployment']}"
+
+
 def _entrypoint(plan: Plan, unit: Mapping[str, Any]) -> list[str]:
     """Return what stands before the engine in its container; SGLang's is for its key alone."""
     return [] if plan["engine"]["name"] == "sglang" else list(unit["container"]["entrypoint"])
 
 
-def _environment(plan: Plan, target: Target) -> dict[str, str]:
+def environment(plan: Plan, target: Target) -> dict[str, str]:
+    """Return what a client's environment has, whichever client it is."""
     host = urllib.parse.urlsplit(target.url).hostname or ""
     # Docker hands a proxy on to containers, and the load is to go straight to the engine.
     env = {"PYTHONUNBUFFERED": "1", "NO_PROXY": host, "no_proxy": host}
     if plan["model"]["path"]:
         # The tokenizer is there, and a look at a hub would only be a wait.
         env.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
-    authority = _authority(plan, target)
+    authority = authority_of(plan, target)
     if authority:
         # What aiohttp and what requests read.
         env.update(SSL_CERT_FILE=authority, REQUESTS_CA_BUNDLE=authority)
     return env
 
 
-def _authority(plan: Plan, target: Target) -> str | None:
+def authority_of(plan: Plan, target: Target) -> str | None:
     """Return the file on the node by which the client checks a gateway's certificate."""
     tls = plan["gateway"]["tls"] if target.through == "gateway" else None
     return tls["ca"] if tls else None
@@ -245,9 +251,9 @@ def _vllm(plan: Plan, client: Client, target: Target, one: Scenario, seed: int) 
     """Return the flags of vllm bench serve; 0.12.0 to 0.32.0 take all of them."""
     flags: list[Any] = [
         *("--backend", "vllm"),
-        *("--base-url", _root(target.url)),
+        *("--base-url", root_of(target.url)),
         *("--endpoint", "/v1/completions"),
-        *_model(plan, target),
+        *model_of(plan, target),
         *("--dataset-name", one.dataset),
     ]
     if one.dataset == "prefix_repetition":
@@ -277,8 +283,8 @@ def _sglang(plan: Plan, client: Client, target: Target, one: Scenario, seed: int
         "--backend",
         backend,
         "--base-url",
-        _root(target.url),
-        *_model(plan, target),
+        root_of(target.url),
+        *model_of(plan, target),
     ]
     if one.dataset == "prefix_repetition":
         flags += ["--dataset-name", "generated-shared-prefix", "--gsp-num-groups", one.prefixes]
@@ -296,7 +302,7 @@ def _sglang(plan: Plan, client: Client, target: Target, one: Scenario, seed: int
     return [*flags, "--output-file", f"{client.mount}/{RESULT}"]
 
 
-def _model(plan: Plan, target: Target) -> list[str]:
+def model_of(plan: Plan, target: Target) -> list[str]:
     """Return the flags that name the model in the API and its tokenizer."""
     unit, engine = target.unit["argv"], plan["engine"]["name"]
     loaded = unit[unit.index("--model-path") + 1] if engine == "sglang" else unit[2]
@@ -312,7 +318,8 @@ def _load(one: Scenario, seed: int) -> list[Any]:
     ]
 
 
-def _root(url: str) -> str:
+def root_of(url: str) -> str:
+    """Return an API's address without the version, as clients take it."""
     return url.rstrip("/").removesuffix("/v1")
 
 

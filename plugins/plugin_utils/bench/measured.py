@@ -82,21 +82,25 @@ def run_of(one: Scenario, seed: int, ended: Mapping[str, Any]) -> Run:
     metrics = metrics_of(raw)
     problems, notes = [], []
     completed = metrics.get("completed")
+    # A load with a bound in time may have made fewer.
+    requests = raw.get("requests", one.requests)
     if completed is None:
         problems.append("the client's result does not tell how many requests were answered")
     else:
-        metrics.setdefault("failed", one.requests - completed)
-        if metrics["failed"] > 0 or completed < one.requests:
+        metrics.setdefault("failed", requests - completed)
+        if metrics["failed"] > 0 or completed < requests:
             problems.append(
-                f"of {one.requests} requests {completed:.0f} were answered: a run with failed "
+                f"of {requests} requests {completed:.0f} were answered: a run with failed "
                 "requests is no figure"
             )
+        elif not completed:
+            problems.append("no request had an end before its time was up (bench_step_s)")
     if ended.get("rc"):
         problems.append(f"the client ended with rc {ended['rc']}")
     hits = _hit_rate(ended.get("cache_before"), ended.get("cache_after"))
     if hits is not None:
         metrics["prefix_hit_rate_percent"] = hits
-    tokens, asked = metrics.get("total_generated_tokens"), one.requests * one.output
+    tokens, asked = metrics.get("total_generated_tokens"), requests * one.output
     if one.lengths == "exact" and tokens is not None and tokens < _SHORT * asked:
         notes.append(f"answers were shorter than asked for: {tokens:.0f} of {asked} tokens")
     return Run(seed, metrics, problems, notes)

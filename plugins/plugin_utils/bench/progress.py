@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 # The progress bar of both engines' clients: 12/64 [00:31<02:05, ...
 _BAR = re.compile(r"(\d+)/(\d+) \[([\d:]+)<([\d:]+|\?)")
+# GuideLLM's lines: ... | elapsed=10.0s | successful=12 errored=0 incomplete=4 | ...
+_COUNTS = re.compile(r"\| successful=(\d+) errored=(\d+) ")
 
 
 class Progress(NamedTuple):
@@ -24,7 +26,9 @@ def progress_of(printed: str, total: int) -> Progress | None:
     """Return what the last bar of so many requests shows; None before the first."""
     bars = [shown for shown in _BAR.finditer(printed) if int(shown[2]) == total]
     if not bars:
-        return None
+        counts = _COUNTS.findall(printed)
+        done = sum(map(int, counts[-1])) if counts else 0
+        return Progress(min(done, total), total, None) if done else None
     last = bars[-1]
     left = None if last[4] == "?" else _seconds(last[4])
     return Progress(min(int(last[1]), total), total, left)

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.plugin_utils.bench import guidellm
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import (
     WARM_UP_SEED,
+    Client,
     Target,
     client_of,
     command,
@@ -18,6 +21,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.progress import duration
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import (
+    ENGINE,
+    GUIDELLM,
+    TRACE,
     Plan,
     Scenario,
     cautions,
@@ -44,6 +50,8 @@ class Wish(NamedTuple):
     image: str | None = None
     texts: str | None = None
     single: bool = False
+    tool: str = ENGINE
+    trace: str | None = None
 
 
 def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
@@ -56,10 +64,16 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
     """
     if wish.repetitions < 1:
         raise PlanError(["bench_repetitions has to be 1 or more"])
-    wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
+    of_engine = {"bench_image": wish.image, "bench_texts": wish.texts}
+    named = bool(wish.scenarios or wish.custom)
+    guidellm.check_wish(wish.tool, wish.trace, of_engine, named)
+    if wish.trace:
+        wanted = [guidellm.trace_load(wish.trace, None)]
+    else:
+        wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
     if wish.single and len(wish.scenarios) > 1:
         raise PlanError(["bench_scenarios: name one load; this playbook makes no more than one"])
-    refused = {one.name: refusals(one, plan) for one in wanted}
+    refused = {one.name: refusals(one, plan, wish.tool) for one in wanted}
     held = [one for one in wanted if not refused[one.name]]
     if not held or (wish.scenarios and len(held) < len(wanted)):
         raise PlanError(
@@ -69,16 +83,21 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
     if wish.single:
         held, refused = held[:1], {}
     target = target_of(plan, wish.hosts, wish.through, wish.replica)
-    client = client_of(plan, target, wish.image, wish.texts)
+    write: Callable[[Plan, Client, Target, Scenario, int], list[str]] = command
+    if wish.tool == GUIDELLM:
+        client, write = guidellm.client_of(plan, target), guidellm.command
+    else:
+        client = client_of(plan, target, wish.image, wish.texts)
     runs = []
-    for one in held:
+    # Nobody has looked at a trace yet.
+    for one in [] if wish.trace else held:
         if wish.warm_up:
-            argv = command(plan, client, target, warm_up(one), WARM_UP_SEED + one.seed)
+            argv = write(plan, client, target, warm_up(one), WARM_UP_SEED + one.seed)
             runs.append(run_of_client(warm_up(one), 0, WARM_UP_SEED + one.seed, argv, None))
         for repetition in range(wish.repetitions):
             # The same prompts again would come from the cache of prefixes.
             seed = one.seed + repetition
-            argv = command(plan, client, target, one, seed)
+            argv = write(plan, client, target, one, seed)
             runs.append(run_of_client(one, repetition + 1, seed, argv, expected_s(one)))
     measured = dict.fromkeys(unit["host"] for unit in target.units)
     return {
@@ -93,6 +112,7 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
         "units": {
             host: [unit for unit in plan["units"] if unit["host"] == host] for host in measured
         },
+        "tool": wish.tool,
         "client": client._asdict(),
         "client_host": wish.client or target.head,
         "head": target.head,
@@ -144,14 +164,10 @@ def announcement(made: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list[s
             times[run["scenario"]] = times.get(run["scenario"], 0) + run["expected_s"]
     for entry in made["scenarios"]:
         name = entry["name"]
-        upto = "up to " if entry["lengths"] == "up_to" else ""
         rows.append(
             (
                 name,
-                f"{upto}{entry['input']}",
-                f"{upto}{entry['output']}",
-                str(entry["concurrency"]),
-                str(entry["prompts"]),
+                *(["-"] * 4 if entry["dataset"] == TRACE else _sizes(entry)),
                 str(made["repetitions"]),
                 duration(times[name]) if name in times else "-",
             )
@@ -160,6 +176,12 @@ def announcement(made: Mapping[str, Any]) -> tuple[list[tuple[str, ...]], list[s
     told += [f"left out, {text}" for texts in made["refused"].values() for text in texts]
     told += [f"not repeatable, {text}" for text in made["without_load"]]
     return rows, told
+
+
+def _sizes(entry: Mapping[str, Any]) -> list[str]:
+    upto = "up to " if entry["lengths"] == "up_to" else ""
+    sizes = [f"{upto}{entry['input']}", f"{upto}{entry['output']}"]
+    return [*sizes, str(entry["concurrency"]), str(entry["prompts"])]
 
 
 def commands(made: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import
 
 Plan = Mapping[str, Any]
 
+# What makes a load: the engine's own client, or GuideLLM.
+ENGINE, GUIDELLM = "engine", "guidellm"
+# The data set of a load that is a trace.
+TRACE = "trace"
 # The oldest versions whose clients are known to take what is asked of them here.
 OLDEST = {"vllm": "0.12.0", "vllm-ascend": "0.12.0", "sglang": "0.5.7"}
 
@@ -22,7 +26,7 @@ class Scenario(NamedTuple):
 
     Fields:
         title: What the load is, for people.
-        dataset: random, or prefix_repetition where prompts share their first tokens.
+        dataset: random, prefix_repetition where prompts share their first tokens, or trace.
         input: Tokens of a prompt, with its prefix.
         output: Tokens of an answer.
         lengths: exact, or up_to where prompts and answers have any length up to these.
@@ -148,8 +152,8 @@ def chosen(scenarios: Sequence[Scenario], names: Sequence[str]) -> list[Scenario
     return [known[name] for name in names] if names else list(scenarios)
 
 
-def refusals(one: Scenario, plan: Plan) -> list[str]:
-    """Return why a deployment cannot hold a load, and what to change."""
+def refusals(one: Scenario, plan: Plan, tool: str = ENGINE) -> list[str]:
+    """Return why a deployment cannot hold a load or a client make it, and what to change."""
     bench, engine = plan["bench"], plan["engine"]
     dialect = dialect_of(plan)
     errors = []
@@ -168,13 +172,14 @@ def refusals(one: Scenario, plan: Plan) -> list[str]:
             f"it needs {one.max_num_seqs} requests to run at once, and {_at_once(limit, ranks)} "
             f"do: raise {dialect.at_once} to {-(-one.max_num_seqs // ranks)} in muster_engine_args"
         )
-    if one.lengths == "up_to" and engine["name"] != "sglang":
+    drawn = tool == ENGINE and engine["name"] == "sglang"
+    if one.lengths == "up_to" and not drawn and one.dataset != TRACE:
         errors.append(
             "prompts of any length up to a bound are drawn by SGLang's client alone: take a "
             "scenario of exact lengths"
         )
     oldest = OLDEST[engine["name"]]
-    if versions.parse(engine["version"]) < versions.parse(oldest):
+    if tool == ENGINE and versions.parse(engine["version"]) < versions.parse(oldest):
         errors.append(
             f"the client of {engine['name']} {engine['version']} is not known to bench: it wants "
             f"{oldest} or later"

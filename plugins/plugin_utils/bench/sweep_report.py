@@ -36,6 +36,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.tables impor
 
 THROUGHPUT = "output_tok_per_s"
 NO_RESULT = "no result"
+REPLAYED = "replayed"
 # What a point of the sweep is told with.
 _POINT = ("concurrency", THROUGHPUT, "total_tok_per_s", "request_per_s", "good_request_per_s")
 _SHOWN = (
@@ -57,7 +58,7 @@ def step_of(
     Args:
         one: The load of the step.
         run: The client's run (runs.run_of_client).
-        ended: What the node returned of it.
+        ended: What the node returned of it; with notes where its client has some.
         bounds: The operator's bounds by metric.
 
     Raises:
@@ -66,14 +67,15 @@ def step_of(
     judged = run_of(one, one.seed, ended)
     return {
         "concurrency": one.concurrency,
-        "requests": one.requests,
+        # A load whose time was up has fewer.
+        "requests": (ended["raw"] or {}).get("requests", one.requests),
         "seed": one.seed,
         "argv": run["argv"],
         "seconds": ended["seconds"],
         "metrics": judged.metrics,
         "broken": broken_bounds(judged.metrics, judged.problems, bounds),
         "problems": judged.problems,
-        "notes": judged.notes,
+        "notes": judged.notes + ended.get("notes", []),
         "engine": summary_of(ended["samples"]),
         "samples": ended["samples"],
         "raw": ended["raw"],
@@ -103,6 +105,7 @@ def sweep_report(
     client: Mapping[str, Any],
     devices: Mapping[str, Any],
     time: str,
+    guidellm: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return all that was found, and all that is needed to find it again.
 
@@ -115,12 +118,17 @@ def sweep_report(
         client: {image_id, image_digests} of the client's image.
         devices: {names, driver} of the node's devices.
         time: When it ended, in ISO form.
+        guidellm: {version, venv, trace, seconds, report, page} of GuideLLM; None for the engine's
+            client. With a trace there is one step.
     """
     seen = decided(steps)
+    trace = _trace(guidellm)
     by_load = {step["concurrency"]: step for step in steps}
     failed = not any(step["raw"] for step in steps[-1:])
     ended = NO_RESULT if failed else end_of(seen, limits)
-    within = largest_within(seen) if bounds else None
+    if trace and ended == MOST_REACHED:
+        ended = REPLAYED
+    within = largest_within(seen) if bounds and not trace else None
     at = limiting(seen)
     binds = None
     # Where throughput still grows, no limit has been met.
@@ -133,6 +141,7 @@ def sweep_report(
         **about_of(plan, made, client, devices, time),
         "kind": "sweep",
         "scenario": load_of(scenario_of(made["scenarios"][0])),
+        "guidellm": guidellm,
         "bounds": dict(bounds),
         "limits": limits._asdict(),
         "ended": ended,
@@ -175,7 +184,10 @@ def sweep_text(report: Mapping[str, Any]) -> str:
                 "; ".join(step["broken"]),
             ]
         )
-    return "\n".join([heading(report), *columns(rows), *(f"  {line}" for line in verdict(report))])
+    lines = verdict(report)
+    for step in steps:
+        lines += [f"At {step['concurrency']}: {note.rstrip('.')}." for note in step["notes"]]
+    return "\n".join([heading(report), *columns(rows), *(f"  {line}" for line in lines)])
 
 
 def _number(value: float | None) -> str:
@@ -184,7 +196,19 @@ def _number(value: float | None) -> str:
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
     """Return what a sweep comes to, a line each."""
-    knee, within, binds = report["knee"], report["largest_within_bounds"], report["binds"]
+    binds = report["binds"]
+    lines = [_of_trace(report)] if _trace(report["guidellm"]) else _of_loads(report)
+    if binds:
+        lines.append(
+            f"What binds at {binds['concurrency']}: {binds['limit']} ({binds['certainty']}): "
+            f"{binds['evidence']}."
+        )
+        lines.append(f"To change it: {binds['change']}.")
+    return lines
+
+
+def _of_loads(report: Mapping[str, Any]) -> list[str]:
+    knee, within = report["knee"], report["largest_within_bounds"]
     gain, most = report["limits"]["gain"], report["limits"]["most"]
     last = max(step["concurrency"] for step in report["steps"])
     problem = next((text for step in report["steps"] for text in step["problems"]), "")
@@ -206,13 +230,24 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
             if within
             else "No load is inside the bounds, not even the lowest."
         )
-    if binds:
-        lines.append(
-            f"What binds at {binds['concurrency']}: {binds['limit']} ({binds['certainty']}): "
-            f"{binds['evidence']}."
-        )
-        lines.append(f"To change it: {binds['change']}.")
     return lines
+
+
+def _of_trace(report: Mapping[str, Any]) -> str:
+    (step,) = report["steps"]
+    path = report["guidellm"]["trace"]["path"]
+    if step["problems"]:
+        return f"The trace {path} gave no figure: {'; '.join(step['problems'])}"
+    kept = " It breaks a bound." if step["broken"] else " It keeps the bounds."
+    return (
+        f"Of the trace {path} {step['requests']} requests were answered, {step['concurrency']} at "
+        f"once in the mean.{kept if report['bounds'] else ''}"
+    )
+
+
+def _trace(guidellm: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return the trace that was replayed in place of a sweep; None for a sweep."""
+    return guidellm["trace"] if guidellm else None
 
 
 def _told(point: Mapping[str, Any]) -> str:

@@ -253,7 +253,7 @@ def _sweep_card(sweep: Part) -> dict[str, Any]:
     if sweep is None:
         return _card("Sweep", "sweep", None, "sweep")
     knee = sweep["knee"]
-    word = f"knee at {knee['concurrency']} at once" if knee else "no knee found"
+    word = f"knee at {knee['concurrency']} at once" if knee else sweep["word"] or "no knee found"
     said = ("ok" if knee else "unknown", word, sweep["load"])
     return _card("Sweep", "sweep", said, "sweep", sweep)
 

@@ -38,12 +38,21 @@ def sweep(report: Report | None) -> dict[str, Any] | None:
         return None
     steps = sorted(report["steps"], key=lambda one: one["concurrency"])
     binds = report["binds"]
-    facts = [("Ended", report["ended"]), ("Knee", _point(report["knee"]) or "none was found")]
+    guidellm = report.get("guidellm")
+    trace = guidellm["trace"] if guidellm else None
+    facts = [("Ended", report["ended"])]
+    if guidellm:
+        page = f", its own page in {guidellm['page']}" if guidellm["page"] else ""
+        facts.append(("Client", f"GuideLLM {guidellm['version']}{page}"))
+    if trace:
+        facts.append(("Trace", f"{trace['path']}, {trace['requests']} requests"))
+    else:
+        facts.append(("Knee", _point(report["knee"]) or "none was found"))
     if report["bounds"]:
         bounds = ", ".join(f"{name} {bound:g}" for name, bound in report["bounds"].items())
         facts.append(("Bounds", bounds))
         within = _point(report["largest_within_bounds"]) or "none, not even the lowest load"
-        facts.append(("Largest load inside them", within))
+        facts += [] if trace else [("Largest load inside them", within)]
     if binds:
         what = f"{binds['limit']} ({binds['certainty']}): {binds['evidence']}"
         facts += [
@@ -64,6 +73,7 @@ def sweep(report: Report | None) -> dict[str, Any] | None:
         "load": load_text(report["scenario"]),
         "facts": facts,
         "knee": report["knee"],
+        "word": f"trace {report['ended']}" if trace else "",
         "steps": steps,
         "titles": _shown(step["metrics"] for step in steps),
         "charts": [chart for chart in charts if chart],
