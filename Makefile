@@ -146,7 +146,7 @@ guidellm: setup ## The real GuideLLM against an engine whose figures are known
 
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
-test: check sanity accuracy guidellm molecule faults integration ## Everything
+test: check sanity accuracy molecule faults integration ## Everything
 
 # Beside .venv, which knows nothing of either: pyinfra to compare with, matplotlib to draw with.
 BENCH_LOCK := tests/scale/requirements.lock

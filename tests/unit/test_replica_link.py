@@ -810,7 +810,7 @@ class Node:
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=5)
+        return self.process.wait(timeout=30)
 
     def answer(self) -> dict:
         try:
