@@ -112,6 +112,9 @@ units:
     since:
       description: Since when it is in this state, C(YYYY-MM-DD HH:MM:SSZ); empty where never.
       type: str
+    boot:
+      description: systemd's UnitFileState. What is V(disabled) does not come back with its node.
+      type: str
     result:
       description: systemd's Result.
       type: str

@@ -113,6 +113,11 @@ def test_a_cluster_that_serves_as_planned_has_no_problem() -> None:
             "3 requests wait or run",
         ),
         (
+            {"boot": "disabled", "systemd_unit": "muster-c-r0-rank0.service"},
+            "c-r0-rank0 on n0 would not come back with its node, disabled by hand: "
+            "systemctl enable muster-c-r0-rank0.service",
+        ),
+        (
             {"drained": ["c-r1-rank0"]},
             "c-r0-rank0 on n0 keeps new requests from c-r1-rank0: drained by drain.yml, or by a "
             "run that was cut off; playbooks/drain.yml -e drain_state=serving takes it back",

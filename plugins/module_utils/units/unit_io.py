@@ -35,7 +35,7 @@ from ansible_collections.muster.serving.plugins.module_utils.programs.stall_watc
 from ansible_collections.muster.serving.plugins.module_utils.units import names, unit_files
 
 _SHOWN = (
-    "Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID,"
+    "Id,LoadState,UnitFileState,ActiveState,SubState,Result,ExecMainStatus,NRestarts,InvocationID,"
     "StateChangeTimestampMonotonic"
 )
 LOG_LINES = 25
@@ -347,6 +347,7 @@ def describe(
         "active_state": shown.get("ActiveState", "inactive"),
         "sub_state": shown.get("SubState", "dead"),
         "since": since(shown),
+        "boot": shown.get("UnitFileState", ""),
         "result": shown.get("Result", ""),
         "exit_status": shown.get("ExecMainStatus", ""),
         "restarts": unit_files.restarts(shown),

@@ -142,6 +142,11 @@ def _of_unit(report: Report) -> list[str]:
             f"keeps new requests from {', '.join(report['drained'])}: drained by drain.yml, or by "
             "a run that was cut off; playbooks/drain.yml -e drain_state=serving takes it back"
         )
+    if report.get("boot") == "disabled":
+        unit = report["systemd_unit"]
+        texts.append(
+            f"would not come back with its node, disabled by hand: systemctl enable {unit}"
+        )
     texts += [f"differs from the plan: {change_text(row)}" for row in report["differences"]]
     return texts
 
