@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -185,6 +186,20 @@ OWN, PEER, THIRD = "own", "peer", "third"
 def test_who_holds_the_address(answers, holds) -> None:
     own, *peers = answers
     assert gateway_probe.should_hold(own, peers, answers.get) is holds
+
+
+def test_peers_are_asked_at_once() -> None:
+    """Each may keep it waiting as long as it asks at all, and keepalived waits no longer."""
+    peers = [f"http://10.0.0.{number}/health" for number in range(5)]
+    together = threading.Barrier(len(peers))
+
+    def ask(url: str) -> int | None:
+        if url not in peers:
+            return 503
+        together.wait(10)
+        return None
+
+    assert gateway_probe.should_hold("http://10.0.0.9/health", peers, ask)
 
 
 def test_the_probe_runs_by_itself(tmp_path) -> None:

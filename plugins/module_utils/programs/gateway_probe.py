@@ -13,11 +13,13 @@ from __future__ import annotations
 import http.client
 import ssl
 import sys
+import threading
 import urllib.error
 import urllib.request
 from typing import Callable, Sequence
 
-# Both together have to end within the timeout that keepalived's configuration gives this script.
+# Its own gateway and then all others at once have to answer within the timeout that keepalived's
+# configuration gives this script.
 TIMEOUT_S = 1.5
 
 
@@ -43,9 +45,15 @@ def should_hold(
 ) -> bool:
     """Tell whether the gateway with the health page own is the one to send clients to."""
     status = ask(own)
-    if status == 503:
-        return not any(ask(peer) == 200 for peer in peers)
-    return status == 200
+    if status != 503:
+        return status == 200
+    others: list[int | None] = []
+    asking = [threading.Thread(target=lambda url=peer: others.append(ask(url))) for peer in peers]
+    for one in asking:
+        one.start()
+    for one in asking:
+        one.join()
+    return 200 not in others
 
 
 def main(arguments: Sequence[str]) -> int:
