@@ -38,6 +38,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory_io i
     groups_that_set,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.templates import evidence
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     REGISTERED,
     Unreadable,
@@ -288,7 +289,10 @@ def _inventory(variables: Mapping[str, Any]) -> inventory.View:
     groups = {
         str(name): [str(host) for host in hosts] for name, hosts in variables["groups"].items()
     }
-    hostvars = {host: _host_settings(variables["hostvars"], host) for host in groups["all"]}
+    rendered: dict[tuple[str, str], Any] = {}
+    hostvars = {
+        host: _host_settings(variables["hostvars"], host, rendered) for host in groups["all"]
+    }
     setting = groups_that_set("muster_recipe", variables["hostvars"], variables["playbook_dir"])
     return {
         "groups": groups,
@@ -297,12 +301,16 @@ def _inventory(variables: Mapping[str, Any]) -> inventory.View:
     }
 
 
-def _host_settings(hostvars: Any, host: str) -> dict[str, Any]:
+def _host_settings(
+    hostvars: Any, host: str, rendered: dict[tuple[str, str], Any]
+) -> dict[str, Any]:
     """Return what the planner reads of one host's variables.
 
     Args:
         hostvars: Ansible's own.
         host: The host.
+        rendered: Values of hosts before by name and evidence, to which those of this one are added:
+            a group's template is the same text on each of its hosts.
     """
     raw = hostvars.raw_get(host)
     names = [
@@ -311,13 +319,20 @@ def _host_settings(hostvars: Any, host: str) -> dict[str, Any]:
         # What an earlier play registered is a whole plan in every host's variables.
         if name not in REGISTERED and (concerns(name) or name == "ansible_host")
     ]
-    # Most values are no templates, and Ansible takes ten times as long to find that out.
-    literal = {name for name in names if is_literal(raw[name])}
-    templated = {} if len(literal) == len(names) else hostvars[host]
-    return {
-        str(name): plain(raw[name]) if name in literal else _value(templated, name)
-        for name in names
-    }
+    found = {}
+    for name in names:
+        # Most values are no templates, and Ansible takes ten times as long to find that out.
+        if is_literal(raw[name]):
+            found[str(name)] = plain(raw[name])
+            continue
+        reason = evidence(raw[name], raw)
+        if reason is None:
+            found[str(name)] = _value(hostvars[host], name)
+            continue
+        if (name, reason) not in rendered:
+            rendered[name, reason] = _value(hostvars[host], name)
+        found[str(name)] = rendered[name, reason]
+    return found
 
 
 def _value(templated: Mapping[str, Any], name: str) -> Any:
