@@ -26,9 +26,10 @@ from tests.unit.test_unit_files import unit
 NO_STATE = {
     "accuracy/client_io.py _keep": "what an operator wants to read, made anew by the next run",
     "accuracy/client_io.py _write": "what the harness reads while it runs",
-    "accuracy/client_io.py prepare": "an environment counts once its stamp is there",
+    "common/python_env_io.py make": "an environment counts once its stamp is there",
     "common/durable_io.py replace": "the helper",
     "common/files_io.py write_kernel": "/proc and /sys",
+    "engine/guidellm_io.py page_of": "a page that is read back at once",
     "engine/bench_io.py start": "what a benchmark needs while it runs",
     "network/sockets_io.py detach": "/proc",
     "network/sockets_io.py _close_all_but": "/dev/null",

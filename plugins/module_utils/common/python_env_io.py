@@ -16,6 +16,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     CommandError,
     run,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX
 
 MIN_PYTHON = (3, 11)
 _INSTALL_S = 1800
@@ -47,7 +48,7 @@ class Kind(NamedTuple):
 def cache_dir(kind: Kind) -> str:
     """Return this user's folder for the environments and runs of a client."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, f"muster-{kind.folder}")
+    return os.path.join(base, PREFIX + kind.folder)
 
 
 def make(kind: Kind, lock: str, python: str | None, wheels: str | None) -> tuple[str, bool]:
