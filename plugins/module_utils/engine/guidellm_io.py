@@ -128,9 +128,10 @@ def page_of(venv: str, report: Mapping[str, Any]) -> str:
         argv = [program_of(venv), "export", source, "--output", output]
         try:
             said = run(argv, _PAGE_S)
-            return Path(page).read_text(encoding="utf-8")
         except CommandError as error:
             raise GuidellmError(f"GuideLLM makes no page: {error}") from None
+        try:
+            return Path(page).read_text(encoding="utf-8")
         except OSError:
             last = said.text.splitlines()[-1:]
             raise GuidellmError(f"GuideLLM makes no page: {''.join(last)}") from None
