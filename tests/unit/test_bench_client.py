@@ -292,3 +292,14 @@ def test_nothing_is_measured_that_does_not_run_as_planned(seen: Any, said: str) 
     found = not_ready(["c-r0-rank0"], {"n0": units}, {"n0": seen})
     assert bool(found) is bool(said)
     assert said in "\n".join(found)
+
+
+def test_the_end_of_a_log_keeps_what_failed_first() -> None:
+    """Of many requests at once the last traceback is of one that was cut off by the first."""
+    refused = "WARNING API request failed with error message: EngineCore encountered an issue"
+    trace = ["Traceback (most recent call last):", *['  File "client.py", in _error'] * 40]
+    end = [*trace, "ServerDisconnectedError: Server disconnected"]
+    assert bench_io.telling([refused, *trace, refused, *end]) == [refused, *end[-30:]]
+    assert bench_io.telling(["a", "b"]) == ["a", "b"]
+    many = [f"error {number}" for number in range(100)]
+    assert bench_io.telling(many) == [*many[:5], *many[-30:]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -42,6 +43,9 @@ mv "$folder/rc.new" "$folder/rc"
 """
 _TAIL_BYTES = 65536
 _LOG_LINES = 30
+# What failed first is told further up: clients ask many things at once, and each has its traceback.
+_FAILED = re.compile(r"(?!\s).*\b(?:error|fail(?:ed|ure)?)\b", re.IGNORECASE)
+_FAILED_LINES = 5
 _STEP_S = 0.5
 _ASK_S = 20.0
 # One that takes longer for its metrics is busy with something else than requests.
@@ -191,9 +195,15 @@ def look(
             rc=rc,
             timed_out=rc == _TIMED_OUT,
             raw=_result(place.path("out/result.json")),
-            log=lines[-_LOG_LINES:],
+            log=telling(lines),
         )
     return seen
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """Return the last lines of a log, after the first further up that tell of a failure."""
+    earlier = dict.fromkeys(line for line in lines[:-_LOG_LINES] if _FAILED.match(line))
+    return [*list(earlier)[:_FAILED_LINES], *lines[-_LOG_LINES:]]
 
 
 def sample(urls: Sequence[str], key: str | None) -> dict[str, Any]:
