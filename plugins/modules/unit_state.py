@@ -267,16 +267,16 @@ def relink(host: Host, links: list[dict[str, Any]]) -> dict[str, str]:
     services = services_of([], links)
     paths = [unit_files.link_config_path(link["name"]) for link in links]
     old = {path: host.files.read(path) for path in paths}
-    units = {path: host.files.read(path) for path in map(unit_files.unit_path, services)}
-    new = {
+    present = {path: host.files.read(path) for path in map(unit_files.unit_path, services)}
+    wanted = {
         unit_files.unit_path(link["systemd_unit"]): unit_files.link_service(link, sys.executable)
         for link in links
     }
-    if units != new:
+    if present != wanted:
         refuse_reload(host.files, services)
     for link in links:
         write_link(host, link, link["start_id"])
-    if units != new:
+    if present != wanted:
         host.systemctl("daemon-reload")
         host.systemctl("enable", "--quiet", *services)
     host.systemctl("restart", *services)

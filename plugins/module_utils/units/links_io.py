@@ -49,6 +49,10 @@ def look(
         start_id: Of which deliberate start it is; empty where that cannot be read.
         differences: A phrase each.
     """
+    # All agents of a node are of one release.
+    other_release = bool(links) and any(
+        files.read(path) != text for path, text in sources().items()
+    )
     found = []
     for link in links:
         text = files.read(unit_files.link_config_path(link["name"]))
@@ -57,7 +61,7 @@ def look(
             differences.append("is not installed")
         elif not unit_files.is_link_config(text, link):
             differences.append("has other settings")
-        if text is not None and any(files.read(path) != one for path, one in sources().items()):
+        if text is not None and other_release:
             differences.append("is of another release of Muster")
         serves = any(unit in running for unit in link["units"])
         if text is not None and serves and link["systemd_unit"] not in running:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _STARTS = ("{{", "{%", "{#")
@@ -22,6 +22,18 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     # A tagged one is of a class of its own, which str() would keep.
     return str.__str__(value) if isinstance(value, str) else value
+
+
+def texts_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts in a value, each after the dotted path to it; lists have no part in that."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from texts_in(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from texts_in(inner, path)
+    elif isinstance(value, str):
+        yield path, value
 
 
 def is_literal(value: Any) -> bool:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR, STATE_DIR
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import texts_in
 
 # A mount over one of these hides what the engine's image has there, or Docker refuses it.
 _SYSTEM = frozenset(
@@ -109,21 +110,11 @@ def unmounted(args: Mapping[str, Any], mounts: Sequence[Mount]) -> list[str]:
     return [
         f"{name}: no mount brings {path} into the container: muster_extra_mounts can, where the "
         "image does not hold it"
-        for name, path in _paths(args)
-        if not f"{path}/".startswith(held) and not name.endswith(_OF_URLS)
+        for name, path in texts_in(args)
+        if re.fullmatch(r"/[^\s/].*", path)
+        and not f"{path}/".startswith(held)
+        and not name.endswith(_OF_URLS)
     ]
-
-
-def _paths(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the absolute paths in flags, each with the dotted name of its flag or key."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _paths(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _paths(inner, name)
-    elif isinstance(value, str) and re.fullmatch(r"/[^\s/].*", value):
-        yield name, value
 
 
 def folder_problems(settings: Mapping[str, str | None]) -> list[str]:

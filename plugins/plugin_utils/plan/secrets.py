@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Iterator, Mapping
+from typing import Any, Collection, Mapping
 
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.plugin_utils.common.values import texts_in
 
 _HUB = re.compile(r"(?:HF|HUGGING_?FACE)_.*TOKEN")
 # Shorter ones are switches and numbers.
@@ -36,7 +37,7 @@ def in_flags(args: Mapping[str, Any]) -> list[str]:
     return [
         f"{path} holds a secret, which would stand in the plan and in the engine's command line: "
         "keep it in a file on the nodes"
-        for path, value in _texts(args)
+        for path, value in texts_in(args)
         if _shows_one(value) or ("." in path and _names_one(path) and len(value) >= _SHORTEST)
     ]
 
@@ -62,15 +63,3 @@ def _remedy(name: str) -> str:
             "HF_TOKEN_PATH, or bring the weights to the nodes (muster_model_path)"
         )
     return "keep it in a file on the nodes"
-
-
-def _texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the texts in a value with the dotted path to each."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner, path)
-    elif isinstance(value, str):
-        yield path, value
