@@ -70,7 +70,7 @@ def test_a_sound_pair_bears_a_load(play: Play, tmp_path: Path) -> None:
 
 
 def test_an_engine_that_is_killed_under_load_ends_the_soak(play: Play, tmp_path: Path) -> None:
-    killed = "pkill -KILL -f EngineCore"
+    killed = "pkill -KILL -f '[E]ngineCore'"  # the brackets: not this shell itself
     timer = threading.Timer(60, lambda: on_node("a2-node1", "sh", "-c", killed))
     timer.start()
     times = {"bench_soak_s": 600, "bench_window_s": 30, "bench_watch_s": 10}
