@@ -12,6 +12,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io import keep_text
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.this_run_io import holds
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
     authority_of,
     work_of,
@@ -51,4 +52,6 @@ class ActionModule(ControllerAction):
             "verify": work.verify,
             "brief": work.brief,
             "takeover": work.takeover,
+            "units_known": not (work.prepare or work.takeover)
+            and all(holds(made["cluster"], {"inventory_hostname": host}) for host in work.serve),
         }

@@ -21,6 +21,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_a
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
+    checks_of,
     decide,
     groups_of,
     of_kind,
@@ -57,7 +58,7 @@ class ActionModule(ControllerAction):
         plan, host = args["plan"], variables["inventory_hostname"]
         own = [unit for unit in plan["units"] if unit["host"] == host]
 
-        mine = variables["hostvars"][host][args["results"]]
+        mine = self._observed(variables, [host], args["results"])[0]
         groups = groups_of(plan["units"], host)
         # What start leaves out stays as it is.
         known = plan.get("left_out", [])
@@ -109,6 +110,11 @@ class ActionModule(ControllerAction):
 
         start_units = [unit for unit in own if unit["group"] in starting]
         start_links = [link for link in links if link["group"] in starting]
+        read_units = [
+            unit
+            for unit in own
+            if unit["group"] in starting or (unit["group"] in staying and restart == "stage")
+        ]
         going = {one["systemd_unit"] for one in (*start_units, *start_links)}
         going |= {service(name) for name in orphans}
         return {
@@ -123,11 +129,8 @@ class ActionModule(ControllerAction):
             "hosts": {group: hosts for group, hosts in groups.items() if group not in staying},
             "units": [unit for unit in own if unit["group"] not in staying],
             "links": links,
-            "read_units": [
-                unit
-                for unit in own
-                if unit["group"] in starting or (unit["group"] in staying and restart == "stage")
-            ],
+            "read_units": read_units,
+            "parser_checks": checks_of(read_units, mine.get("parser_checks")),
             "start_units": start_units,
             "start_links": start_links,
             "stale_links": stale,
@@ -142,7 +145,7 @@ class ActionModule(ControllerAction):
     def _observed(
         self, variables: dict[str, Any], hosts: list[str], register: str
     ) -> list[dict[str, Any]]:
-        """Return the result of unit_info on each of the hosts.
+        """Return what unit_info tells of each of the hosts.
 
         Raises:
             AnsibleActionFail: A host has left the play, so the replica must be left as it is.
@@ -154,4 +157,5 @@ class ActionModule(ControllerAction):
                 f"{', '.join(gone)} left the play (its own error stands above) and holds units of "
                 "the same replica: nothing was stopped or started here. Mend it and run again"
             )
-        return [dict(variables["hostvars"][host][register]) for host in hosts]
+        results = [variables["hostvars"][host][register] for host in hosts]
+        return [dict(one["states"]["unit"] if "states" in one else one) for one in results]

@@ -85,4 +85,9 @@ takeover:
   returned: success
   type: list
   elements: str
+units_known:
+  description: Whether serve need not look at the units again, as this run holds their nodes since
+    they were looked at, and changes nothing before.
+  returned: success
+  type: bool
 """

@@ -53,6 +53,14 @@ options:
     description: Seconds that one container or one process of a venv may take.
     type: float
     default: 180
+  known:
+    description:
+      - What M(muster.serving.unit_info) told of these very units. The engine is then not asked, nor
+        is the node connected to.
+    type: list
+    elements: dict
+notes:
+  - An action of the same name runs it.
 """
 
 EXAMPLES = r"""
@@ -84,83 +92,9 @@ checks:
         the version that is installed, or correct the recipe
 """
 
-import inspect
-import os
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
-    CommandError,
-    run,
-)
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.programs import (
-    engine_parser as engine_parser_program,
-)
-from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files, unit_io
-from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
-    Answer,
-    Place,
-    Question,
-    Verdict,
-)
-
-
-def identity(place: Place) -> str | None:
-    """Return what identifies the installed engine, None where none is installed yet.
-
-    Raises:
-        UnitError: Docker does not answer.
-    """
-    if place.image is not None:
-        return unit_io.image_ids([place.image])[place.image]
-    return unit_io.environment_ids([str(place.venv)])[str(place.venv)]
-
-
-def ask(question: Question, program: str, timeout: float) -> str:
-    """Return the answer of the engine's parser as text.
-
-    Raises:
-        CommandError: It did not answer; the message has its output.
-    """
-    container = f"muster-parser-{os.getpid()}"
-    try:
-        output = run(engine_parser.command(question, program, container), timeout)
-    except CommandError:
-        # The time-out killed Docker's client, not the container.
-        if question.place.image is not None:
-            run([unit_files.DOCKER, "rm", "--force", container], unit_io.ASK_TIMEOUT_S)
-        raise
-    answer = engine_parser.find_answer(output.stdout)
-    if not answer:
-        said = engine_parser.last_line(output.stderr or output.stdout)
-        raise CommandError(f"it ended with rc {output.rc} and said {said}")
-    return answer
-
-
-def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> Answer:
-    """Return what the engine says, from an earlier run or asked for now."""
-    count = len(question.argvs)
-    program = inspect.getsource(engine_parser_program)
-    try:
-        engine = identity(question.place)
-        if engine is None:
-            text = f"{question.place.image or question.place.venv} is not on this node yet"
-            return engine_parser.no_answer(engine_parser.ABSENT, text, count)
-        path = engine_parser.notes_path(engine, question, program)
-        known = engine_parser.read_answer(files.read(path), count)
-        if known is not None:
-            return known
-        said = ask(question, program, timeout)
-    except (unit_io.UnitError, CommandError) as error:
-        return engine_parser.no_answer(engine_parser.UNKNOWN, str(error), count)
-    found = engine_parser.read_answer(said, count)
-    if found is None:
-        text = f"its answer makes no sense: {said}"
-        return engine_parser.no_answer(engine_parser.UNKNOWN, text, count)
-    if engine_parser.is_definite(found.verdicts) and keep:
-        files.write(path, said + "\n")
-    return found
+from ansible_collections.muster.serving.plugins.module_utils.units import parser, parser_io
 
 
 def main() -> None:
@@ -174,26 +108,19 @@ def main() -> None:
             "version": {"type": "str"},
             "units": {"type": "list", "elements": "dict", "required": True},
             "timeout": {"type": "float", "default": 180},
+            "known": {"type": "list", "elements": "dict"},
         },
         supports_check_mode=True,
     )
     params, files = module.params, NodeFiles()
-    units = [unit for unit in params["units"] if unit["role"] != "gateway"]
-    verdicts: dict[tuple[Place, tuple[str, ...]], Verdict] = {}
-    versions = []
-    for question in engine_parser.questions(params["engine"], units):
-        found = answer(question, files, params["timeout"], keep=not module.check_mode)
-        pairs = zip(question.argvs, found.verdicts)
-        verdicts.update(((question.place, argv), one) for argv, one in pairs)
-        if params["version"]:
-            planned = params["version"]
-            versions.append(
-                engine_parser.judge_version(params["engine"], planned, question.place, found)
-            )
-    checks = versions + [
-        engine_parser.judge(unit, verdicts[engine_parser.place_of(unit), tuple(unit["argv"])])
-        for unit in units
-    ]
+    engine, units, keep = params["engine"], params["units"], not module.check_mode
+    checks = params["known"]
+    if checks is None:
+        answers = [
+            (question, parser_io.answer(question, files, params["timeout"], keep))
+            for question in parser.questions(engine, units)
+        ]
+        checks = parser.checks(engine, params["version"], units, answers)
     module.exit_json(changed=False, checks=checks)
 
 

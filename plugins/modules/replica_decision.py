@@ -13,8 +13,8 @@ description:
     its units stop and start as one; no other replica is touched. A gateway is a group of its own.
   - Says before anything is stopped why a group starts or restarts, in check mode, too.
   - Fails before anything is stopped where a unit would start from an environment that is not there.
-  - Reads what M(muster.serving.unit_info) returned on each host. Runs on the controller, once a
-    host, and sends nothing to the node.
+  - Reads what M(muster.serving.unit_info) returned on each host, or M(muster.serving.node_checks)
+    of its state V(unit). Runs on the controller, once a host, and sends nothing to the node.
 author:
   - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -89,6 +89,11 @@ links:
   elements: dict
 read_units:
   description: Units of this host whose command line the engine's parser is to read.
+  returned: success
+  type: list
+  elements: dict
+parser_checks:
+  description: What the parser is known to say of RV(read_units); null where it has to be asked.
   returned: success
   type: list
   elements: dict

@@ -49,6 +49,13 @@ options:
         means that the unit has ended since.
     type: dict
     default: {}
+  engine:
+    description: The units' engine, to tell what its parser is known to say of them.
+    type: str
+    choices: [vllm, vllm-ascend, sglang]
+  version:
+    description: With O(engine), the version that the plan is made for; without it none is compared.
+    type: str
   usage:
     description:
       - Also ask each rank that serves for one token, and return what the engines do, what the links
@@ -210,6 +217,14 @@ planned_links:
   description:
     - Of O(links), the C(name), the C(start_id) of the start that the agent belongs to, and what is
       not as planned (C(differences), a phrase each).
+  returned: success
+  type: list
+  elements: dict
+parser_checks:
+  description:
+    - With O(engine), what M(muster.serving.engine_parser_check) would return for the units that
+      differ or do not run, from the answers that it keeps. Null where it would have to ask, and
+      where all run as planned.
   returned: success
   type: list
   elements: dict

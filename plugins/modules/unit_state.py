@@ -152,7 +152,7 @@ class Host:
             )
 
     def write(self, path: str, text: str, mode: int) -> None:
-        if not self.module.check_mode:
+        if not (self.module.check_mode or self.files.holds(path, text, mode)):
             self.files.write(path, text, mode)
 
     def remove(self, paths: list[str]) -> None:
@@ -242,10 +242,10 @@ def start(host: Host, params: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     for link in links:
         write_link(host, link, params["start_id"])
     services = services_of([unit["name"] for unit in units], links)
-    host.systemctl("daemon-reload")
     if not host.module.check_mode:
         end_listeners(units)
     if services:
+        # It reloads systemd itself.
         host.systemctl("enable", "--quiet", *services)
         # A deliberate start gets the whole restart budget, whatever earlier runs used up.
         # systemctl refuses this for a unit that is not loaded, which has used up nothing.
@@ -277,7 +277,7 @@ def relink(host: Host, links: list[dict[str, Any]]) -> dict[str, str]:
     for link in links:
         write_link(host, link, link["start_id"])
     if present != wanted:
-        host.systemctl("daemon-reload")
+        # It reloads systemd itself.
         host.systemctl("enable", "--quiet", *services)
     host.systemctl("restart", *services)
     texts = {

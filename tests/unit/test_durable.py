@@ -268,3 +268,14 @@ def test_a_writer_that_is_killed_anywhere_leaves_a_whole_file(tmp_path: Path) ->
         os.utime(tmp_path / name, (time.time() - 7200,) * 2)
     durable_io.replace(str(tmp_path / "state.json"), "{}")
     assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_only_what_a_write_would_change_nothing_of_is_held(tmp_path: Path) -> None:
+    files = NodeFiles(str(tmp_path))
+    files.write("/etc/a", "one\n", 0o600)
+    assert files.holds("/etc/a", "one\n", 0o600)
+    assert not files.holds("/etc/a", "two\n", 0o600)
+    assert not files.holds("/etc/a", "one\n", 0o644)
+    assert not files.holds("/etc/absent", "one\n", 0o600)
+    (tmp_path / "etc/link").symlink_to("a")
+    assert not files.holds("/etc/link", "one\n", 0o600)

@@ -13,14 +13,14 @@ from ansible_collections.muster.serving.plugins.module_utils.programs import (
     engine_parser as engine_parser_program,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units import parser as engine_parser
-from ansible_collections.muster.serving.plugins.module_utils.units import unit_files
+from ansible_collections.muster.serving.plugins.module_utils.units import parser_io, unit_files
 from ansible_collections.muster.serving.plugins.module_utils.units.parser import (
     Answer,
     Place,
     Verdict,
 )
-from ansible_collections.muster.serving.plugins.modules import engine_parser_check
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import checks_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -404,7 +404,7 @@ class Node:
     def ask(self, *flags: str, timeout: float = 60, keep: bool = True) -> Verdict:
         units = [unit(argv=["vllm", "serve", "/m", *flags])]
         (question,) = engine_parser.questions("vllm", units)
-        (verdict,) = engine_parser_check.answer(question, self.files, timeout, keep).verdicts
+        (verdict,) = parser_io.answer(question, self.files, timeout, keep).verdicts
         return verdict
 
     def kept(self) -> list[str]:
@@ -432,6 +432,37 @@ def test_a_definite_answer_is_not_asked_for_again(node: Node) -> None:
     node.load("sha256:1", "exit 1")
     assert node.ask("--no-such-flag") == refused
     assert node.ask("--another").status == "unknown"
+
+
+def test_what_is_known_of_units_is_told_without_asking(node: Node) -> None:
+    units = [unit(), {**unit(1), "role": "gateway", "image": "gateway:1"}]
+
+    def known(version: str | None = None) -> Any:
+        return parser_io.kept_checks("vllm", version, units, node.files)
+
+    assert known() is None
+    node.load("sha256:1")
+    assert known() is None
+    (question,) = engine_parser.questions("vllm", units)
+    said = parser_io.answer(question, node.files, 60, keep=True)
+    node.load("sha256:1", "exit 1")
+    assert known() == [engine_parser.judge(units[0], said.verdicts[0])]
+    assert [one["id"] for one in known("0.18.0")] == ["engine-version", "engine-parser"]
+    node.load("sha256:2")
+    assert known() is None
+
+
+@pytest.mark.parametrize(
+    ("subjects", "covers"),
+    [(["r0", "r1"], True), (["r0"], False), (["r0", "r1", "r2"], False), ([], False)],
+)
+def test_what_is_known_of_other_units_is_no_answer(subjects: list[str], covers: bool) -> None:
+    units = [{"name": name, "group": "replica-0"} for name in ("r0", "r1")]
+    units.append({"name": "g", "group": "gateway-0"})
+    known = [{"id": "engine-version", "subject": "image"}]
+    known += [{"id": "engine-parser", "subject": name} for name in subjects]
+    assert checks_of(units, known) == (known if covers else None)
+    assert checks_of(units, None) is None
 
 
 def test_another_image_of_the_same_name_is_asked_anew(node: Node) -> None:
@@ -473,7 +504,7 @@ def test_a_container_that_takes_too_long_is_removed(node: Node) -> None:
 
 def test_a_venv_that_is_not_whole_is_not_asked(node: Node) -> None:
     (question,) = engine_parser.questions("vllm", [venv_unit()])
-    (verdict,) = engine_parser_check.answer(question, node.files, 60, keep=True).verdicts
+    (verdict,) = parser_io.answer(question, node.files, 60, keep=True).verdicts
     assert verdict == Verdict("absent", "/opt/muster/venvs/vllm is not on this node yet")
 
 

@@ -67,6 +67,7 @@ def decide(
     orphans: list[str] | None = None,
     running: list[str] | None = None,
     planned_links: dict[str, list[dict[str, Any]]] | None = None,
+    of_stages: bool = False,
     **more: Any,
 ) -> dict[str, Any]:
     """What the decision of a host is, when unit_info found the units in these states."""
@@ -86,6 +87,8 @@ def decide(
         }
         for name in hosts
     }
+    if of_stages:
+        found = {name: {"seen": {"states": {"unit": one["seen"]}}} for name, one in found.items()}
     links = [
         {"name": f"link-{group}", "host": name, "group": group, "systemd_unit": f"link-{group}"}
         for group, name in {(one["group"], one["host"]) for one in units}
@@ -134,6 +137,14 @@ def test_what_rests_is_not_stopped_before_it_starts(running: list[str], stops: b
     down = {one["name"]: NOT_INSTALLED for one in RANKS}
     verdict = decide("n0", RANKS, down, running=running, orphans=["c-old"])
     assert (verdict["start"], verdict["stop"]) == (True, stops)
+
+
+def test_a_look_of_all_stages_tells_of_the_units_as_well() -> None:
+    down = {one["name"]: NOT_INSTALLED for one in PAIR}
+    asked = decide("n0", PAIR, down)
+    looked = decide("n0", PAIR, down, of_stages=True)
+    assert looked == asked
+    assert looked["start"]
 
 
 def link(start_id: str, *differences: str) -> list[dict[str, Any]]:

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible import constants
 from ansible_collections.muster.serving.plugins.action import cluster_work
 from ansible_collections.muster.serving.plugins.module_utils.node.look_io import STATES
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import unplanned
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import this_run_io
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
     PREPARED,
     SERVED,
@@ -151,6 +153,7 @@ def test_clients_need_the_authorities_of_all_gateways(
 def test_the_authoritys_file_is_made_changed_and_removed_as_hosts_tell(tmp_path: Path) -> None:
     path = tmp_path / "output" / "gateway.pem"
     made = {
+        "cluster": "c",
         "run": {"authority": str(path)},
         "plan": {"units": UNITS},
         "stages": {"a": {"verify": {"url": None, "gateway_url": None}}},
@@ -176,6 +179,37 @@ def test_the_authoritys_file_is_made_changed_and_removed_as_hosts_tell(tmp_path:
     assert work("", check_mode=True)
     assert path.read_text() == "two\n"
     assert (work(""), work(""), path.exists()) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("states", "held", "known"),
+    [
+        (seen("unit"), True, True),
+        # Another run may have changed them since.
+        (seen("unit"), False, False),
+        # An image may take minutes.
+        (seen("unit", "engine_image"), True, False),
+        ({**seen("unit"), "takeover": {"differs": ["container vllm"]}}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_what_was_seen_of_units_holds_while_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: Any, held: bool, known: bool
+) -> None:
+    monkeypatch.setattr(constants, "DEFAULT_LOCAL_TMP", str(tmp_path))
+    action = cluster_work.ActionModule.__new__(cluster_work.ActionModule)
+    action._task = SimpleNamespace(check_mode=False)
+    asks = {"verify": {"url": None, "gateway_url": None}}
+    made = {"cluster": "c", "plan": {"units": UNITS[:2]}, "stages": {"a": asks, "b": asks}}
+    hostvars = {"a": {"look": {"states": states}}, "b": {"look": {"states": seen()}}}
+    for host in ("a", "b") if held else ("a",):
+        this_run_io._mark("c", {"inventory_hostname": host}).touch()
+    work = action.act(
+        {"made": "plan", "hosts": ["a", "b"], "results": "look"},
+        {"plan": made, "hostvars": hostvars},
+    )
+    assert work["serve"] == ["a", "b"]
+    assert work["units_known"] == known
 
 
 def test_every_state_has_its_stage() -> None:

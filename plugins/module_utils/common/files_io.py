@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import stat
 
 from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
 
@@ -31,6 +32,15 @@ class NodeFiles:
                 return stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def holds(self, path: str, text: str, mode: int) -> bool:
+        """Tell whether there is a file, no link to one, as this user would write it."""
+        try:
+            seen = os.lstat(self.path(path))
+        except OSError:
+            return False
+        own = stat.S_ISREG(seen.st_mode) and seen.st_uid == os.geteuid()
+        return own and stat.S_IMODE(seen.st_mode) == mode and self.read(path) == text
 
     def glob(self, pattern: str) -> list[str]:
         """Return the node's own paths that match, sorted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.units import (
@@ -31,6 +32,8 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "model": {"type": "str", "default": ""},
     "wait": {"type": "float", "default": 0},
     "restarts_before": {"type": "dict", "default": {}},
+    "engine": {"type": "str"},
+    "version": {"type": "str"},
 }
 STATE_SPEC = {**ARGUMENT_SPEC, "redeal": {"type": "bool", "default": False}}
 POLL_S = 1.0
@@ -84,11 +87,27 @@ def look(
             "running": running,
         },
         "orphans": [name for name in present if name not in planned],
+        "parser_checks": _parser_checks(params, reports),
         "others": unit_io.running_others(params["deployment"]),
         "run": run_lock_io.holder(params["deployment"]),
         "verified": verified_io.told(params["deployment"]),
         **(_usage(params, reports, present) if with_usage else {}),
     }
+
+
+def _parser_checks(params: dict[str, Any], reports: list[dict[str, Any]]) -> list[Check] | None:
+    """Return what the engine's parser is known to say of the units that would start."""
+    starting = [
+        unit
+        for unit, report in zip(params["units"], reports)
+        if report["differences"] or not unit_files.runs(report)
+    ]
+    if not (params["engine"] and starting):
+        return None
+    # A module's code comes to the node without its compiled form: mostly nothing starts.
+    from ansible_collections.muster.serving.plugins.module_utils.units import parser_io
+
+    return parser_io.kept_checks(params["engine"], params["version"], starting, NodeFiles())
 
 
 def _usage(

@@ -80,9 +80,10 @@ def questions(engine: str, units: Sequence[Unit]) -> list[Question]:
     """Return one question an engine: each command line once, and the environment all units share.
 
     What differs between units, their devices above all, means nothing where there is no device.
+    Gateways run no engine and are left out.
     """
     together: dict[Place, list[Unit]] = {}
-    for unit in units:
+    for unit in _of_engines(units):
         together.setdefault(place_of(unit), []).append(unit)
     return [
         Question(
@@ -158,6 +159,39 @@ def last_line(text: str) -> str:
 
 def _shortened(text: str) -> str:
     return textwrap.shorten(text, _LONGEST, placeholder=" ...")
+
+
+def checks(
+    engine: str,
+    version: str | None,
+    units: Sequence[Unit],
+    answers: Sequence[tuple[Question, Answer]],
+) -> list[Check]:
+    """Return a check of each engine's version, where one is planned, and one of each unit.
+
+    Args:
+        engine: Whose parser it is.
+        version: The version that the plan is made for; without it none is compared.
+        units: The units.
+        answers: The answer to each question about them.
+    """
+    verdicts = {
+        (question.place, argv): verdict
+        for question, answer in answers
+        for argv, verdict in zip(question.argvs, answer.verdicts)
+    }
+    versions = [
+        judge_version(engine, version, question.place, answer)
+        for question, answer in answers
+        if version
+    ]
+    return versions + [
+        judge(unit, verdicts[place_of(unit), tuple(unit["argv"])]) for unit in _of_engines(units)
+    ]
+
+
+def _of_engines(units: Sequence[Unit]) -> list[Unit]:
+    return [unit for unit in units if unit["role"] != "gateway"]
 
 
 def judge(unit: Unit, verdict: Verdict) -> Check:

@@ -137,6 +137,8 @@ def _look(plan: Plan, stage: Mapping[str, Any]) -> dict[str, Any]:
         "unit": {
             **{key: stage["unit"][key] for key in ("deployment", "model", "units", "links")},
             "redeal": plan["redeal"],
+            "engine": plan["engine"]["name"],
+            "version": plan["engine"]["version"],
         },
         **(
             {"gateway": {**deployment, "floating": stage["gateway"]["floating"]}}

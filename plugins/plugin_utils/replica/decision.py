@@ -127,6 +127,20 @@ def stale_links(
     return found
 
 
+def checks_of(
+    units: Sequence[Mapping[str, Any]], known: Sequence[Mapping[str, Any]] | None
+) -> list[Mapping[str, Any]] | None:
+    """Return what the engine's parser is known to say, if it is of these very units; else None.
+
+    Args:
+        units: The units of a host whose command lines are to be read.
+        known: What unit_info told of the host's parser_checks.
+    """
+    told = {one["subject"] for one in known or () if one["id"] == "engine-parser"}
+    asked = {unit["name"] for unit in units if not is_gateway(unit["group"])}
+    return list(known) if known and told == asked else None
+
+
 def removable(
     orphans: Sequence[str], starting: Collection[str], staying: Collection[str], restart: str
 ) -> list[str]:
