@@ -32,7 +32,7 @@ ARGUMENT_SPEC: dict[str, Any] = {
     "model": {"type": "str", "default": ""},
     "wait": {"type": "float", "default": 0},
     "restarts_before": {"type": "dict", "default": {}},
-    "engine": {"type": "str"},
+    "engine": {"type": "str", "choices": ["vllm", "vllm-ascend", "sglang"]},
     "version": {"type": "str"},
 }
 STATE_SPEC = {**ARGUMENT_SPEC, "redeal": {"type": "bool", "default": False}}
