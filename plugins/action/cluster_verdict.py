@@ -20,7 +20,13 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.report_io im
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io import show
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict import (
+    comparison,
+    results,
+    table,
+    verdict,
+    waivers,
+)
 
 display = Display()
 
@@ -39,73 +45,66 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        hostvars = variables["hostvars"]
-        modules = plain(args["results"])
-        hosts = plain(args["hosts"])
-        replicas = plain(args["replicas"] or [hosts])
-        results = {
-            host: {register: plain(hostvars[host].get(register)) for register in modules}
+        modules, hosts = plain(args["results"]), plain(args["hosts"])
+        found = {
+            host: {name: plain(variables["hostvars"][host].get(name)) for name in modules}
             for host in hosts
         }
-        every = [result for mine in results.values() for result in mine.values()]
+        every = [result for mine in found.values() for result in mine.values()]
         if all(result and result.get("skipped") for result in every):
             nothing = f"{args['stage']}: no host of this run had anything to check"
             if args["required"]:
                 raise AnsibleActionFail(f"{nothing}; widen -l to hosts of a replica or gateway")
             return {"skipped": True, "blocked_hosts": [], "msg": nothing}
-        today = datetime.datetime.now(datetime.UTC).date()
-        try:
-            waivers = verdict.parse_waivers(plain(args["waivers"]))
-        except verdict.VerdictError as error:
-            raise AnsibleActionFail(str(error)) from None
 
-        checks = verdict.collect(hosts, results, modules)
-        facts = verdict.collect_facts(results)
-        checks += verdict.compare(facts, replicas, checks)
-        checks = verdict.with_hosts(checks, variables.get("ansible_limit"))
+        now = datetime.datetime.now(datetime.UTC)
+        checks = results.collect(hosts, found, modules)
+        facts = results.collect_facts(found)
+        replicas = plain(args["replicas"] or [hosts])
+        checks += comparison.compare(facts, replicas, checks)
+        checks = results.with_hosts(checks, variables.get("ansible_limit"))
         checks.sort(key=lambda one: hosts.index(one["host"]))
-        checks, expired = verdict.apply_waivers(checks, waivers, today)
-        checks = verdict.with_pages(checks)
+        allowed = waivers.parse_waivers(plain(args["waivers"]))
+        checks, expired = waivers.apply_waivers(checks, allowed, now.date())
         for line in expired:
             display.warning(line)
+        checks = verdict.with_pages(checks)
         failed = verdict.failed_hosts(checks)
-        blocked = verdict.blocked_hosts(failed, replicas)
-        shown = verdict.pick(results, args["show"])
-
         result: dict[str, Any] = {
             "checks": checks,
             "counts": verdict.count(checks),
             "failed_hosts": failed,
-            "failures": [
-                f"{one['host']}: {one['id']} ({one['subject']})"
-                for one in checks
-                if one["status"] == "failed"
-            ],
-            "blocked_hosts": blocked if args["gate"] else [],
+            "failures": verdict.failures(checks),
+            "blocked_hosts": verdict.blocked_hosts(failed, replicas) if args["gate"] else [],
             "expired_waivers": expired,
         }
-        summary = verdict.sentence(args["stage"], checks)
         report = {
             "schema": 1,
             "stage": args["stage"],
-            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "time": now.isoformat(timespec="seconds"),
             "passed": not failed,
             **{key: result[key] for key in ("counts", "failed_hosts", "expired_waivers")},
         }
         told = [one for one in checks if one["status"] != "ok"]
         result["ansible_stats"] = statistics(f"muster_{args['stage']}", {**report, "checks": told})
+        shown = results.pick(found, args["show"])
+        summary = table.sentence(args["stage"], checks)
         if args["report_file"]:
-            report.update(checks=checks, facts=facts, results=shown)
-            write_json(args["report_file"], report)
+            write_json(
+                args["report_file"], {**report, "checks": checks, "facts": facts, "results": shown}
+            )
             result["report_file"] = args["report_file"]
             summary += f" (report: {args['report_file']})"
-
-        width = shutil.get_terminal_size((120, 25)).columns
-        text = verdict.table(checks, width)
-        if text:
-            show(text, color="red" if failed else "yellow")
-        if shown:
-            show(verdict.listing(shown, width))
-        result["msg"] = summary
+        _show(checks, shown, bool(failed))
         show(summary)
-        return result
+        return {**result, "msg": summary}
+
+
+def _show(checks: list[dict[str, str]], shown: dict[str, dict[str, Any]], failed: bool) -> None:
+    """Print what is not fine with its remedies, and the values that were asked for."""
+    width = shutil.get_terminal_size((120, 25)).columns
+    text = table.table(checks, width)
+    if text:
+        show(text, color="red" if failed else "yellow")
+    if shown:
+        show(table.listing(shown, width))

@@ -20,7 +20,12 @@ from ansible_collections.muster.serving.plugins.module_utils.units import run_lo
 from ansible_collections.muster.serving.plugins.module_utils.weights import model
 from ansible_collections.muster.serving.plugins.plugin_utils.failure import diagnosis, judging
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import status
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict import table as screen
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.comparison import compare
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.results import (
+    collect,
+    with_hosts,
+)
 
 WIDTH = 120
 HEAD, FOLLOWER = "a2-node0", "a2-node1"
@@ -46,7 +51,7 @@ def not_asked() -> list[Check]:
             }
         },
     }
-    return verdict.collect([HEAD, FOLLOWER], results, {"node": "node_checks"})
+    return collect([HEAD, FOLLOWER], results, {"node": "node_checks"})
 
 
 def another_run() -> list[Check]:
@@ -69,7 +74,7 @@ def another_run() -> list[Check]:
 def clocks() -> list[Check]:
     facts = {HEAD: {"clock_offset": [0.0, 0.2]}, FOLLOWER: {"clock_offset": [41.0, 41.3]}}
     unsynchronised = host.clock_sync_check("", {"NTPSynchronized": "no", "NTP": "no"})
-    return [*verdict.compare(facts, [[HEAD, FOLLOWER]]), *on(FOLLOWER, unsynchronised)]
+    return [*compare(facts, [[HEAD, FOLLOWER]]), *on(FOLLOWER, unsynchronised)]
 
 
 def little_memory() -> list[Check]:
@@ -232,8 +237,8 @@ LOGS = {
 
 
 def table(page: str) -> str:
-    checks = verdict.with_hosts(TABLES[page](), "a2-cluster")
-    return verdict.table(checks, WIDTH)
+    checks = with_hosts(TABLES[page](), "a2-cluster")
+    return screen.table(checks, WIDTH)
 
 
 def log(page: str) -> str:

@@ -10,22 +10,28 @@ from pathlib import Path
 import pytest
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import STATUSES, check
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.comparison import compare
 from ansible_collections.muster.serving.plugins.plugin_utils.verdict.folding import rows_of
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import (
-    VerdictError,
-    apply_waivers,
-    blocked_hosts,
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.results import (
     collect,
     collect_facts,
-    compare,
-    count,
-    failed_hosts,
-    listing,
-    parse_waivers,
     pick,
+    with_hosts,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.table import (
+    listing,
     sentence,
     table,
-    with_hosts,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import (
+    blocked_hosts,
+    count,
+    failed_hosts,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.waivers import (
+    apply_waivers,
+    parse_waivers,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -368,7 +374,7 @@ def test_what_is_fine_or_pending_needs_no_waiver():
     ],
 )
 def test_a_waiver_without_its_parts_is_refused(wrong, said):
-    with pytest.raises(VerdictError, match=f"^a: .*{said}"):
+    with pytest.raises(PlanError, match=f"^a: .*{said}"):
         parse_waivers({"a": [wrong]})
 
 
@@ -480,7 +486,7 @@ words = st.text(st.characters(codec="utf-8", categories=["L", "N"]), min_size=1,
 
 
 def test_a_waiver_of_no_check_is_refused_with_the_nearest():
-    with pytest.raises(VerdictError, match=r"npu-helth.*npu-health"):
+    with pytest.raises(PlanError, match=r"npu-helth.*npu-health"):
         parse_waivers({"a": [{"check": "npu-helth", "reason": "r", "until": "2027-01-31"}]})
 
 

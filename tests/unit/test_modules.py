@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import COMPARISONS
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.comparison import COMPARISONS
 
 from tests.conftest import ROOT
 

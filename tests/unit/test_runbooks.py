@@ -22,7 +22,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure import diag
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signature import HARMLESS
 from ansible_collections.muster.serving.plugins.plugin_utils.failure.signatures import SIGNATURES
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables
-from ansible_collections.muster.serving.plugins.plugin_utils.verdict import verdict
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict import table, verdict
 
 from lab.emulators import ascend_tools
 from tests.conftest import ROOT
@@ -172,7 +172,7 @@ def failed(check_id: str, status: str = "failed") -> dict[str, str]:
 def test_a_table_names_the_page_of_its_rows_in_one_line() -> None:
     assert runbooks.line([]) == ""
     assert runbooks.line(["port-free", "port-reserved"]) == "docs/runbooks/ports.md"
-    text = verdict.table([failed("port-free"), failed("host-shm"), failed("port-free")], 120)
+    text = table.table([failed("port-free"), failed("host-shm"), failed("port-free")], 120)
     assert text.splitlines()[-1] == (
         "  runbook  docs/runbooks/ports.md (port-free); docs/runbooks/memory.md (host-shm)"
     )
@@ -180,12 +180,12 @@ def test_a_table_names_the_page_of_its_rows_in_one_line() -> None:
 
 @pytest.mark.parametrize("status", ["pending", "waived"])
 def test_what_is_settled_otherwise_has_no_page_in_the_table(status: str) -> None:
-    assert "runbook" not in verdict.table([failed("port-free", status)], 120)
+    assert "runbook" not in table.table([failed("port-free", status)], 120)
 
 
 def test_a_table_over_all_checks_stays_within_the_terminal() -> None:
     checks = [failed(kind.id) for kind in CHECKS.values() if kind.worst == "failed"]
-    text = verdict.table(checks, 120)
+    text = table.table(checks, 120)
     assert max(map(len, text.splitlines())) <= 120
     assert text.count("\n  runbook  ") == 1
 

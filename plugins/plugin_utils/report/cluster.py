@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
+from ansible_collections.muster.serving.plugins.plugin_utils.verdict.verdict import URGENCY
 
 # What tells of the way from node to node, among the checks of preflight.
 _BETWEEN = ("nic-", "port-reachable", "npu-ping", "npu-link", "cluster-mtu")
-_WORST = ("failed", "unknown", "warning", "waived", "pending", "ok")
 
 
 def picture(
@@ -159,8 +159,8 @@ def _links(
             if one["host"] in ends and one["id"].startswith(_BETWEEN)
         ]
         statuses = Counter(one["status"] for one in checks)
-        worst = next((word for word in _WORST if statuses[word]), "unknown")
-        said = ", ".join(f"{statuses[word]} {word}" for word in _WORST if statuses[word])
+        worst = next((word for word in URGENCY if statuses[word]), "unknown")
+        said = ", ".join(f"{statuses[word]} {word}" for word in URGENCY if statuses[word])
         found.append(
             {
                 "ends": ends,
