@@ -29,6 +29,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.runs import (
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import (
     GUIDELLM,
+    TRACE,
     Plan,
     Scenario,
 )
@@ -83,8 +84,7 @@ class ActionModule(ControllerAction):
         replicas = made["target"]["replicas"]
         limits = sweep.limits_of(plan, replicas, args["first"], args["most"], args["gain"])
         check_environment(made["tool"], args)
-        trace = args["trace"]
-        if not trace:
+        if not args["trace"]:
             show(
                 f"  from {limits.first} to at most {limits.most} requests at once, doubled until "
                 f"throughput grows by less than {limits.gain:g} % or a bound breaks"
@@ -103,36 +103,19 @@ class ActionModule(ControllerAction):
         if self._task.check_mode:
             return {"skipped": True, "failures": [], "msg": "check mode: no load is made"}
         client = ClientRuns(self, variables, made, args["api_key_file"], args["every"])
-        goodput, timeout = sweep.goodput_of(bounds), args["timeout"]
-        steps: list[dict[str, Any]] = []
-        widest = 0
-        while (concurrency := sweep.next_concurrency(decided(steps), limits)) is not None:
-            one, what = base, base.name
-            if not trace:
-                one = sweep.load_at(base, concurrency, args["each"], base.seed + len(steps))
-                what += f" at {concurrency} (step {len(steps) + 1})"
-            if made["warm_up"] and concurrency > widest and not trace:
-                short = warm_up(one)._replace(seed=WARM_UP_SEED + one.seed)
-                client.one(_run(short, tool.command(short, {})), f"warm-up of {what}", timeout)
-            widest = max(widest, concurrency)
-            run = _run(one, tool.command(one, goodput))
-            ended = client.one(run, what, timeout)
-            if "msg" in ended and not steps:
-                return {"failed": True, "msg": ended["msg"]}
-            ended = tool.read(ended)
-            if trace and ended["raw"]:
-                # It has no load of its own but that which its requests came to.
-                one = one._replace(concurrency=max(1, round(ended["raw"]["concurrency"])))
-            steps.append(step_of(one, run, ended, bounds))
-            if trace or not ended["raw"]:
-                # More load would not help a client that gave nothing, or an engine that has died.
-                break
+        measured = _Steps(client, tool, bounds, args["timeout"])
+        if args["trace"]:
+            measured.replay(base)
+        else:
+            measured.climb(base, limits, args["each"], made["warm_up"])
+        if measured.lost:
+            return {"failed": True, "msg": measured.lost}
         now = datetime.datetime.now(datetime.UTC)
         stamp = f"{now:%Y%m%dT%H%M%SZ}"
         report = sweep_report(
             plan,
             made,
-            steps,
+            measured.steps,
             limits,
             bounds,
             client.about,
@@ -147,9 +130,70 @@ class ActionModule(ControllerAction):
         told = {name: value for name, value in report.items() if name != "steps"}
         return {
             "report_file": path,
-            "failures": steps[-1]["problems"] if report["ended"] == NO_RESULT else [],
+            "failures": measured.steps[-1]["problems"] if report["ended"] == NO_RESULT else [],
             "ansible_stats": statistics("muster_sweep", {plan["deployment"]: told}),
         }
+
+
+class _Steps:
+    """The steps of a sweep, as they are measured.
+
+    steps are those so far, as the report has them. lost says why not even the first could be run;
+    empty where it was.
+    """
+
+    def __init__(
+        self,
+        client: ClientRuns,
+        tool: _Own | Guidellm,
+        bounds: Mapping[str, float],
+        timeout: int,
+    ) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self.lost = ""
+        self._client, self._tool = client, tool
+        self._bounds, self._timeout = bounds, timeout
+
+    def climb(self, base: Scenario, limits: sweep.Limits, each: int, warms_up: bool) -> None:
+        """Raise a load until nothing more is to be learnt, or the client gives nothing.
+
+        More load would not help a client that gave nothing, or an engine that has died.
+        """
+        widest = 0
+        while (concurrency := sweep.next_concurrency(decided(self.steps), limits)) is not None:
+            count = len(self.steps)
+            one = sweep.load_at(base, concurrency, each, base.seed + count)
+            what = f"{base.name} at {concurrency} (step {count + 1})"
+            if warms_up and concurrency > widest:
+                short = warm_up(one)._replace(seed=WARM_UP_SEED + one.seed)
+                self._run(short, f"warm-up of {what}", {})
+            widest = max(widest, concurrency)
+            run, ended = self._run(one, what, sweep.goodput_of(self._bounds))
+            if not self._keep(one, run, ended):
+                break
+
+    def replay(self, trace: Scenario) -> None:
+        """Make the load of a trace once; its concurrency is what its requests came to."""
+        run, ended = self._run(trace, trace.name, sweep.goodput_of(self._bounds))
+        self._keep(trace, run, ended)
+
+    def _run(
+        self, one: Scenario, what: str, goodput: Mapping[str, float]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a run of the client and how it ended."""
+        run = run_of_client(one, 1, one.seed, self._tool.command(one, goodput), None)
+        return run, self._client.one(run, what, self._timeout)
+
+    def _keep(self, one: Scenario, run: Mapping[str, Any], ended: dict[str, Any]) -> bool:
+        """Keep a run as a step; return whether its client gave a result."""
+        if "msg" in ended and not self.steps:
+            self.lost = ended["msg"]
+            return False
+        ended = self._tool.read(ended)
+        if one.dataset == TRACE and ended["raw"]:
+            one = one._replace(concurrency=max(1, round(ended["raw"]["concurrency"])))
+        self.steps.append(step_of(one, run, ended, self._bounds))
+        return bool(ended["raw"])
 
 
 class _Own:
@@ -166,7 +210,3 @@ class _Own:
 
     def keep(self, _folder: str, _stamp: str) -> None:
         return None
-
-
-def _run(one: Scenario, argv: list[str]) -> dict[str, Any]:
-    return run_of_client(one, 1, one.seed, argv, None)
