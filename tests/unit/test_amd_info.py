@@ -21,7 +21,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.amd.observe
 from ansible_collections.muster.serving.plugins.module_utils.devices.gpu import look_io as gpu_look
 from ansible_collections.muster.serving.plugins.modules import amd_info
 
-from tests.unit.amd_node import EMULATORS, AmdNode, say
+from tests.unit.amd_node import AmdNode, say
+from tests.unit.emulated_node import EMULATORS
 
 # What a real MI355X server printed, of its second and fourth GPU.
 REAL_TABLE = """\

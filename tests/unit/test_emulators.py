@@ -18,7 +18,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.contract im
 
 from lab.emulators import ascend_tools, device_tools
 from lab.emulators.state import load_state
-from tests.unit.npu_node import EMULATORS, NpuNode, call, capture
+from tests.unit.emulated_node import EMULATORS, call
+from tests.unit.npu_node import NpuNode, capture
 
 
 @pytest.fixture

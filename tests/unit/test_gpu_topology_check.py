@@ -29,8 +29,9 @@ from lab.emulators.state import load_state
 from lab.emulators.state import save_state as lab_save
 from tests.unit.amd_node import AmdNode
 from tests.unit.amd_node import say as amd_say
+from tests.unit.emulated_node import EMULATORS
 from tests.unit.npu_node import capture
-from tests.unit.nvidia_node import EMULATORS, NvidiaNode
+from tests.unit.nvidia_node import NvidiaNode
 
 OWN_UNIT = "muster-b200-r0-single.service"
 OURS, FOREIGN = 4711, 4712

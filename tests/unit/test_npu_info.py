@@ -25,7 +25,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import link_between
 from ansible_collections.muster.serving.plugins.modules import npu_info
 
-from tests.unit.npu_node import EMULATORS, NpuNode, capture
+from tests.unit.emulated_node import EMULATORS
+from tests.unit.npu_node import NpuNode, capture
 
 
 @pytest.fixture

@@ -33,7 +33,8 @@ from hypothesis import strategies as st
 
 from lab.emulators import ascend_tools
 from lab.emulators.state import load_state
-from tests.unit.npu_node import CAPTURES, EMULATORS, NpuNode, call, capture
+from tests.unit.emulated_node import EMULATORS, call
+from tests.unit.npu_node import CAPTURES, NpuNode, capture
 
 OWN_UNIT = "muster-a2-cluster-r0-rank0.service"
 OURS, FOREIGN = 4711, 4712

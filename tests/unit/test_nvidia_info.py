@@ -22,7 +22,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io im
 from ansible_collections.muster.serving.plugins.modules import nvidia_info
 
 from lab.emulators import nvidia_tools
-from tests.unit.nvidia_node import EMULATORS, NvidiaNode, say
+from tests.unit.emulated_node import EMULATORS
+from tests.unit.nvidia_node import NvidiaNode, say
 
 SMI = str(EMULATORS / "nvidia-smi")
 

@@ -27,7 +27,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.verdict import tabl
 from lab.emulators import ascend_tools
 from tests.conftest import ROOT
 from tests.unit import plan_support, runbook_examples
-from tests.unit.npu_node import NpuNode, call
+from tests.unit.emulated_node import call
+from tests.unit.npu_node import NpuNode
 
 FOLDER = ROOT / runbooks.FOLDER
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md"))}
