@@ -117,7 +117,7 @@ def _make_device(server: Server, index: int) -> Device:
         "lost": False,
         "uuid": f"GPU-6d757374-6572-6c61-6200-{index:012x}",
         "minor": index,
-        "bus_id": f"{'00000000'}:{BUSES[index % len(BUSES)]}:00.0",
+        "bus_id": f"00000000:{BUSES[index % len(BUSES)]}:00.0",
         "power_w": server.power_w,
         "power_limit_w": server.power_limit_w,
         "temperature_c": 29,

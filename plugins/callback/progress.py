@@ -107,7 +107,6 @@ class CallbackModule(DefaultCallback):
         self._clock: terminal_io.Clock | None = None
         self._asking = False
         self._playbook = ""
-        # The folder for the reports of the cluster that the run is about; empty for several.
         # What items of a loop had to say, and the differences, by task and host, until it ends.
         self._items: dict[tuple[str, str], list[str]] = {}
         self._diffs: dict[tuple[str, str], list[str]] = {}

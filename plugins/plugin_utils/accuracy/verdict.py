@@ -151,7 +151,7 @@ def report_of(
         made: What was to be asked (runs.runs_of).
         done: {sets, venv, client_host}: by data set, in order, how its run ended.
         tolerance: How many percentage points a score may be worse than its reference.
-        time: When it ended, in ISO form.
+        time: When it began, in ISO form.
     """
     sets = [
         judge(entry, ended, made["seed"], tolerance)
