@@ -6,9 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import socket
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -22,28 +20,16 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.units import gateway_access_io
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
 
-from lab import podman, registry
+from lab import registry
 from lab.gateway import build
 from tests.unit.fake_endpoint import MODEL, Endpoint, serving
 
-from .conftest import lab
+from .conftest import lab, run_podman
 
 IMAGE = f"{registry.ADDRESS}:{registry.PORT}/{build.REPOSITORY}:{build.TAG}"
 # Three checks five seconds apart at most, the last two one second apart, and some slack.
 OUT_WITHIN_S = 10
 KEY = 'a%b"c d$e'
-
-
-def run_podman(*arguments: str) -> subprocess.CompletedProcess[str]:
-    settings = [f"{name}={value}" for name, value in podman.environment().items()]
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
-    return subprocess.run(
-        [*as_root, "env", *settings, "podman", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def free_port() -> int:

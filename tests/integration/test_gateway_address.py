@@ -18,8 +18,7 @@ from lab import network, registry
 from lab.gateway import build
 from tests.unit.fake_endpoint import MODEL, Endpoint, serving
 
-from .conftest import Outcome, lab, on_node
-from .test_gateway import run_podman
+from .conftest import Outcome, lab, on_node, run_podman
 
 Play = Callable[..., Outcome]
 
