@@ -251,27 +251,36 @@ class Run:
             for host, state in stage.nodes.items():
                 if state in (FAILED, UNREACHABLE) and host not in lost:
                     stage.nodes[host] = RESCUED
-        lines += [Line(""), *self._times(now)]
-        verb = "would change" if self._check else "changed"
-        lines += self._section(
-            verb,
-            "changed",
-            [
-                f"{text.fold(hosts)}: {'; '.join(tasks)}"
-                for hosts, tasks in self._by_value(self._changes)
-            ],
-        )
-        lines += self._section(
-            "units that would start, because" if self._check else "units started, because",
-            "changed",
-            [
-                f"{text.fold(hosts)}:" + "".join(f"\n  {reason}" for reason in reasons)
-                for hosts, reasons in self._by_value(
-                    {host: why for host, why in self._starts.items() if host in self._begun}
-                )
-            ],
-        )
-        lines += self._section(f"warnings: {len(warnings)}", "warning", warnings)
+        return [
+            *lines,
+            Line(""),
+            *self._times(now),
+            *self._changed_lines(),
+            *self._started_lines(),
+            *self._section(f"warnings: {len(warnings)}", "warning", warnings),
+            *self._failure_lines(lost),
+            *self._endpoint_lines(),
+            Line(" ".join(f"{name}={count}" for name, count in counters.items())),
+        ]
+
+    def _changed_lines(self) -> list[Line]:
+        entries = [
+            f"{text.fold(hosts)}: {'; '.join(tasks)}"
+            for hosts, tasks in self._by_value(self._changes)
+        ]
+        return self._section("would change" if self._check else "changed", "changed", entries)
+
+    def _started_lines(self) -> list[Line]:
+        begun = {host: why for host, why in self._starts.items() if host in self._begun}
+        entries = [
+            f"{text.fold(hosts)}:" + "".join(f"\n  {reason}" for reason in reasons)
+            for hosts, reasons in self._by_value(begun)
+        ]
+        title = "units that would start, because" if self._check else "units started, because"
+        return self._section(title, "changed", entries)
+
+    def _failure_lines(self, lost: set[str]) -> list[Line]:
+        """Return what failed on lost hosts, after what was rescued and not told yet."""
         final = {one.host for one in self._failures if one.host in lost and one.status != RESCUED}
         # A rescue may fail by what is no task's message; then what led to it is all there is.
         bad = [one for one in self._failures if one.host in lost and self._is_final(one, final)]
@@ -279,10 +288,7 @@ class Run:
         rescued = [
             one for one in self._failures if one not in bad and one.message not in self._told
         ]
-        lines += [*self._failed_lines(rescued, "rescued"), *told]
-        lines += self._endpoint_lines()
-        lines.append(Line(" ".join(f"{name}={count}" for name, count in counters.items())))
-        return lines
+        return [*self._failed_lines(rescued, "rescued"), *told]
 
     def _flush(self, now: float, ended: bool) -> list[Line]:
         lines = []
