@@ -89,37 +89,13 @@ def target_of(plan: Plan, hosts: Sequence[str], through: str, replica: int | Non
     Raises:
         PlanError: There is no such replica or gateway, or its API is not that of all its ranks.
     """
-    whole = [one for one in plan["replicas"] if set(one["hosts"]) <= set(hosts)]
-    if replica is not None:
-        whole = [one for one in whole if one["index"] == replica]
-    if not whole:
-        known = ", ".join(str(one["index"]) for one in plan["replicas"])
-        raise PlanError(
-            [
-                "bench: the run has no replica whole"
-                if replica is None
-                else f"bench_replica: the run does not have replica {replica} whole (the cluster's "
-                f"are {known}): widen -l to its hosts"
-            ]
-        )
-    one = whole[0]
+    one = _whole_replica(plan, hosts, replica)
     engines = [unit for unit in plan["units"] if unit["role"] != "gateway"]
     own = [unit for unit in engines if unit["group"] == replica_group(one["index"])]
     apis = [unit["api_url"] for unit in own if unit["api_url"]]
     head = next(unit for unit in own if unit["api_url"])
     if through == "gateway":
-        if not plan["gateway"]:
-            raise PlanError(
-                ["bench_through: the cluster has no gateway (muster_gateway_hosts): take replica"]
-            )
-        tls = plan["gateway"]["tls"]
-        if tls and not tls["certificate"]:
-            raise PlanError(
-                [
-                    "bench_through: the engine's client does not know the certificate that the "
-                    "gateway's host has made: give one (muster_gateway_tls), or take replica"
-                ]
-            )
+        _check_gateway(plan)
         every = [unit["api_url"] for unit in engines if unit["api_url"]]
         url = plan["endpoint"]["url"]
         count = len(plan["replicas"])
@@ -132,6 +108,47 @@ def target_of(plan: Plan, hosts: Sequence[str], through: str, replica: int | Non
             ]
         )
     return Target(one["url"], through, 1, head["host"], head, own, apis)
+
+
+def _whole_replica(plan: Plan, hosts: Sequence[str], replica: int | None) -> Mapping[str, Any]:
+    """Return the replica that is asked for, or the first, if the run has all its hosts.
+
+    Raises:
+        PlanError: It has not.
+    """
+    for one in plan["replicas"]:
+        if set(one["hosts"]) <= set(hosts) and replica in (None, one["index"]):
+            found: Mapping[str, Any] = one
+            return found
+    if replica is None:
+        raise PlanError(["bench: the run has no replica whole: widen -l to its hosts"])
+    known = ", ".join(str(one["index"]) for one in plan["replicas"])
+    raise PlanError(
+        [
+            f"bench_replica: the run does not have replica {replica} whole (the cluster's are "
+            f"{known}): widen -l to its hosts"
+        ]
+    )
+
+
+def _check_gateway(plan: Plan) -> None:
+    """See that the engine's client can ask the gateway.
+
+    Raises:
+        PlanError: There is none, or one whose certificate the client cannot know.
+    """
+    if not plan["gateway"]:
+        raise PlanError(
+            ["bench_through: the cluster has no gateway (muster_gateway_hosts): take replica"]
+        )
+    tls = plan["gateway"]["tls"]
+    if tls and not tls["certificate"]:
+        raise PlanError(
+            [
+                "bench_through: the engine's client does not know the certificate that the "
+                "gateway's host has made: give one (muster_gateway_tls), or take replica"
+            ]
+        )
 
 
 def client_of(

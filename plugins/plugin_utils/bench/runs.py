@@ -35,6 +35,9 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios imp
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
 
+# What writes the command of a client for a load, with the seed of its prompts.
+Command = Callable[[Plan, Client, Target, Scenario, int], list[str]]
+
 
 class Wish(NamedTuple):
     """What an operator asks of bench; the options of muster.serving.bench_plan have the words."""
@@ -64,41 +67,16 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
     """
     if wish.repetitions < 1:
         raise PlanError(["bench_repetitions has to be 1 or more"])
-    of_engine = {"bench_image": wish.image, "bench_texts": wish.texts}
-    named = bool(wish.scenarios or wish.custom)
-    guidellm.check_wish(wish.tool, wish.trace, of_engine, named)
-    if wish.trace:
-        wanted = [guidellm.trace_load(wish.trace, None)]
-    else:
-        wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
-    if wish.single and len(wish.scenarios) > 1:
-        raise PlanError(["bench_scenarios: name one load; this playbook makes no more than one"])
-    refused = {one.name: refusals(one, plan, wish.tool) for one in wanted}
-    held = [one for one in wanted if not refused[one.name]]
-    if not held or (wish.scenarios and len(held) < len(wanted)):
-        raise PlanError(
-            ["bench runs nothing, since this deployment cannot hold it:"]
-            + [f"- {text}" for texts in refused.values() for text in texts]
-        )
-    if wish.single:
-        held, refused = held[:1], {}
+    held, refused = _loads_of(plan, wish)
     target = target_of(plan, wish.hosts, wish.through, wish.replica)
-    write: Callable[[Plan, Client, Target, Scenario, int], list[str]] = command
+    write: Command = command
     if wish.tool == GUIDELLM:
         client, write = guidellm.client_of(plan, target), guidellm.command
     else:
         client = client_of(plan, target, wish.image, wish.texts)
-    runs = []
     # Nobody has looked at a trace yet.
-    for one in [] if wish.trace else held:
-        if wish.warm_up:
-            argv = write(plan, client, target, warm_up(one), WARM_UP_SEED + one.seed)
-            runs.append(run_of_client(warm_up(one), 0, WARM_UP_SEED + one.seed, argv, None))
-        for repetition in range(wish.repetitions):
-            # The same prompts again would come from the cache of prefixes.
-            seed = one.seed + repetition
-            argv = write(plan, client, target, one, seed)
-            runs.append(run_of_client(one, repetition + 1, seed, argv, expected_s(one)))
+    loads = [] if wish.trace else held
+    runs = [run for one in loads for run in _runs_of_load(plan, wish, client, target, one, write)]
     measured = dict.fromkeys(unit["host"] for unit in target.units)
     return {
         "deployment": plan["deployment"],
@@ -123,6 +101,47 @@ def runs_of(plan: Plan, wish: Wish) -> dict[str, Any]:
         "warm_up": wish.warm_up,
         "runs": runs,
     }
+
+
+def _loads_of(plan: Plan, wish: Wish) -> tuple[list[Scenario], dict[str, list[str]]]:
+    """Return the loads that are made, and by the name of each that is wanted why it cannot be held.
+
+    Raises:
+        PlanError: None can be held, or not all that are named; or options do not go together.
+    """
+    of_engine = {"bench_image": wish.image, "bench_texts": wish.texts}
+    named = bool(wish.scenarios or wish.custom)
+    guidellm.check_wish(wish.tool, wish.trace, of_engine, named)
+    if wish.trace:
+        wanted = [guidellm.trace_load(wish.trace, None)]
+    else:
+        wanted = chosen(scenarios_of(plan, wish.custom), wish.scenarios)
+    if wish.single and len(wish.scenarios) > 1:
+        raise PlanError(["bench_scenarios: name one load; this playbook makes no more than one"])
+    refused = {one.name: refusals(one, plan, wish.tool) for one in wanted}
+    held = [one for one in wanted if not refused[one.name]]
+    if not held or (wish.scenarios and len(held) < len(wanted)):
+        raise PlanError(
+            ["bench runs nothing, since this deployment cannot hold it:"]
+            + [f"- {text}" for texts in refused.values() for text in texts]
+        )
+    return (held[:1], {}) if wish.single else (held, refused)
+
+
+def _runs_of_load(
+    plan: Plan, wish: Wish, client: Client, target: Target, one: Scenario, write: Command
+) -> list[dict[str, Any]]:
+    """Return the runs of one load: its warm-up, where there is one, and its repetitions."""
+    runs = []
+    if wish.warm_up:
+        short, seed = warm_up(one), WARM_UP_SEED + one.seed
+        runs.append(run_of_client(short, 0, seed, write(plan, client, target, short, seed), None))
+    for repetition in range(wish.repetitions):
+        # The same prompts again would come from the cache of prefixes.
+        seed = one.seed + repetition
+        argv = write(plan, client, target, one, seed)
+        runs.append(run_of_client(one, repetition + 1, seed, argv, expected_s(one)))
+    return runs
 
 
 def run_of_client(
