@@ -10,7 +10,6 @@ from typing import Dict
 from ansible_collections.muster.serving.plugins.module_utils.common.check_table import CHECKS
 
 STATUSES = ("ok", "failed", "warning", "waived", "pending", "unknown")
-PHASES = ("bare", "ready")
 # How bad a status is. What is pending or unknown keeps nothing from starting, like a warning.
 _SEVERITY = {"ok": 0, "waived": 0, "pending": 1, "unknown": 1, "warning": 1, "failed": 2}
 
