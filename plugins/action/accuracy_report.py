@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ansible_collections.muster.serving.plugins.plugin_utils.accuracy import verdict
+from ansible_collections.muster.serving.plugins.plugin_utils.bench import comparison
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
 )
@@ -19,10 +20,10 @@ from ansible_collections.muster.serving.plugins.plugin_utils.common.screen_io im
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import plain
 
 COLORS = {
-    verdict.BELOW: "red",
-    verdict.NO_FIGURE: "red",
+    comparison.BELOW: "red",
+    comparison.NO_FIGURE: "red",
     verdict.UNCLEAR: "yellow",
-    verdict.NOT_COMPARED: "yellow",
+    comparison.NOT_COMPARED: "yellow",
 }
 
 

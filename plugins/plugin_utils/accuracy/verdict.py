@@ -14,12 +14,18 @@ from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.chance imp
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.runs import HARNESS
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import digest
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.comparison import (
+    BELOW,
+    MET,
+    NO_FIGURE,
+    NOT_COMPARED,
+    OTHER_WEIGHTS,
+    weights_of,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.common.tables import columns
 
 SCHEMA = 1
-MET, UNCLEAR, BELOW = "met", "unclear", "below"
-NO_FIGURE, NOT_COMPARED = "no figure", "not compared"
-OTHER_WEIGHTS = "others (muster_weights_gb)"
+UNCLEAR = "unclear"
 # From this share on, answers that cannot be read say more of the run than of the model.
 _MANY = 0.05
 
@@ -173,7 +179,7 @@ def report_of(
             **{key: plan[key] for key in ("muster", "recipe", "variant", "evidence", "engine")},
             "model": plan["model"],
         },
-        "weights": "the recipe's" if plan["model"]["format"] else OTHER_WEIGHTS,
+        "weights": weights_of(plan),
         "target": {"url": made["url"], "model": made["model"]},
         "client": {"host": done["client_host"], "venv": done["venv"]},
         "concurrency": made["concurrency"],

@@ -18,8 +18,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios imp
 
 # What of a setting has to be the same for figures to be compared.
 DECIDING = ("recipe", "sizes", "weights", "devices", "through", "replicas")
-# In a setting, where the weights are those that the recipe is for.
-RECIPES_WEIGHTS = "the recipe's"
+# Whose weights a figure is of.
+RECIPES_WEIGHTS, OTHER_WEIGHTS = "the recipe's", "others (muster_weights_gb)"
 MET, BELOW, NO_FIGURE, NOT_COMPARED = "met", "below", "no figure", "not compared"
 
 _HIGHER = re.compile(r"(input|output|total)_tok_per_s|request_per_s")
@@ -59,11 +59,16 @@ def setting(plan: Plan, target: Target, devices: Sequence[str]) -> dict[str, Any
         "recipe": plan["recipe"],
         "engine": f"{plan['engine']['name']} {plan['engine']['version']}",
         "sizes": plan["bench"]["sizes"],
-        "weights": RECIPES_WEIGHTS if plan["model"]["format"] else "others (muster_weights_gb)",
+        "weights": weights_of(plan),
         "devices": sorted(set(devices)),
         "through": target.through,
         "replicas": target.replicas,
     }
+
+
+def weights_of(plan: Plan) -> str:
+    """Return whose weights a plan serves; a lab's have no format."""
+    return RECIPES_WEIGHTS if plan["model"]["format"] else OTHER_WEIGHTS
 
 
 def published(one: Scenario, plan: Plan, here: Mapping[str, Any]) -> Reference:

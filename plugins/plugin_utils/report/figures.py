@@ -24,7 +24,7 @@ _SHOWN = (
     *("output_tok_per_s", "total_tok_per_s", "request_per_s", "median_ttft_ms", "p99_ttft_ms"),
     *("median_tpot_ms", "p99_tpot_ms", "median_e2e_ms", "prefix_hit_rate_percent"),
 )
-_MARKS = {
+MARKS = {
     comparison.MET: "ok",
     comparison.BELOW: "failed",
     comparison.NO_FIGURE: "failed",
@@ -109,7 +109,7 @@ def _scenario(one: Mapping[str, Any]) -> dict[str, Any]:
     told = {row["metric"] for row in rows}
     return {
         **{key: one[key] for key in ("name", "title", "time", "status", "source", "notes")},
-        "mark": _MARKS[one["status"]],
+        "mark": MARKS[one["status"]],
         "load": one["load"],
         "compared": one["status"] in (comparison.MET, comparison.BELOW),
         "rows": rows,
@@ -190,7 +190,7 @@ def _earlier(reports: Sequence[Report], last: Report) -> list[dict[str, Any]]:
             "time": report["time"],
             "name": one["name"],
             "status": one["status"],
-            "mark": _MARKS[one["status"]],
+            "mark": MARKS[one["status"]],
             "output": one["metrics"].get(_THROUGHPUT),
             "ttft": _typical(one["metrics"], "ttft_ms"),
             "tpot": _typical(one["metrics"], "tpot_ms"),

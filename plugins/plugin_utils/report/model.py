@@ -15,6 +15,13 @@ from typing import Any, TypedDict
 
 from ansible_collections.muster.serving.plugins.module_utils.common import redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.ranges import ranges_text
+from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.verdict import UNCLEAR
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.comparison import (
+    BELOW,
+    MET,
+    NO_FIGURE,
+    NOT_COMPARED,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.report import cluster, figures, trials
 from ansible_collections.muster.serving.plugins.plugin_utils.report.charts import Bars
 from ansible_collections.muster.serving.plugins.plugin_utils.screen.text import fold
@@ -27,7 +34,7 @@ _ALIKE = ("id", "status", "subject", "observed", "expected", "remedy")
 # What a section is made of, or nothing.
 Part = Mapping[str, Any] | None
 # Of several loads or data sets the worst is told first.
-_WORST_FIRST = ("no figure", "below", "unclear", "met", "not compared")
+_WORST_FIRST = (NO_FIGURE, BELOW, UNCLEAR, MET, NOT_COMPARED)
 
 
 class Found(TypedDict):
@@ -245,7 +252,7 @@ def _bench_card(bench: Part) -> dict[str, Any]:
     words = [one["status"] for one in bench["scenarios"]]
     counts = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
     worst = next((one for one in _WORST_FIRST if one in words), "nothing measured")
-    mark = {"met": "ok", "below": "failed", "no figure": "failed"}.get(worst, "unknown")
+    mark = figures.MARKS.get(worst, "unknown")
     return _card("Bench", "bench", (mark, worst, counts), "bench", bench)
 
 

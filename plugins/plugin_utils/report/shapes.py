@@ -13,6 +13,8 @@ import datetime
 from typing import Any
 
 # The plan that the page is of has said already where it is missing.
+from ansible_collections.muster.serving.plugins.module_utils.common.checks import STATUSES
+
 with contextlib.suppress(ImportError):
     import jsonschema
 
@@ -45,7 +47,7 @@ _COUNT = {"type": "integer", "minimum": 0, "maximum": 10**15}
 _NUMBER = {"type": "number", "minimum": -1e15, "maximum": 1e15}
 # With its zone: times of several machines stand side by side.
 _TIME = {"type": "string", "format": "time"}
-_STATUS = {"enum": ["ok", "failed", "warning", "waived", "pending", "unknown"]}
+_STATUS = {"enum": list(STATUSES)}
 
 _CHECK = _object(
     host=_TEXT,

@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible_collections.muster.serving.plugins.plugin_utils.accuracy.verdict import UNCLEAR
+from ansible_collections.muster.serving.plugins.plugin_utils.bench.comparison import (
+    BELOW,
+    MET,
+    NO_FIGURE,
+)
 from ansible_collections.muster.serving.plugins.plugin_utils.report.charts import (
     CURVES,
     Lines,
@@ -29,7 +35,7 @@ COLUMNS = (
     ("P99 TPOT, ms", "p99_tpot_ms"),
 )
 _TITLES = {metric: title for title, metric in COLUMNS}
-_MARKS = {"met": "ok", "below": "failed", "no figure": "failed", "unclear": "warning"}
+_MARKS = {MET: "ok", BELOW: "failed", NO_FIGURE: "failed", UNCLEAR: "warning"}
 
 
 def sweep(report: Report | None) -> dict[str, Any] | None:
