@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,13 @@ from lab import nodes, podman
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB_INVENTORY = ROOT / "inventories" / "lab"
+
+# The nodes of a2-cluster, and the engine of each.
+NODES = ("a2-node0", "a2-node1")
+UNITS = {node: f"a2-cluster-r0-rank{rank}" for rank, node in enumerate(NODES)}
+# The nodes of a3-replicas, and the address of its gateways.
+PAIR = ("a3-node0", "a3-node1")
+FLOATING = "198.19.67.29"
 
 
 @dataclass
@@ -154,7 +162,51 @@ def on_node(node: str, *argv: str) -> str:
     return done.stdout
 
 
+def containers() -> dict[str, str]:
+    """The id of each node's engine container; empty where none runs."""
+    return {
+        node: on_node(
+            node, "docker", "ps", "--quiet", "--no-trunc", "--filter", f"name=^muster-{unit}$"
+        ).strip()
+        for node, unit in UNITS.items()
+    }
+
+
+def stop_pair() -> None:
+    """Stop the pair's engines, whose memory others need."""
+    for node in NODES:
+        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+
+
+def invocation(node: str, unit: str) -> str:
+    """The id of a unit's present run."""
+    return on_node(node, "systemctl", "show", "--property=InvocationID", "--value", unit).strip()
+
+
+def eventually(holds: Callable[[], object], seconds: float) -> None:
+    """Wait until something holds; an endpoint that does not answer does not hold."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if holds():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
+        time.sleep(1)
+
+
 @pytest.fixture(scope="session")
 def addresses() -> dict[str, str]:
     """Address of each lab node by its name."""
     return {node["name"]: node["address"] for node in json.loads(lab("status", "--json"))["nodes"]}
+
+
+@pytest.fixture(scope="module")
+def a3_nodes() -> Iterator[None]:
+    """The nodes of a3-replicas, as a provider hands them over."""
+    for name in PAIR:
+        lab("node", "create", name)
+    yield
+    for name in PAIR:
+        lab("node", "remove", name)

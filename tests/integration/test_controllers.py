@@ -11,10 +11,9 @@ import pytest
 
 from tests.controllers import commands, shell
 
-from .conftest import Outcome, lab, on_node
+from .conftest import NODES, Outcome, lab, on_node
 
 INVENTORY = "inventories/lab"
-NODES = ("a2-node0", "a2-node1")
 SEND = commands("layout") + commands("here") + commands("part")
 
 

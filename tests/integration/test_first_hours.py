@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .conftest import LAB_INVENTORY, ROOT, lab, on_node
+from .conftest import LAB_INVENTORY, ROOT, lab, on_node, stop_pair
 
 pytestmark = pytest.mark.chaos
 
@@ -89,8 +89,7 @@ def address() -> Iterator[str]:
     """A node as its owner has it before the driver is installed, with the weights in place."""
     lab("up")
     # The engine needs the memory that the pair's engines hold.
-    for name in ("a2-node0", "a2-node1"):
-        on_node(name, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+    stop_pair()
     made = json.loads(lab("node", "create", NODE, "--other-release"))
     variables = inventory_variables()
     for path in (variables["muster_model_path"], variables["muster_draft_model_path"]):

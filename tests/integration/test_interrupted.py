@@ -12,14 +12,12 @@ from typing import Any
 
 import pytest
 
-from .conftest import Outcome, kill_at, lab, on_node
-from .test_platforms import PAIR, Client, a3_nodes, sequences
+from .conftest import PAIR, Outcome, kill_at, lab, stop_pair
+from .test_platforms import Client, sequences
 
 Play = Callable[..., Outcome]
 
 pytestmark = [pytest.mark.chaos, pytest.mark.usefixtures("a3_nodes")]
-
-__all__ = ["a3_nodes"]
 
 LIMIT = "a3-replicas"
 UPGRADE, ROLLBACK = "playbooks/upgrade.yml", "playbooks/rollback.yml"
@@ -59,8 +57,7 @@ def numbers() -> list[str]:
 
 def test_two_replicas_serve(play: Play) -> None:
     lab("up", "--all")
-    for node in ("a2-node0", "a2-node1"):
-        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+    stop_pair()
     args = args_with(next(NUMBERS))
     assert play("site.yml", limit=LIMIT, lab_a3_args=args).rc == 0
 

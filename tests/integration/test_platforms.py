@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,20 +13,25 @@ from typing import Any
 
 import pytest
 
-from .conftest import Outcome, lab, on_node
+from .conftest import (
+    FLOATING,
+    PAIR,
+    Outcome,
+    eventually,
+    invocation,
+    lab,
+    on_node,
+    stop_pair,
+)
 
 Play = Callable[..., Outcome]
-
-FLOATING = "198.19.67.29"
-PAIR = ("a3-node0", "a3-node1")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _room() -> None:
     """The engines of these tests need the memory that the pair's engines hold."""
     lab("up", "--all")
-    for node in ("a2-node0", "a2-node1"):
-        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+    stop_pair()
 
 
 @pytest.fixture
@@ -41,15 +45,6 @@ def node() -> Iterator[Callable[[str], None]]:
 
     yield create
     for name in made:
-        lab("node", "remove", name)
-
-
-@pytest.fixture(scope="module")
-def a3_nodes() -> Iterator[None]:
-    for name in PAIR:
-        lab("node", "create", name)
-    yield
-    for name in PAIR:
         lab("node", "remove", name)
 
 
@@ -92,24 +87,6 @@ def served(
     assert again.changed() == {}
     assert set(statuses(tmp_path, "verify").values()) == {"ok"}
     return verified
-
-
-def invocation(node: str, unit: str) -> str:
-    """The id of a unit's present run."""
-    return on_node(node, "systemctl", "show", "--property=InvocationID", "--value", unit).strip()
-
-
-def eventually(holds: Callable[[], bool], seconds: float) -> None:
-    """Wait until something holds; an endpoint that does not answer does not hold."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if holds():
-                return
-        except OSError:
-            pass
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(1)
 
 
 def test_nvidia_with_data_parallelism(

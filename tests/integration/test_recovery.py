@@ -17,8 +17,16 @@ import pytest
 
 from tests.unit.authority import Authority
 
-from .conftest import Outcome, lab, on_node
-from .test_platforms import FLOATING, PAIR, eventually, invocation
+from .conftest import (
+    FLOATING,
+    PAIR,
+    Outcome,
+    eventually,
+    invocation,
+    lab,
+    on_node,
+    stop_pair,
+)
 
 Play = Callable[..., Outcome]
 
@@ -68,8 +76,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
     let_in(TEAM_KEYS[:1])
     CLIENT.load_verify_locations(authority.ca)
     # The engines of these tests need the memory that the pair's engines hold.
-    for node in ("a2-node0", "a2-node1"):
-        on_node(node, "sh", "-c", "systemctl stop 'muster-*' 2>/dev/null || true")
+    stop_pair()
     for node in PAIR:
         lab("node", "create", node)
         on_node(node, "sh", "-c", f"umask 077; echo {KEY} > {KEY_FILE}")

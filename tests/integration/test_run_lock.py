@@ -15,14 +15,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
+from .conftest import LAB_INVENTORY, ROOT, Outcome, eventually, lab, on_node
 
 Play = Callable[..., Outcome]
 
@@ -117,7 +116,7 @@ def first_run(
         ) as run,
     ):
         try:
-            wait_for(lambda: pulls() or run.poll() is not None)
+            eventually(lambda: pulls() or run.poll() is not None, 120)
             assert run.poll() is None, log.read_text()
             yield run
         finally:
@@ -129,13 +128,6 @@ def first_run(
 def pulls() -> bool:
     """Whether the node waits for the registry that stalls."""
     return IMAGE_THAT_STALLS in on_node(NODE, "ps", "-eo", "args")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s"
-        time.sleep(0.5)
 
 
 def test_a_second_run_is_told_who_runs_and_since_when(
@@ -184,7 +176,7 @@ def test_what_a_killed_run_holds_is_taken_over_when_its_last_step_has_ended(
 
     stalling_registry()
     alive = f"kill -0 {step[1]} 2>/dev/null && echo yes || true"
-    wait_for(lambda: not on_node(NODE, "sh", "-c", alive).strip())
+    eventually(lambda: not on_node(NODE, "sh", "-c", alive).strip(), 120)
     second = play("playbooks/stop.yml", inventory=inventory, limit=CLUSTER)
     assert second.rc == 0
     taken = rf"took over {CLUSTER} from a run that has ended without releasing it: {FIRST_RUN}"

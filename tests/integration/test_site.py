@@ -15,22 +15,9 @@ import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.module_utils.host.tuning import SYSCTL_PATH
 
-from .conftest import LAB_INVENTORY, Outcome, kill_at, lab, on_node
+from .conftest import LAB_INVENTORY, NODES, UNITS, Outcome, containers, kill_at, lab, on_node
 
 Play = Callable[..., Outcome]
-
-NODES = ("a2-node0", "a2-node1")
-UNITS = {node: f"a2-cluster-r0-rank{rank}" for rank, node in enumerate(NODES)}
-
-
-def containers() -> dict[str, str]:
-    """The id of each node's engine container; empty where none runs."""
-    return {
-        node: on_node(
-            node, "docker", "ps", "--quiet", "--no-trunc", "--filter", f"name=^muster-{unit}$"
-        ).strip()
-        for node, unit in UNITS.items()
-    }
 
 
 def lab_variables() -> dict[str, Any]:

@@ -23,8 +23,8 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io imp
 from lab.engine import build
 from tests.unit import plan_support
 
-from .conftest import Outcome, lab, on_node
-from .test_site import NODES, UNITS, containers, lab_variables
+from .conftest import NODES, UNITS, Outcome, containers, lab, on_node
+from .test_site import lab_variables
 
 Play = Callable[..., Outcome]
 

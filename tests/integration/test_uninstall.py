@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from .conftest import Outcome, kill_at, lab, on_node
+from .conftest import NODES, UNITS, Outcome, containers, kill_at, lab, on_node
 
 Play = Callable[..., Outcome]
 
 pytestmark = pytest.mark.chaos
 
-NODES = ("a2-node0", "a2-node1")
-UNITS = {node: f"a2-cluster-r0-rank{rank}" for rank, node in enumerate(NODES)}
 ALL = {"uninstall_images": True, "uninstall_caches": True, "uninstall_logs": True}
 # What the node's own services write while it runs, Docker among them, which stays.
 OF_THE_NODE = (
@@ -61,16 +59,6 @@ def listing(node: str) -> set[str]:
     found = on_node(node, "sh", "-c", f"find / -xdev \\( {pruned} \\) -prune -o -print")
     ours = shell(node, "find /var/log/muster /var/cache/muster; true")
     return {*found.splitlines(), *ours.splitlines()}
-
-
-def containers() -> dict[str, str]:
-    """The id of each node's engine container; empty where none runs."""
-    return {
-        node: on_node(
-            node, "docker", "ps", "--quiet", "--no-trunc", "--filter", f"name=^muster-{unit}$"
-        ).strip()
-        for node, unit in UNITS.items()
-    }
 
 
 def told(outcome: Outcome) -> dict[str, dict[str, str]]:
