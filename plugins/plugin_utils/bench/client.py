@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import urllib.parse
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     DOCKER,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 # (seconds, value), in the order of time.
 Points = Sequence[tuple[float, float]]

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import Scenario
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import comparison
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import digest
@@ -160,7 +161,7 @@ def _scenario(
                 "raw": ended.get("raw"),
                 "log": ended.get("log") if judged.problems else None,
             }
-            for (run, ended), judged in zip(kept, runs)
+            for (run, ended), judged in zip(kept, runs, strict=False)
         ],
     }
 

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench import guidellm
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.client import (

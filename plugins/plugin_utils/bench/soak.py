@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.measured import Metrics
 from ansible_collections.muster.serving.plugins.plugin_utils.bench.scenarios import Scenario

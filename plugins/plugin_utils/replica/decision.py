@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import (
     gateways_of,

@@ -128,7 +128,7 @@ def _topology(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
     kinds = Counter(kind for row, links in enumerate(told["links"]) for kind in links[row + 1 :])
     return {
         "devices": told["devices"],
-        "rows": list(zip(told["devices"], told["links"])),
+        "rows": list(zip(told["devices"], told["links"], strict=False)),
         "kinds": [f"{kind} joins {_pairs(count)}" for kind, count in kinds.most_common()],
     }
 

@@ -164,7 +164,7 @@ def _folded(checks: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
         key = tuple(one[name] for name in _ALIKE)
         hosts.setdefault(key, []).append(one["host"])
     return [
-        {**dict(zip(_ALIKE, key)), "host": fold(list(dict.fromkeys(names)))}
+        {**dict(zip(_ALIKE, key, strict=True)), "host": fold(list(dict.fromkeys(names)))}
         for key, names in hosts.items()
     ]
 

@@ -43,9 +43,29 @@ def sweep(report: Report | None) -> dict[str, Any] | None:
     if report is None:
         return None
     steps = sorted(report["steps"], key=lambda one: one["concurrency"])
-    binds = report["binds"]
+    return {
+        "time": report["time"],
+        "setting": setting_of(report),
+        "load": load_text(report["scenario"]),
+        "facts": _sweep_facts(report),
+        "knee": report["knee"],
+        "word": f"trace {report['ended']}" if _trace(report) else "",
+        "steps": steps,
+        "titles": _shown(step["metrics"] for step in steps),
+        "charts": _sweep_charts(steps, report["bounds"]),
+    }
+
+
+def _trace(report: Report) -> Mapping[str, Any] | None:
+    """Return the trace that a sweep replayed; None where it raised a load."""
     guidellm = report.get("guidellm")
-    trace = guidellm["trace"] if guidellm else None
+    trace: Mapping[str, Any] | None = guidellm["trace"] if guidellm else None
+    return trace
+
+
+def _sweep_facts(report: Report) -> list[tuple[str, str]]:
+    """Return what a sweep came to, as names and words."""
+    guidellm, trace, binds = report.get("guidellm"), _trace(report), report["binds"]
     facts = [("Ended", report["ended"])]
     if guidellm:
         page = f", its own page in {guidellm['page']}" if guidellm["page"] else ""
@@ -65,25 +85,20 @@ def sweep(report: Report | None) -> dict[str, Any] | None:
             (f"What binds at {binds['concurrency']}", what),
             ("To change it", binds["change"]),
         ]
-    latencies = report["bounds"] or {"p99_ttft_ms": None, "p99_tpot_ms": None}
-    charts = [_by_load("Output tokens a second", steps, ["output_tok_per_s"], None)]
+    return facts
+
+
+def _sweep_charts(steps: Sequence[Mapping[str, Any]], bounds: Mapping[str, float]) -> list[Lines]:
+    """Return throughput over the load, then each latency that has a bound, or else two of them."""
+    charts = [_by_load("Output tokens a second", steps, ["output_tok_per_s"])]
+    if any("good_request_per_s" in step["metrics"] for step in steps):
+        goodput = ["request_per_s", "good_request_per_s"]
+        charts.append(_by_load("Requests a second, and those inside the bounds", steps, goodput))
+    latencies = bounds or {"p99_ttft_ms": None, "p99_tpot_ms": None}
     charts += [
         _by_load(_TITLES.get(name, name), steps, [name], bound) for name, bound in latencies.items()
     ]
-    if any("good_request_per_s" in step["metrics"] for step in steps):
-        goodput = ["request_per_s", "good_request_per_s"]
-        charts.insert(1, _by_load("Requests a second, and those inside the bounds", steps, goodput))
-    return {
-        "time": report["time"],
-        "setting": setting_of(report),
-        "load": load_text(report["scenario"]),
-        "facts": facts,
-        "knee": report["knee"],
-        "word": f"trace {report['ended']}" if trace else "",
-        "steps": steps,
-        "titles": _shown(step["metrics"] for step in steps),
-        "charts": [chart for chart in charts if chart],
-    }
+    return [chart for chart in charts if chart]
 
 
 def load_text(load: Mapping[str, Any]) -> str:
