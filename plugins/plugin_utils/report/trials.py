@@ -94,7 +94,8 @@ def _sweep_charts(steps: Sequence[Mapping[str, Any]], bounds: Mapping[str, float
     if any("good_request_per_s" in step["metrics"] for step in steps):
         goodput = ["request_per_s", "good_request_per_s"]
         charts.append(_by_load("Requests a second, and those inside the bounds", steps, goodput))
-    latencies = bounds or {"p99_ttft_ms": None, "p99_tpot_ms": None}
+    without: Mapping[str, float | None] = {"p99_ttft_ms": None, "p99_tpot_ms": None}
+    latencies = bounds or without
     charts += [
         _by_load(_TITLES.get(name, name), steps, [name], bound) for name, bound in latencies.items()
     ]
