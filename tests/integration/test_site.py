@@ -116,11 +116,10 @@ def test_check_mode_shows_a_flag_that_would_change(play: Play) -> None:
     assert containers() == before
 
 
-@pytest.mark.parametrize("restart", ["stage", "never"])
-def test_a_running_replica_stays_where_the_operator_says_so(play: Play, restart: str) -> None:
+def test_a_running_replica_stays_where_the_operator_says_so(play: Play) -> None:
     before = containers()
     args = {**lab_variables()["muster_engine_args"], "max-num-seqs": 7}
-    outcome = play("site.yml", muster_engine_args=args, muster_restart=restart)
+    outcome = play("site.yml", muster_engine_args=args, muster_restart="stage")
     assert outcome.rc == 0
     assert containers() == before
     said = " ".join(outcome.stdout.split())
@@ -189,29 +188,14 @@ def test_a_rank_that_stands_still_restarts_its_replica_and_is_told(
     before = containers()
     patience_s = lab_variables()["muster_stall_patience_s"]
     complete(addresses["a2-node0"])
-    container = f"muster-{UNITS['a2-node1']}"
-
-    def send(name: str) -> None:
-        """To all processes of the follower, whose port stays open."""
-        pids = f"$(docker top {container} -eo pid | tail -n +2)"
-        on_node("a2-node1", "sh", "-c", f"kill -{name} {pids}")
 
     def ask() -> None:
         with contextlib.suppress(OSError):
             complete(addresses["a2-node0"])
 
-    # What comes round within the patience restarts nothing.
-    send("STOP")
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    time.sleep(patience_s / 3)
-    send("CONT")
-    asking.join(60)
-    assert not asking.is_alive()
-    time.sleep(patience_s)
-    assert containers() == before
-
-    send("STOP")
+    # All processes of the follower, whose port stays open.
+    pids = f"$(docker top muster-{UNITS['a2-node1']} -eo pid | tail -n +2)"
+    on_node("a2-node1", "sh", "-c", f"kill -STOP {pids}")
     threading.Thread(target=ask, daemon=True).start()
     # The patience, a completion that fails, the evidence, docker stop, and a start.
     wait_for_restart(before, addresses["a2-node0"], patience_s + 30 + 30 + 180)
@@ -264,7 +248,9 @@ def test_an_engine_that_dies_at_start_ends_the_play_with_its_last_lines(play: Pl
     [
         # Units are up and load: the next run waits for them and starts nothing twice.
         ("TASK [muster.serving.unit : Wait until", "playbooks/serve.yml"),
-        ("TASK [muster.serving.host_tuning : Tune", "site.yml"),
+        pytest.param(
+            *("TASK [muster.serving.host_tuning : Tune", "site.yml"), marks=pytest.mark.chaos
+        ),
     ],
 )
 def test_a_killed_controller_is_no_harm(play: Play, stage: str, again: str) -> None:
