@@ -230,6 +230,8 @@ LINES = {
     "container-options": "Error response from daemon: cannot set both Count and DeviceIDs on device"
     " request",
     "container-peer": "cannot join network of a non running container: 4f2a",
+    "container-stuck": "cannot stop container: 4f2a: tried to kill container, but did not receive"
+    " an exit event",
     "gpu-driver-branch": "NVRM: installed in this system requires use of the NVIDIA open kernel"
     " modules.",
     "gpu-driver-in-use": "ERROR: An NVIDIA kernel module 'nvidia-drm' appears to already be loaded"
@@ -490,6 +492,45 @@ OTHERS = [
         "ERROR: x-1.0-cp312-linux.whl is not a supported wheel on this platform.",
     ),
     ("engine-configuration", "ValueError: Model type qwen3 is not supported for LoRA"),
+    (
+        "container-name",
+        'the container name "vllm" is already in use by 4f2a. You have to remove it',
+    ),
+    (
+        "engine-configuration",
+        "  Value error, seven is no rank [type=value_error, input_value=ArgsKwargs((), {})]",
+    ),
+    (
+        "engine-configuration",
+        "ValueError: Target and draft model should have the same vocabulary size.",
+    ),
+    (
+        "quantisation-unsupported",
+        "ValueError: Fp8 MoE backend 'X' does not support the deployment configuration",
+    ),
+    ("weights-quantisation", "ValueError: Mixed quant_algo within fused layer qkv_proj: {'FP8'}."),
+    ("cache-layout", "    assert spec.page_size_bytes == max_page_size"),
+    (
+        "parallel-size",
+        "ValueError: Input size per partition (7) must be divisible by group size (2)",
+    ),
+    ("cpu-binding", "ValueError: GPU index 7 exceeds numa_bind_nodes size 4."),
+    (
+        "nvswitch-absent",
+        "request to query NVSwitch device information from NVSwitch driver failed with error:"
+        "WARNING Nothing to do [NV_WARN_NOTHING_TO_DO]",
+    ),
+    (
+        "registry-unreachable",
+        "error parsing HTTP 403 response body: invalid character '<' looking for beginning",
+    ),
+    ("docker-old", "Error response from daemon: missing signature key"),
+    ("mount-failed", "mount.nfs: No such device"),
+    ("image-command", "vllm.service: Failed to execute /usr/bin/vllm: No such file or directory"),
+    (
+        "hub-unreachable",
+        "Data processing error: CAS Client Error: Request error: error sending request",
+    ),
 ]
 
 
@@ -523,6 +564,12 @@ UNKNOWN = [
     "ValueError: max_tokens (9000) is greater than max_model_len",
     "ERROR 11-21 [serving_chat.py:193] json.decoder.JSONDecodeError: Expecting value: line 1",
     "ERROR 11-21 [registry.py:411] dial tcp 192.0.2.7:8001: connection refused",
+    # The first line of a whole configuration class's error is of any kind; the next one says which.
+    "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig",
+    "  Input should be a valid string [type=string_type, input_value=None, input_type=NoneType]",
+    "ValueError: content with type='image_url' requires image_url.url",
+    "ValueError: n must be at least 1, got 0.",
+    "RuntimeError: Assertion error (csrc/apis/layout.hpp:92): n % 4 == 0",
     # SGLang's lines have no level.
     "[2026-01-01 00:00:00 TP0] Port 30000 is already in use, trying port 30001",
     "[2026-01-01 00:00:00 TP0] Some weights are not initialized from checkpoints: {'lm_head'}",

@@ -74,7 +74,7 @@ RUNBOOKS = (
             "docker-storage docker-configuration docker-permission docker-down docker-network"
             " docker-old container-name container-cgroup container-start user-namespace"
             " podman-locks container-runtime docker-held container-options nested-container"
-            " container-peer"
+            " container-peer container-stuck"
         ),
     ),
     Runbook(
@@ -145,7 +145,7 @@ RUNBOOKS = (
             " gpu-ordinal gpu-shared gpu-busy gpu-mps gpu-few gpu-none gpu-peer gpu-multicast"
             " gpu-memory-fault gpu-kernel-fault gpu-pci-memory cuda-fork cuda-unknown"
             " gpu-nvml custom-all-reduce"
-            " npu-arguments npu-memory-fault gpu-atomics"
+            " npu-arguments npu-memory-fault gpu-atomics nvswitch-absent"
         ),
     ),
     Runbook(

@@ -55,6 +55,8 @@ SIGNATURES = (
         r" (?:executable file not found|stat [^:]+: no such file)"
         r"|\bcrun: executable file [`'][^`']+[`'] not found"
         r"|Container command .{0,40}not found or does not exist|status=203/EXEC"
+        r"|: Failed to execute \S+: (?:No such file|Permission)|Executable \"[^\"]+\" not found"
+        r" in path"
         r"|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
@@ -105,7 +107,11 @@ SIGNATURES = (
         rf".{{0,300}}{_NETWORK}|received unexpected HTTP status: 5\d\d"
         r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]"
         r"|invalid status code from registry 5\d\d|unexpected status code 5\d\d"
-        r"|unexpected status(?: code)? \S*/v2/\S+: (?:400|408|5\d\d)\b",
+        r"|unexpected status(?: code)? \S*/v2/\S+: (?:400|408|5\d\d)\b"
+        # A page of a mirror, proxy or login before the registry.
+        r"|(?:fetching blob|reading manifest|pinging container registry).{0,300}StatusCode: 5\d\d"
+        r"|unexpected media type text/html|error parsing HTTP \d+ response body"
+        r"|(?:daemon|/v2/|manifest|registry).{0,200}invalid character '<'",
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",
@@ -141,6 +147,9 @@ SIGNATURES = (
         r"|failed to find snapshotter|does not support d_type|\bftype=1\b"
         r"|/var/lib/(?:docker|containerd|containers)/.{0,200}invalid cross-device link"
         r"|'?overlay\w*'? is not supported (?:over|on)\b|kernel does not support overlay"
+        r"|prerequisites for driver not satisfied|creating overlay mount to .{0,300}: invalid"
+        r" argument"
+        r"|using mount program \S*fuse-overlayfs: "
         r"|backing file ?system is unsupported for this graph driver|driver not supported: \w*over"
         r"|database (?:configuration mismatch|graph driver .{0,60}does not match)"
         # What bbolt and SQLite say of a database that is cut off.
@@ -226,6 +235,21 @@ SIGNATURES = (
         "Docker",
     ),
     Signature(
+        "container-stuck",
+        r"did not receive an exit event|is marked for removal and cannot be"
+        r"|removal of container \S+ is already in progress|\bPID \d+ is zombie and can not be"
+        r" killed"
+        r"|(?:unable|failed) to remove (?:root )?filesystem\b"
+        r"|cannot remove container .{1,120}: could not kill",
+        "an earlier container can neither be ended nor removed: a process of it hangs in the kernel"
+        " (GPU driver, network file system), or something holds its mounts",
+        "look for processes in state D (ps) and at dmesg on the node; restart Docker, then reboot"
+        " the node",
+        "Docker",
+        ("container-engine",),
+        LIKELY,
+    ),
+    Signature(
         "container-peer",
         r"\blstat /proc/0/ns/|(?:link to|join \w+ of) a non running container"
         r"|joining \w+ namespace of container",
@@ -281,7 +305,7 @@ SIGNATURES = (
         "docker-network",
         r"[Ii]ptables failed|No chain/target/match by that name|initializing network controller"
         r"|non-overlapping IPv4 address pool|Pool overlaps with other one"
-        r"|daemon: network \S+ not found"
+        r"|daemon: network \S+ not found|unable to find network with name or ID"
         r"|address pools have been fully subnetted"
         r"|failed to (?:create|set up) (?:endpoint|container networking)"
         r"|failed programming external|Failed to (?:program NAT chain|[Ss]etup IP tables)"
@@ -323,7 +347,8 @@ SIGNATURES = (
         "user-namespace",
         r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
         r"|insufficient UIDs or GIDs available in user namespace"
-        r"|not be enough IDs available in the namespace|re-exec process to join the existing user"
+        r"|not be enough IDs available in the namespace|cannot re-exec process|re-exec process to"
+        r" join the existing user"
         r"|try resetting the pause process|cannot clone: operation not permitted"
         r"|mounting \"devpts\" to rootfs .{0,80}invalid argument|mount `devpts` to .{0,80}invalid",
         "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
@@ -366,6 +391,7 @@ SIGNATURES = (
         r"|unable to start unit \"docker-|/sys/fs/cgroup\S*: (?:invalid argument"
         r"|operation not permitted|permission denied|device or resource busy"
         r"|numerical result out of range)|openat2 /sys/fs/cgroup|\bcgroup (?:isn't|is not) mounted"
+        r"|requested cgroup controller \S+ is not available"
         r"|systemd support for managing cgroups is not|no systemd user session"
         r"|/sys/fs/cgroup.{0,120}denied"
         r"|creating cgroup directory\b|writing file [`'](?:cpu|cpuset|hugetlb|io|memory|pids)\.\w+"
@@ -385,6 +411,10 @@ SIGNATURES = (
         # What Compose says of options for GPUs that it does not know yet.
         r"|\('(?:devices|gpus|runtime|device_ids|capabilities|driver)' w(?:as|ere) unexpected\)"
         r"|[Aa]dditional propert(?:y|ies) '?(?:devices|gpus|runtime)\b.{0,20}not allowed"
+        # Formats of images that it does not know yet.
+        r"|daemon: missing signature key|(?:unsupported|unknown) media"
+        r" ?type\b.{0,20}application/vnd"
+        r"|mediaType in manifest should be"
         # Without CDI, the name of a device is taken for a path.
         r"|\bstat (?:nvidia|amd)\.com/gpu\S*: no such file"
         r"|adding custom device \"(?:nvidia|amd)\.com/",
@@ -400,7 +430,8 @@ SIGNATURES = (
         r"|[Aa]dditional propert(?:y|ies) '?.{1,60} (?:is |are )?not allowed"
         r"|mount destination \S+ (?:is )?not absolute|value '?\S+ does not match any of the regexes"
         r"|refers to undefined (?:network|volume|config|secret)|invalid interpolation format"
-        r"|has neither an image nor a build context",
+        r"|has neither an image nor a build context"
+        r"|invalid characters for a local volume name|daemon: invalid mode: ",
         "Docker or Compose refuses an option of the container; the line names it",
         "correct it in the container of an own recipe, or in the file that Compose reads",
         "Docker; Docker Compose",

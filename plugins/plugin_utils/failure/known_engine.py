@@ -24,20 +24,22 @@ _ARCHITECTURE = (
 )
 
 _FORMAT = (
-    r"\b(?:MXFP\d|NVFP4|FP8|INT[48]|W\d+A\d+\w*|WNA\d+|AWQ|GPTQ|[Cc]ompressed[ -][Tt]ensors"
-    r"|ModelOpt|Quark|Marlin|OCP MX|[Bb]its?[Aa]nd[Bb]ytes|GGUF|TorchAO|HQQ)\b"
+    r"\b(?:[Mm][Xx][Ff][Pp]\d|NVFP4|FP8|INT[48]|W\d+A\d+\w*|WNA\d+|AWQ|GPTQ"
+    r"|[Cc]ompressed[ -][Tt]ensors|ModelOpt|Quark|Marlin|OCP MX|[Bb]its?[Aa]nd[Bb]ytes|GGUF"
+    r"|TorchAO|HQQ)\b"
 )
 
 # How an engine refuses its configuration: an exception without a class of its own, and words that
 # are said of a setting, not of a request.
 _RAISED = (
     r"(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] "
-    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install)"
+    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install|model architectures)"
 )
 _SETTING = (
     r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
     r"|\w+_\w+[`'\"]?(?: ?\([^)]{0,40}\)|=\S+|\[\S+\])? (?:entries |values |keys )?"
-    r"(?=must(?! be called)|cannot|can only|can contain|requires|has to|needs))"
+    r"(?=must(?! be called)|cannot|can only|can contain|requires|has to|needs"
+    r"|should (?:be (?!a torch)|contain|match|not be)))"
 )
 _FEATURE = (
     r"(?:Model Runner|CUDA ?graph|cudagraph|specul|prefix cach|pipeline|MoE|LoRA|EPLB"
@@ -67,14 +69,24 @@ _REFUSALS = (
     r"(?:was|is) (?:not )?(?:provided|set)\b.{0,60}\bbut\b",
     r"must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)",
     r"must be greater than 0 when",
+    r"to be greater than zero|cannot both be|\b[Ii]nvalid \w+_\w+ .{0,60}must be one of",
+    r"[`'\"]\w+_\w+[`'\"] (?:must|can only|has to|is not a valid (?:argument|config|key|option))",
     r"only (?:valid|applicable|supported|available|works|be set) (?:with|when|for|if|on)",
     r"not yet supported\b",
     r"not (?:yet )?supported (?:on|in|for|by) (?:the |this )?(?:current|model|config|arch|V\d)",
     r"(?:dense|[Nn]on-MoE) models",
     # A value that is none of those that it takes.
     r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
-    r"|load[_ ]format"
+    r"|load[_ ]format|scheduling|expert placement|cache mode|custom op|executor"
     r"|all2all|distributed|(?:KV )?connector)\w*",
+    r"Unexpected extra config keys|No tokenizer registered for",
+    r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:model )?dtype\b",
+    # A draft model that does not go with its target.
+    r"[Tt]arget and draft models?\b|\bdraft model\b.{0,80}(?:should|must) (?:have|match|be)",
+    # Ranks and devices that do not come out even.
+    r"must be a multiple of .{0,60}\b(?:size|devices|ranks|node)|must evenly divide the",
+    r"[Ww]orld[ _]size .{0,40}is (?:smaller|larger|less|greater) than",
+    r"already initialized, but of unexpected size",
     r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) .{1,120}(?:[Ee]xpected one of|[Cc]hoose"
     r"|(?:[Ss]upported|[Vv]alid|[Aa]vailable|[Kk]nown) \w+(?: are\b| is\b|:))",
     r"(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?",
@@ -99,6 +111,8 @@ _UNSUPPORTED = (
     r"|only supports?|are (?:not )?supported|(?:is )?(?:not|only) (?:yet |currently )?supported"
     r"|conflicts? with)\b"
 )
+# What stands before an indented line of pydantic.
+_PYDANTIC = r"^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?\s+"
 
 SIGNATURES = (
     # Arguments.
@@ -130,6 +144,9 @@ SIGNATURES = (
         r"|error: (?:unexpected argument '|invalid value '.{0,80}' for '-|unrecognized option)"
         r"|\bNo such option: -|\binvalid choice: '.{0,80}\(choose from"
         r"|you should provide the model as a positional argument"
+        r"|should be provided as the first positional argument|No model specified! Please specify"
+        r"|No config file specified! Please|Config file must be of a yaml"
+        r"|Unable to read the config file at|ArgumentTypeError: "
         r"|(?:Args|Config)\.__init__\(\) got an unexpected keyword",
         "the engine refuses its command line",
         "correct muster_engine_args, or muster_engine_version if the image holds another one",
@@ -158,7 +175,7 @@ SIGNATURES = (
     Signature(
         "batched-tokens",
         r"max_num_batched_tokens \(\d+\) (?:is smaller than|must be greater)"
-        r"|increas(?:e|ing) max_num_batched_tokens|enough slots to schedule a token",
+        r"|[Ii]ncreas(?:e|ing) max_num_batched_tokens|enough slots to schedule a token",
         "max-num-batched-tokens is too small for max-model-len, max-num-seqs or the drafted tokens",
         "raise it in muster_engine_args, or lower the other one that the line names",
         "vLLM",
@@ -178,6 +195,8 @@ SIGNATURES = (
         r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
         r"|Aiter MLA supports num_head"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
+        r"|attention backends (?:share no|have been removed)"
+        r"|not support (?:key|value) cache of type"
         r"|supports? head[_ ]?(?:sizes?|dim)|[Uu]nsupported (?:head[_ ]size|attention backend)"
         r"|(?:Error|Exception): .{0,80}(?:\brequires? Flash ?Attention"
         r"|\b(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM))"
@@ -275,12 +294,12 @@ SIGNATURES = (
     ),
     Signature(
         "parallel-size",
-        r"(?i)(?:(?:attention|kv|query|sink) heads|hidden[ _]size).{0,80}must be divisible"
+        r"(?i)(?:(?:attention|attn|kv|query|sink) heads|hidden[ _]size).{0,80}must be divisible"
         r"|^.*AssertionError: \d+ is not"
         r" divisible by \d+|(?:tensor|pipeline)[ _]parallel[ _]size.{0,60}must be divisible"
         r"|(?:tp_size|world_size|pp_size|nnodes)\b.{0,40}must be divisible"
         r"|evenly divide the (?:total )?world size"
-        r"|(?:_per_partition|per TP rank|per[- ]rank)\b.{0,120}divisible"
+        r"|(?:per[_ ]partition|per TP rank|per[- ]rank)\b.{0,120}divi(?:sible|de)"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
         r"|must (?:be )?divisible by block_size_[kn]"
@@ -306,7 +325,11 @@ SIGNATURES = (
         r"quantization is currently not supported in"
         r"|quantization method \S+ is not supported for the current GPU"
         r"|Min(?:imum)? capability: \d+\. Current capability|quantization is not supported"
-        r"|No \w+ (?:MoE|[Ll]inear|GEMM) backend supports"
+        r"|No \w+ (?:\w+ )?(?:MoE|[Ll]inear|GEMM) backend supports"
+        r"|No \w+ MoE backends?\b.{0,60}\bavailable"
+        r"|No supported \w+ expert class|does not support the deployment configuration"
+        r"|backend is disabled for this configuration"
+        r"|hpp:\d+\): .{0,20}(?:Unknown recipe|[Uu]nsupported arch|arch_major)"
         r"|is only supported on GPUs with compute capability"
         r"|(?:Error|Exception): .{0,120}does not support (?:float16|bfloat16|fp8)"
         r"|is not supported for quantization method"
@@ -331,7 +354,12 @@ SIGNATURES = (
         rf"|(?:Error|Exception): .{{0,120}}(?:does not|doesn't) support .{{0,40}}{_FORMAT}"
         r"|No .{0,60}\bscheme (?:was )?found|Unsupported \w+ MoE backend"
         r"|(?:Error|Exception): (?:Unsupported|Unknown) .{0,60}(?:quant|scheme|num_bits|activation"
-        r"|scale)",
+        r"|scale|weight_bits|(?:moe|linear|mxfp\d|fp\d)\w*_backend\b|backend for MoE)"
+        r"|(?:Error|Exception): (?:Unsupported|Unknown) \S+ MoE backend"
+        r"|Currently supported kv cache quantization|[Oo]nly support (?:per-tensor|symmetric) scal"
+        r"|Only (?:symmetric quantization|group size \d+) (?:is )?supported"
+        r"|activation ordering .{0,40}no longer supported|Sparsity support has been removed"
+        r"|num_bits must be|Invalid strategy for compressed-tensors",
     ),
     Signature(
         "grouped-routing",
@@ -343,7 +371,8 @@ SIGNATURES = (
     # Memory.
     Signature(
         "memory-taken",
-        r"Free memory on device .{0,80}is less than desired|memory capacity is unbalanced"
+        r"Free memory on device .{0,80}is less than (?:desired|the engine)"
+        r"|memory capacity is unbalanced"
         r"|Error in memory profiling"
         # Under 20 GiB of 40 or more are the engine's own, and none is free.
         rf"|out of memory.{{0,80}} {_LARGE} total capacity;.{{0,120}} [KM]iB free;"
@@ -382,8 +411,13 @@ SIGNATURES = (
         "cache-layout",
         r"failed to convert the KV cache specs to one unified type"
         r"|page size of the layer is not divisible by the maximum page size"
-        r"|layers in the same (?:KV cache|attention) group must be the same"
-        r"|KVCacheSpecs? .{0,80}not (?:compatible|supported|uniform)",
+        r"|layers in the same (?:KV cache|attention) group must (?:be the same|share)"
+        r"|KVCacheSpecs? .{0,80}not (?:compatible|supported|uniform)"
+        r"|[Ff]ailed to promote .{0,20}KV cache specs|KV cache groups?\b.{0,60}(?:divisible|overlap"
+        r"|miss layers)|\bassert .{0,60}\b(?:max_)?page_size(?:_bytes)?\b"
+        r"|in (?:unify|get)_kv_cache\w+$|\b[DP]CP not support \w+"
+        r"|KV cache layouts?\b.{0,80}(?:satisf\w+ every|already resolved|disagree|not valid)"
+        r"|No KV cache layout satisfies|disagree on supported KV cache layouts",
         "the engine cannot keep all kinds of this model's layers in one KV cache with these"
         " settings",
         "take kv-cache-dtype, block-size, speculative-config or kv-transfer-config out of"
@@ -430,7 +464,14 @@ SIGNATURES = (
     ),
     Signature(
         "engine-configuration",
-        r"\bvalidation errors? for (?:\w*Config|\w*Args)\b|Invalid data-parallel launch options"
+        # pydantic's first line of an error; that of a whole configuration class only heads the
+        # reason, which stands on the next line and can be of any kind.
+        r"\bvalidation errors? for (?!(?:Model|Vllm)Config\b)(?:\w*Config|\w*Args)\b"
+        rf"|{_PYDANTIC}(?:Value error|Assertion failed), .{{0,2000}}\[type=(?:value|assertion)"
+        rf"_error, input_value=ArgsKwargs\(|{_PYDANTIC}\S.{{0,300}}\[type=(?:literal_error|enum"
+        r"|unexpected_keyword_argument|extra_forbidden|(?:int|float|bool|dict|dataclass)\w*"
+        r"|(?:greater|less)_than\w*), input_value="
+        r"|Invalid data-parallel launch options"
         r"|'\w*MoEMethod' object has no attribute 'runner'"
         rf"|{CONFIGURATION_FRAME}|{_RAISED}.{{0,240}}(?:{'|'.join(_REFUSALS)})|{_RAISED}{_SETTING}"
         r".{0,80}(?:must(?! be called)|cannot|can only|can contain|requires|has to|needs|greater"

@@ -67,7 +67,21 @@ SIGNATURES = (
         "install nvidia-fabricmanager of the driver's version and start it",
         "CUDA error 802; NVIDIA fabric manager guide",
         ("gpu-fabric-manager",),
-        likely=r"nvidia-fabricmanager\S*: (?:Main|Control) process exited",
+        likely=r"nvidia-fabricmanager\S*: (?:Main|Control) process exited"
+        r"|[Ff]ailed to initialize [Ff]abric ?[Mm]anager",
+    ),
+    Signature(
+        "nvswitch-absent",
+        r"NV_WARN_NOTHING_TO_DO|[Nn]o NVSwitch(?:es)? (?:device )?(?:found|detected|present)"
+        r"|NVSwitch .{0,40}no (?:supported )?devices",
+        "the fabric manager finds no NVSwitch: the node has none and needs no fabric manager, or a"
+        " virtual machine or a missing kernel module (ib_umad, mlx5_ib for HGX B200) hides them",
+        "where nvidia-smi topo -m shows no NVSwitch by design, systemctl disable --now"
+        " nvidia-fabricmanager; on HGX and DGX load those modules or hand the switches to the"
+        " virtual machine, then start it again",
+        "NVIDIA fabric manager; NVIDIA gpu-operator issues 610 and 2781",
+        ("gpu-fabric-manager", "gpu-topology"),
+        explains=("fabric-manager",),
     ),
     Signature(
         "gpu-driver-mismatch",
@@ -220,7 +234,8 @@ SIGNATURES = (
         r"|154, (?!.{0,80} to 0x0\b))|(?i:rm_?init_?adapter failed)"
         r"|(?i:\bgpu\b.{0,40}requires? (?:a )?reset)|amdgpu.{0,80}(?:GPU reset"
         r"|ring \S+ timeout)|Timeout .{0,40}waiting for .{0,40}RPC from GSP|GSP heartbeat"
-        r"|GPU lost from the bus|NV_ERR_GPU_IS_LOST",
+        r"|GPU lost from the bus|NV_ERR_GPU_IS_LOST|NV_ERR_RESET_REQUIRED"
+        r"|nvidia \S+: Unable to change power state .{0,40}inaccessible",
         "a GPU no longer answers, or waits for a reset",
         "reboot the node; look at its power, slot and temperature when it happens again, and take"
         " it out of muster_devices",
@@ -240,7 +255,8 @@ SIGNATURES = (
         "gpu-nvlink",
         rf"uncorrectable NVLink error|{_XID}(?:74|137|14[4-9]|150)\b"
         r"|(?:cudaError|CUDA_ERROR_)(?:NvlinkUncorrectable|NVLINK_UNCORRECTABLE)"
-        r"|Invalid access of peer GPU memory over nvlink|nvswitch\w*: SXid .{0,80}, Fatal,",
+        r"|Invalid access of peer GPU memory over nvlink|nvswitch\w*: SXid .{0,80}, Fatal,"
+        r"|detected NVSwitch fatal error|[Ff]ailed to train NVLink",
         "an error of NVLink, the connection between GPUs, not of memory",
         "nvidia-smi nvlink -e and dmesg (Xid) name the link; reset all GPUs of the fabric together,"
         " or reboot",
@@ -439,6 +455,7 @@ SIGNATURES = (
     Signature(
         "gpu-multicast",
         r"\bnvls\.cc\S* .{0,40}(?:[Cc]uda|CUDA) failure|cuMulticast\w+.{0,60}(?:fail|error)"
+        r"|in the multicast team request"
         r"|Failed to bind NVLink SHARP|(?i:(?:nvls|nvlink|cuda|gpu).{0,60}multicast.{0,60}"
         r"(?:not supported|failed|error))"
         r"|(?i:(?<![a-z])imex).{0,80}(?:fail|not (?:running|configured|ready|found)|error)",
@@ -604,6 +621,7 @@ SIGNATURES = (
         "gpu-hook",
         r"nvidia-container-cli(?:\.real)?: \w+ error(?!: (?:(?:stat|open) failed: /dev/nvidia"
         r"|nvml error: (?:insuff|gpu access)))"
+        r"|running \w+ hook #\d.{0,300}(?:update ldcache|create symlink)"
         r"|nvidia-(?:cdi-hook|ctk|container-runtime-hook)\b.{0,20}"
         r"\(exit (?:code|status)|nvidia-container-runtime did not terminate successfully",
         "the container toolkit could not give the container its GPUs; the words behind say why",

@@ -100,6 +100,7 @@ SIGNATURES = (
         r"|The number of CPUs is insufficient\. Each NPU|\bNPU\d* got too few CPUs"
         r"|no NUMA node available\. Please check|NUMA index \d+ .{0,80}is out of range for"
         r"|(?:sched|pthread)_setaffinity\w*.{0,60}(?:Invalid argument|fail)"
+        r"|exceeds numa_bind_\w+ size|numactl is required for NUMA binding"
         r"|libnuma: .{0,60}(?:out of range|parse error|not allowed)"
         r"|taskset: failed to set|numactl: .{0,80}(?:invalid|not available|out of range)",
         "a process cannot be bound to the processors or memory that it is to use: the container or"
@@ -174,6 +175,7 @@ SIGNATURES = (
         r"|: Failed to (?:set up (?:mount namespacing|standard \w+|credentials)"
         r"|determine \w+ credentials|drop capabilities): "
         r"|Changing to the requested working directory failed"
+        r"|: Failed to resolve (?:group|user) \S+: "
         r"|Unit \S+ (?:not found|is masked)|has a bad unit file setting"
         r"|Failed with result 'resources'"
         r"|(?:lacks both|has no) ExecStart|Service has .{0,80}Refusing\.",
@@ -268,7 +270,7 @@ SIGNATURES = (
         r"|(?<!\[Errno 5\] )(?<!standard output: )(?<!write error: )(?<!\d\) failed: )"
         r"\bInput/output error"
         r"|cannot send after transport endpoint shutdown"
-        r"|nfs: server \S+ not responding"
+        r"|(?:nfs|lockd): server \S+ not responding|NFS: state manager: .{0,80}failed"
         r"|(?<!syndrome )(?<!\w, syndrome \w{8}: )\bRemote I/O error|[Ss]tructure needs cleaning"
         r"|(?:Lustre(?:Error)?|mmfs\w*"
         r"|gpfs)\b.{0,120}(?:was lost|lost|unmounted|evicted|expelled)"
@@ -287,7 +289,7 @@ SIGNATURES = (
         r"|Lustre(?:Error)?: .{0,200}(?:-107|-108|-110)\b|CIFS: .{0,120}has not responded"
         r"|ceph: .{0,80}(?:hung|caps stale|session lost|blocklisted)"
         r"|error while creating mount source path .{0,200}file exists"
-        r"|mount\.nfs4?: .{0,80}(?:timed out|refused|denied|no such)"
+        r"|mount\.nfs4?: .{0,80}(?:timed out|refused|denied|no such (?!device))"
         r"|ceph mount failed with \(1\d\d\)",
         "a disk or network file system of the node does not answer",
         "look at dmesg and mount on the node; mount it anew, or replace the disk",
@@ -308,6 +310,7 @@ SIGNATURES = (
         r"|XFS \(\S+\): SB validate failed with error -22"
         r"|fuse: device not found|fusermount3?: .{0,80}(?:failed|not permitted|not found)"
         r"|bad option; for several filesystems|Mount process finished, but there is no mount"
+        r"|mount\.nfs4?: No such device"
         r"|rpc\.statd is not running but is required|mount\.nfs4?: .{0,80}not supported",
         "a file system of the node cannot be mounted: no such file system on the device, a program"
         " or kernel module for it is missing, or its features are newer than the kernel",
@@ -350,6 +353,8 @@ SIGNATURES = (
         "df -h tells which: Docker's, /dev/shm, or that of the logs",
         "kernel, ENOSPC",
         ("host-disk", "host-shm"),
+        # A thin pool without room fails what the file systems on it write.
+        explains=("file-system-lost",),
     ),
     Signature(
         "file-permission",

@@ -125,6 +125,7 @@ SIGNATURES = (
     Signature(
         "rdma-absent",
         r"(?i)(?:ibv_open_device|rdma_create_event_channel)\S* failed: no such (?:file|device)"
+        r"|/sys/class/infiniband (?:not found|device for NIC)"
         r"|\bno (?:ib|infiniband|rdma|hca|verbs|roce) (?:device|card|nic|port)s? (?:was "
         r"|were )?(?:found"
         r"|available|detected|present)|failed to get (?:ib|rdma) devices? list"
@@ -407,6 +408,7 @@ SIGNATURES = (
         r"|RPC call to \w+ timed out"
         r"|other ranks that didn't finish loading"
         r"|retrieving ncclUniqueId .{0,200}Socket Timeout|Some ranks .{0,20}timed out"
+        r"|one or more ranks timed out"
         r"|Some \wCCL operations have failed or timed out|\bDeepEP .{0,60}time(?:d )?-?out",
         "a rank waited in vain for the others",
         DIAGNOSE,

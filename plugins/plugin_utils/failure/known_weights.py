@@ -67,7 +67,10 @@ SIGNATURES = (
         r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
         r"|(?:Error: Some|Following) weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
-        r"|multiple config files for"
+        r"|multiple config files for|Cannot find any of .{0,120}quantization config"
+        r"|Missing 'quant_algo' in quant|weight_scale for layer .{0,80}was never loaded"
+        r"|(?:[Ff]ound|[Mm]ixed|need to have same) .{0,40}quant(?:ization[ _]?\w*|_algo)"
+        r" .{0,40}(?:shards|fused layer|but found)|requires consistent quant config"
         r"|Attempted to load weight \("
         r"|quant_model_description\S* .{0,60}(?:not (?:found|exist)|No such)"
         r"|does not match the quantization method specified in the `?quantization"
@@ -155,18 +158,22 @@ SIGNATURES = (
         rf"|\b(?:408 Client|5\d\d Server) Error\b.{{0,160}}{_HUB}"
         rf"|(?:Client error '408|Server error '5\d\d)\b.{{0,160}}{_HUB}"
         rf"|\b(?:Connect\w*|Read|SSL|Proxy|Protocol)(?:Error|Timeout)\b.{{0,300}}{_HUB}"
-        r"|CAS service error(?!.{0,200}(?:os error|No space))",
+        r"|CAS (?:service|[Cc]lient) [Ee]rror(?!.{0,200}(?:os error|No space))"
+        r"|Distant resource does not seem to be on|error occurred while downloading using"
+        r" `hf_transfer`",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
         " it is told not to ask (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
+        likely=r"Connection broken: IncompleteRead",
         hint=rf"\bthrown while requesting .{{0,40}}{_HUB}",
         explains=("name-resolution", "no-route"),
     ),
     Signature(
         "weights-absent",
-        r"does not appear to have (?:a file|files) named|Cannot find any model weights"
+        r"does not appear to have (?:a file|files) named|Cannot find any (?:\w+ )?model weights"
+        r"|Could not find checkpoint files"
         r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|No supported config format found|Revision Not Found"
@@ -192,6 +199,7 @@ SIGNATURES = (
         r"|failed reading zip archive|Unable to load weights from (?:pytorch )?checkpoint file"
         r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
         r"|unexpected EOF, expected|Weight files referenced in index but missing"
+        r"|Incomplete checkpoint headers|Invalid checkpoint index entry|invalid weight map"
         r"|Consistency check failed|(?:version https://git-lfs|invalid load key, 'v')"
         r"|No such file or directory: .{0,200}\.safetensors"
         r"|unable to open file <[^>]{1,400}\.(?:safetensors|bin|pt|pth)>",
@@ -238,6 +246,8 @@ SIGNATURES = (
     Signature(
         "tokenizer",
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
+        r"|[Ff]ailed to load (?:the )?tokenizer\b|tiktoken\.model not found"
+        r"|Could not find tiktoken\.model"
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
         r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto"
