@@ -358,6 +358,27 @@ PLUGIN = (
 )
 
 
+WENT_ON = [
+    "FA4 on Blackwell does not support head_size=512, defaulting to FA version 2.",
+    "No Mxfp4 MoE backend supports activation=X. Falling back to 'X' with BF16 activations.",
+    "X has no vLLM implementation, falling back to Transformers implementation.",
+    "Unknown vLLM environment variable detected: VLLM_X",
+]
+
+
+@pytest.mark.parametrize("line", WENT_ON)
+def test_a_warning_of_what_was_taken_instead_counts_nowhere(line: str) -> None:
+    assert names([f"(EngineCore pid=7) WARNING 11-21 09:00:00 [x.py:1] {line}", CORE]) == [
+        "engine-core"
+    ]
+
+
+def test_a_warning_beside_an_error_without_words_claims_no_cause() -> None:
+    hint = f"WARNING 11-21 09:00:00 [x.py:1] {LINES['device-memory']}"
+    bare = "(EngineCore pid=7) ERROR 11-21 09:00:00 [core.py:7] AssertionError"
+    assert judging.judge(judging.Log([hint, bare, CORE], []))[0].cause is None
+
+
 def test_a_warning_counts_where_something_failed_alone() -> None:
     silent = "INFO [shm_broadcast.py:542] No available shared memory broadcast block found"
     refused = f"WARNING 11-21 [x.py:1] {LINES['device-memory']}"

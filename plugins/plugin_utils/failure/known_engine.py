@@ -79,7 +79,7 @@ _REFUSALS = (
     r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:kv[_ ]?cache|speculative|cuda ?graph"
     r"|load[_ ]format|scheduling|expert placement|cache mode|custom op|executor"
     r"|all2all|distributed|(?:KV )?connector)\w*",
-    r"Unexpected extra config keys|No tokenizer registered for",
+    r"Unsupported number of EP ranks|Unexpected extra config keys|No tokenizer registered for",
     r"(?:[Uu]nknown|[Uu]nsupported|[Ii]nvalid) (?:model )?dtype\b",
     # A draft model that does not go with its target.
     r"[Tt]arget and draft models?\b|\bdraft model\b.{0,80}(?:should|must) (?:have|match|be)",
@@ -158,6 +158,8 @@ SIGNATURES = (
         r"\b(?:VLLM|SGLANG|SGL)_\w+=\S+ is not (?:yet )?supported"
         r"|VLLM_PORT '.{0,120}(?:URI|valid integer)|Invalid value '.{0,80}' (?:for|in) (?:VLLM"
         r"|SGLANG|SGL)_\w+|Unknown vLLM environment variable"
+        r"|invalid literal for int\(\) with base 10: 'tcp://|KeyError: '(?:VLLM|SGLANG|NCCL"
+        r"|CUDA)_\w+'"
         r"|could not convert string to \w+: '.{0,40}VLLM|Neither 127\.0\.0\.1 nor ::1 are bound"
         r"|VLLM_\w+ is set but|environment variable [A-Z_]+ expected, but not set",
         "a variable of the engine's environment is missing or has a value that it refuses; the line"
@@ -202,6 +204,8 @@ SIGNATURES = (
         r"|\b(?:FlashMLA|FlashAttention)\b.{0,60}(?:not (?:yet )?supported|requires SM))"
         r"|(?i:attention backend .{0,60}(?:not (?:supported|available)|unsupported"
         r"|(?<!\()requires))"
+        r"|Tllm?GenFmha\w*.{0,200}(?:[Uu]nsupported arch|not supported)|Missing TRTLLM-GEN kernel"
+        r"|(?i:(?:flashinfer|trtllm).{0,60}\bnot supported on this gpu)"
         r"|CUDAGraphMode\.\w+ is not supported with|head[_ ]size .{0,40}not supported"
         r"|(?i:does not support \w+ attention backend|requires one of .{0,80}attention backend)"
         r"|Error: .{0,80}\b(?:fa[234]|triton|trtllm_\w+|flashinfer|flashmla|cutlass_mla"
@@ -301,7 +305,7 @@ SIGNATURES = (
         r"|evenly divide the (?:total )?world size"
         r"|(?:per[_ ]partition|per TP rank|per[- ]rank)\b.{0,120}divi(?:sible|de)"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
-        r"|caused by too large tensor parallel size|not divisible by min_thread_[kn]"
+        r"|caused by too large tensor parallel size|not divisible by (?:min_thread|tile)_[kn]\w*"
         r"|must (?:be )?divisible by block_size_[kn]"
         r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
         r"|number of )?heads\b"
@@ -328,7 +332,8 @@ SIGNATURES = (
         r"|No \w+ (?:\w+ )?(?:MoE|[Ll]inear|GEMM) backend supports"
         r"|No \w+ MoE backends?\b.{0,60}\bavailable"
         r"|No supported \w+ expert class|does not support the deployment configuration"
-        r"|backend is disabled for this configuration"
+        r"|backend is disabled for this configuration|cutlass cannot implement"
+        r"|(?:[Aa]ssertion error|check failed)\b.{0,160}\b(?:sm_version|arch_major) ?[<>=]"
         r"|hpp:\d+\): .{0,20}(?:Unknown recipe|[Uu]nsupported arch|arch_major)"
         r"|is only supported on GPUs with compute capability"
         r"|(?:Error|Exception): .{0,120}does not support (?:float16|bfloat16|fp8)"
@@ -359,7 +364,7 @@ SIGNATURES = (
         r"|Currently supported kv cache quantization|[Oo]nly support (?:per-tensor|symmetric) scal"
         r"|Only (?:symmetric quantization|group size \d+) (?:is )?supported"
         r"|activation ordering .{0,40}no longer supported|Sparsity support has been removed"
-        r"|num_bits must be|Invalid strategy for compressed-tensors",
+        r"|Invalid thread config: thread|num_bits must be|Invalid strategy for compressed-tensors",
     ),
     Signature(
         "grouped-routing",

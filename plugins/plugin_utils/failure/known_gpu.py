@@ -292,7 +292,8 @@ SIGNATURES = (
         "take an image that is built for it with muster_image",
         "CUDA errors 98, 200 and 209; HIP errors 98 and 209",
         ("gpu-name",),
-        likely=r"(?<!Error 500: )\bnamed symbol not found|(?:cudaErrorSymbol"
+        likely=r"(?<!Error 500: )\bnamed symbol not found|\binvalid device symbol\b"
+        r"|(?:cudaErrorSymbol"
         r"|CUDA_ERROR_)(?:NotFound|NOT_FOUND)\b",
         hint=r"is not compatible with the current PyTorch installation",
     ),
@@ -356,7 +357,8 @@ SIGNATURES = (
     ),
     Signature(
         "torch-cpu",
-        r"Torch not compiled with CUDA enabled|Distributed package doesn't have NCCL"
+        r"Torch not compiled with CUDA enabled|PyTorch was compiled without CUDA|Distributed"
+        r" package doesn't have NCCL"
         r"|PyTorch (?:was|is) not (?:built|compiled) with"
         r" (?:CUDA|ROCm)",
         "the torch of this image or environment is built without CUDA",
@@ -398,6 +400,7 @@ SIGNATURES = (
         r"|No platform detected, vLLM is running on UnspecifiedPlatform|NVML returned no GPU"
         r"|'UnspecifiedPlatform' object has no|No devices were found"
         r"|Tensile host: No devices found|AMDSMI_STATUS_(?:INIT_ERROR|NO_DRM_DEV|NOT_INIT)"
+        r"|Cannot access accelerator device when none is"
         r"|GPU arch from rocminfo failed|rocm-smi not found"
         r"|No accelerator \([\w, ]+\) or platform"
         r"|no adapters were found"

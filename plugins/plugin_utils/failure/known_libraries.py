@@ -149,6 +149,7 @@ SIGNATURES = (
         r"|Config)\.__init__)\S+\(\) got an unexpected keyword argument"
         r"|TypeError: (?:\S+\.)?__init__\(\) (?:missing \d+ required"
         r"|takes .{0,40}but \d+ were given)"
+        r"|KeyError: 'rope_(?:theta|parameters|scaling)'"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
@@ -192,7 +193,7 @@ SIGNATURES = (
         r"|pip|by following)|(?:Error|Exception): (?:NIXL|Triton) is not (?:available|installed)"
         r"|ImportError: [Pp]lease install \S+\s*$"
         r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))"
-        r"|'hf_transfer' package is not available"
+        r"|'hf_transfer' package is not available|\brequires Accelerate\b"
         r"|Cannot find a working triton installation",
         "the image or environment lacks a Python module",
         f"take the image that the recipe names; for an environment, {PREPARE}",
@@ -240,7 +241,8 @@ SIGNATURES = (
         r"|cannot find -l(?:cu\w+|nccl|nvToolsExt)|No CMAKE_CUDA_COMPILER could be found"
         r"|CUDA_TOOLKIT_ROOT_DIR not found"
         r"|error: command '\S*(?:gcc|g\+\+|nvcc|clang|cc)\S*' failed|\bnvcc (?:was )?not found"
-        r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): exit_code == 0",
+        r"|Assertion error \(\S{0,80}/jit/\w+\.hpp:\d+\): (?:exit_code == 0|.{0,40}major > \d)"
+        r"|NVCC compiler not found",
         "a kernel is compiled at start (FlashInfer, DeepGEMM, Triton, torch), and the compiler or"
         " what it needs is missing or fails; the lines before say which",
         "install the CUDA toolkit of the wheels' version with ninja and g++ on the node, or take an"

@@ -173,7 +173,7 @@ SIGNATURES = (
     Signature(
         "weights-absent",
         r"does not appear to have (?:a file|files) named|Cannot find any (?:\w+ )?model weights"
-        r"|Could not find checkpoint files"
+        r"|Could not find checkpoint files|containing a file named \S+\.json"
         r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|No supported config format found|Revision Not Found"
@@ -233,7 +233,8 @@ SIGNATURES = (
         r"|^(?!.{0,80}\b\w*(?:serving|parser|router)\w*\.py:\d+\]).*"
         r"(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
         r"|Unterminated)|Value error, (?:Expecting|Extra data|Unterminated).{0,60}: line \d+ column"
-        r"|Unrecognized model in |(?i:missing|lacks|has no|without)"
+        r"|Unrecognized (?:model|(?:image|video) processor|feature extractor|processing class) in "
+        r"|(?i:missing|lacks|has no|without)"
         r" .{0,20}\bmodel_type\b",
         "a JSON file of the model, or JSON in an argument, is not whole or not the model's own",
         f"the lines before name it: copy the model's file again ({PREPARE}), name the model's own"

@@ -58,6 +58,8 @@ _TABLE: tuple[tuple[str, Signature, bool], ...] = (
 # nothing is known.
 ERROR = (
     r"(?:^|[\s:'\"])(?<!\braise )[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b(?::|\()"
+    # One without words: alone on its line.
+    r"|^(?:\([^)]*\) )?(?:ERROR [^\]]*\] )?[A-Z]\w*(?:Error|Exception)\s*$"
     r"|\[(?:ERROR|FATAL)\]"
     r"|\b(?:FATAL|panic|fatal error|terminate called)\b|^docker: "
 )
@@ -73,6 +75,12 @@ _WARNING = re.compile(
     r"|\b\w*Warning: (?!CUDA initialization)|\blevel=warn|\b[Ii]f you (?:see|hit|get|encounter)\b"
     r"|\b[Ff]all(?:ing|s)? ?back to\b|\b[Ss]kipping\b|\b[Ii]gnoring\b|\b[Cc]hanging \S+ from\b"
 )
+# A warning with these words ends nothing: the program took something else, or is only slower.
+_WENT_ON = re.compile(
+    r"\bWARNING\b.*(?:\b[Ff]all(?:ing|s)? ?back (?:to|on)\b|\b(?:defaulting|reverting) .{0,60}\bto\b"
+    r"|[Rr]etrying with|will be removed in|[Ll]oading raw base weights|suboptimal performance"
+    r"|[Uu]nknown vLLM environment variable)"
+)
 _INFORMATION = re.compile(r"^.{0,60}\bINFO\b(?!: (?:task|rcu))")
 _COMPILED = tuple((re.compile(pattern), one, hint) for pattern, one, hint in _TABLE)
 
@@ -83,6 +91,8 @@ def read(text: str) -> tuple[Signature, bool] | None:
     for pattern, one, hint in _COMPILED:
         if pattern.search(text):
             warned = one.rank < HARMLESS and _WARNING.search(text)
+            if warned and _WENT_ON.search(text):
+                return None
             if warned or (one.rank == SYMPTOM and _INFORMATION.search(text)):
                 return one._replace(rank=max(one.rank, LIKELY)), True
             return one, hint
