@@ -77,7 +77,8 @@ _WARNING = re.compile(
 )
 # A warning with these words ends nothing: the program took something else, or is only slower.
 _WENT_ON = re.compile(
-    r"\bWARNING\b.*(?:\b[Ff]all(?:ing|s)? ?back (?:to|on)\b|\b(?:defaulting|reverting) .{0,60}\bto\b"
+    r"\bWARNING\b.*(?:\b[Ff]all(?:ing|s)? ?back (?:to|on)\b"
+    r"|\b(?:defaulting|reverting) .{0,60}\bto\b"
     r"|[Rr]etrying with|will be removed in|[Ll]oading raw base weights|suboptimal performance"
     r"|[Uu]nknown vLLM environment variable)"
 )
