@@ -546,6 +546,18 @@ OTHERS = [
         "error parsing HTTP 403 response body: invalid character '<' looking for beginning",
     ),
     ("docker-old", "Error response from daemon: missing signature key"),
+    (
+        "nvshmem",
+        "/data/nvshmem/src/ibgda/ibgda.cpp:1889: NULL value cannot allocate mlx5dv_devx_uar",
+    ),
+    ("security-policy", "lsetxattr(label=system_u:object_r:x:s0) /models: operation not supported"),
+    ("node-memory", "error: Detected 1 oom_kill event in StepId=1."),
+    ("image-absent", "Error response from daemon: unknown: Artifact a/b:c not found"),
+    (
+        "image-architecture",
+        "image a/b was found but does not match the specified platform: wanted x",
+    ),
+    ("gpu-driver-branch", "NVRM: Open nvidia.ko is only ready for use on Data Center GPUs."),
     ("mount-failed", "mount.nfs: No such device"),
     ("image-command", "vllm.service: Failed to execute /usr/bin/vllm: No such file or directory"),
     (

@@ -43,7 +43,7 @@ SIGNATURES = (
     Signature(
         "image-architecture",
         r"(?i)exec format error|no matching manifest for \S+"
-        r"|does not match the detected host platform.{0,80}no specific",
+        r"|does not match the (?:detected host platform.{0,80}no specific|specified platform)",
         "the image is built for another processor than this node's",
         "take a tag that holds this architecture with muster_image",
         "kernel, ENOEXEC; Docker",
@@ -93,7 +93,7 @@ SIGNATURES = (
         r"|error getting credentials|\"docker-credential-\w+\""
         r"|(?<!repository does not exist or may require 'docker login': )denied: requested access"
         r"|(?:/v2/|manifests).{0,200}(?:401 unauthorized|403 forbidden|402 payment|: denied: )"
-        r"|daemon: denied"
+        r"|daemon: denied|daemon: authentication required|error storing credentials"
         r"|fetch (?:anonymous|oauth) token: unexpected status",
         "the registry wants a login for the image",
         "docker login on the node, whose clock must be right, then run playbooks/prepare.yml",
@@ -115,12 +115,14 @@ SIGNATURES = (
         "the node does not reach the registry",
         "muster_proxy or muster_registry_mirrors, or see DNS, route and firewall of the node",
         "Docker",
+        likely=r"net/http: TLS handshake timeout|^docker: unexpected EOF",
     ),
     Signature(
         "image-absent",
         r"manifest unknown|\b(?:MANIFEST|NAME)_UNKNOWN\b|name unknown: |pull access denied"
         r"|manifest for \S+ not found|(?:status code from registry|StatusCode:) 404\b"
-        r"|repository does not exist"
+        r"|repository does not exist|\bunknown: (?:[Aa]rtifact|repository|project)\b.{0,160}not"
+        r" found"
         r"|failed to resolve (?:reference|source metadata).{0,200}: not found",
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
@@ -185,7 +187,8 @@ SIGNATURES = (
         r"|[Ff]ailed to load TOML|[Ii]nvalid plugin config|unsupported config(?:uration)? version"
         r"|\b(?:containers|storage|registries)\.conf\b.{0,160}(?:toml|invalid|unmarshal|decod"
         r"|parse)"
-        r"|/etc/containers/policy\.json: no such|unknown log opt|no log driver named"
+        r"|/etc/containers/policy\.json: no such|is rejected by policy|unknown log opt|no log"
+        r" driver named"
         r"|error initializing graphdriver: \w+: unknown option|Please specify only one -H"
         r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
         r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json"

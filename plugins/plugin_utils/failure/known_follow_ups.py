@@ -192,7 +192,7 @@ LAST = (
     Signature(
         "engine-crash",
         r"Segmentation fault|code=dumped|Failed with result 'core-dump'|Segfault encountered"
-        r"|\bSIGSEGV\b"
+        r"|\bSIGSEGV\b|status=(?:11/SEGV|6/ABRT)"
         r"|Failed core proc\(s\): \{[^}]*: -11\b|double free or corruption|core dumped"
         r"|\bstd::bad_alloc|\b(?:free|malloc|munmap_chunk|realloc)\(\): (?:invalid|corrupt"
         r"|unaligned|mismatch|double)|corrupted (?:size vs|double-linked)"

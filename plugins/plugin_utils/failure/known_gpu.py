@@ -96,6 +96,7 @@ SIGNATURES = (
     Signature(
         "gpu-driver-branch",
         r"requires use of the NVIDIA open kernel modules|does not include the required GPU"
+        r"|Open nvidia\.ko is only ready for use"
         r"|not supported by (?:the NVIDIA \S+ driver release|open nvidia\.ko)",
         "the installed GPU driver does not serve this kind of GPU: Blackwell and later want its"
         " open"

@@ -18,7 +18,8 @@ SIGNATURES = (
     # Memory and limits.
     Signature(
         "node-memory",
-        r"(?i)out of memory: killed process|killed by the OOM killer|result 'oom-kill'"
+        r"(?i)out of memory: kill(?:ed)? process|\boom_kill events?\b|killed by the OOM killer"
+        r"|result 'oom-kill'"
         r"|\boom-kill:constraint=|invoked oom-killer|oom_reaper: reaped|\bkilled process \d+ \("
         r"|\boom-killed\b"
         r"|(?:cudaHostAlloc|hipHostMalloc|pinned memory)\b.{0,60}out of memory"
@@ -61,6 +62,7 @@ SIGNATURES = (
     Signature(
         "security-policy",
         r"avc: {1,2}denied|/attr/keycreate: permission denied|apparmor=\"DENIED\""
+        r"|\blsetxattr\b.{0,300}(?:not supported|not permitted)|\brelabel failed\b"
         r"|SELinux is preventing|(?i:apparmor .{0,80}(?:denied|could not be loaded|failed to apply)"
         r"|\bseccomp\b.{0,60}(?:denied|fail))|pthread_create failed.{0,60}Operation not permitted"
         r"|(?:[gs]et_mempolicy|mbind|move_pages|unshare|clone3?|io_uring_\w+|pidfd_\w+"
@@ -214,6 +216,7 @@ SIGNATURES = (
         r"|version magic '.{0,120}should be"
         r"|[Ll]oading of module with unavailable key is rejected"
         r"|[Uu]nsigned module (?:loading )?is re(?:jected|stricted)|Loading of unsigned module"
+        r"|dkms: autoinstall for kernel \S+ .{0,20}(?:failed|skipped)"
         r"|Error! (?:Bad return status for module build|Your kernel headers for kernel"
         r"|Build of \S+ failed|The dkms)",
         "a module of the kernel is missing for the running kernel, was built for another one, or is"
@@ -283,6 +286,7 @@ SIGNATURES = (
         r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|Removing after probe failure"
         r"|lost (?:async|sync) page write|pool I/O is currently suspended"
         r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
+        r"|Timed out waiting for device \S+\.device"
         r"|\bUnrecovered read error|\.mount: Mounting timed out"
         r"|\bnvme .{0,40}I/O .{0,30}timeout"
         r"|\[Errno 110\] Connection timed out: '/|\(os error (?:5|107|108|110|112|121)\)"
@@ -318,6 +322,7 @@ SIGNATURES = (
         " which a container without CAP_SYS_ADMIN cannot do at all",
         "kernel; mount; ZFS",
         ("mount-source", "host-disk"),
+        likely=r"\.mount: Mount process exited, code=exited,? status=[1-9]",
     ),
     Signature(
         "file-locks",

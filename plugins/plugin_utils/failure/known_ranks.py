@@ -29,7 +29,8 @@ SIGNATURES = (
         "df -h /dev/shm on the node; raise shm_size in the container of an own recipe",
         "vLLM issues 6574 and 14537",
         ("host-shm",),
-        likely=r"\bBus error\b|exit(?:ed)?(?: with)?(?: status| code)?:? 135\b|\b(?:with"
+        likely=r"\bBus error\b|status=7/BUS|exit(?:ed)?(?: with)?(?: status| code)?:? 135\b"
+        r"|\b(?:with"
         r"|by) signal 7\b|\bSIGBUS\b|Failed core proc\(s\): \{[^}]*: -7\b"
         r"|\bSemLock\.__init__\(self, |\b_multiprocessing\.SemLock\($",
         explains=("disk-full",),
@@ -207,7 +208,9 @@ SIGNATURES = (
         r"|bootstrap)\w* failed)"
         r"|error in nvshmemi_\w+|NVSHMEM API called before|\b(?:ibrc|ibgda|ibdevx"
         r"|libfabric)\.cpp:\d+: non-zero status"
-        r"|NVSHMEM \w+ library version does not match",
+        r"|NVSHMEM \w+ library version does not match|\bibgda\.cpp:\d+: NULL value"
+        r"|\bmlx5dv_devx\w+ .{0,40}failed"
+        r"|/nvshmem\w*/\S{0,200}:\d+: .{0,60}(?:NULL value|non-zero status|\bcuMem\w+ failed)",
         "NVSHMEM, which DeepEP sends experts' tokens with, cannot start on the NICs: IBGDA wants an"
         " option of the GPU driver and access to the NIC",
         "NVSHMEM_HCA_LIST and NVSHMEM_IB_GID_INDEX in muster_engine_env name NIC and GID; IBGDA"

@@ -166,7 +166,7 @@ SIGNATURES = (
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
-        likely=r"Connection broken: IncompleteRead",
+        likely=r"Connection broken: IncompleteRead|\[SSL: UNEXPECTED_EOF_WHILE_READING\]",
         hint=rf"\bthrown while requesting .{{0,40}}{_HUB}",
         explains=("name-resolution", "no-route"),
     ),
