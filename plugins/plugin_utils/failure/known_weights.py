@@ -247,7 +247,8 @@ SIGNATURES = (
     Signature(
         "tokenizer",
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
-        r"|[Ff]ailed to load (?:the )?tokenizer\b|tiktoken\.model not found"
+        r"|[Ff]ailed to load (?:the )?tokenizer\b|tiktoken\.model not found|No tokenizer files?"
+        r" found"
         r"|Could not find tiktoken\.model"
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
