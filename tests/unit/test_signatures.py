@@ -618,6 +618,12 @@ def test_words_of_a_signature_in_another_failure_name_nothing(line: str) -> None
 
 
 HEALTHY = [
+    "ERROR 11-21 [gpt_oss_triton_kernels_moe.py:61] Failed to import Triton kernels. Please make"
+    " sure your triton version is compatible. Error: No module named 'triton_kernels.swiglu'",
+    'level=error msg="failed to load cni during init, please check CRI plugin status before setting'
+    ' up network for pods" error="cni config load failed: cni plugin not initialized"',
+    "NVRM: Xid (PCI:0000:3b:00): 63, pid=7, Row Remapper: New row marked for remapping",
+    "EXT4-fs (nvme0n1p2): re-mounted. Opts: errors=remount-ro",
     "INFO 11-21 09:00:00 [api_server.py:1839] vLLM API server version 0.32.0",
     "INFO args: {'compilation_config': {'pass_config': {'fuse_minimax_qk_norm': True}}}",
     "INFO Launching 1 data parallel engine(s) in headless mode",

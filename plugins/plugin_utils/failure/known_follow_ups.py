@@ -56,11 +56,14 @@ FIRST = (
         "harmless-warning",
         r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
         r"|Found ulimit of \d+ and failed to automatically increase"
+        r"|Failed to import Triton kernels\. Please make sure|Cannot use FA version"
+        r"|failed to load cni during init"
         r"|Failed to get usage for snapshot|\bras/\w+\.cc:\d+ NCCL WARN"
         r"|^sysctl: .{0,80}(?:Read-only|cannot stat|ermission denied)",
         "",
         "",
-        "vLLM on other devices than CUDA's; containerd, which counts what it still unpacks; NCCL's"
+        "vLLM, which looks for kernels of other devices or models; containerd, which counts what it"
+        " still unpacks and starts without Kubernetes' networks; NCCL's"
         " port for statistics; sysctl in a container",
         rank=HARMLESS,
     ),

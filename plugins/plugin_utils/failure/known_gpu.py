@@ -625,7 +625,7 @@ SIGNATURES = (
         "gpu-hook",
         r"nvidia-container-cli(?:\.real)?: \w+ error(?!: (?:(?:stat|open) failed: /dev/nvidia"
         r"|nvml error: (?:insuff|gpu access)))"
-        r"|running \w+ hook #\d.{0,300}(?:update ldcache|create symlink)"
+        r"|executing hook `\S*nvidia-|running \w+ hook #\d.{0,300}(?:update ldcache|create symlink)"
         r"|nvidia-(?:cdi-hook|ctk|container-runtime-hook)\b.{0,20}"
         r"\(exit (?:code|status)|nvidia-container-runtime did not terminate successfully",
         "the container toolkit could not give the container its GPUs; the words behind say why",

@@ -67,6 +67,7 @@ SIGNATURES = (
         r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
         r"|(?:Error: Some|Following) weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
+        r"|KeyError: '(?:quant_method|quant_algo|weight_block_size|group_size)'"
         r"|multiple config files for|Cannot find any of .{0,120}quantization config"
         r"|Missing 'quant_algo' in quant|weight_scale for layer .{0,80}was never loaded"
         r"|(?:[Ff]ound|[Mm]ixed|need to have same) .{0,40}quant(?:ization[ _]?\w*|_algo)"
@@ -91,7 +92,8 @@ SIGNATURES = (
     # Files and hubs.
     Signature(
         "hub-access",
-        r"(?i)\bgated repo\b|Access to model \S+ is restricted|40[13] Client Error"
+        r"(?i)\bgated repo\b|\brepo \S+ is gated|\brepo model \S+ is gated|Access to model \S+ is"
+        r" restricted|40[13] Client Error"
         r"(?:\.? \(Request ID|.{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope))"
         r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
         rf"|user) token is required|GatedRepoError|client error '40[13]\b.{{0,80}}{_HUB}"
@@ -234,7 +236,7 @@ SIGNATURES = (
         r"(?<!requests\.exceptions\.)JSONDecodeError: (?:Expecting|Extra data|Invalid"
         r"|Unterminated)|Value error, (?:Expecting|Extra data|Unterminated).{0,60}: line \d+ column"
         r"|Unrecognized (?:model|(?:image|video) processor|feature extractor|processing class) in "
-        r"|(?i:missing|lacks|has no|without)"
+        r"|(?i:missing|lacks|has no(?! attribute)|without)"
         r" .{0,20}\bmodel_type\b",
         "a JSON file of the model, or JSON in an argument, is not whole or not the model's own",
         f"the lines before name it: copy the model's file again ({PREPARE}), name the model's own"
