@@ -546,6 +546,19 @@ OTHERS = [
         "error parsing HTTP 403 response body: invalid character '<' looking for beginning",
     ),
     ("docker-old", "Error response from daemon: missing signature key"),
+    ("file-absent", "CacheNotFound: Cache directory not found: /data/hub. Please use `cache_dir`"),
+    ("hub-unreachable", "FileMetadataError: Distant resource does not have a Content-Length."),
+    (
+        "weights-broken",
+        "The cached snapshot for 'a/b' (commit 7) is incomplete: 3 file(s) are missing",
+    ),
+    ("model-too-new", "ValueError: The `layer_types` entries must be in ('full_attention',)"),
+    (
+        "attention-backend",
+        "NotImplementedError: FlashInfer backend does not support attention sinks",
+    ),
+    ("package-mismatch", "AttributeError: 'dict' object has no attribute 'model_type'"),
+    ("gpu-hook", "Error: error executing hook `/usr/bin/nvidia-container-toolkit` (exit code: 1)"),
     (
         "nvshmem",
         "/data/nvshmem/src/ibgda/ibgda.cpp:1889: NULL value cannot allocate mlx5dv_devx_uar",

@@ -136,7 +136,8 @@ LAST = (
         r"|torch)[_-])"
         r"(?!\S*/\.)"
         r"(?!\S*\.(?:sock|lock)\b)|(?:^|[\s\"])(?:open|stat|lstat) /(?!dev/|proc/|run/|tmp/|sys/)"
-        r"[^\s:]{1,300}(?<!\.sock): no such file|\bexportfs: Failed to stat /",
+        r"[^\s:]{1,300}(?<!\.sock): no such file|\bexportfs: Failed to stat /"
+        r"|\bCache directory not found: /",
         "a file or folder that the line names is not on the node, or not in the container",
         "put it there, mount it with muster_extra_mounts, or correct its path in muster_engine_args"
         " or muster_engine_env",

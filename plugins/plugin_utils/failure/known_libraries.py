@@ -196,6 +196,7 @@ SIGNATURES = (
         r"|pip|by following)|(?:Error|Exception): (?:NIXL|Triton) is not (?:available|installed)"
         r"|ImportError: [Pp]lease install \S+\s*$"
         r"|ImportError: .{0,80}(?:is|are) (?:required (?:when|for|on)|not (?:installed|available))"
+        r"|need to install the hf_xet|Install `hf_xet`"
         r"|'hf_transfer' package is not available|\brequires Accelerate\b"
         r"|Cannot find a working triton installation",
         "the image or environment lacks a Python module",

@@ -29,6 +29,7 @@ SIGNATURES = (
         r"|has no (?:vLLM|SGLang)\S* implementation|is not a registered model"
         r"|KeyError: '(?:minimax|qwen|deepseek|glm|llama|kimi|gpt_oss|mixtral|gemma|phi)\w*'"
         r"|Unrecognized configuration class|[Uu]nknown (?:model )?architecture\b"
+        r"|Unrecognized model type for subconfig|`?layer_types`? entries must be in"
         r"|GGUF model with architecture|Unknown gguf model_type"
         r"|the checkpoint is very new, then there may not be a release"
         r"|TypeError: \w+ isn't supported yet"
@@ -161,7 +162,10 @@ SIGNATURES = (
         rf"|(?:Client error '408|Server error '5\d\d)\b.{{0,160}}{_HUB}"
         rf"|\b(?:Connect\w*|Read|SSL|Proxy|Protocol)(?:Error|Timeout)\b.{{0,300}}{_HUB}"
         r"|CAS (?:service|[Cc]lient) [Ee]rror(?!.{0,200}(?:os error|No space))"
-        r"|Distant resource does not seem to be on|error occurred while downloading using"
+        r"|Distant resource does not |does not seem to be served by a Hugging Face|No cached tree"
+        r" listing"
+        r"|Force download failed due to|Xet headers have not been correctly set|error occurred"
+        r" while downloading using"
         r" `hf_transfer`",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
         " it is told not to ask (HF_HUB_OFFLINE): the files are not at muster_model_path",
@@ -176,7 +180,7 @@ SIGNATURES = (
         "weights-absent",
         r"does not appear to have (?:a file|files) named|Cannot find any (?:\w+ )?model weights"
         r"|Could not find checkpoint files|containing a file named \S+\.json"
-        r"|Repo id must (?:be|use)|Invalid repository ID or local directory"
+        r"|HFValidationError: |Repo id must (?:be|use)|Invalid repository ID or local directory"
         r"|is not a local folder and is not a valid model|[Ee]rror no file named"
         r"|[Cc]ould not detect config format|No supported config format found|Revision Not Found"
         r"|NotExistError: The model"
@@ -201,6 +205,7 @@ SIGNATURES = (
         r"|failed reading zip archive|Unable to load weights from (?:pytorch )?checkpoint file"
         r"|MetadataIncompleteBuffer|InvalidHeaderDeserialization|HeaderTooLarge"
         r"|unexpected EOF, expected|Weight files referenced in index but missing"
+        r"|The cached snapshot for .{0,200}is incomplete|CorruptedCacheException"
         r"|Incomplete checkpoint headers|Invalid checkpoint index entry|invalid weight map"
         r"|Consistency check failed|(?:version https://git-lfs|invalid load key, 'v')"
         r"|No such file or directory: .{0,200}\.safetensors"
