@@ -55,8 +55,8 @@ SIGNATURES = (
         r" (?:executable file not found|stat [^:]+: no such file)"
         r"|\bcrun: executable file [`'][^`']+[`'] not found"
         r"|Container command .{0,40}not found or does not exist|status=203/EXEC"
-        r"|: Failed to execute \S+: (?:No such file|Permission)|Executable \"[^\"]+\" not found"
-        r" in path"
+        r"|: Failed to execute \S+: (?:No such file|Permission)"
+        r"|Executable \"[^\"]+\" not found in path"
         r"|Failed at step EXEC|exec: \"[^\"]+\": permission denied",
         "the program that the plan starts is not in the image or environment",
         f"another image with muster_image; for an environment, {PREPARE}",
@@ -108,8 +108,8 @@ SIGNATURES = (
         r"|(?:/v2/(?!models|health|repository)|manifests/).{0,200}: 50\d [A-Z]"
         r"|invalid status code from registry 5\d\d|unexpected status code 5\d\d"
         r"|unexpected status(?: code)? \S*/v2/\S+: (?:400|408|5\d\d)\b"
-        # A page of a mirror, proxy or login before the registry.
         r"|(?:fetching blob|reading manifest|pinging container registry).{0,300}StatusCode: 5\d\d"
+        # A page of a mirror, proxy or login before the registry.
         r"|unexpected media type text/html|error parsing HTTP \d+ response body"
         r"|(?:daemon|/v2/|manifest|registry).{0,200}invalid character '<'",
         "the node does not reach the registry",
@@ -121,8 +121,8 @@ SIGNATURES = (
         "image-absent",
         r"manifest unknown|\b(?:MANIFEST|NAME)_UNKNOWN\b|name unknown: |pull access denied"
         r"|manifest for \S+ not found|(?:status code from registry|StatusCode:) 404\b"
-        r"|repository does not exist|\bunknown: (?:[Aa]rtifact|repository|project)\b.{0,160}not"
-        r" found"
+        r"|repository does not exist"
+        r"|\bunknown: (?:[Aa]rtifact|repository|project)\b.{0,160}not found"
         r"|failed to resolve (?:reference|source metadata).{0,200}: not found",
         "the registry has no image of that name and tag, or shows it to nobody without a login",
         "correct muster_image",
@@ -149,8 +149,8 @@ SIGNATURES = (
         r"|failed to find snapshotter|does not support d_type|\bftype=1\b"
         r"|/var/lib/(?:docker|containerd|containers)/.{0,200}invalid cross-device link"
         r"|'?overlay\w*'? is not supported (?:over|on)\b|kernel does not support overlay"
-        r"|prerequisites for driver not satisfied|creating overlay mount to .{0,300}: invalid"
-        r" argument"
+        r"|prerequisites for driver not satisfied"
+        r"|creating overlay mount to .{0,300}: invalid argument"
         r"|using mount program \S*fuse-overlayfs: "
         r"|backing file ?system is unsupported for this graph driver|driver not supported: \w*over"
         r"|database (?:configuration mismatch|graph driver .{0,60}does not match)"
@@ -187,8 +187,7 @@ SIGNATURES = (
         r"|[Ff]ailed to load TOML|[Ii]nvalid plugin config|unsupported config(?:uration)? version"
         r"|\b(?:containers|storage|registries)\.conf\b.{0,160}(?:toml|invalid|unmarshal|decod"
         r"|parse)"
-        r"|/etc/containers/policy\.json: no such|is rejected by policy|unknown log opt|no log"
-        r" driver named"
+        r"|/etc/containers/policy\.json: no such|unknown log opt|no log driver named"
         r"|error initializing graphdriver: \w+: unknown option|Please specify only one -H"
         r"|failed to initialize logging driver|directives (?:are specified both|don't match)"
         r"|(?i:failed to load listeners)|invalid character .{0,80}daemon\.json"
@@ -240,8 +239,8 @@ SIGNATURES = (
     Signature(
         "container-stuck",
         r"did not receive an exit event|is marked for removal and cannot be"
-        r"|removal of container \S+ is already in progress|\bPID \d+ is zombie and can not be"
-        r" killed"
+        r"|removal of container \S+ is already in progress"
+        r"|\bPID \d+ is zombie and can not be killed"
         r"|(?:unable|failed) to remove (?:root )?filesystem\b"
         r"|cannot remove container .{1,120}: could not kill",
         "an earlier container can neither be ended nor removed: a process of it hangs in the kernel"
@@ -350,8 +349,8 @@ SIGNATURES = (
         "user-namespace",
         r"(?i)cannot set ?up namespace using \S*new[ug]idmap|new[ug]idmap: (?:open of|write to) "
         r"|insufficient UIDs or GIDs available in user namespace"
-        r"|not be enough IDs available in the namespace|cannot re-exec process|re-exec process to"
-        r" join the existing user"
+        r"|not be enough IDs available in the namespace|cannot re-exec process"
+        r"|re-exec process to join the existing user"
         r"|try resetting the pause process|cannot clone: operation not permitted"
         r"|mounting \"devpts\" to rootfs .{0,80}invalid argument|mount `devpts` to .{0,80}invalid",
         "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
@@ -415,8 +414,8 @@ SIGNATURES = (
         r"|\('(?:devices|gpus|runtime|device_ids|capabilities|driver)' w(?:as|ere) unexpected\)"
         r"|[Aa]dditional propert(?:y|ies) '?(?:devices|gpus|runtime)\b.{0,20}not allowed"
         # Formats of images that it does not know yet.
-        r"|daemon: missing signature key|(?:unsupported|unknown) media"
-        r" ?type\b.{0,20}application/vnd"
+        r"|daemon: missing signature key"
+        r"|(?:unsupported|unknown) media ?type\b.{0,20}application/vnd"
         r"|mediaType in manifest should be"
         # Without CDI, the name of a device is taken for a path.
         r"|\bstat (?:nvidia|amd)\.com/gpu\S*: no such file"

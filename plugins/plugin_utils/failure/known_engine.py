@@ -33,7 +33,7 @@ _FORMAT = (
 # are said of a setting, not of a request.
 _RAISED = (
     r"(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] "
-    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install|model architectures)"
+    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install)"
 )
 _SETTING = (
     r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
@@ -423,7 +423,7 @@ SIGNATURES = (
         r"|KVCacheSpecs? .{0,80}not (?:compatible|supported|uniform)"
         r"|[Ff]ailed to promote .{0,20}KV cache specs|KV cache groups?\b.{0,60}(?:divisible|overlap"
         r"|miss layers)|\bassert .{0,60}\b(?:max_)?page_size(?:_bytes)?\b"
-        r"|in (?:unify|get)_kv_cache\w+$|\b[DP]CP not support \w+"
+        r"|\b[DP]CP not support \w+"
         r"|KV cache layouts?\b.{0,80}(?:satisf\w+ every|already resolved|disagree|not valid)"
         r"|No KV cache layout satisfies|disagree on supported KV cache layouts",
         "the engine cannot keep all kinds of this model's layers in one KV cache with these"

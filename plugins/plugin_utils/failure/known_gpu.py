@@ -72,8 +72,7 @@ SIGNATURES = (
     ),
     Signature(
         "nvswitch-absent",
-        r"NV_WARN_NOTHING_TO_DO|[Nn]o NVSwitch(?:es)? (?:device )?(?:found|detected|present)"
-        r"|NVSwitch .{0,40}no (?:supported )?devices",
+        r"NVSwitch .{0,120}NV_WARN_NOTHING_TO_DO",
         "the fabric manager finds no NVSwitch: the node has none and needs no fabric manager, or a"
         " virtual machine or a missing kernel module (ib_umad, mlx5_ib for HGX B200) hides them",
         "where nvidia-smi topo -m shows no NVSwitch by design, systemctl disable --now"
@@ -358,8 +357,8 @@ SIGNATURES = (
     ),
     Signature(
         "torch-cpu",
-        r"Torch not compiled with CUDA enabled|PyTorch was compiled without CUDA|Distributed"
-        r" package doesn't have NCCL"
+        r"Torch not compiled with CUDA enabled|PyTorch was compiled without CUDA"
+        r"|Distributed package doesn't have NCCL"
         r"|PyTorch (?:was|is) not (?:built|compiled) with"
         r" (?:CUDA|ROCm)",
         "the torch of this image or environment is built without CUDA",

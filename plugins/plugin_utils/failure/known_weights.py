@@ -93,8 +93,8 @@ SIGNATURES = (
     # Files and hubs.
     Signature(
         "hub-access",
-        r"(?i)\bgated repo\b|\brepo \S+ is gated|\brepo model \S+ is gated|Access to model \S+ is"
-        r" restricted|40[13] Client Error"
+        r"(?i)\bgated repo\b|\brepo (?:model )?\S+ is gated|Access to model \S+ is restricted"
+        r"|40[13] Client Error"
         r"(?:\.? \(Request ID|.{0,80}(?:huggingface|hf\.co|hf-mirror|modelscope))"
         r"|invalid (?:user|hugging ?face) token|\bInvalidTokenError|(?:hf|hugging ?face"
         rf"|user) token is required|GatedRepoError|client error '40[13]\b.{{0,80}}{_HUB}"
@@ -162,17 +162,15 @@ SIGNATURES = (
         rf"|(?:Client error '408|Server error '5\d\d)\b.{{0,160}}{_HUB}"
         rf"|\b(?:Connect\w*|Read|SSL|Proxy|Protocol)(?:Error|Timeout)\b.{{0,300}}{_HUB}"
         r"|CAS (?:service|[Cc]lient) [Ee]rror(?!.{0,200}(?:os error|No space))"
-        r"|Distant resource does not |does not seem to be served by a Hugging Face|No cached tree"
-        r" listing"
-        r"|Force download failed due to|Xet headers have not been correctly set|error occurred"
-        r" while downloading using"
-        r" `hf_transfer`",
+        r"|Distant resource does not |does not seem to be served by a Hugging Face"
+        r"|No cached tree listing|Force download failed due to|Xet headers have not been"
+        r"|error occurred while downloading using `hf_transfer`",
         "the engine looks for the model on Hugging Face, which does not answer this node or which"
         " it is told not to ask (HF_HUB_OFFLINE): the files are not at muster_model_path",
         PREPARE,
         "huggingface_hub",
         ("weights-directory", "weights-config"),
-        likely=r"Connection broken: IncompleteRead|\[SSL: UNEXPECTED_EOF_WHILE_READING\]",
+        likely=r"Connection broken: IncompleteRead",
         hint=rf"\bthrown while requesting .{{0,40}}{_HUB}",
         explains=("name-resolution", "no-route"),
     ),
@@ -254,9 +252,8 @@ SIGNATURES = (
     Signature(
         "tokenizer",
         r"Can't load tokenizer|Couldn't instantiate the backend tokenizer"
-        r"|[Ff]ailed to load (?:the )?tokenizer\b|tiktoken\.model not found|No tokenizer files?"
-        r" found"
-        r"|Could not find tiktoken\.model"
+        r"|[Ff]ailed to load (?:the )?tokenizer\b|No tokenizer files? found"
+        r"|tiktoken\.model not found|Could not find tiktoken\.model"
         r"|untagged enum ModelWrapper|[Tt]okenizer\S* .{0,40}(?:file|model) .{0,40}(?:not found"
         r"|missing|does not exist)|Unable to load vocabulary|not a string.{0,40}sentencepiece"
         r"|Error parsing line .{0,40}tiktoken|could not parse ModelProto"
