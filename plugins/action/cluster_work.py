@@ -54,4 +54,5 @@ class ActionModule(ControllerAction):
             "takeover": work.takeover,
             "units_known": not (work.prepare or work.takeover)
             and all(holds(made["cluster"], {"inventory_hostname": host}) for host in work.serve),
+            "resume": work.resume,
         }

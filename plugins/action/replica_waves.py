@@ -35,8 +35,10 @@ class ActionModule(ControllerAction):
             raise AnsibleActionFail(f"at_once: at least 1 replica, not {args['at_once']}")
         units = _units(variables[args["made"]])
         planned = _units(variables[args["planned"]]) if args["planned"] else units
+        waves = waves_of(units, args["hosts"], args["at_once"])
         return {
-            "waves": [one._asdict() for one in waves_of(units, args["hosts"], args["at_once"])],
+            "waves": [one._asdict() for one in waves],
+            "backends": [name for one in waves for name in one.backends],
             # The limit need not hold the gateways, which are told all the same.
             "gateways": gateways_of_plan(planned or units),
         }

@@ -90,4 +90,10 @@ units_known:
     they were looked at, and changes nothing before.
   returned: success
   type: bool
+resume:
+  description: The hosts of gateways at which a run has drained an engine and not taken it back yet,
+    or of which that was not seen. They may be outside O(hosts).
+  returned: success
+  type: list
+  elements: str
 """

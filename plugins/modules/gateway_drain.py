@@ -12,7 +12,12 @@ description:
   - An engine that is drained gets no new requests; those that it answers go on. The gateway's other
     engines take its share.
   - A gateway forgets it when it restarts. It is told through a socket that only root reaches.
+  - Beside the socket a file says who has taken an engine out, and whether for a run alone
+    (O(for_run)). So what a run that was cut off has left drained is told from what an operator
+    drained, and O(state=resumed) takes it back.
   - A node without a running gateway of the deployment has nothing to do.
+notes:
+  - An action of the same name says by whom an engine is taken out.
 author:
   - Muster contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -36,9 +41,21 @@ options:
     description:
       - V(drained) takes them out, and waits until they have answered what they were asked.
       - V(serving) takes them back, and waits until the gateway has seen that they serve.
+      - V(resumed) takes back those of them alone that a run has drained, and waits for nothing.
+        Only who holds their nodes (M(muster.serving.run_lock)) knows that no such run lives.
     type: str
-    choices: [drained, serving]
+    choices: [drained, serving, resumed]
     required: true
+  for_run:
+    description:
+      - With O(state=drained), whether they are out for as long as this run goes, which takes them
+        back. An operator's order on the same engines stays one.
+    type: bool
+    default: false
+  by:
+    description: By what command and whose, for status. The action of the same name says it.
+    type: str
+    default: ""
   timeout:
     description:
       - Seconds to wait. A completion may take an hour, so choose what your clients can bear.
@@ -57,16 +74,27 @@ EXAMPLES = r"""
     backends: [a3-replicas-r0-rank0]
     state: drained
     timeout: 300
+
+- name: Take it back where a run that was cut off has drained it
+  muster.serving.gateway_drain:
+    deployment: a3-replicas
+    backends: [a3-replicas-r0-rank0]
+    state: resumed
 """
 
 RETURN = r"""
 gateways:
-  description: The node's gateways that were told, by name.
+  description: The node's gateways that were asked, by name.
   returned: success
   type: list
   elements: str
 alone:
   description: Of them, those to which no other engine is left. Their clients get errors now.
+  returned: success
+  type: list
+  elements: str
+told:
+  description: The engines that were, or would be, taken out or back, by any gateway.
   returned: success
   type: list
   elements: str
@@ -80,11 +108,13 @@ left:
 """
 
 import time
+from typing import Mapping
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_admin,
     gateway_admin_io,
+    run_lock_io,
     unit_io,
 )
 
@@ -114,14 +144,45 @@ def unfinished(state: str, left: int, timeout: float) -> str:
 
 
 def alone_text(gateway: str, idle: list[str]) -> str:
-    """Return what an operator is told of a gateway without another engine; idle are drained."""
+    """Return what an operator is told of a gateway without another engine.
+
+    Args:
+        gateway: The gateway.
+        idle: The engines that could serve and are drained, with by whom.
+    """
     text = f"{gateway} has no other engine that serves: its clients get errors"
-    if not idle:
-        return text
-    return (
-        f"{text}. {', '.join(idle)} could, and is drained there, by drain.yml or by a run that was "
-        "cut off: playbooks/drain.yml -e drain_state=serving takes it back"
-    )
+    return f"{text}. One could: {'; '.join(idle)}" if idle else text
+
+
+def chosen(
+    state: str,
+    backends: list[str],
+    found: Mapping[str, gateway_admin.Server],
+    orders: Mapping[str, gateway_admin.Order],
+) -> list[str]:
+    """Return which engines of a gateway are concerned."""
+    known = [name for name in backends if name in found]
+    runs = gateway_admin.left_by_runs(orders)
+    return [name for name in known if name in runs] if state == "resumed" else known
+
+
+def ordered(
+    orders: Mapping[str, gateway_admin.Order],
+    names: list[str],
+    new: list[str],
+    order: gateway_admin.Order,
+) -> dict[str, gateway_admin.Order]:
+    """Return who has drained what, once an order was given.
+
+    Args:
+        orders: Who had before.
+        names: The engines that it concerns.
+        new: Those of them that took requests until now.
+        order: Whose it is.
+    """
+    # What somebody has drained before, a run only uses; an operator makes it his own.
+    given = new if order.of_run else [n for n in names if n not in orders or orders[n].of_run]
+    return {**orders, **dict.fromkeys(given, order)}
 
 
 def main() -> None:
@@ -129,41 +190,71 @@ def main() -> None:
         argument_spec={
             "deployment": {"type": "str", "required": True},
             "backends": {"type": "list", "elements": "str", "required": True},
-            "state": {"type": "str", "choices": list(gateway_admin.STATES), "required": True},
+            "state": {"type": "str", "choices": [*gateway_admin.STATES], "required": True},
+            "for_run": {"type": "bool", "default": False},
+            "by": {"type": "str", "default": ""},
             "timeout": {"type": "float", "default": 120},
             "enforce": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    backends, state = module.params["backends"], module.params["state"]
-    deadline = time.monotonic() + module.params["timeout"]
+    params = module.params
+    backends, state = params["backends"], params["state"]
+    deadline = time.monotonic() + params["timeout"]
+    order = gateway_admin.Order(params["for_run"], params["by"], run_lock_io.now().clock)
     # Of each gateway to which no other engine is left, those that are drained there.
     alone: dict[str, list[str]] = {}
-    changed, left = False, 0
+    told: list[str] = []
+    left = 0
     try:
-        gateways = gateway_admin_io.running_gateways(module.params["deployment"])
+        gateways = gateway_admin_io.running_gateways(params["deployment"])
         for gateway in gateways:
             found = gateway_admin_io.servers(gateway)
+            orders = gateway_admin_io.orders(gateway, found)
             if state == "drained" and not gateway_admin.has_other(found, backends):
-                alone[gateway] = gateway_admin.drained(found, backends)
-            for name in backends:
-                if name in found and found[name].drained != (state == "drained"):
-                    changed = True
-                    if not module.check_mode:
-                        gateway_admin_io.tell(gateway, name, state)
-        while gateways and not module.check_mode:
+                idle = gateway_admin.drained(found, backends)
+                alone[gateway] = [gateway_admin.drained_text(n, orders.get(n)) for n in idle]
+            names = chosen(state, backends, found, orders)
+            new = [name for name in names if found[name].drained != (state == "drained")]
+            told += new
+            if module.check_mode:
+                continue
+            if state == "drained":
+                # First noted, then done: what a run that is cut off in between has not drained
+                # yet, the next one does not take back either.
+                note(module, gateway, ordered(orders, names, new, order))
+            for name in new:
+                gateway_admin_io.tell(gateway, name, state)
+            if state != "drained":
+                rest = {name: one for name, one in orders.items() if name not in names}
+                note(module, gateway, rest)
+        while gateways and state != "resumed" and not module.check_mode:
             left = max(left_of(gateway, backends, state) for gateway in gateways)
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
     except (gateway_admin.AdminError, unit_io.UnitError) as error:
         module.fail_json(msg=str(error))
-    result = {"changed": changed, "gateways": gateways, "alone": [*alone], "left": left}
+    result = {
+        "changed": bool(told),
+        "gateways": gateways,
+        "told": sorted(set(told)),
+        "alone": [*alone],
+        "left": left,
+    }
     for gateway, idle in alone.items():
         module.warn(alone_text(gateway, idle))
-    if left and module.params["enforce"]:
-        module.fail_json(msg=unfinished(state, left, module.params["timeout"]), **result)
+    if left and params["enforce"]:
+        module.fail_json(msg=unfinished(state, left, params["timeout"]), **result)
     module.exit_json(**result)
+
+
+def note(module: AnsibleModule, gateway: str, orders: Mapping[str, gateway_admin.Order]) -> None:
+    """Keep who has drained what. A node that takes no file is drained all the same."""
+    try:
+        gateway_admin_io.keep_orders(gateway, orders)
+    except OSError as error:
+        module.warn(f"{gateway}: it is not kept who has drained its engines: {error}")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,11 @@ waves:
       description: The units of its replicas that gateways pass requests to.
       type: list
       elements: str
+backends:
+  description: Those of all waves.
+  returned: success
+  type: list
+  elements: str
 gateways:
   description: The hosts that run a gateway of the plan, in the limit or not.
   returned: success

@@ -159,6 +159,10 @@ units:
           since M(muster.serving.gateway_drain) has taken them out.
       type: list
       elements: str
+    drained_by:
+      description: With O(usage), of each of RV(units[].drained) by whom, and what takes it back.
+      type: list
+      elements: str
     first_start:
       description:
         - What its next start does once and how many seconds more it may take for that, as

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import socketserver
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.muster.serving.plugins.action import (
+    gateway_drain as gateway_drain_action,
+)
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_admin,
     gateway_admin_io,
@@ -81,6 +86,10 @@ def test_another_engine_is_one_that_takes_requests() -> None:
     assert not has_other(found, ["r0"]), "the others are drained and down"
 
 
+# systemd's ids of the gateway's runs, the present one last.
+RUNS = ["1f"]
+
+
 class Gateway(socketserver.ThreadingUnixStreamServer):
     """A HAProxy of which the engines' requests end one by one with each look at them."""
 
@@ -118,12 +127,16 @@ class Handler(socketserver.StreamRequestHandler):
 def gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     path = tmp_path / "admin.sock"
     monkeypatch.setattr(gateway_admin, "admin_socket", lambda _name: str(path))
+    monkeypatch.setattr(gateway_admin, "admin_folder", lambda _name: str(tmp_path))
     monkeypatch.setattr(gateway_drain, "POLL_S", 0.01)
     installed = ["c-gateway0", "c-r0-rank0"]
     monkeypatch.setattr(unit_io, "installed_names", lambda _deployment: installed)
     monkeypatch.setattr(
-        unit_io, "show", lambda names: {name: {"ActiveState": "active"} for name in names}
+        unit_io,
+        "show",
+        lambda names: {name: {"ActiveState": "active", "InvocationID": RUNS[-1]} for name in names},
     )
+    monkeypatch.setattr(sys.modules[__name__], "RUNS", ["1f"])
     with Gateway(str(path)) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
@@ -167,8 +180,11 @@ def test_check_mode_tells_the_gateway_nothing(gateway: Gateway, capsys: Any) -> 
     ("admin", "backends", "said"),
     [
         (0, ["r0", "r1"], "no other engine that serves: its clients get errors"),
-        # A run was cut off after it had drained this one.
-        (8, ["r0"], "its clients get errors. r1 could, and is drained there, by drain.yml or by a"),
+        (
+            8,
+            ["r0"],
+            "its clients get errors. One could: r1, drained by hand at the gateway's socket",
+        ),
     ],
 )
 def test_the_last_engine_is_told_of(
@@ -190,11 +206,11 @@ def test_the_last_engine_is_told_of(
 
 def test_what_a_gateway_keeps_requests_from_is_told_with_what_it_does(gateway: Gateway) -> None:
     report = {"name": "c-gateway0", "role": "gateway", "ready": True}
-    assert look_io.drained(report) == []
+    assert look_io.drained(report) == {}
     gateway.engines["r1"]["admin"] = 8
-    assert look_io.drained(report) == ["r1"]
-    assert look_io.drained({**report, "ready": False}) == []
-    assert look_io.drained({**report, "role": "head"}) == []
+    assert "r1, drained by hand" in look_io.drained(report)["r1"]
+    assert look_io.drained({**report, "ready": False}) == {}
+    assert look_io.drained({**report, "role": "head"}) == {}
 
 
 def test_an_engine_that_a_gateway_does_not_have_is_no_matter(gateway: Gateway, capsys: Any) -> None:
@@ -217,3 +233,122 @@ def test_a_node_without_a_gateway_has_nothing_to_do(
     monkeypatch.setattr(gateway_admin_io.unit_io, "show", lambda _names: {})
     assert ask(capsys)["gateways"] == []
     assert gateway.told == []
+
+
+RUN = "restart.yml by ann on ctl1"
+
+
+def drained_by(gateway: Gateway) -> dict[str, bool]:
+    """Return by engine that gets no new requests whether the next run takes it back."""
+    units = [{"name": "c-gateway0", "role": "gateway", "ready": True}]
+    left = look_io.left_by_runs(units)
+    return {name: name in left for name, one in gateway.engines.items() if one["admin"]}
+
+
+def test_what_a_run_that_was_cut_off_has_drained_is_taken_back(
+    gateway: Gateway, capsys: Any
+) -> None:
+    assert ask(capsys, for_run=True, by=RUN)["told"] == ["r0"]
+    assert drained_by(gateway) == {"r0": True}
+    report = {"name": "c-gateway0", "role": "gateway", "ready": True}
+    text = look_io.drained(report)["r0"]
+    assert f"r0, drained by {RUN} at 20" in text
+    assert "where that run was cut off, the next one takes it back" in text
+    # Another run, on another replica alone.
+    assert not ask(capsys, state="resumed", backends=["r1"])["changed"]
+    assert ask(capsys, state="resumed", _ansible_check_mode=True)["told"] == ["r0"]
+    assert drained_by(gateway) == {"r0": True}
+    assert ask(capsys, state="resumed")["told"] == ["r0"]
+    assert drained_by(gateway) == {}
+    assert not ask(capsys, state="resumed")["changed"]
+
+
+def test_what_an_operator_has_drained_stays_until_he_takes_it_back(
+    gateway: Gateway, capsys: Any
+) -> None:
+    ask(capsys, by="drain.yml by ann on ctl1")
+    # A run that comes to it and is cut off leaves it as it was.
+    assert not ask(capsys, for_run=True, by=RUN)["changed"]
+    assert not ask(capsys, state="resumed")["changed"]
+    assert drained_by(gateway) == {"r0": False}
+    # What a run has left is the operator's once he drains it himself.
+    ask(capsys, backends=["r1"], for_run=True, by=RUN)
+    assert drained_by(gateway) == {"r0": False, "r1": True}
+    assert not ask(capsys, backends=["r1"], by="drain.yml by ann on ctl1")["changed"]
+    assert drained_by(gateway) == {"r0": False, "r1": False}
+    assert ask(capsys, state="serving", backends=["r0", "r1"])["told"] == ["r0", "r1"]
+    ask(capsys, for_run=True, by=RUN)
+    assert drained_by(gateway) == {"r0": True}, "nothing is left of the order before"
+
+
+def test_what_nobody_of_muster_has_drained_is_left_alone(gateway: Gateway, capsys: Any) -> None:
+    gateway.engines["r0"]["admin"] = 8
+    assert not ask(capsys, for_run=True, by=RUN)["changed"]
+    assert not ask(capsys, state="resumed")["changed"]
+    assert drained_by(gateway) == {"r0": False}
+
+
+def test_an_order_ends_with_the_run_of_the_gateway_that_it_was_given_to(
+    gateway: Gateway, capsys: Any
+) -> None:
+    ask(capsys, for_run=True, by=RUN)
+    gateway.engines["r0"]["admin"] = 0
+    RUNS.append("2e")
+    assert drained_by(gateway) == {}
+    # Somebody drains it by hand since.
+    gateway.engines["r0"]["admin"] = 8
+    assert not ask(capsys, state="resumed")["changed"]
+    assert drained_by(gateway) == {"r0": False}
+
+
+def test_a_run_that_is_cut_off_before_it_drains_has_noted_it(
+    gateway: Gateway, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_args: Any) -> None:
+        raise AdminError("cut off")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(gateway_admin_io, "tell", cut_off)
+        assert ask(capsys, for_run=True, by=RUN)["failed"]
+    assert drained_by(gateway) == {}
+    gateway.engines["r0"]["admin"] = 8
+    assert drained_by(gateway) == {"r0": True}
+
+
+def test_a_full_disk_keeps_nobody_from_draining(
+    gateway: Gateway, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_args: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gateway_admin_io.NodeFiles, "write", full)
+    warned: list[str] = []
+    monkeypatch.setattr(
+        gateway_drain.AnsibleModule, "warn", lambda _self, text: warned.append(text)
+    )
+    assert ask(capsys, by=RUN)["changed"]
+    assert gateway.engines["r0"]["admin"] == 8
+    assert "not kept who has drained its engines: [Errno 28]" in warned[0]
+
+
+@given(st.text() | st.none(), st.text())
+def test_a_file_of_any_content_takes_nothing_back_or_is_read(
+    text: str | None, invocation: str
+) -> None:
+    assert gateway_admin.read_orders(text, invocation) == {}
+    orders = {"r0": gateway_admin.Order(True, RUN, "now")}
+    whole = gateway_admin.orders_text(orders, invocation)
+    assert gateway_admin.read_orders(whole, invocation) == orders
+    assert gateway_admin.read_orders(whole[:-3], invocation) == {}
+    for broken in ('{"invocation": "1", "orders": []}', "[]", '{"invocation": "1"}'):
+        assert gateway_admin.read_orders(broken, "1") == {}
+
+
+def test_a_run_says_whose_it_is() -> None:
+    action = gateway_drain_action.ActionModule.__new__(gateway_drain_action.ActionModule)
+    action._task = SimpleNamespace(args={"state": "drained"}, check_mode=False, async_val=0)
+    action._connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
+    action._execute_module = lambda **call: call["module_args"]
+    told = action.run(task_vars={"awx_user_name": "carol"})
+    assert told["state"] == "drained"
+    assert " by carol on " in told["by"]

@@ -504,6 +504,24 @@ def test_what_a_playbook_holds_it_releases_also_when_it_fails(name: str) -> None
     assert {one.strip("'") for one in held_names} == {last["lock"]}
 
 
+@pytest.mark.parametrize("name", ["prepare", "serve", "verify", "upgrade", "takeover"])
+def test_a_host_that_a_playbook_leaves_out_is_released_first(name: str) -> None:
+    tasks = tasks_of(name)
+    (leave,) = [
+        at for at, task in enumerate(tasks) if task.get("ansible.builtin.meta") == "end_host"
+    ]
+    release = tasks[leave - 1]
+    assert release["muster.serving.run_lock"]["state"] == "released"
+    # Of a run that holds, at least where the host is left out.
+    conditions = [
+        [one] if isinstance(one, str) else one for one in (release["when"], tasks[leave]["when"])
+    ]
+    assert {*conditions[0]} - {"release_after is defined"} == {*conditions[1]}
+    # What a later stage releases is not released here.
+    later = {"prepare": True, "serve": True, "takeover": True}.get(name, False)
+    assert ("after" in release["muster.serving.run_lock"]) == later
+
+
 @pytest.mark.parametrize("name", ["plan", "status", "diagnose", "recipes"])
 def test_what_changes_nothing_holds_nothing(name: str) -> None:
     assert "lock:" not in (ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")

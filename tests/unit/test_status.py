@@ -118,9 +118,13 @@ def test_a_cluster_that_serves_as_planned_has_no_problem() -> None:
             "systemctl enable muster-c-r0-rank0.service",
         ),
         (
-            {"drained": ["c-r1-rank0"]},
-            "c-r0-rank0 on n0 keeps new requests from c-r1-rank0: drained by drain.yml, or by a "
-            "run that was cut off; playbooks/drain.yml -e drain_state=serving takes it back",
+            {
+                "drained_by": [
+                    "c-r1-rank0, drained by drain.yml by ann on ctl1 at 12:03: take it back"
+                ]
+            },
+            "c-r0-rank0 on n0 keeps new requests from c-r1-rank0, drained by drain.yml by ann on "
+            "ctl1 at 12:03: take it back",
         ),
         (
             {"differences": [{"name": "argv --max-num-seqs", "current": "32", "desired": "16"}]},

@@ -109,6 +109,7 @@ def test_the_role_keeps_the_order_that_is_told_whoever_answers_first(tmp_path: P
     shutil.copytree(ROOT / "roles/roll", role)
     wave = [{"name": "Roll", "ansible.builtin.debug": {"msg": "rolls {{ roll_wave.name }}"}}]
     (role / "tasks/wave.yml").write_text(yaml.safe_dump(wave))
+    (role / "tasks/resume.yml").write_text("[]")
     waits = {"a": 0.3, "b": 0.3, "c": 0.15, "d": 0.15, "e": 0}
     hosts = {name: {"wait": wait, "ansible_connection": "local"} for name, wait in waits.items()}
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
@@ -150,28 +151,45 @@ def play_on(folder: Path, play: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("serve", "told"),
+    ("limited", "told"),
     [
-        # The first pair was upgraded by a run that was cut off before the gateways got it back.
-        (["c", "d"], ["replica-0-a at c", "replica-0-a at e"]),
-        (["a", "b", "c", "d", "e"], []),
+        ("abcde", ["replica-0-a,replica-1-c at c", "replica-0-a,replica-1-c at e"]),
+        # The gateways are outside.
+        ("ab", ["replica-0-a at c", "replica-0-a at e"]),
+        ("e", []),
     ],
 )
-def test_an_upgrade_takes_back_at_the_gateways_what_serves_as_planned(
-    tmp_path: Path, serve: list[str], told: list[str]
+def test_what_a_run_may_have_left_drained_is_asked_for_at_every_gateway(
+    tmp_path: Path, limited: str, told: list[str]
 ) -> None:
-    upgrade = yaml.safe_load((ROOT / "playbooks/upgrade.yml").read_text(encoding="utf-8"))[-1]
-    order, back, leave = upgrade["tasks"][:3]
+    tasks = yaml.safe_load((ROOT / "roles/roll/tasks/resume.yml").read_text(encoding="utf-8"))
+    hold, _order, back = tasks
+    assert hold["muster.serving.run_lock"]["state"] == "held", "else another run may live"
     given = back.pop("muster.serving.gateway_drain")
-    assert given["state"] == "serving"
-    assert leave["ansible.builtin.meta"] == "end_host", "else nobody is left to tell the gateways"
-    backends = given["backends"]
-    back["ansible.builtin.debug"] = {"msg": backends.replace("}}", "| join ~ ' at ' ~ item }}")}
-    hosts = {name: {"ansible_connection": "local"} for name in "abcde"}
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    assert given["state"] == "resumed"
+    backends = given["backends"].replace("}}", "| join(',') ~ ' at ' ~ __roll_gateway }}")
+    back["ansible.builtin.debug"] = {"msg": backends}
+    hosts = {name: {"ansible_connection": "local"} for name in limited}
+    inventory = {"hosts": hosts, "vars": {"ansible_python_interpreter": sys.executable}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))
     variables = {
-        "muster_plan": {"plan": {"units": UNITS}, "hosts": sorted(hosts)},
-        "muster_work": {"serve": serve},
+        "roll_made": "made",
+        "made": {"plan": {"units": UNITS}},
+        # A host that failed before is no longer here.
+        "roll_hosts": sorted({*limited, "d"}),
     }
-    play = {"hosts": "all", "gather_facts": False, "vars": variables, "tasks": [order, back]}
-    assert re.findall(r"replica\S+ at \w", play_on(tmp_path, play)) == told
+    play = {"hosts": "all", "gather_facts": False, "vars": variables, "tasks": tasks}
+    assert re.findall(r"msg\W+(replica\S+ at \w)", play_on(tmp_path, play)) == told
+
+
+@pytest.mark.parametrize("name", ["upgrade", "serve", "start", "rolled", "takeover"])
+def test_each_verb_takes_back_what_a_run_that_was_cut_off_has_drained(name: str) -> None:
+    text = (ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8")
+    main = yaml.safe_load((ROOT / "roles/roll/tasks/main.yml").read_text(encoding="utf-8"))
+    assert main[0]["ansible.builtin.import_tasks"] == "resume.yml"
+    first = text.index("name: muster.serving.roll\n")
+    itself = "tasks_from: resume" in text
+    assert itself or "roll_made:" in text[first:]
+    leaves = text.find("end_host")
+    # Where it is all left as it is, somebody has to be there to tell the gateways.
+    assert leaves < 0 or not itself or first < leaves

@@ -101,6 +101,17 @@ def test_a_host_outside_the_run_is_nothing_to_rest_on() -> None:
     assert "c" not in work.brief
 
 
+def test_gateways_are_told_where_a_run_has_left_an_engine_drained_or_may_have() -> None:
+    def look(left: list[str]) -> dict[str, Any]:
+        return {**seen(), "unit": {**seen()["unit"], "left_drained": left}}
+
+    assert work_of(UNITS, looks(a=look([])), ASKERS).resume == []
+    assert work_of(UNITS, looks(a=look(["u"])), ASKERS).resume == ["a"]
+    # It was not reached, could not look, or is outside the limit.
+    assert work_of(UNITS, looks(a={}), ASKERS).resume == ["a"]
+    assert work_of(UNITS, {"c": look([]), "d": look([])}, ASKERS).resume == ["a"]
+
+
 @given(
     st.fixed_dictionaries(
         {

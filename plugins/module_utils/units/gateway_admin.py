@@ -9,12 +9,13 @@ The socket is that of HAProxy's runtime API (management.txt of 2.4 and later).
 from __future__ import annotations
 
 import csv
+import json
 from typing import Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 
 BACKEND = "engines"
-STATES = {"drained": "drain", "serving": "ready"}
+STATES = {"drained": "drain", "serving": "ready", "resumed": "ready"}
 SERVERS = f"show stat {BACKEND} 4 -1"
 ADMIN = f"show servers state {BACKEND}"
 # Bits of srv_admin_state.
@@ -35,6 +36,20 @@ class Server(NamedTuple):
     requests: int
 
 
+class Order(NamedTuple):
+    """Who has taken an engine out of a gateway.
+
+    Fields:
+        of_run: Whether a run has, for as long as it goes. Else it is out until it is taken back.
+        by: By what command, and whose.
+        at: When.
+    """
+
+    of_run: bool
+    by: str
+    at: str
+
+
 class AdminError(Exception):
     """A gateway does not do what it is told; the text says what it said."""
 
@@ -46,6 +61,59 @@ def admin_folder(gateway: str) -> str:
 
 def admin_socket(gateway: str) -> str:
     return f"{admin_folder(gateway)}/admin.sock"
+
+
+def orders_path(gateway: str) -> str:
+    """Return the file on the node that says who has taken engines out of a gateway."""
+    return f"{admin_folder(gateway)}/drained.json"
+
+
+def read_orders(text: str | None, invocation: str) -> dict[str, Order]:
+    """Return by engine who has taken it out.
+
+    Args:
+        text: What the file says; None where there is none.
+        invocation: systemd's id of the gateway's present run, since it forgets with each.
+    """
+    try:
+        record = json.loads(text or "{}")
+        if record.get("invocation") != invocation:
+            return {}
+        return {
+            str(name): Order(bool(one["of_run"]), str(one["by"]), str(one["at"]))
+            for name, one in record["orders"].items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        # Without it nothing is taken back that somebody may have meant.
+        return {}
+
+
+def orders_text(orders: Mapping[str, Order], invocation: str) -> str:
+    """Return the text of the file."""
+    record = {
+        "invocation": invocation,
+        "orders": {name: one._asdict() for name, one in orders.items()},
+    }
+    return json.dumps(record, indent=2, sort_keys=True) + "\n"
+
+
+def in_force(orders: Mapping[str, Order], servers: Mapping[str, Server]) -> dict[str, Order]:
+    """Return the orders of engines that are still out."""
+    return {name: one for name, one in orders.items() if name in servers and servers[name].drained}
+
+
+def left_by_runs(orders: Mapping[str, Order]) -> list[str]:
+    """Return the engines that runs have taken out: each takes its own back, if it lives."""
+    return sorted(name for name, one in orders.items() if one.of_run)
+
+
+def drained_text(name: str, order: Order | None) -> str:
+    """Return by whom an engine was drained, and what takes it back."""
+    by = f"by {order.by} at {order.at}" if order else "by hand at the gateway's socket"
+    back = "playbooks/drain.yml -e drain_state=serving takes it back"
+    if order and order.of_run:
+        back = f"where that run was cut off, the next one takes it back, else {back}"
+    return f"{name}, drained {by}: {back}"
 
 
 def order(server: str, state: str) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import Mapping
 
+from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.units import (
     gateway_admin,
     names,
@@ -15,6 +17,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
 )
 from ansible_collections.muster.serving.plugins.module_utils.units.gateway_admin import (
     AdminError,
+    Order,
     Server,
 )
 
@@ -77,6 +80,40 @@ def servers(gateway: str) -> dict[str, Server]:
     return gateway_admin.parse_servers(
         ask(gateway, gateway_admin.SERVERS), ask(gateway, gateway_admin.ADMIN)
     )
+
+
+def orders(gateway: str, found: Mapping[str, Server]) -> dict[str, Order]:
+    """Return by engine that a gateway gives no new requests who has told it so.
+
+    Args:
+        gateway: The gateway's unit.
+        found: What servers() has just said.
+
+    Raises:
+        UnitError: systemd does not answer.
+    """
+    text = NodeFiles().read(gateway_admin.orders_path(gateway))
+    told = gateway_admin.read_orders(text, _invocation(gateway))
+    return gateway_admin.in_force(told, found)
+
+
+def keep_orders(gateway: str, told: Mapping[str, Order]) -> None:
+    """Keep who has taken engines out of a gateway, for as long as it runs.
+
+    Raises:
+        UnitError: systemd does not answer.
+        OSError: The file cannot be written.
+    """
+    files, path = NodeFiles(), gateway_admin.orders_path(gateway)
+    if told:
+        files.write(path, gateway_admin.orders_text(told, _invocation(gateway)), 0o600)
+    else:
+        files.remove(path)
+
+
+def _invocation(gateway: str) -> str:
+    service = names.service(gateway)
+    return unit_io.show([service]).get(service, {}).get("InvocationID", "")
 
 
 def tell(gateway: str, server: str, state: str) -> None:

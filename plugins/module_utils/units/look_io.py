@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
@@ -122,7 +122,8 @@ def _usage(
     told = usage_io.of_units(asked, params["model"])
     for report in reports:
         report["usage"] = told.get(report["name"])
-        report["drained"] = drained(report)
+        out = drained(report)
+        report.update(drained=[*out], drained_by=[*out.values()])
     images = any(not unit_files.in_venv(unit) for unit in params["units"])
     return {
         "links": usage_io.of_links(present),
@@ -130,14 +131,39 @@ def _usage(
     }
 
 
-def drained(report: Mapping[str, Any]) -> list[str]:
-    """Return the engines that a gateway keeps new requests from; none where it does not tell."""
+def drained(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return the engines that a gateway keeps new requests from, each with by whom it was drained.
+
+    None where it does not tell.
+    """
     if report["role"] != "gateway" or not report["ready"]:
-        return []
+        return {}
     try:
-        return gateway_admin.drained(gateway_admin_io.servers(report["name"]))
-    except gateway_admin.AdminError:
-        return []
+        servers = gateway_admin_io.servers(report["name"])
+        orders = gateway_admin_io.orders(report["name"], servers)
+    except (gateway_admin.AdminError, unit_io.UnitError):
+        return {}
+    return {
+        name: gateway_admin.drained_text(name, orders.get(name))
+        for name in gateway_admin.drained(servers)
+    }
+
+
+def left_by_runs(units: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the engines that runs have drained at this node's gateways and not taken back yet.
+
+    Those are among them that do not serve now.
+    """
+    found: set[str] = set()
+    for unit in units:
+        if unit["role"] != "gateway" or not unit["ready"]:
+            continue
+        try:
+            orders = gateway_admin_io.orders(unit["name"], gateway_admin_io.servers(unit["name"]))
+        except (gateway_admin.AdminError, unit_io.UnitError):
+            continue
+        found.update(gateway_admin.left_by_runs(orders))
+    return sorted(found)
 
 
 def state(params: dict[str, Any]) -> State:
@@ -150,7 +176,7 @@ def state(params: dict[str, Any]) -> State:
         for link in seen["planned_links"]
         for text in link["differences"]
     ]
-    return State(differs, checks, seen=seen)
+    return State(differs, checks, seen={**seen, "left_drained": left_by_runs(seen["units"])})
 
 
 def glance(params: dict[str, Any]) -> dict[str, Seen]:

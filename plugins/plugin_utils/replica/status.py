@@ -137,11 +137,7 @@ def _of_unit(report: Report) -> list[str]:
         texts.append(f"yields no tokens: it is paused or asleep ({usage['said']})")
     elif usage.get("state") == REFUSED:
         texts.append(f"refuses a completion: {usage['said']}")
-    if report.get("drained"):
-        texts.append(
-            f"keeps new requests from {', '.join(report['drained'])}: drained by drain.yml, or by "
-            "a run that was cut off; playbooks/drain.yml -e drain_state=serving takes it back"
-        )
+    texts += [f"keeps new requests from {text}" for text in report.get("drained_by") or ()]
     if report.get("boot") == "disabled":
         unit = report["systemd_unit"]
         texts.append(

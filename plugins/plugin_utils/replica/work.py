@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import is_gateway
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.waves import gateways_of_plan
 
 # Which stage looks after a state of node_checks.
 PREPARED = (
@@ -37,6 +38,8 @@ class Work(NamedTuple):
         verify: The hosts that ask something, or have to keep what was verified.
         brief: By host of which all units run as they did when they answered last, when that was.
         takeover: The hosts of replicas and gateways in whose place something else runs.
+        resume: The hosts of gateways that runs have told to pass an engine no new requests, or
+            of which it was not seen.
     """
 
     prepare: list[str]
@@ -44,6 +47,7 @@ class Work(NamedTuple):
     verify: list[str]
     brief: dict[str, str]
     takeover: list[str]
+    resume: list[str]
 
 
 def work_of(
@@ -88,6 +92,7 @@ def work_of(
         [host for host in looks if host in askers or host not in brief],
         {host: brief[host] for host in looks if host in brief},
         [host for host in looks if host in taken],
+        [host for host in gateways_of_plan(units) if _may_be_drained(looks.get(host) or {})],
     )
 
 
@@ -99,6 +104,10 @@ def authority_of(looks: Mapping[str, States]) -> str | None:
     seen = [states.get("gateway_access", {}) for states in looks.values()]
     told = [one["authority"] for one in seen if "authority" in one]
     return "".join(dict.fromkeys(told)) if told else None
+
+
+def _may_be_drained(states: States) -> bool:
+    return bool(states.get("unit", {}).get("left_drained", True))
 
 
 def _differs(states: States, names: Sequence[str]) -> bool:
