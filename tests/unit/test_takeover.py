@@ -20,7 +20,11 @@ import yaml
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
-from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner, held_by
+from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    Owner,
+    held_by,
+    parse_cgroup,
+)
 from ansible_collections.muster.serving.plugins.module_utils.node import takeover, takeover_io
 from ansible_collections.muster.serving.plugins.module_utils.node.takeover import (
     Container,
@@ -187,6 +191,165 @@ def test_podman_runs_a_container_within_its_service() -> None:
     holder = only(seen_of(engine, containers=[container], services=services))
     assert (holder.entry["kind"], holder.lost) == ("service", "")
     assert holder.entry["ports"] == [8000, 8001]
+
+
+# What Podman 4.3.1 printed of containers that were made for it, and their processes: one that
+# publishes a port, one with --rm, one on the host's network, and one in a pod with its infra.
+PODMAN = json.loads((ROOT / "tests/unit/captures/podman/podman_4.3.1.json").read_text())
+NAMES = ["vllm-always", "vllm-rm", "vllm-unit", "vllm-inpod"]
+
+
+def podman_seen(ports: dict[int, int], **units: str) -> Seen:
+    """Podman's containers where processes of them hold these ports, by their pid."""
+    inspected = takeover.parse_inspect(json.dumps(PODMAN["containers"]), "podman")
+    containers = [one._replace(unit=units.get(one.name.replace("-", "_"), "")) for one in inspected]
+    processes = {}
+    for one in PODMAN["processes"]:
+        unit, container = parse_cgroup(one["cgroup"])
+        more = {"cgroup": one["cgroup"], "unit": unit, "container_id": container}
+        processes[one["pid"]] = Process(one["pid"], 1, one["comm"], one["argv"], **more)
+    services = {name: Service(name, f"/etc/systemd/system/{name}") for name in units.values()}
+    holds = {pid: Held(ports=[port]) for pid, port in ports.items()}
+    return Seen(holds, processes, containers, services, [*ports.values()])
+
+
+def of_podman(name: str, which: str = "ConmonPid") -> int:
+    states = {one["Name"]: one["State"] for one in PODMAN["containers"]}
+    return int(states[name][which])
+
+
+def test_what_podman_prints_is_read() -> None:
+    seen = podman_seen({})
+    by_name = {one.name: one for one in seen.containers}
+    assert [*by_name][:4] == NAMES
+    assert [(one.restart, one.removed) for one in seen.containers[:3]] == [
+        ("always", False),
+        ("no", True),
+        ("on-failure:5", False),
+    ]
+    assert by_name["vllm-always"].ports == [18001]
+    # Of a pod each container shows what is published for all of it.
+    assert [one.ports for one in seen.containers[3:]] == [[18002], [18002]]
+    assert by_name["vllm-unit"].conmon == of_podman("vllm-unit")
+    assert "hunter2" not in repr(seen.containers)
+    assert "hunter2" in json.dumps(PODMAN)
+
+
+def test_the_port_that_podmans_watcher_holds_is_its_containers() -> None:
+    (holder,) = takeover.holders_of(podman_seen({of_podman("vllm-always"): 18001}), "c")
+    assert (holder.entry["kind"], holder.entry["name"]) == ("container", "vllm-always")
+    # The other checks, too, know it as what is stopped first.
+    assert Owner(of_podman("vllm-always")).belongs_to(takeover.own_units([holder]))
+
+
+def test_a_pod_stops_and_comes_back_with_what_holds_its_port() -> None:
+    infra = PODMAN["containers"][4]["Name"]
+    holders = takeover.holders_of(podman_seen({of_podman(infra): 18002}), "c")
+    assert {one.entry["name"] for one in holders} == {"vllm-inpod", infra}
+
+
+@pytest.mark.parametrize("which", ["Pid", "ConmonPid"])
+def test_a_service_that_watches_a_container_is_what_stops(which: str) -> None:
+    # podman generate systemd: neither the container nor its watcher is in the service's group.
+    seen = podman_seen({of_podman("vllm-unit", which): 8000}, vllm_unit="vllm.service")
+    (holder,) = takeover.holders_of(seen, "c")
+    assert (holder.entry["key"], holder.entry["container"]) == ("vllm.service", "vllm-unit")
+    assert takeover.stop_commands(holder.entry) == [["systemctl", "stop", "vllm.service"]]
+
+
+def test_what_podman_would_start_at_a_boot_is_refused() -> None:
+    seen = podman_seen({of_podman("vllm-always"): 18001})
+    first = seen.containers[0]._replace(at_boot=takeover.PODMAN_RESTART)
+    (holder,) = takeover.holders_of(seen._replace(containers=[first]), "c")
+    assert "podman-restart.service starts it at each boot" in holder.problem
+    assert "without --restart=always" in holder.remedy
+    # Whose service it is, that one stops it for good.
+    run_by = seen._replace(
+        containers=[first._replace(unit="vllm.service")],
+        services={"vllm.service": Service("vllm.service", OWN)},
+    )
+    (holder,) = takeover.holders_of(run_by, "c")
+    assert (holder.entry["kind"], holder.problem) == ("service", "")
+
+
+FAKE_COMMAND = """\
+#!/bin/sh
+case "$(basename "$0") $1 $2" in
+*' ps '*) echo {id};;
+*' inspect '*) cat {inspected};;
+'podman update --help') echo "{help}";;
+'systemctl is-enabled '*) echo enabled;;
+'systemctl show '*) printf 'Id=a.service\\nMainPID=0\\n\\nId=vllm.service\\nMainPID={main}\\n';;
+*) exit 125;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("helped", "main", "unit", "at_boot"),
+    [
+        ("--cpus", 1, "", "podman-restart.service"),
+        ("--restart", of_podman("vllm-always"), "vllm.service", ""),
+    ],
+)
+def test_podman_by_the_name_of_docker_is_podman(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    helped: str,
+    main: int,
+    unit: str,
+    at_boot: str,
+) -> None:
+    inspected = tmp_path / "inspected.json"
+    inspected.write_text(json.dumps(PODMAN["containers"][:1]))
+    text = FAKE_COMMAND.format(id=ID, inspected=inspected, help=helped, main=main)
+    for name in ("docker", "podman", "systemctl"):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (found,) = takeover_io._all_containers(None)
+    assert (found.engine, found.unit, found.at_boot) == ("podman", unit, at_boot)
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "kind", "said"),
+    [
+        (
+            f"0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container",
+            "container",
+            f"as that user: podman stop {ID[:12]}",
+        ),
+        (
+            f"0::/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service/docker/{ID}",
+            "container",
+            "of the user 1000, by rootless",
+        ),
+        (
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/vllm.service/"
+            f"libpod-payload-{ID}",
+            "user service",
+            "systemctl --user -M 1000@ stop vllm.service",
+        ),
+    ],
+)
+def test_what_another_user_runs_is_told_by_how_he_stops_it(
+    cgroup: str, kind: str, said: str
+) -> None:
+    unit, container = parse_cgroup(cgroup)
+    assert container == ID
+    holder = only(seen_of(Process(7, 1, "vllm", unit=unit, container_id=ID, cgroup=cgroup)))
+    assert holder.entry["kind"] == kind
+    assert said in f"{holder.problem} {holder.remedy}"
+
+
+def test_a_supervisor_that_a_package_brings_is_not_ended_with_what_it_runs() -> None:
+    unit = "supervisor.service"
+    service = Service(unit, "/lib/systemd/system/supervisor.service", "enabled", 4)
+    supervisor = PARENT._replace(name="supervisord", unit=unit, parent=1)
+    seen = seen_of(WORKER._replace(unit=unit), supervisor, services={unit: service})
+    holder = only(seen)
+    assert holder.entry["key"].startswith("5@")
+    assert "supervisord of supervisor.service runs it" in holder.problem
 
 
 SHELL = Process(3, 2, "bash", ["-bash"])

@@ -52,6 +52,9 @@ _AT_BOOT: Mapping[str, tuple[list[str], list[str]]] = {
     "generated": (["mask"], ["unmask"]),
 }
 _USER_UNIT = re.compile(r"/user@(\d+)\.service/.*?([^/]+\.service)(?:/|$)", re.MULTILINE)
+_OF_USER = re.compile(r"/user@(\d+)\.service/")
+# A user's own services that run containers for whoever asks.
+_USER_ENGINES = ("docker.service", "podman.service")
 # Above a process that was started by hand: what it did not come from, and must outlive it.
 _STARTERS = re.compile(
     r"(?:a|ba|rba|da|z|k|mk|pdk|c|tc|fi|pw)?sh|sshd.*|mosh-server|su|sudo|doas|runuser|login"
@@ -61,11 +64,17 @@ _STARTERS = re.compile(
 _MANAGERS = {
     "io.kubernetes.pod.name": "Kubernetes",
     "com.docker.swarm.service.name": "Docker Swarm",
+    "com.hashicorp.nomad.alloc_id": "Nomad",
+    "com.amazonaws.ecs.task-arn": "Amazon ECS",
 }
 CLIENTS = ("docker", "podman")
 # Their commands that stay while a container runs, and with which it stops.
 _RUNS = ({"run"}, {"start"}, {"attach"}, {"compose", "up"})
 _PROXY = "docker-proxy"
+# Podman's, one for each container: it holds the ports that are published for it.
+CONMON = "conmon"
+# What starts at each boot the containers that Podman is to restart always, also stopped ones.
+PODMAN_RESTART = "podman-restart.service"
 
 
 class TakeoverError(Exception):
@@ -104,6 +113,10 @@ class Container(NamedTuple):
         restart: Its restart policy, as --restart takes it.
         removed: Whether it goes when it stops (--rm).
         manager: What would start it again: Kubernetes, Docker Swarm; empty for nothing.
+        at_boot: The service that would start it again at a boot, whatever can be done about it
+            while it is there.
+        conmon: Podman's process that watches it.
+        unit: The service whose main process that is.
         ports: The TCP ports that are published for it where the plan binds its own.
     """
 
@@ -114,6 +127,9 @@ class Container(NamedTuple):
     restart: str = "no"
     removed: bool = False
     manager: str = ""
+    at_boot: str = ""
+    conmon: int = 0
+    unit: str = ""
     ports: Collection[int] = ()
 
 
@@ -208,6 +224,7 @@ def _container(document: Mapping[str, Any], engine: str, bind_address: str | Non
         restart=f"{policy.get('Name') or 'no'}{f':{retries}' if retries else ''}",
         removed=bool(host.get("AutoRemove")),
         manager=next((name for label, name in _MANAGERS.items() if label in labels), ""),
+        conmon=int((document.get("State") or {}).get("ConmonPid") or 0),
         ports=sorted(
             {
                 int(one["HostPort"])
@@ -266,28 +283,41 @@ def _holder_of(seen: Seen, process: Process, held: Held) -> Holder:
         return _of_container(seen, container, process)
     if process.unit.startswith(PREFIX):
         return _of_lost_unit(process.unit)
-    if process.container_id:
-        entry = _entry("container", process.container_id, process.container_id[:12])
-        manager = "Kubernetes" if "kubepods" in process.cgroup else "neither Docker nor Podman"
-        problem = f"its container is run by {manager}"
-        return Holder(entry, problem=problem, remedy="stop it by what runs it")
     user_unit = _USER_UNIT.search(process.cgroup)
-    if user_unit:
-        name = user_unit[2]
-        command = f"systemctl --user -M {user_unit[1]}@ disable --now {name}"
-        entry = _entry("user service", f"{user_unit[1]}/{name}", name)
-        return Holder(entry, problem="it is a user's own service", remedy=f"stop it: {command}")
+    if user_unit and not (process.container_id and user_unit[2] in _USER_ENGINES):
+        user, name = user_unit.groups()
+        command = f"systemctl --user -M {user}@ stop {name}"
+        entry = _entry("user service", f"{user}/{name}", name)
+        remedy = f"stop it: {command}, and disable it where a login or boot starts it"
+        return Holder(entry, problem="it is a user's own service", remedy=remedy)
+    if process.container_id:
+        return _of_foreign_container(process)
     service = seen.services.get(process.unit)
     if service is None or (_is_of_package(service) and not _is_daemon(seen, process, service)):
         return _of_process(seen, process)
     return _of_service(service)
 
 
+def _of_foreign_container(process: Process) -> Holder:
+    """Return a container that neither root's Docker nor root's Podman knows."""
+    short = process.container_id[:12]
+    entry = _entry("container", process.container_id, short)
+    user = _OF_USER.search(process.cgroup)
+    if user:
+        problem = f"it is a container of the user {user[1]}, by rootless Podman or Docker"
+        remedy = f"stop it as that user: podman stop {short}, or docker stop {short}"
+        return Holder(entry, problem=problem, remedy=remedy)
+    manager = "Kubernetes" if "kubepods" in process.cgroup else "neither Docker nor Podman"
+    problem = f"its container is run by {manager}"
+    return Holder(entry, problem=problem, remedy="stop it by what runs it")
+
+
 def _container_of(seen: Seen, process: Process, held: Held) -> Container | None:
     """Return the container that a process runs in, or whose port it passes on."""
     for one in seen.containers:
         passes_on = process.name == _PROXY and {*held.ports} & {*one.ports}
-        if one.id == process.container_id or passes_on:
+        watches = process.name == CONMON and one.id in process.argv
+        if one.id == process.container_id or passes_on or watches:
             return one
     return None
 
@@ -295,11 +325,11 @@ def _container_of(seen: Seen, process: Process, held: Held) -> Container | None:
 def _of_container(seen: Seen, container: Container, process: Process | None = None) -> Holder:
     """Return a container as a holder; the service that runs it, where one does.
 
-    Podman can put a container into its service's control group; of Docker only the command that
-    waits for the container is in it.
+    Podman can put a container into its service's control group, or let the service watch it; of
+    Docker only the command that waits for the container is in it.
     """
     inside = process.unit if process and process.container_id else ""
-    name = inside or _client_unit(seen, container)
+    name = container.unit or inside or _client_unit(seen, container)
     service = seen.services.get(name)
     if service is not None and not _is_of_package(service):
         return _of_service(service, container.name)
@@ -314,6 +344,16 @@ def _of_container(seen: Seen, container: Container, process: Process | None = No
     if container.manager:
         problem = f"{container.manager} runs it, and would start it again"
         return Holder(entry, problem=problem, remedy=f"stop it by {container.manager}")
+    if container.at_boot:
+        problem = (
+            f"{container.at_boot} starts it at each boot, and this release of Podman cannot change "
+            "its restart policy"
+        )
+        remedy = (
+            f"make it anew without --restart=always, or systemctl disable {container.at_boot} "
+            "where no other container needs it"
+        )
+        return Holder(entry, problem=problem, remedy=remedy)
     return Holder(entry, lost=LOST_CONTAINER if container.removed else "")
 
 
@@ -375,9 +415,15 @@ def _is_daemon(seen: Seen, process: Process, service: Service) -> bool:
 
 def _of_process(seen: Seen, process: Process) -> Holder:
     top = process
+    service = seen.services.get(process.unit)
+    runner = ""
     while True:
         above = seen.processes.get(top.parent)
         if above is None or above.pid <= 1 or _STARTERS.fullmatch(above.name):
+            break
+        if service is not None and above.pid == service.main_pid:
+            # A supervisor, which has others to look after, too.
+            runner = f"{above.name} of {service.name}"
             break
         top = above
     entry = _entry(
@@ -388,6 +434,9 @@ def _of_process(seen: Seen, process: Process) -> Holder:
         cwd=top.cwd,
         user=top.user,
     )
+    if runner:
+        problem = f"{runner} runs it, and would start it again"
+        return Holder(entry, problem=problem, remedy="stop it by what that is told, for good")
     return Holder(entry, lost=LOST_PROCESS)
 
 

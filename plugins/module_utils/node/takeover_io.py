@@ -122,10 +122,10 @@ def look(params: dict[str, Any], proc: Path = Path("/proc")) -> Seen:
                     held.setdefault(owner.pid, (set(), set()))[1].add(busy.port)
     wanted = [pid for pid in held if _exists(proc, pid)]
     # Published ports need no process of their own, so containers are asked for in any case.
-    containers = [one for engine in takeover.CLIENTS for one in _containers(engine, address)]
+    containers = _all_containers(address)
     commands = [int(path.parent.name) for path in _commands(proc)]
     processes = _processes([*wanted, *commands], proc)
-    services = _services({one.unit for one in processes.values() if one.unit})
+    services = _services({one.unit for one in (*processes.values(), *containers) if one.unit})
     mains = [one.main_pid for one in services.values() if one.main_pid]
     return Seen(
         {pid: Held(*held[pid]) for pid in wanted},
@@ -178,6 +178,47 @@ def _openers(node: str, proc: Path) -> list[int]:
 
 def _exists(proc: Path, pid: int) -> bool:
     return (proc / str(pid)).exists()
+
+
+def _all_containers(bind_address: str | None) -> list[takeover.Container]:
+    """Return the containers that run, each by the engine that it is of.
+
+    Raises:
+        CommandError: One of them did not answer.
+    """
+    told = {engine: _containers(engine, bind_address) for engine in takeover.CLIENTS}
+    podman = told.pop("podman", [])
+    mains = _main_pids() if podman else {}
+    always = any(one.restart == "always" for one in podman)
+    at_boot = {"always": _restarts_at_boot() if always else ""}
+    # The command docker can be Podman by another name (podman-docker).
+    known = {one.id for one in podman}
+    return [
+        *(one for found in told.values() for one in found if one.id not in known),
+        *(
+            one._replace(unit=mains.get(one.conmon, ""), at_boot=at_boot.get(one.restart, ""))
+            for one in podman
+        ),
+    ]
+
+
+def _main_pids() -> dict[int, str]:
+    """Return by its main process each service that systemd has loaded."""
+    said = run(["systemctl", "show", "--property=Id,MainPID", "*.service"], ASK_S)
+    shown = by_id(parse_show(said.stdout))
+    pids = {name: int(one.get("MainPID") or 0) for name, one in shown.items()}
+    return {pid: name for name, pid in pids.items() if pid}
+
+
+def _restarts_at_boot() -> str:
+    """Return what starts Podman's containers at a boot though they are stopped; empty for nothing.
+
+    Since 5.1 Podman can change the policy of a container by which that goes.
+    """
+    if "--restart" in run(["podman", "update", "--help"], ASK_S).stdout:
+        return ""
+    said = run(["systemctl", "is-enabled", takeover.PODMAN_RESTART], ASK_S)
+    return takeover.PODMAN_RESTART if said.stdout.strip().startswith("enabled") else ""
 
 
 def _containers(engine: str, bind_address: str | None) -> list[takeover.Container]:
@@ -325,7 +366,7 @@ def stop(files: NodeFiles, deployment: str, holders: Sequence[Holder], do: Ask =
 def _may_fail(argv: Sequence[str]) -> bool:
     """Tell whether a failed command leaves nothing that starts again.
 
-    Older releases of Podman cannot change a restart policy, and start nothing that was stopped.
+    Older releases of Podman cannot change a restart policy. What starts again for that was refused.
     """
     return list(argv[:2]) == ["podman", "update"]
 
