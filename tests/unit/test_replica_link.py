@@ -10,13 +10,16 @@ import inspect
 import itertools
 import json
 import os
+import re
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -536,6 +539,11 @@ def test_an_answer_carries_ages_from_clock_to_clock() -> None:
         ({"generation": -1}, "generation -1 is negative"),
         ({"generation": True}, "generation: True is not of type int"),
         ({"crash": None}, "crash: None is not of type str"),
+        ({"crash_age": -1}, "crash_age: -1 is no time"),
+        ({"crash_age": 10**400}, "crash_age: 10+ is no time"),
+        ({"crash_age": float("nan")}, "crash_age: nan is no time"),
+        ({"restart_ages": [-60.0]}, "restart_ages: -60.0 is no time"),
+        ({"restart_ages": [float("inf")]}, "restart_ages: inf is no time"),
     ],
 )
 def test_a_wrong_answer_is_refused(change, message) -> None:
@@ -627,6 +635,29 @@ def test_a_state_file_of_another_release_is_read() -> None:
     assert parse_memory(json.dumps(old)) == Memory("s", "b", 4, invocations={A: "x"})
     with pytest.raises(ValueError, match="generation is missing"):
         parse_memory('{"start_id": "s", "boot_id": "b"}')
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"invocations": {A: 1}},
+        {"served": {A: ["x"]}},
+        {"pending": [7]},
+        {"hopeless": [{}]},
+        {"starts": {A: ["x"]}},
+        {"starts": {A: {"x": "now"}}},
+        {"stalled": {A: "x"}},
+        {"events": ["x"]},
+        {"entered_at": float("nan")},
+        {"restarted_at": [10**400]},
+    ],
+)
+def test_a_state_file_that_would_end_the_agent_is_none(change) -> None:
+    """It would come back each time that systemd starts the agent again."""
+    whole = dataclasses.asdict(MEMORY)
+    assert parse_memory(json.dumps(whole)) == MEMORY
+    with pytest.raises(ValueError, match=next(iter(change))):
+        parse_memory(json.dumps({**whole, **change}))
 
 
 JSON = st.recursive(
@@ -1154,6 +1185,112 @@ def test_a_taken_port_is_said(tmp_path) -> None:
         done = run_script(node.config)
     assert done.returncode == 1
     assert "cannot listen on 127.0.0.1 port" in done.stderr
+
+
+class NonsensePeer(socketserver.ThreadingTCPServer):
+    """Answers each connection with the next text, and hangs up."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, port: int, texts: Sequence[bytes]) -> None:
+        self.texts, self.at = texts, 0
+        super().__init__((address, port), NonsenseHandler)
+
+
+class NonsenseHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(4096)
+        text = self.server.texts[self.server.at % len(self.server.texts)]
+        self.server.at += 1
+        self.request.sendall(text)
+
+
+def answer_of(**change) -> bytes:
+    text = json.dumps({**json.loads(render_answer(MEMORY, {A: RUNNING}, NOW)), **change})
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(text)}\r\n\r\n{text}".encode()
+
+
+def test_nothing_that_a_peer_answers_ends_the_talk_with_it(tmp_path, port) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", port, ["127.0.0.2"])
+    nonsense = [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\xff\xfe\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n{",
+        b"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n",
+        answer_of(crash_age=10**400),
+        answer_of(start_id="ab12", generation=7, crash_age=10**400),
+        answer_of(start_id="ab12", generation=7, restart_ages=[10**400]),
+    ]
+    # As often as agents ask in the lab, the whole list takes a while.
+    program = node.program.read_text().replace("POLL_S = 1.0", "POLL_S = 0.1")
+    node.program.write_text(program)
+    with NonsensePeer("127.0.0.2", port, nonsense) as peer:
+        threading.Thread(target=peer.serve_forever, args=(0.05,), daemon=True).start()
+        node.start()
+        try:
+            eventually([node], lambda: peer.at > len(nonsense))
+            assert "generation 7" not in node.journal.read_text()
+            # One that comes to its senses is heard.
+            peer.texts = [answer_of(start_id="ab12", generation=1)]
+            eventually([node], lambda: "127.0.0.2 restarted the" in node.journal.read_text())
+        finally:
+            assert node.end() == 0
+            peer.shutdown()
+
+
+def test_a_peer_that_drips_is_told_of() -> None:
+    poller = replica_link.Poller("127.0.0.2", 9)
+    poller._asked_at = 100.0
+    assert poller.last(101.0) is None
+    assert poller.problem == ""
+    poller.last(100.0 + replica_link.SLOW_S + 1)
+    assert "has not answered whole for" in poller.problem
+
+
+def test_strangers_cost_an_agent_little_and_keep_no_peer_out(tmp_path, port) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", port, ["127.0.0.2"])
+    node.start()
+    strangers: list[socket.socket] = []
+    try:
+        eventually([node], node.answer)
+        status = Path(f"/proc/{node.process.pid}/status")
+
+        def figure(name: str) -> int:
+            return int(re.search(rf"^{name}:\s+(\d+)", status.read_text(), re.M)[1])
+
+        strangers += [
+            socket.create_connection(("127.0.0.1", port), timeout=5) for _one in range(300)
+        ]
+        with socket.create_connection(
+            ("127.0.0.1", port), timeout=5, source_address=("127.0.0.2", 0)
+        ) as peer:
+            peer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert b" 200 " in peer.recv(4096)
+        assert figure("Threads") < 30
+        assert figure("VmRSS") < 30 * 1024
+        for one in strangers:
+            one.close()
+        # Whoever asks for what it says by hand is answered again.
+        eventually([node], node.answer)
+    finally:
+        for one in strangers:
+            one.close()
+        assert node.end() == 0
+
+
+def test_a_disk_that_takes_nothing_keeps_no_agent_from_its_work(tmp_path, port) -> None:
+    node = Node(tmp_path / "head", "127.0.0.1", 0, [], "second")
+    # As with a full or read-only one each write fails, for root, too.
+    (node.root / "links").write_text("")
+    node.start()
+    try:
+        eventually([node], lambda: "cannot write" in node.journal.read_text())
+        node.set(NRestarts=1, InvocationID="after-crash")
+        calls = node.root / "calls"
+        eventually([node], lambda: f"restart --no-block -- {node.units[1]}" in calls.read_text())
+    finally:
+        assert node.end() == 0
 
 
 def run_script(config: Path) -> subprocess.CompletedProcess[str]:

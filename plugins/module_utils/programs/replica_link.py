@@ -24,6 +24,7 @@ down, and each next such restart waits twice as long as the one before.
 from __future__ import annotations
 
 import argparse
+import collections
 import contextlib
 import copy
 import dataclasses
@@ -71,6 +72,10 @@ AGREE_S = 5.0
 # What systemd has not begun by now of what it was asked, it will not.
 GRACE_S = 15.0
 MAX_ANSWER = 65536
+# A peer that takes longer for one answer, a byte at a time, is told of.
+SLOW_S = 10.0
+# Each peer may have so many connections open, and so may all others together. Each takes a thread.
+MAX_CONNECTIONS = 16
 # Between one restart for a stall and the next, doubled with each.
 BACKOFF_S = 60.0
 # How long saving what tells of a stall may take, and peers to hear that they should save theirs.
@@ -82,6 +87,8 @@ KEEP_EVENTS = 10
 METRICS_S = 15.0
 # Less is what a clock is steered by, and two readings of it differ by.
 CLOCK_STEP_S = 1.0
+# No age and no time of a boot's clock is longer than some ten thousand years.
+MAX_TIME_S = 3e11
 
 STATES = ("starting", "running", "stopped", "failed")
 
@@ -524,10 +531,12 @@ def parse_answer(text: str, now: float) -> Peer:
         state=_field(answer, "state", str),
         by_hand=_field(answer, "by_hand", bool),
         crash=_field(answer, "crash", str),
-        crashed_at=now - _field(answer, "crash_age", float),
+        crashed_at=now - _seconds(_field(answer, "crash_age", float), "crash_age", 0.0),
         # An agent of an earlier release does not say these.
         stalled=_field(answer, "stalled", str) if "stalled" in answer else "",
-        restarted_at=tuple(now - age for age in _numbers(answer, "restart_ages")),
+        restarted_at=tuple(
+            now - _seconds(age, "restart_ages", 0.0) for age in _numbers(answer, "restart_ages")
+        ),
     )
     if peer.state not in STATES:
         raise ValueError(f"unknown state {peer.state!r}")
@@ -565,6 +574,14 @@ def parse_units(text: str, names: Sequence[str]) -> dict[str, Unit]:
     return {name: found[name] for name in names}
 
 
+# What is in the maps and lists of a state file.
+_WITHIN: Mapping[str, type] = {
+    **dict.fromkeys(("invocations", "seen", "served"), str),
+    **dict.fromkeys(("pending", "halted", "resting", "hopeless"), str),
+    **dict.fromkeys(("stalled", "events", "starts"), dict),
+}
+
+
 def parse_memory(text: str) -> Memory:
     """Parse the state file.
 
@@ -599,7 +616,20 @@ def parse_memory(text: str) -> Memory:
         field.name for field in dataclasses.fields(Memory) if value.get(field.name) is not None
     ]
     _numbers(value, "restarted_at")
-    return Memory(**{name: _field(value, name, kinds.get(name, str)) for name in names})
+    memory = Memory(**{name: _field(value, name, kinds.get(name, str)) for name in names})
+    # Nobody looks at it again: of another shape it would end the agent each time it starts.
+    for name, kind in _WITHIN.items():
+        found = getattr(memory, name)
+        for one in found.values() if isinstance(found, dict) else found:
+            _field({name: one}, name, kind)
+    times = {name: getattr(memory, name) for name, kind in kinds.items() if kind is float}
+    for name, at in times.items():
+        if at is not None:
+            _seconds(at, name)
+    for lives in memory.starts.values():
+        for at in lives.values():
+            _seconds(_field({"starts": at}, "starts", float), "starts")
+    return memory
 
 
 class Config(NamedTuple):
@@ -728,11 +758,16 @@ def _field(value: dict[str, Any], key: str, kind: type) -> Any:
 
 
 def _numbers(value: dict[str, Any], key: str) -> list[float]:
-    """Return a list of numbers; an empty one where there is none."""
+    """Return a list of numbers of seconds; an empty one where there is none."""
     numbers = _field(value, key, list) if key in value else []
-    for number in numbers:
-        _field({key: number}, key, float)
-    return list(numbers)
+    return [_seconds(_field({key: number}, key, float), key) for number in numbers]
+
+
+def _seconds(number: float, key: str, least: float = -MAX_TIME_S) -> float:
+    """Return a number of seconds. JSON has numbers that are none, or beyond any float."""
+    if not least <= number <= MAX_TIME_S:
+        raise ValueError(f"{key}: {str(number)[:20]} is no time")
+    return float(number)
 
 
 def log(message: str) -> None:
@@ -767,11 +802,48 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, listen: str, port: int, answer: Callable[[], str]) -> None:
+    def __init__(
+        self, listen: str, port: int, peers: Sequence[str], answer: Callable[[], str]
+    ) -> None:
         if ":" in listen:
             self.address_family = socket.AF_INET6
         self.answer = answer
+        self._peers = {ipaddress.ip_address(one) for one in peers}
+        self._open: collections.Counter[str] = collections.Counter()
+        self._counting = threading.Lock()
         super().__init__((listen, port), Handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Take no more connections of a peer, or of all others together, than they need."""
+        client = self._client(client_address)
+        with self._counting:
+            if self._open[client] >= MAX_CONNECTIONS:
+                return False
+            self._open[client] += 1
+        return True
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            # No thread could be started.
+            self._left(client_address)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._left(client_address)
+
+    def _left(self, client_address: Any) -> None:
+        with self._counting:
+            self._open[self._client(client_address)] -= 1
+
+    def _client(self, client_address: Any) -> str:
+        """Return a peer's address; nothing for anybody else."""
+        address = client_address[0]
+        return address if ipaddress.ip_address(address.split("%")[0]) in self._peers else ""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a peer that hangs up: that concerns the peer, which says so."""
@@ -788,16 +860,19 @@ class Poller(threading.Thread):
         # Kept open: a new one for each poll costs more than all else that an agent does at rest.
         self._connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT_S)
         self._last: tuple[float, Peer] | None = None
+        self._asked_at: float | None = None
 
     def run(self) -> None:
         while True:
-            asked_at = time.monotonic()
+            self._asked_at = asked_at = time.monotonic()
             try:
                 text = self._ask()
                 now = time.monotonic()
                 self._last = (now, parse_answer(text, now))
-            except (OSError, http.client.HTTPException, ValueError) as error:
+            # Whatever it answers, it is asked again.
+            except Exception as error:
                 self.problem = str(error) or type(error).__name__
+            self._asked_at = None
             time.sleep(max(0.0, asked_at + POLL_S - time.monotonic()))
 
     def _ask(self) -> str:
@@ -814,6 +889,9 @@ class Poller(threading.Thread):
             raise
 
     def last(self, now: float) -> Peer | None:
+        asked_at = self._asked_at
+        if asked_at is not None and now - asked_at > SLOW_S:
+            self.problem = f"it has not answered whole for {SLOW_S:.0f} s"
         last = self._last
         return last[1] if last and now - last[0] < PEER_FRESH_S else None
 
@@ -945,7 +1023,8 @@ class Agent:
         server = None
         try:
             if self.config.port:
-                server = Server(self.config.listen, self.config.port, self._answer)
+                config = self.config
+                server = Server(config.listen, config.port, config.peers, self._answer)
         except OSError as error:
             raise Unusable(
                 f"cannot listen on {self.config.listen} port {self.config.port}: {error}"
