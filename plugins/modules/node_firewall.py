@@ -143,6 +143,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io 
 from ansible_collections.muster.serving.plugins.module_utils.network.firewall import FirewallError
 from ansible_collections.muster.serving.plugins.module_utils.network.firewall_io import (
     ARGUMENT_SPEC,
+    abandon,
     confirm,
     difference,
     put_on_trial,
@@ -161,11 +162,14 @@ def main() -> None:
         confirmed = (
             params["state"] == "confirmed" and not module.check_mode and confirm(files, params)
         )
+        abandoned = params["state"] == "absent" and abandon(
+            files, params["deployment"], module.check_mode
+        )
         changes = difference(files, params)
-        changed = confirmed or (params["state"] != "confirmed" and bool(changes.why))
+        changed = confirmed or abandoned or (params["state"] != "confirmed" and bool(changes.why))
         if params["state"] == "present" and changes.why:
             refuse(changes, params["close_others"])
-        if changed and not confirmed:
+        if changes.why and changed and not confirmed:
             if reloads(files, changes):
                 refuse_reload(files)
             if not module.check_mode:

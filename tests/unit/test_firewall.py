@@ -3,10 +3,15 @@
 import ipaddress
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 from ansible_collections.muster.serving.plugins.module_utils.network.firewall import (
@@ -18,6 +23,8 @@ from ansible_collections.muster.serving.plugins.module_utils.network.firewall im
 from ansible_collections.muster.serving.plugins.module_utils.network.ports import parse_socket_table
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.conftest import ROOT
 
 OPTIONS: dict[str, Any] = {
     "peers": ["10.0.0.2"],
@@ -444,3 +451,30 @@ def test_the_effect_says_who_and_what() -> None:
     assert "port 8080/tcp, from: 10.2.0.0/16" in text
     assert "dropped: every other new TCP connection" in text
     assert json.dumps(firewall.effect(policy()))
+
+
+def test_a_node_that_lets_nobody_in_anew_is_told_to_take_its_rules_back(tmp_path: Path) -> None:
+    """The role's own tasks, on a host of which nobody answers."""
+    nobody = {"ansible_host": "127.0.0.1", "ansible_port": 9, "firewall_trial_s": 60}
+    hosts = {"all": {"hosts": {"n0": nobody}}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    defaults = str(ROOT / "roles/firewall/defaults/main.yml")
+    confirm = {"ansible.builtin.include_tasks": str(ROOT / "roles/firewall/tasks/confirm.yml")}
+    play = {"hosts": "all", "gather_facts": False, "vars_files": [defaults], "tasks": [confirm]}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("ansible-playbook"),
+            *("-i", tmp_path / "hosts.yml", tmp_path / "play.yml"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    said = " ".join(done.stdout.split())
+    assert "this run cannot come in anew (" in said
+    assert "takes the rules back by itself, 60 s after they came" in said

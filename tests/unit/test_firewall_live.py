@@ -124,6 +124,16 @@ for line in sys.stdin:
     try:
         if step == "confirm":
             said["changed"] = firewall_io.confirm(files, params)
+        elif step == "cut off":
+            # As if the run were killed when it has the mark and has kept nothing yet.
+            keeps, firewall_io._keep_rules = firewall_io._keep_rules, lambda *_args: 1 // 0
+            try:
+                firewall_io.confirm(files, params)
+            except ZeroDivisionError:
+                said["cut off"] = True
+            firewall_io._keep_rules = keeps
+        elif step == "abandon":
+            said["changed"] = firewall_io.abandon(files, params["deployment"], False)
         else:
             changes = firewall_io.difference(files, params)
             said = {"why": changes.why, "others": [str(one) for one in changes.others]}
@@ -320,6 +330,53 @@ def test_it_is_confirmed_over_another_connection_alone(machine: Machine) -> None
     assert machine.seen(STRANGER) == [SSH, NAMED]
     machine.undo()
     assert machine.seen(STRANGER) == ALL
+
+
+def test_either_the_timer_or_the_confirmation_has_the_trial(machine: Machine) -> None:
+    machine.step("trial")
+    assert machine.step("cut off") == {"cut off": True}
+    # The timer was about to fire when it was stopped.
+    machine.undo()
+    assert machine.seen(STRANGER) == [SSH, NAMED]
+    assert machine.step("confirm") == {"changed": True}
+    machine.undo()
+    assert machine.seen(STRANGER) == [SSH, NAMED]
+    assert machine.step("look")["why"] == []
+
+
+@pytest.mark.parametrize("cut", ["trial", "cut off"])
+def test_what_was_never_confirmed_goes_with_its_deployment(machine: Machine, cut: str) -> None:
+    machine.step("trial")
+    if cut == "cut off":
+        machine.step(cut)
+    assert machine.step("abandon", deployment="other") == {"changed": False}
+    assert machine.step("abandon") == {"changed": True}
+    assert machine.seen(STRANGER) == ALL
+    assert machine.step("abandon") == {"changed": False}
+    left = "nft list ruleset; iptables -S; find /etc/muster /var/lib/muster /run/muster -type f"
+    assert "muster" not in machine.in_place(left)
+
+
+def test_a_second_run_begins_a_trial_anew(machine: Machine) -> None:
+    machine.step("trial")
+    machine.step("cut off")
+    machine.step("trial")
+    machine.undo()
+    assert machine.seen(STRANGER) == ALL
+    machine.step("trial")
+    machine.step("trial")
+    assert machine.step("confirm") == {"changed": True}
+    assert machine.seen(STRANGER) == [SSH, NAMED]
+
+
+def test_rules_that_somebody_flushes_come_back_with_the_next_run(machine: Machine) -> None:
+    machine.step("trial")
+    machine.step("confirm")
+    machine.in_place("nft flush ruleset; iptables -F; iptables -X")
+    assert machine.seen(STRANGER) == ALL
+    assert machine.step("trial")["why"] == ["the rules in the kernel"]
+    assert machine.step("confirm") == {"changed": True}
+    assert machine.seen(STRANGER) == [SSH, NAMED]
 
 
 def test_without_a_way_back_nothing_is_closed(machine: Machine) -> None:

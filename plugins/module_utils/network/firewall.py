@@ -44,6 +44,8 @@ STATE_PATH = STATE_DIR + "/firewall.json"
 KEPT_DIR = "/etc/muster/firewall"
 TRIAL_DIR = "/run/muster/firewall"
 TRIAL_PATH = TRIAL_DIR + "/trial.json"
+# The same file while it is confirmed: either that or the timer gets it, and never both.
+CONFIRMING_PATH = TRIAL_DIR + "/confirming.json"
 
 # As Debian's nftables.service, and further. iptables may have to load its kernel module itself, and
 # locks a file in /run.
@@ -492,8 +494,6 @@ def undo_script(
 ) -> str:
     """Return the shell script that goes back to what holds for good.
 
-    It begins with the mark of the trial: without that, nothing is confirmed any more.
-
     Args:
         trial: The names of the rule files on trial.
         kept: Those that hold for good.
@@ -505,6 +505,11 @@ def undo_script(
     commands += [one.argv for one in load_commands(kept, KEPT_DIR)]
     commands += rich_commands(rich, "remove", permanent=False)
     return "; ".join(" ".join(map(shlex.quote, argv)) for argv in commands)
+
+
+def timer_script(undo: str) -> str:
+    """Return what the timer runs when the trial is over, unless it is just confirmed."""
+    return f"rm {TRIAL_PATH} || exit 0; {undo}"
 
 
 def rich_commands(

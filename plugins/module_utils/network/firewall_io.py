@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.files_io imp
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
 from ansible_collections.muster.serving.plugins.module_utils.network import firewall
 from ansible_collections.muster.serving.plugins.module_utils.network.firewall import (
+    CONFIRMING_PATH,
     FIREWALLD,
     KEPT_DIR,
     STATE_PATH,
@@ -252,7 +254,7 @@ def put_on_trial(files: NodeFiles, changes: Changes, trial_s: int) -> None:
                 f"--setenv=PATH={SBIN}",
                 "/bin/sh",
                 "-c",
-                script,
+                firewall.timer_script(script),
             ]
         )
         if changes.before and set(changes.before) != set(changes.files):
@@ -269,9 +271,29 @@ def put_on_trial(files: NodeFiles, changes: Changes, trial_s: int) -> None:
 def take_back(files: NodeFiles) -> None:
     """Go back to what holds for good, where something is on trial."""
     run(["systemctl", "stop", f"{UNDO_UNIT}.timer"], COMMAND_S)
-    text = files.read(TRIAL_PATH)
-    if text is not None:
-        run(["/bin/sh", "-c", f"PATH={SBIN}; {json.loads(text)['undo']}"], COMMAND_S)
+    mark = _mark(files)
+    if mark:
+        run(["/bin/sh", "-c", f"PATH={SBIN}; {mark['undo']}"], COMMAND_S)
+
+
+def abandon(files: NodeFiles, deployment: str, check_mode: bool) -> bool:
+    """Go back where what a deployment wants is on trial; return whether it is.
+
+    That of one that is kept, too, is taken back where it is withdrawn.
+    """
+    mark = _mark(files)
+    if not mark or deployment not in mark["wanted"]["wants"]:
+        return False
+    if not check_mode:
+        take_back(files)
+    return True
+
+
+def _mark(files: NodeFiles) -> dict[str, Any]:
+    """Return what is on trial, also where a confirmation was cut off; nothing without any."""
+    text = files.read(TRIAL_PATH) or files.read(CONFIRMING_PATH)
+    mark: dict[str, Any] = json.loads(text) if text else {}
+    return mark
 
 
 def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
@@ -281,8 +303,7 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
         FirewallError: It has been taken back, or nobody has come in anew to confirm it.
         CommandError: A command of the node did not end.
     """
-    text = files.read(TRIAL_PATH)
-    mark = json.loads(text) if text is not None else {}
+    mark = _mark(files)
     if mark and mark["session"] and mark["session"] == session():
         raise FirewallError(
             "the firewall is confirmed over a new connection alone, and this is the one that put "
@@ -292,8 +313,10 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
     if mark and mark["wanted"]["wants"].get(params["deployment"]) != asked:
         raise FirewallError("something else is on trial here, of another run: run again")
     run(["systemctl", "stop", f"{UNDO_UNIT}.timer"], COMMAND_S)
-    # The way back begins by taking the mark away.
-    if not mark or not files.exists(TRIAL_PATH):
+    # The way back begins by taking the mark away, if it is still there.
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(files.path(TRIAL_PATH), files.path(CONFIRMING_PATH))
+    if not mark or not files.exists(CONFIRMING_PATH):
         if difference(files, params).why:
             raise FirewallError(
                 "nothing is on trial here: the firewall was not confirmed in time and has taken "
@@ -305,9 +328,11 @@ def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:
     old = firewall.load_kept(files.read(STATE_PATH))
     kept = firewall.load_kept(json.dumps({**mark["wanted"], "listing": listing(rules)}))
     if kept.backend == FIREWALLD:
-        # Else firewalld has gone since, and those of its rules that were ours with it.
-        for argv in firewall.rich_commands(kept.rich, "add", permanent=True):
-            _needed(argv)
+        # Else firewalld has gone since, and those of its rules that were ours with it. It may have
+        # been reloaded since the trial began.
+        for permanent in (False, True):
+            for argv in firewall.rich_commands(kept.rich, "add", permanent=permanent):
+                _needed(argv)
     _remove_rich(firewall.only_in(old.rich, kept.rich))
     _keep_rules(files, rules)
     if files.read(UNIT_PATH) != mark["unit"]:
