@@ -832,7 +832,9 @@ def test_a_look_finds_units_links_and_how_their_peers_do(
     install(files, "a", gateways=1, peers=("10.0.0.2", "10.0.0.3"))
     install(files, "b")
     monkeypatch.setattr(
-        uninstall_io, "peer_state", lambda address, _port: {"10.0.0.2": "running"}.get(address, "")
+        uninstall_io,
+        "peer_state",
+        lambda address, _port, _start: {"10.0.0.2": "running"}.get(address, ""),
     )
     said = call(uninstall_info, files, monkeypatch, capsys, deployment="a")
     assert [unit["name"] for unit in said["units"]] == ["a-gateway0", "a-r0-rank0", "a-r0-rank1"]

@@ -399,6 +399,52 @@ def stalled_at(memory, now, peers=None, units=None, stalls=STALLED):
     return memory, [" ".join([action.verb, *action.units]) for action in actions]
 
 
+def beside(seconds, peers, units=None, memory=MEMORY):
+    """Return what an agent does that sees these peers for so long, once a second."""
+    done = []
+    for second in range(seconds):
+        local = Local("start", "boot", units or {A: RUNNING, B: RUNNING})
+        memory, actions = decide(memory, local, peers, NOW + second)
+        done += [(second, action.verb, action.units) for action in actions]
+    return done
+
+
+ANOTHER = PEER._replace(start_id="another")
+
+
+def test_a_node_that_was_replaced_stops_what_it_brings_back() -> None:
+    first, *_again = beside(100, {P1: ANOTHER, P2: None})
+    assert first == (60, "stop", (A, B))
+    memory = remembering(foreign_at=NOW - 100)
+    (action,) = decide(memory, Local("start", "boot", {A: RUNNING}), {P1: ANOTHER}, NOW)[1]
+    assert "192.0.2.2 run in another start" in action.why
+    assert "playbooks/uninstall.yml" in action.why
+
+
+@pytest.mark.parametrize(
+    ("peers", "units"),
+    [
+        # A part of ours still runs.
+        ({P1: ANOTHER, P2: PEER}, None),
+        ({P1: None, P2: None}, None),
+        # What has stopped there takes nobody's place: its node may begin anew just now.
+        ({P1: ANOTHER._replace(state="stopped"), P2: ANOTHER._replace(state="failed")}, None),
+        ({P1: ANOTHER}, {A: STOPPED, B: STOPPED}),
+    ],
+)
+def test_a_node_whose_replica_goes_on_or_has_ended_stops_nothing(peers, units) -> None:
+    assert beside(100, peers, units) == []
+
+
+def test_a_peer_that_is_of_another_start_for_a_while_is_no_other_replica() -> None:
+    memory = MEMORY
+    for second in range(200):
+        peer = ANOTHER if second % 50 < 40 else None
+        local = Local("start", "boot", {A: RUNNING, B: RUNNING})
+        memory, actions = decide(memory, local, {P1: peer}, NOW + second)
+        assert actions == []
+
+
 def test_a_stall_restarts_the_replica_as_one() -> None:
     memory, commands = stalled_at(MEMORY, NOW, {P1: PEER}, {A: RUNNING, B: RUNNING})
     assert (commands, memory.generation) == ([f"restart {A} {B}"], 1)

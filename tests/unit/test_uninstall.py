@@ -217,12 +217,17 @@ ANSWER = {
 )
 def test_the_link_of_a_peer_says_how_it_does(body: bytes, state: str) -> None:
     with link(body) as port:
-        assert peer_state("127.0.0.1", port) == state
+        assert peer_state("127.0.0.1", port, "1") == state
 
 
 @pytest.mark.parametrize("port", [0, None, "x", 1])
 def test_a_peer_without_a_link_says_nothing(port: Any) -> None:
-    assert peer_state("127.0.0.1", port) == ""
+    assert peer_state("127.0.0.1", port, "1") == ""
+
+
+def test_a_node_that_its_replica_has_replaced_goes_without_it() -> None:
+    with link(json.dumps(ANSWER).encode()) as port:
+        assert peer_state("127.0.0.1", port, "of the start before") == ""
 
 
 def test_the_playbook_holds_before_it_decides_and_stops_before_it_removes() -> None:

@@ -134,10 +134,10 @@ def _listed(files: NodeFiles) -> list[str]:
 def _replica(files: NodeFiles, link: str) -> dict[str, Any]:
     """Return {name, listen, peers} of a link; peers are {address, state}, asked for it now."""
     config = _json(files, unit_files.link_config_path(link))
-    port, peers = config.get("port"), config.get("peers")
+    port, peers, start = config.get("port"), config.get("peers"), config.get("start_id")
     addresses = [one for one in peers if isinstance(one, str)] if isinstance(peers, list) else []
     with ThreadPoolExecutor(max_workers=max(len(addresses), 1)) as pool:
-        states = list(pool.map(lambda address: peer_state(address, port), addresses))
+        states = list(pool.map(lambda address: peer_state(address, port, start), addresses))
     return {
         "name": link,
         "listen": str(config.get("listen") or ""),
@@ -147,15 +147,19 @@ def _replica(files: NodeFiles, link: str) -> dict[str, Any]:
     }
 
 
-def peer_state(address: str, port: Any) -> str:
-    """Return what the link of another node says of its units; empty where none answers."""
+def peer_state(address: str, port: Any, start_id: Any) -> str:
+    """Return what the link of another node says of its units; empty where none answers.
+
+    One of another start has begun anew without this node, and loses nothing with it.
+    """
     if not isinstance(port, int) or not port:
         return ""
     connection = http.client.HTTPConnection(address, port, timeout=PEER_TIMEOUT_S)
     try:
         connection.request("GET", "/")
         text = connection.getresponse().read(MAX_ANSWER).decode(errors="replace")
-        return str(parse_answer(text, 0.0).state)
+        peer = parse_answer(text, 0.0)
+        return peer.state if peer.start_id == start_id else ""
     except (OSError, http.client.HTTPException, ValueError):
         return ""
     finally:

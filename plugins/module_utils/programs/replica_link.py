@@ -71,6 +71,9 @@ SYSTEMCTL_TIMEOUT_S = 10.0
 AGREE_S = 5.0
 # What systemd has not begun by now of what it was asked, it will not.
 GRACE_S = 15.0
+# Its units stop that have run for so long beside peers that all run in another start: these have
+# begun anew without this node, as when it comes back after another one took its place.
+FOREIGN_S = 60.0
 MAX_ANSWER = 65536
 # A peer that takes longer for one answer, a byte at a time, is told of.
 SLOW_S = 10.0
@@ -207,6 +210,8 @@ class Memory:
     # The lives that we ended last. Their replica is broken, so their service waits but shortly for
     # what they serve: ExecStop looks here.
     hopeless: list[str] = dataclasses.field(default_factory=list)
+    # Since when peers run in another start, and none in ours.
+    foreign_at: float | None = None
     # For Prometheus: the lives of each unit within systemd's start limit, and when each began.
     starts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
@@ -246,6 +251,7 @@ def decide(
             down_at=0.0,
             restarted_at=[],
             starts={},
+            foreign_at=None,
         )
     ours = {a: p for a, p in peers.items() if p is not None and p.start_id == memory.start_id}
 
@@ -262,6 +268,7 @@ def decide(
     actions += _unheard_crashes(memory, units, ours, now)
     actions += _stalls(memory, local, ours, now)
     actions += _half_replica(memory, units, ours, now)
+    actions += _left_behind(memory, units, peers, now)
     return memory, actions
 
 
@@ -461,6 +468,31 @@ def _half_replica(
     return [Action("stop", tuple(running), why)]
 
 
+def _left_behind(
+    memory: Memory, units: Mapping[str, Unit], peers: Mapping[str, Peer | None], now: float
+) -> list[Action]:
+    """Stop ours where the others have begun anew without us: they would meet as two replicas."""
+    others = {
+        a: p for a, p in peers.items() if p is not None and p.state in ("running", "starting")
+    }
+    running = [name for name, unit in units.items() if unit.up]
+    if not others or not running or any(p.start_id == memory.start_id for p in others.values()):
+        memory.foreign_at = None
+        return []
+    if memory.foreign_at is None:
+        memory.foreign_at = now
+    if now - memory.foreign_at < FOREIGN_S:
+        return []
+    memory.foreign_at = None
+    memory.pending, memory.accepted = [], True
+    why = (
+        f"{', '.join(sorted(others))} run in another start, without this node: what runs here is "
+        "no part of their replica any more; playbooks/uninstall.yml removes it, and site.yml gives "
+        "this node its part of a plan"
+    )
+    return [Action("stop", tuple(running), why)]
+
+
 def _restartable(memory: Memory, units: Mapping[str, Unit], by_hand: bool) -> list[str]:
     """Leave out what the operator stopped, and what gave up unless the operator starts anew."""
     return [
@@ -596,6 +628,7 @@ def parse_memory(text: str) -> Memory:
         "entered_at": float,
         "asked_at": float,
         "down_at": float,
+        "foreign_at": float,
         "crashed_at": float,
         "invocations": dict,
         "seen": dict,
