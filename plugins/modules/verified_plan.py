@@ -78,6 +78,10 @@ plan:
   description: What the file holds, as it was given; null where there is none.
   returned: success
   type: dict
+why:
+  description: Why there is no plan to read, and what to do; empty where there is one.
+  returned: success
+  type: str
 told:
   description: With the plan that was read, O(told) and the time (C(verified)).
   returned: success
@@ -136,13 +140,13 @@ def running(units: Sequence[unit_files.Unit]) -> dict[str, str]:
 
 
 def missing(
-    files: NodeFiles, unit: unit_files.Unit, engines: Mapping[str, str]
+    files: NodeFiles, unit: unit_files.Unit, engines: Mapping[str, str], which: str
 ) -> list[dict[str, str]]:
     """Return why a unit cannot start as it was verified, None when it can."""
     name = unit["name"]
     try:
         present = verified.engine_ids(unit_io.desired([unit]))[name]
-        texts = [verified.engine_problem(engines.get(name), present)]
+        texts = [verified.engine_problem(engines.get(name), present, which)]
     except unit_io.UnitError as error:
         # A secret is gone, or Docker does not answer.
         texts = [str(error)]
@@ -197,13 +201,14 @@ def main() -> None:
         plan = record.get("plan")
         if given is None and plan:
             for unit in verified.own_units(plan, host):
-                problems += missing(files, unit, record["engines"])
+                problems += missing(files, unit, record["engines"], module.params["which"])
     except (unit_io.UnitError, OSError, KeyError, TypeError) as error:
         module.fail_json(msg=f"{path}: {error}")
     module.exit_json(
         changed=changed,
         deployment=deployment,
         plan=plan,
+        why="" if plan else verified.why_none(deployment, before, module.params["which"]),
         told=record.get("told") or {},
         problems=problems,
         diff=diff,

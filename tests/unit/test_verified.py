@@ -131,6 +131,41 @@ def test_an_engine_of_the_plan_before_that_has_gone_is_a_problem(node: Node) -> 
     node.ask(plan=part(endpoint={"model": "m3"}))
     (problem,) = node.ask(which="before")["problems"]
     assert "is another than the verified" in problem["text"]
+    assert "playbooks/upgrade.yml" in problem["text"], "serve.yml would go forward"
+    node.wanted = {**node.wanted, "image id": "not present"}
+    (problem,) = node.ask(which="before")["problems"]
+    assert "is not on this node any more" in problem["text"]
+    assert "prepare.yml" not in problem["text"], "that brings the present plan's"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "which", "said"),
+    [
+        (lambda _text: None, "verified", "nothing of a2-cluster was verified here yet"),
+        (lambda _text: None, "before", "nothing of a2-cluster was verified here yet"),
+        (lambda text: text[:-40], "before", "a2-cluster.json is not whole, so it does not tell"),
+        (lambda text: text.replace("m1", "m9"), "before", "what was verified before is not whole"),
+    ],
+)
+def test_why_there_is_nothing_to_start_is_told_with_what_to_do(
+    node: Node, break_it: Any, which: str, said: str
+) -> None:
+    node.ask(plan=part(endpoint={"model": "m1"}))
+    node.ask(plan=part())
+    path = node.root / PATH
+    broken = break_it(path.read_text())
+    path.unlink()
+    if broken is not None:
+        path.write_text(broken)
+    result = node.ask(which=which)
+    assert result["plan"] is None
+    assert said in result["why"]
+
+
+def test_a_rollback_of_what_was_verified_first_has_nothing_to_go_back_to(node: Node) -> None:
+    node.ask(plan=part())
+    assert "there is nothing to go back to" in node.ask(which="before")["why"]
+    assert node.ask()["why"] == ""
 
 
 def test_a_record_before_that_was_changed_is_none(node: Node) -> None:
@@ -248,7 +283,8 @@ def seen(what: dict[str, Any], **problems: str) -> dict[str, Any]:
     return {"deployment": "a2-cluster", "plan": what, "problems": texts}
 
 
-NOTHING = {"deployment": "a2-cluster", "plan": None, "problems": []}
+WHY = verified.why_none("a2-cluster", None, "verified")
+NOTHING = {"deployment": "a2-cluster", "plan": None, "problems": [], "why": WHY}
 GONE = {"unreachable": True, "msg": "Connection timed out"}
 PLANNED = {"plan": {"units": []}}
 

@@ -130,7 +130,37 @@ def test_the_role_keeps_the_order_that_is_told_whoever_answers_first(tmp_path: P
     assert rolled == 2 * ["replica 0"] + 2 * ["replica 1"] + ["gateway 1"]
 
 
-def play_on(folder: Path, play: dict[str, Any]) -> str:
+@pytest.mark.parametrize(
+    ("on_failure", "said"),
+    [("rollback", "restart.yml starts what was verified"), ("return", "takeover.yml goes on")],
+)
+def test_a_way_back_that_fails_is_told_with_what_to_do(
+    tmp_path: Path, on_failure: str, said: str
+) -> None:
+    """The role as it is, but that a wave and both ways back of it fail."""
+    role = tmp_path / "roles/roll"
+    shutil.copytree(ROOT / "roles/roll", role)
+    wave = yaml.safe_load((role / "tasks/wave.yml").read_text())
+    wave[1]["block"] = [{"ansible.builtin.fail": {"msg": "the new one is ill"}}]
+    (role / "tasks/wave.yml").write_text(yaml.safe_dump(wave))
+    for name in ("rollback", "return"):
+        broken = [{"ansible.builtin.fail": {"msg": f"no {name} either"}}]
+        (role / f"tasks/{name}.yml").write_text(yaml.safe_dump(broken))
+    for name in ("back", "resume"):
+        (role / f"tasks/{name}.yml").write_text("[]")
+    hosts = {name: {"ansible_connection": "local"} for name in "abcd"}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+    variables = {"made": {"plan": {"units": UNITS}}, "roll_made": "made", "roll_plan": {}}
+    variables.update(roll_hosts=sorted(hosts), roll_on_failure=on_failure)
+    play = {"hosts": "all", "gather_facts": False, "vars": variables, "roles": ["roll"]}
+    out = " ".join(play_on(tmp_path, play, rc=2).split())
+    assert "replica 0: the new one is ill" in out
+    assert f"so has the way back: no {on_failure} either. It does not serve" in out
+    assert said in out
+    assert "replica 1 was not begun and runs on as it is" in out
+
+
+def play_on(folder: Path, play: dict[str, Any], rc: int = 0) -> str:
     """Run a play on the hosts of a folder, and return what it prints."""
     (folder / "play.yml").write_text(yaml.safe_dump([play]))
     done = subprocess.run(
@@ -146,7 +176,7 @@ def play_on(folder: Path, play: dict[str, Any]) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == rc, done.stdout + done.stderr
     return done.stdout
 
 

@@ -12,6 +12,8 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
 
 SCHEMA = 2
+_VERIFY = "run playbooks/serve.yml, then playbooks/verify.yml"
+_UPGRADE = "let the inventory say what is to run, then run playbooks/upgrade.yml"
 
 
 def record_path(deployment: str) -> str:
@@ -103,15 +105,42 @@ def engine_ids(wanted: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def engine_problem(recorded: str | None, present: str) -> str:
-    """Say why a unit cannot start from the engine it was verified with; empty where it can."""
+def why_none(deployment: str, text: str | None, which: str) -> str:
+    """Say why a node has nothing to start from.
+
+    Args:
+        deployment: What was to start.
+        text: The node's file; None where there is none.
+        which: verified, or before.
+    """
+    path = record_path(deployment)
+    if text is None:
+        return f"nothing of {deployment} was verified here yet, to start from: {_VERIFY}"
+    record = read_record(text)
+    if record is None:
+        return f"{path} is not whole, so it does not tell what was verified here: {_VERIFY}"
+    if which == "before" and record.get("before"):
+        return f"what was verified before is not whole in {path}: {_UPGRADE}"
+    return (
+        "nothing else was verified here before what was verified last, so there is nothing to go "
+        f"back to: {_UPGRADE}"
+    )
+
+
+def engine_problem(recorded: str | None, present: str, which: str = "verified") -> str:
+    """Say why a unit cannot start from the engine it was verified with; empty where it can.
+
+    Args:
+        recorded: Its id when it was verified.
+        present: That of what is on the node by its name now.
+        which: verified, or before, of which no other playbook than upgrade knows anything.
+    """
     if present == NOT_PRESENT:
-        return "its image or environment is not on this node any more: run playbooks/prepare.yml"
+        remedy = _UPGRADE if which == "before" else "run playbooks/prepare.yml"
+        return f"its image or environment is not on this node any more: {remedy}"
     if recorded != present:
-        return (
-            "its image or environment is another than the verified one: run playbooks/serve.yml,"
-            " then playbooks/verify.yml"
-        )
+        remedy = _UPGRADE if which == "before" else _VERIFY
+        return f"its image or environment is another than the verified one: {remedy}"
     return ""
 
 

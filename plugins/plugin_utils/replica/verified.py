@@ -38,7 +38,7 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
         The plan, and by host what of it cannot start as it was verified and why. A replica does so
         as one, and so does each gateway. Units that are left out stand under left_out.
     """
-    problems = {host: [text] for host, one in seen.items() if (text := _silence(deployment, one))}
+    problems = {host: [text] for host, one in seen.items() if (text := _silence(one))}
     parts = {host: one["plan"] for host, one in seen.items() if one.get("plan")}
     first: Mapping[str, Any] = next(iter(parts.values()), {"engine": {}, "endpoint": {}})
     plan: dict[str, Any] = {
@@ -62,7 +62,7 @@ def merge(deployment: str, seen: Seen) -> tuple[dict[str, Any], dict[str, str]]:
             plan["left_out"] += [unit["name"] for one in told.values() for unit in one["units"]]
             text = f"{group_text(name)}: {'; '.join(reasons)}"
             for host in hosts:
-                if host in seen and not _silence(deployment, seen[host]):
+                if host in seen and not _silence(seen[host]):
                     problems.setdefault(host, []).append(text)
         else:
             for key in ("replicas", "units", "links"):
@@ -80,12 +80,12 @@ def part_of(plan: Mapping[str, Any], host: str) -> dict[str, Any]:
     }
 
 
-def _silence(deployment: str, one: Mapping[str, Any]) -> str:
+def _silence(one: Mapping[str, Any]) -> str:
     """Say why a host tells of nothing that could start."""
     if "plan" not in one:
         return f"it could not be asked ({one.get('msg') or 'no answer'})"
     if not one["plan"]:
-        return f"nothing of {deployment} was verified here yet, to start from: {VERIFY}"
+        return str(one["why"])
     return ""
 
 
