@@ -296,6 +296,21 @@ def test_the_record_of_what_was_replaced_stays_for_the_way_back(files: NodeFiles
     assert files.exists("/var/lib/muster/takeover/a.json")
 
 
+@pytest.mark.parametrize("service", ["a-r0-rank0", "a-r0-link", "a-gateway0", "a-address"])
+def test_what_an_operator_gave_a_service_stays_and_is_told(files: NodeFiles, service: str) -> None:
+    install(files, "a", gateways=1)
+    folder = f"/etc/systemd/system/muster-{service}.service.d"
+    files.write(f"{folder}/override.conf", "[Service]\nNice=-5\n")
+    files.write("/etc/systemd/system/muster-b-r0-rank0.service.d/override.conf", "")
+    decision = remove(files, "a", ALL)
+    assert files.exists(f"{folder}/override.conf")
+    assert why(decision)[folder] == uninstall.NOTE_DROP_IN
+    assert not any("muster-b-" in what for what in why(decision))
+    # A second run has nothing to do, and tells it still.
+    again = remove(files, "a", ALL)
+    assert (again.steps, why(again)) == ([], {folder: uninstall.NOTE_DROP_IN})
+
+
 def test_a_second_time_there_is_nothing_and_what_stays_is_told_again(files: NodeFiles) -> None:
     install(files, "a", gateways=1)
     share(files)
@@ -398,7 +413,8 @@ def test_a_removal_that_was_cut_off_is_made_up_for(files: NodeFiles, count: int)
 def test_what_says_whose_things_are_goes_last() -> None:
     assert ORDER[-2:] == ("verified", "record")
     # What takeover.yml replaced comes back by its record, so that never goes.
-    assert {place.kind for place in PLACES} - {"takeover"} <= set(ORDER)
+    # What an operator gave a service is his.
+    assert {place.kind for place in PLACES} - {"takeover", "drop-in"} <= set(ORDER)
 
 
 def test_an_environment_is_known_for_one_until_it_has_gone(files: NodeFiles, monkeypatch) -> None:

@@ -45,6 +45,7 @@ VENVS_DIR = f"{_OPT}/venvs"
 # By it another run knows the image for one that may go.
 NOTE_STAYS = "says that Muster brought an image that stays"
 NOTE_REPLACED = "says how what takeover.yml replaced comes back: playbooks/return.yml"
+NOTE_DROP_IN = "settings that somebody else gave a service of Muster: remove them by hand"
 # Of one folder in a line of what stays.
 MOST_NAMES = 16
 _DEPLOYMENT = "(?P<deployment>.+)"
@@ -63,6 +64,10 @@ PLACES = (
     *(
         Place(folder, rf"{PREFIX}{name}\.service", "service")
         for folder in (_SYSTEMD, _WANTS)
+        for name in (UNIT, f"{LINK}-link", f"{_DEPLOYMENT}-address")
+    ),
+    *(
+        Place(_SYSTEMD, rf"{PREFIX}{name}\.service\.d", "drop-in")
         for name in (UNIT, f"{LINK}-link", f"{_DEPLOYMENT}-address")
     ),
     Place(_CONFIG, rf"{UNIT}\.env", "settings"),
@@ -273,6 +278,8 @@ def decide(seen: Seen, deployment: str, wishes: Wishes) -> Decision:
         option, wanted = asked.get(kind, ("", True))
         if kind == "takeover":
             stays.append(Stay(path, NOTE_REPLACED))
+        elif kind == "drop-in":
+            stays.append(Stay(path, NOTE_DROP_IN))
         elif wanted:
             steps.append(Step(kind, path))
         else:
