@@ -71,8 +71,8 @@ SYSTEMCTL_TIMEOUT_S = 10.0
 AGREE_S = 5.0
 # What systemd has not begun by now of what it was asked, it will not.
 GRACE_S = 15.0
-# Its units stop that have run for so long beside peers that all run in another start: these have
-# begun anew without this node, as when it comes back after another one took its place.
+# Where all peers that run have been of another start for so long, the replica has begun anew
+# without this node, as when it comes back after another one took its place: it stops its units.
 FOREIGN_S = 60.0
 MAX_ANSWER = 65536
 # A peer that takes longer for one answer, a byte at a time, is told of.
