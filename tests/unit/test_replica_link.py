@@ -1268,7 +1268,7 @@ def test_nothing_that_a_peer_answers_ends_the_talk_with_it(tmp_path, port) -> No
         answer_of(start_id="ab12", generation=7, crash_age=10**400),
         answer_of(start_id="ab12", generation=7, restart_ages=[10**400]),
     ]
-    # As often as agents ask in the lab, the whole list takes a while.
+    # Once a second, the list would take a while.
     program = node.program.read_text().replace("POLL_S = 1.0", "POLL_S = 0.1")
     node.program.write_text(program)
     with NonsensePeer("127.0.0.2", port, nonsense) as peer:
