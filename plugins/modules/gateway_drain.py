@@ -209,25 +209,25 @@ def main() -> None:
     try:
         gateways = gateway_admin_io.running_gateways(params["deployment"])
         for gateway in gateways:
-            found = gateway_admin_io.servers(gateway)
-            orders = gateway_admin_io.orders(gateway, found)
-            if state == "drained" and not gateway_admin.has_other(found, backends):
-                idle = gateway_admin.drained(found, backends)
-                alone[gateway] = [gateway_admin.drained_text(n, orders.get(n)) for n in idle]
-            names = chosen(state, backends, found, orders)
-            new = [name for name in names if found[name].drained != (state == "drained")]
-            told += new
-            if module.check_mode:
-                continue
-            if state == "drained":
-                # First noted, then done: what a run that is cut off in between has not drained
-                # yet, the next one does not take back either.
-                note(module, gateway, ordered(orders, names, new, order))
-            for name in new:
-                gateway_admin_io.tell(gateway, name, state)
-            if state != "drained":
-                rest = {name: one for name, one in orders.items() if name not in names}
-                note(module, gateway, rest)
+            with gateway_admin_io.alone(gateway):
+                found = gateway_admin_io.servers(gateway)
+                orders = gateway_admin_io.orders(gateway, found)
+                if state == "drained" and not gateway_admin.has_other(found, backends):
+                    idle = gateway_admin.drained(found, backends)
+                    alone[gateway] = [gateway_admin.drained_text(n, orders.get(n)) for n in idle]
+                names = chosen(state, backends, found, orders)
+                new = [name for name in names if found[name].drained != (state == "drained")]
+                told += new
+                if module.check_mode:
+                    continue
+                # A run may be cut off at any point: who drains is noted before it is done.
+                if state == "drained":
+                    note(module, gateway, ordered(orders, names, new, order))
+                for name in new:
+                    gateway_admin_io.tell(gateway, name, state)
+                if state != "drained":
+                    rest = {name: one for name, one in orders.items() if name not in names}
+                    note(module, gateway, rest)
         while gateways and state != "resumed" and not module.check_mode:
             left = max(left_of(gateway, backends, state) for gateway in gateways)
             if not left or time.monotonic() > deadline:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import socketserver
 import sys
 import threading
@@ -183,7 +185,7 @@ def test_check_mode_tells_the_gateway_nothing(gateway: Gateway, capsys: Any) -> 
         (
             8,
             ["r0"],
-            "its clients get errors. One could: r1, drained by hand at the gateway's socket",
+            "its clients get errors. One could: r1, drained by somebody who left no word",
         ),
     ],
 )
@@ -208,7 +210,7 @@ def test_what_a_gateway_keeps_requests_from_is_told_with_what_it_does(gateway: G
     report = {"name": "c-gateway0", "role": "gateway", "ready": True}
     assert look_io.drained(report) == {}
     gateway.engines["r1"]["admin"] = 8
-    assert "r1, drained by hand" in look_io.drained(report)["r1"]
+    assert "r1, drained by somebody who left no word" in look_io.drained(report)["r1"]
     assert look_io.drained({**report, "ready": False}) == {}
     assert look_io.drained({**report, "role": "head"}) == {}
 
@@ -313,6 +315,34 @@ def test_a_run_that_is_cut_off_before_it_drains_has_noted_it(
     assert drained_by(gateway) == {}
     gateway.engines["r0"]["admin"] = 8
     assert drained_by(gateway) == {"r0": True}
+
+
+def test_runs_on_two_replicas_lose_nothing_of_each_other(
+    gateway: Gateway, capsys: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Another call has the gateway while this one comes.
+    held, asked = os.open(tmp_path, os.O_RDONLY), threading.Event()
+    fcntl.flock(held, fcntl.LOCK_EX)
+    servers = gateway_admin_io.servers
+
+    def seen(name: str) -> Any:
+        asked.set()
+        return servers(name)
+
+    monkeypatch.setattr(gateway_admin_io, "servers", seen)
+    order = gateway_admin.Order(True, RUN, "now")
+
+    def other() -> None:
+        assert not asked.wait(0.3), "it looks before it has the gateway for itself"
+        gateway.engines["r1"]["admin"] = 8
+        gateway_admin_io.keep_orders("c-gateway0", {"r1": order})
+        os.close(held)
+
+    beside = threading.Thread(target=other)
+    beside.start()
+    ask(capsys, for_run=True, by=RUN)
+    beside.join()
+    assert drained_by(gateway) == {"r0": True, "r1": True}
 
 
 def test_a_full_disk_keeps_nobody_from_draining(

@@ -109,7 +109,7 @@ def left_by_runs(orders: Mapping[str, Order]) -> list[str]:
 
 def drained_text(name: str, order: Order | None) -> str:
     """Return by whom an engine was drained, and what takes it back."""
-    by = f"by {order.by} at {order.at}" if order else "by hand at the gateway's socket"
+    by = f"by {order.by} at {order.at}" if order else "by somebody who left no word of it"
     back = "playbooks/drain.yml -e drain_state=serving takes it back"
     if order and order.of_run:
         back = f"where that run was cut off, the next one takes it back, else {back}"

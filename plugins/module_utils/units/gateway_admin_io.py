@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
-from typing import Mapping
+from contextlib import contextmanager
+from typing import Iterator, Mapping
 
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.units import (
@@ -95,6 +97,26 @@ def orders(gateway: str, found: Mapping[str, Server]) -> dict[str, Order]:
     text = NodeFiles().read(gateway_admin.orders_path(gateway))
     told = gateway_admin.read_orders(text, _invocation(gateway))
     return gateway_admin.in_force(told, found)
+
+
+@contextmanager
+def alone(gateway: str) -> Iterator[None]:
+    """Keep other calls from a gateway's orders meanwhile: runs on other replicas drain there, too.
+
+    Raises:
+        AdminError: There is no such gateway here.
+    """
+    folder = gateway_admin.admin_folder(gateway)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        text = f"{gateway}: {folder}: {error}: run playbooks/serve.yml, which starts it anew"
+        raise AdminError(text) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def keep_orders(gateway: str, told: Mapping[str, Order]) -> None:
