@@ -90,6 +90,22 @@ def test_a_process_is_read_from_proc(tmp_path):
     assert read_owner(2**22 + 1) == Owner(2**22 + 1)
 
 
+def test_what_podmans_watcher_holds_is_its_containers(tmp_path):
+    process = tmp_path / "proc" / "42"
+    process.mkdir(parents=True)
+    (process / "comm").write_text("conmon\n")
+    # With the cgroupfs driver its control group names no container.
+    (process / "cgroup").write_text("0::/libpod_parent/conmon\n")
+    argv = ["/usr/bin/conmon", "-c", ID, "-u", ID, "-n", "vllm", "--exit-command-arg", "-n", "x"]
+    (process / "cmdline").write_text("\0".join(argv))
+    owner = read_owner(42, tmp_path / "proc")
+    assert (owner.container_id, owner.container) == (ID, "vllm")
+    assert way_to_end([owner]) == "stop it: podman stop vllm"
+    assert way_to_end([owner._replace(name="docker-proxy")]) == "stop it: docker stop vllm"
+    (process / "cmdline").write_text("")
+    assert read_owner(42, tmp_path / "proc").container_id == ""
+
+
 def test_a_container_without_a_record_has_no_name(tmp_path, monkeypatch):
     def no_docker(argv, timeout):
         raise CommandError("docker could not be started")

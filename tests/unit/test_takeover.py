@@ -21,9 +21,11 @@ from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    CONMON,
     Owner,
     held_by,
     parse_cgroup,
+    watched_by,
 )
 from ansible_collections.muster.serving.plugins.module_utils.node import takeover, takeover_io
 from ansible_collections.muster.serving.plugins.module_utils.node.takeover import (
@@ -206,6 +208,8 @@ def podman_seen(ports: dict[int, int], **units: str) -> Seen:
     processes = {}
     for one in PODMAN["processes"]:
         unit, container = parse_cgroup(one["cgroup"])
+        if one["comm"] == CONMON:
+            container, _name = watched_by(one["argv"])
         more = {"cgroup": one["cgroup"], "unit": unit, "container_id": container}
         processes[one["pid"]] = Process(one["pid"], 1, one["comm"], one["argv"], **more)
     services = {name: Service(name, f"/etc/systemd/system/{name}") for name in units.values()}

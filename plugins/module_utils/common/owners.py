@@ -10,7 +10,7 @@ whose container is stopped.
 from __future__ import annotations
 
 import re
-from typing import Collection, Iterable, Mapping, NamedTuple
+from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import HOSTS
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import PREFIX
@@ -18,6 +18,8 @@ from ansible_collections.muster.serving.plugins.module_utils.common.paths import
 # docker-<id>.scope and libpod-<id>.scope (systemd driver), /docker/<id> (cgroupfs driver).
 _CONTAINER_ID = re.compile(r"(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?=/|$)", re.MULTILINE)
 _UNIT = re.compile(r"/([^/]+\.service)(?:/|$)")
+# Podman's, one for each container: it holds the ports that are published for it.
+CONMON = "conmon"
 
 
 class Owner(NamedTuple):
@@ -100,11 +102,19 @@ def way_to_end(owners: Iterable[Owner]) -> str:
         # A unit of Muster whose file has gone still starts its container again.
         unit = f"{owner.container}.service" if owner.container else owner.unit
         if owner.container and not owner.container.startswith(PREFIX):
-            return f"stop it: docker stop {owner.container}"
+            engine = "podman" if owner.name == CONMON else "docker"
+            return f"stop it: {engine} stop {owner.container}"
         if unit and not unit.startswith(("session-", "user@", "ssh")):
             return f"stop it: systemctl stop {unit}"
     pids = " ".join(sorted({str(owner.pid) for owner in owners}))
     return f"end it: kill {pids}" if pids else ""
+
+
+def watched_by(argv: Sequence[str]) -> tuple[str, str]:
+    """Return the id and the name of the container that a conmon watches, by its command line."""
+    # Behind its own options stand those of the command that it runs at the end.
+    said = dict(reversed([*zip(argv, argv[1:])]))
+    return said.get("-c", ""), said.get("-n", "")
 
 
 def parse_cgroup(text: str, node: str = "") -> tuple[str, str]:

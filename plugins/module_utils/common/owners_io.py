@@ -14,9 +14,11 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
+    CONMON,
     Owner,
     deployment_of,
     parse_cgroup,
+    watched_by,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     PREFIX,
@@ -33,11 +35,15 @@ def read_owner(
     """Return what is known about a process; it may have ended meanwhile."""
     node = _read(proc / "1" / "cgroup")
     unit, container_id = parse_cgroup(_read(proc / str(pid) / "cgroup"), node)
-    container = container_name(container_id, docker_root) if container_id else ""
+    name, container = _read(proc / str(pid) / "comm").strip(), ""
+    if name == CONMON:
+        container_id, container = watched_by(_read(proc / str(pid) / "cmdline").split("\0"))
+    if container_id and not container:
+        container = container_name(container_id, docker_root)
     service = next((name for name in (container, unit) if name.startswith(PREFIX)), "")
     return Owner(
         pid=pid,
-        name=_read(proc / str(pid) / "comm").strip(),
+        name=name,
         unit=unit,
         container_id=container_id,
         container=container,

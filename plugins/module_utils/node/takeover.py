@@ -71,8 +71,6 @@ CLIENTS = ("docker", "podman")
 # Their commands that stay while a container runs, and with which it stops.
 _RUNS = ({"run"}, {"start"}, {"attach"}, {"compose", "up"})
 _PROXY = "docker-proxy"
-# Podman's, one for each container: it holds the ports that are published for it.
-CONMON = "conmon"
 # What starts at each boot the containers that Podman is to restart always, also stopped ones.
 PODMAN_RESTART = "podman-restart.service"
 
@@ -316,8 +314,7 @@ def _container_of(seen: Seen, process: Process, held: Held) -> Container | None:
     """Return the container that a process runs in, or whose port it passes on."""
     for one in seen.containers:
         passes_on = process.name == _PROXY and {*held.ports} & {*one.ports}
-        watches = process.name == CONMON and one.id in process.argv
-        if one.id == process.container_id or passes_on or watches:
+        if one.id == process.container_id or passes_on:
             return one
     return None
 
