@@ -125,7 +125,8 @@ def look(params: dict[str, Any], proc: Path = Path("/proc")) -> Seen:
     containers = _all_containers(address)
     commands = [int(path.parent.name) for path in _commands(proc)]
     processes = _processes([*wanted, *commands], proc)
-    services = _services({one.unit for one in (*processes.values(), *containers) if one.unit})
+    units = {one.unit for one in processes.values()} | {one.unit for one in containers}
+    services = _services(units - {""})
     mains = [one.main_pid for one in services.values() if one.main_pid]
     return Seen(
         {pid: Held(*held[pid]) for pid in wanted},
