@@ -55,4 +55,5 @@ class ActionModule(ControllerAction):
             "units_known": not (work.prepare or work.takeover)
             and all(holds(made["cluster"], {"inventory_hostname": host}) for host in work.serve),
             "resume": work.resume,
+            "upgrade": work.upgrade,
         }

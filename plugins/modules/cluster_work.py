@@ -96,4 +96,10 @@ resume:
   returned: success
   type: list
   elements: str
+upgrade:
+  description: Those of RV(serve), and the hosts of replicas and gateways that run as planned and
+    were never verified so, since a run that upgraded them was cut off.
+  returned: success
+  type: list
+  elements: str
 """

@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node.look_io import
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import unplanned
 from ansible_collections.muster.serving.plugins.plugin_utils.replica import this_run_io
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.work import (
+    KEPT,
     PREPARED,
     SERVED,
     TAKEN_OVER,
@@ -88,6 +89,13 @@ def test_what_was_restarted_since_or_not_verified_is_verified_in_full(host: Any)
     assert work.brief == {"b": WHEN}
 
 
+def test_an_upgrade_comes_to_what_runs_as_planned_and_was_never_verified_so() -> None:
+    work = work_of(UNITS, looks(b=seen("verified"), d=seen("unit")), ASKERS)
+    assert (work.serve, work.upgrade) == (["c", "d"], ["a", "b", "c", "d"])
+    # What an agent has restarted since was verified.
+    assert work_of(UNITS, looks(b=seen(run="2e")), ASKERS).upgrade == []
+
+
 def test_every_stage_comes_to_a_host_that_told_nothing() -> None:
     work = work_of(UNITS, looks(b={}), ASKERS)
     assert (work.prepare, work.serve) == (["b"], ["a", "b"])
@@ -131,6 +139,7 @@ def test_what_differs_is_never_passed_over(found: dict[str, Any]) -> None:
         assert (host in work.prepare) == bool(differing & set(PREPARED))
         assert not differing & set(SERVED) or host in work.serve
         assert not differing or host in work.verify
+        assert not differing or host in work.upgrade
         assert not (host in work.brief and host in work.serve)
     for pair in (("a", "b"), ("c", "d")):
         assert len({host in work.serve for host in pair}) == 1
@@ -224,7 +233,7 @@ def test_what_was_seen_of_units_holds_while_nothing_changes(
 
 
 def test_every_state_has_its_stage() -> None:
-    assert set(STATES) == {*PREPARED, *SERVED, *TAKEN_OVER, "verified"}
+    assert set(STATES) == {*PREPARED, *SERVED, *TAKEN_OVER, *KEPT}
 
 
 REPORT = {

@@ -23,6 +23,7 @@ PREPARED = (
 )
 SERVED = ("unit", "gateway")
 TAKEN_OVER = ("takeover",)
+KEPT = ("verified",)
 
 # By state, what node_checks says of it.
 States = Mapping[str, Mapping[str, Any]]
@@ -40,6 +41,8 @@ class Work(NamedTuple):
         takeover: The hosts of replicas and gateways in whose place something else runs.
         resume: The hosts of gateways that runs have told to pass an engine no new requests, or
             of which it was not seen.
+        upgrade: Those of serve, and the hosts of replicas and gateways that run as planned and were
+            never verified so: a run that upgraded them was cut off before.
     """
 
     prepare: list[str]
@@ -48,6 +51,7 @@ class Work(NamedTuple):
     brief: dict[str, str]
     takeover: list[str]
     resume: list[str]
+    upgrade: list[str]
 
 
 def work_of(
@@ -74,6 +78,8 @@ def work_of(
     held = {host for host, states in looks.items() if states and _differs(states, TAKEN_OVER)}
     taken = {host for hosts in groups.values() if hosts & held for host in hosts}
     serve = [host for host, states in looks.items() if host in serving or not states]
+    new = {host for host, states in looks.items() if host not in serve and _differs(states, KEPT)}
+    unverified = {host for hosts in groups.values() if hosts & new for host in hosts}
     as_verified = {
         host for host, states in looks.items() if host not in serve and _as_verified(states)
     }
@@ -93,6 +99,7 @@ def work_of(
         {host: brief[host] for host in looks if host in brief},
         [host for host in looks if host in taken],
         [host for host in gateways_of_plan(units) if _may_be_drained(looks.get(host) or {})],
+        [host for host in looks if host in serve or host in unverified],
     )
 
 
