@@ -128,6 +128,52 @@ class Module:
             )
         return target[0]._hints(target[1])
 
+    def json_types(self, node: ast.AST) -> set[str]:
+        """Return the types of JSON that fill a field with this annotation.
+
+        "" is among them for what more than one type may fill, as a member of an enumeration.
+        """
+        if isinstance(node, ast.BinOp):
+            return self.json_types(node.left) | self.json_types(node.right)
+        if isinstance(node, ast.Constant):
+            return self.json_types(ast.parse(node.value, mode="eval").body) if node.value else set()
+        if isinstance(node, ast.Subscript):
+            outer = getattr(node.value, "attr", getattr(node.value, "id", ""))
+            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            if outer == "Literal":
+                return {"int" if all(map(str.isdecimal, self._literal(inner))) else "str"}
+            if outer in WRAPPERS:
+                taken = inner if outer == "Union" else inner[:1]
+                return set().union(*map(self.json_types, taken))
+            if outer == "list" and getattr(inner[0], "id", "") == "int":
+                return {"ints"}
+            return {BUILTIN[outer] if outer in ("list", "dict") else ""}
+        name = getattr(node, "id", "")
+        if name in ("bool", "int", "float", "str", "list", "dict"):
+            return {BUILTIN[name]}
+        found = self.find(name)
+        named = found and isinstance(found[1], (ast.BinOp, ast.Subscript))
+        return found[0].json_types(found[1]) if found and named else {""}
+
+    def chosen(self, annotation: ast.AST) -> set[str]:
+        """Return all that a JSON value may be, none if it has no choices.
+
+        A member of an enumeration goes by its name and by its number.
+        """
+        names = [one.id for one in ast.walk(annotation) if isinstance(one, ast.Name)]
+        found = [self.find(name) for name in names if name not in BUILTIN]
+        for cls in [one[1] for one in found if one and isinstance(one[1], ast.ClassDef)]:
+            members = {
+                node.targets[0].id: getattr(node.value, "value", None)
+                for node in cls.body
+                if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            }
+            numbers = {str(value) for value in members.values() if isinstance(value, int)}
+            # One of texts, or of classes that are looked for, has further names.
+            return {*members, *numbers} if numbers and "str" not in names else set()
+        literals, _elements, marks = self._hints(annotation)
+        return set() if marks & {ANY, "bool", "config"} else literals
+
     def _members(self, cls: ast.ClassDef) -> set[str]:
         """Return the names of an enumeration's members, none for another class."""
         if not any(re.search(r"\bEnum\b", ast.unparse(base)) for base in cls.bases):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import keys, known, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import SGLANG, VLLM
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +27,7 @@ BY_HAND = (
     "vllm-ascend-values",
 )
 COVERING = [name for name in FILES if name not in BY_HAND]
-NAME = re.compile(r"[A-Za-z0-9_-]+(=\S+|(\.[A-Za-z0-9_]+)*(\.\*)?)")
+NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_]+)*(=\S+|\.\*)?")
 
 
 def engine(name: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def has_flag(name: str, flag: str, version: str) -> bool:
 
 
 def acts(table: dict[str, dict[str, str]], flag: str, value: dict[str, Any], version: str) -> bool:
-    return known.inert_keys({flag: value}, table, "vllm", version, ()) == []
+    return keys.problems({flag: value}, table, "vllm", version, ()) == []
 
 
 def reads(names: dict[str, str], name: str, version: str) -> bool:
@@ -71,10 +71,8 @@ def test_names_are_sorted_and_ranges_can_be_read(name: str) -> None:
         assert list(table) == sorted(table)
         for key, entry in table.items():
             assert NAME.fullmatch(key)
-            spec = None if name.endswith("-flags") else entry
-            if isinstance(entry, dict):
-                spec = entry["versions"]
-            if spec and spec != "*":
+            spec = known.having({key: entry})[key]
+            if spec != "*":
                 assert spec == spec.strip(",")
                 versions.matches("1.0", spec)
 
@@ -85,10 +83,13 @@ def test_bounds_are_of_flags_that_there_are_and_hold_together(name: str) -> None
     flags = {**known.flag_types(FLAGS[name]), **dict.fromkeys(dialect.sizes.values(), "int")}
     limits = engine(f"{name}-limits")["limits"]
     assert list(limits) == sorted(limits)
+    if name == "vllm":
+        limits = {**limits, **engine("vllm-ascend-keys")["limits"]}
     for flag, bounds in limits.items():
         outer, _dot, key = flag.partition(".")
         assert flags[outer] == "map" if key else flags[flag] in ("int", "float"), flag
-        assert bounds.get("at_least", outer) in flags
+        assert not key or key in {**KEYS.get(outer, {}), **ASCEND_KEYS.get(outer, {})}, flag
+        assert bounds.get("at_least", outer).partition(".")[0] in flags
         least = bounds.get("min", bounds.get("above"))
         assert least < bounds.get("max", bounds.get("below", least + 1))
         for value, range_ in bounds.get("special", {}).items():
@@ -100,7 +101,9 @@ def test_bounds_are_of_flags_that_there_are_and_hold_together(name: str) -> None
 def test_values_are_of_flags_that_there_are(name: str) -> None:
     own = {**VALUES[name]["values"], **engine("vllm-ascend-values")["values"]}
     named = own if name == "vllm" else VALUES[name]["values"]
-    assert {value.partition("=")[0] for value in named} <= set(FLAGS[name])
+    paths = {value.partition("=")[0].partition(".") for value in named}
+    assert {flag for flag, _dot, _key in paths} <= set(FLAGS[name])
+    assert all(key in KEYS[flag] for flag, _dot, key in paths if key)
 
 
 @pytest.mark.parametrize("name", ["vllm-ascend", "vllm", "sglang"])
@@ -257,10 +260,10 @@ def test_a_wrong_value_is_told_with_the_nearest_or_with_the_versions_that_take_i
         args, table["values"], table["values_of"].split(), "vllm", "0.18.0", ()
     )
     assert errors == [
-        "--kv-cache-dtype: nvfp4 is no value that vllm 0.18.0 takes: versions >=0.20 do "
-        "(muster_engine_unchecked: [kv-cache-dtype] lets it pass)",
         "--dtype: bfloat1 is no value that vllm 0.18.0 takes: did you mean bfloat16? "
         "(muster_engine_unchecked: [dtype] lets it pass)",
+        "--kv-cache-dtype: nvfp4 is no value that vllm 0.18.0 takes: versions >=0.20 do "
+        "(muster_engine_unchecked: [kv-cache-dtype] lets it pass)",
     ]
 
 
@@ -278,6 +281,24 @@ class ModelConfig:
     kept: Level = "all"
     backend: Backend | None = None
     overrides: dict[str, int] | None = None
+@config
+class PassConfig:
+    fuse: bool = None
+    size_mb: float | None = None
+class Mode(enum.IntEnum):
+    NONE = 0
+    FULL = 2
+@config
+class CompilationConfig:
+    mode: Mode | None = None
+    level: int | None = None
+    sizes: list[int] | None = None
+    names: list[str] = field(default_factory=list)
+    backend: Backend = "fast"
+    either: int | str = 1
+    inductor: dict[str, Any] = field(default_factory=dict)
+    pass_config: PassConfig = field(default_factory=PassConfig)
+    local: int = field(init=False)
 """
 ARGS = """
 from vllm.config import ModelConfig
@@ -309,7 +330,7 @@ class FrontendArgs:
 
 def write_tree(tree: Path, args: str, share: str = "0.9") -> str:
     for path, text in {
-        "config.py": CONFIG,
+        "config/__init__.py": CONFIG,
         "config/cache.py": f"class CacheConfig:\n    gpu_memory_utilization: float = {share}\n",
         "engine/arg_utils.py": args,
         "entrypoints/openai/cli_args.py": FRONT,
@@ -348,12 +369,36 @@ def test_the_reader_finds_the_values_of_fixed_choices(tmp_path: Path) -> None:
     names = "from vllm.config import GONE\nOTHERS = ('b', 'c')"
     new = write_tree(tmp_path / "vllm-1.1.0", names + ARGS + CHOOSING)
     # Choices that the code changes, works out or rewrites are not known, and so are not there.
-    assert run("values", "vllm", new, old) == {
+    found = run("values", "vllm", new, old)
+    assert {name: range_ for name, range_ in found.items() if "." not in name} == {
         **dict.fromkeys(["backend=None", "backend=fast", "backend=safe"], "*"),
         **dict.fromkeys(["kept=all", "kept=fast"], ">=1.1"),
         **dict.fromkeys(["loader=*", "loader=auto", "loader=slow"], ">=1.1"),
         **dict.fromkeys(["named=a", "named=b", "named=c"], ">=1.1"),
         **dict.fromkeys(["width=1", "width=2"], ">=1.1"),
+    }
+
+
+def test_the_reader_finds_keys_of_json_with_types_and_choices(tmp_path: Path) -> None:
+    tree = write_tree(tmp_path / "vllm-1.0.0", ARGS)
+    assert run("keys", "vllm", tree) == {
+        f"compilation-config/{key}": kind
+        for key, kind in {
+            "backend": "str",
+            "either": "*",
+            "inductor.*": "*",
+            "level": "int",
+            "mode": "*",
+            "names": "list",
+            "pass_config.fuse": "bool",
+            "pass_config.size_mb": "float",
+            "sizes": "ints",
+        }.items()
+    }
+    inside = {name for name in run("values", "vllm", tree) if "." in name}
+    assert inside == {
+        *(f"compilation-config.mode={value}" for value in ("0", "2", "FULL", "NONE")),
+        *(f"compilation-config.backend={value}" for value in ("fast", "safe")),
     }
 
 
@@ -495,12 +540,12 @@ def test_a_table_is_as_the_script_writes_it(name: str) -> None:
     places["engine/utilizations"] = {
         f'"{share}"': range_ for share, range_ in data.get("utilizations", {}).items()
     }
-    places.update({f"engine/keys/{flag}": keys for flag, keys in data.get("keys", {}).items()})
+    places.update({f"engine/keys/{flag}": own for flag, own in data.get("keys", {}).items()})
     for version in covered:
         found = {
             place: {
-                key: (entry if place == "engine/flags" else "")
-                for key, entry in flat(table).items()
+                key: known.flag_types({key: entry})[key]
+                for key, entry in table.items()
                 if knows(table[key], version)
             }
             for place, table in places.items()
@@ -509,13 +554,9 @@ def test_a_table_is_as_the_script_writes_it(name: str) -> None:
         assert engine_tables.added(text, found, version) == text
 
 
-def flat(table: dict[str, Any]) -> dict[str, str]:
-    return {key: e["type"] if isinstance(e, dict) else e for key, e in table.items()}
-
-
 def knows(entry: Any, version: str) -> bool:
-    spec = entry["versions"] if isinstance(entry, dict) else entry
-    return not re.search("[<>=]", spec) or versions.matches(version, spec)
+    (spec,) = known.having({"name": entry}).values()
+    return spec == "*" or versions.matches(version, spec)
 
 
 def test_the_tables_of_an_engine_cover_the_same_versions() -> None:

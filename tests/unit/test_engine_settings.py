@@ -67,7 +67,7 @@ REFUSED = [
     (NVIDIA, args(enable_eplb=True, enable_expert_parallel=False), "expert parallelism alone"),
     (NVIDIA, args(data_parallel_backend="ray"), "the plan starts every rank itself"),
     (NVIDIA, args(max_num_seqs=10**9), "at most 65536"),
-    (SGLANG, args(json_model_override_args="{bad"), "has to be the JSON text of a map"),
+    (SGLANG, args(json_model_override_args="{bad"), "or the JSON text of one"),
     (
         NVIDIA,
         {"devices": [0, 1], **args(tensor_parallel_size=2, kv_cache_memory_bytes="20g")},

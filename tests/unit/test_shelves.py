@@ -25,7 +25,7 @@ BELOW = {
 HOLDS = {
     "knows": """
         engine.flags engine.values engine.values_of engine.limits engine.keys engine.env_names
-        engine.utilizations engine.cuda
+        engine.utilizations engine.cuda engine.same
     """,
     "engines": """
         engine.name engine.command engine.image engine.installs engine.api_key_env engine.rules

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.rendering import look
+
 
 class Advised(NamedTuple):
     """What holds for one configuration, a line each."""
@@ -43,18 +45,10 @@ def heed(
     }
     advised = Advised([], [])
     for item in advice:
-        if all(_meets(_look(facts, path), wanted) for path, wanted in item["when"].items()):
+        if all(_meets(look(facts, path), wanted) for path, wanted in item["when"].items()):
             lines = advised.errors if item["level"] == "error" else advised.warnings
             lines.append(f"{item['reason']}: {item['remedy']}")
     return advised
-
-
-def _look(facts: Any, path: str) -> Any:
-    for part in path.split("."):
-        if not isinstance(facts, Mapping):
-            return None
-        facts = facts.get(part)
-    return facts
 
 
 def _meets(value: Any, wanted: Any) -> bool:

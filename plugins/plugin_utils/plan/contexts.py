@@ -14,6 +14,18 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import
 
 # For the engine to choose what fits into its memory.
 AUTO = -1
+# Of a model's configuration: how its positions are rescaled, and what its weights are cut by.
+_ROPE = ("rope_parameters", "rope_scaling")
+_SHAPE = (
+    "head_dim",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "num_local_experts",
+    "vocab_size",
+)
 
 
 class Context(NamedTuple):
@@ -47,12 +59,19 @@ def problems(
 ) -> tuple[list[str], list[str]]:
     """Return why a context cannot be, and what to know of one that can."""
     own, flag, over = model["max_context"], dialect.context, dialect.config_overrides
-    if not context.asked or context.asked <= own:
+    if not context.asked or context.asked <= min(own, context.limit):
         return [], []
+    if context.asked <= own:
+        if _longer(env, dialect):
+            return [], []
+        return [
+            f"{flag} {context.asked} is beyond the context of {context.limit} that {over} leaves "
+            f"the model ({model['id']}), which the engine refuses: lower the one or raise the other"
+        ], []
     said = f"{flag} {context.asked} is beyond the model's own context of {own} ({model['id']})"
     if context.asked <= context.limit:
         lifted = f"by {over}"
-    elif env.get(dialect.longer_env, "").strip().lower() in ("1", "true"):
+    elif _longer(env, dialect):
         lifted = f"by {dialect.longer_env}"
     else:
         return [
@@ -77,12 +96,42 @@ def unchunked(context: Context, args: Mapping[str, Any], dialect: Dialect) -> li
     ]
 
 
-def unread(args: Mapping[str, Any], dialect: Dialect) -> list[str]:
-    """Return an error where what is laid over the model's configuration is no map."""
-    flag = dialect.config_overrides
-    if isinstance(_overrides(args, dialect), Mapping):
+def miswritten(args: Mapping[str, Any], dialect: Dialect) -> list[str]:
+    """Return an error for each length and scaling in the model's configuration that is none."""
+    over, flag = _overrides(args, dialect), dialect.config_overrides
+    errors = [
+        f"{flag}: {name} has to be a whole number from 1, not {shown(over[name])}"
+        for name in ("max_position_embeddings", *_SHAPE)
+        if over.get(name) is not None and not _is_count(over[name])
+    ]
+    for name in _ROPE:
+        rope = over.get(name)
+        if rope is None:
+            continue
+        if not isinstance(rope, Mapping):
+            errors.append(f"{flag}: {name} has to be a map, not {shown(rope)}")
+        elif rope.get("factor") is not None and not _number(rope["factor"], 0):
+            errors.append(
+                f"{flag}: {name}.factor has to be a number above 0, not {shown(rope['factor'])}"
+            )
+    return errors
+
+
+def reshaped(args: Mapping[str, Any], dialect: Dialect) -> list[str]:
+    """Return a warning for what is laid over the model's own shape."""
+    over = _overrides(args, dialect)
+    names = [name for name in _SHAPE if over.get(name) is not None]
+    if not names:
         return []
-    return [f"{flag} has to be the JSON text of a map, not {shown(args[flag])}"]
+    return [
+        f"{dialect.config_overrides}: {', '.join(names)}: the weights have the shape that their "
+        "own configuration says, and so has the plan: the engine loads no other"
+    ]
+
+
+def _longer(env: Mapping[str, str], dialect: Dialect) -> bool:
+    """Tell whether the environment lifts the bound of the model's own context."""
+    return env.get(dialect.longer_env, "").strip().lower() in ("1", "true")
 
 
 def _limit(own: int, args: Mapping[str, Any], dialect: Dialect) -> int:
@@ -92,10 +141,8 @@ def _limit(own: int, args: Mapping[str, Any], dialect: Dialect) -> int:
     config/model.py, get_context_length in SGLang's utils/hf_transformers_utils.py.
     """
     over = _overrides(args, dialect)
-    if not isinstance(over, Mapping):
-        return own
     positions = _number(over.get("max_position_embeddings"), own)
-    rope = over.get("rope_parameters") or over.get("rope_scaling")
+    rope = next((over[name] for name in _ROPE if over.get(name)), None)
     if not isinstance(rope, Mapping):
         return int(positions)
     kind = rope.get("rope_type", rope.get("type"))
@@ -108,14 +155,17 @@ def _limit(own: int, args: Mapping[str, Any], dialect: Dialect) -> int:
     return int(positions * factor)
 
 
-def _overrides(args: Mapping[str, Any], dialect: Dialect) -> Any:
-    """Return what is laid over the model's configuration; None for a text that is no JSON."""
-    over = args.get(dialect.config_overrides, {})
-    if not isinstance(over, str):
-        return over
-    with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(over)
-    return None
+def _overrides(args: Mapping[str, Any], dialect: Dialect) -> Mapping[str, Any]:
+    """Return what is laid over the model's configuration; nothing of what is no map."""
+    over = args.get(dialect.config_overrides)
+    if isinstance(over, str):
+        with contextlib.suppress(ValueError, RecursionError):
+            over = json.loads(over)
+    return over if isinstance(over, Mapping) else {}
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -24,6 +24,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     contexts,
     cuts,
     images,
+    keys,
     known,
     limits,
     mounts,
@@ -222,7 +223,8 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             spec["flags"],
             *about,
         ),
-        *known.inert_keys(merged["args"], spec.get("keys", {}), *about),
+        *keys.problems(merged["args"], spec.get("keys", {}), *about),
+        *keys.said_twice(merged["args"], spec.get("same", {})),
         *known.inert_env(
             [*env, *sorted(idle["muster_engine_env"] - env_names.get("names", {}).keys())],
             env_names,
@@ -251,15 +253,18 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
         about_model,
         said.get("muster_device_memory_gb", recipe["platform"]["device_memory_gb"]),
     )
-    wrong += contexts.unread(merged["args"], dialect)
+    wrong += contexts.miswritten(merged["args"], dialect)
     wrong += contexts.unchunked(context, merged["args"], dialect)
     wrong += [*too_long, *advised.errors]
+    contradicted, idle_keys = keys.contradictions(merged["args"], sizes, context.longest)
+    wrong += contradicted
     uncut, uneven = cuts.problems(about_model, merged["args"], sizes, dialect)
     # More nodes have made more ranks than anybody wrote.
     ranks = "" if dialect.sizes["data"] in own_args else said_by(said, "muster_replica_nodes")
     wrong = [f"{text}{ranks}" if text in refused.values() else text for text in wrong]
     wrong += [f"{text}{ranks}" for text in uncut]
-    warnings += [*notes, *advised.warnings, *lifted, *uneven]
+    warnings += [*notes, *advised.warnings, *lifted, *uneven, *idle_keys]
+    warnings += contexts.reshaped(merged["args"], dialect)
     warnings += [*odd_values, *known.unusual(merged["args"], spec.get("choices", {}))]
     if image:
         planned = mounts.mounts_of(recipe, said, model_path, draft_path)

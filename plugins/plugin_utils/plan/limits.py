@@ -9,6 +9,7 @@ import re
 from typing import Any, Collection, Mapping
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.rendering import look
 
 # Flag, or FLAG.KEY inside its map, to its bounds; see engine.limits in recipes/schema.json.
 Limits = Mapping[str, Mapping[str, Any]]
@@ -50,22 +51,26 @@ def problems(
     """
     errors = []
     numbers = {name: value for name, value in args.items() if types.get(name) in ("int", "float")}
-    inner = {name: _inside(args, name) for name in limits if "." in name}
-    for name, value in {**numbers, **inner}.items():
-        if name in unchecked or not _is_number(value):
+    inner = {name: look(args, name) for name in limits if "." in name}
+    for name, said in {**numbers, **inner}.items():
+        if name in unchecked or name.partition(".")[0] in unchecked:
             continue
         bounds = limits.get(name, _COUNT)
         special = bounds.get("special", {})
-        if str(value) in special and versions.holds(version, special[str(value)]):
-            continue
-        if not _within(value, bounds):
-            errors.append(f"{name} has to be {_words(bounds, version)}, not {value}")
-        other = bounds.get("at_least")
-        if other and _is_number(args.get(other)) and value < args[other]:
-            errors.append(
-                f"{name} {value} is less than {other} {args[other]}, which the engine refuses: "
-                "raise the one or lower the other"
-            )
+        for value in map(_as_number, said if isinstance(said, list) else [said]):
+            if value is None or (
+                str(value) in special and versions.holds(version, special[str(value)])
+            ):
+                continue
+            if not _within(value, bounds):
+                errors.append(f"{name} has to be {_words(bounds, version)}, not {value}")
+            other = bounds.get("at_least")
+            least = _as_number(look(args, other)) if other else None
+            if least is not None and value < least:
+                errors.append(
+                    f"{name} {value} is less than {other} {least}, which the engine refuses: "
+                    "raise the one or lower the other"
+                )
     return errors
 
 
@@ -83,14 +88,12 @@ def _number(text: str, bounds: Mapping[str, Any]) -> Any:
     return text if fraction else int(whole) * 1024**power
 
 
-def _inside(args: Mapping[str, Any], path: str) -> Any:
-    flag, _dot, key = path.partition(".")
-    value = args.get(flag)
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _as_number(value: Any) -> float | None:
+    """Return the number that a value is, also as a text, or None."""
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value, re.ASCII):
+        return int(value)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value if number else None
 
 
 def _within(value: float, bounds: Mapping[str, Any]) -> bool:

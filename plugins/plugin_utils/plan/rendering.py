@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -112,7 +113,7 @@ def refusals(
     errors = {}
     for rule in _holding(rules, version, ranks):
         path = rule.get("refuse") or rule.get("drop") or rule["rename"]
-        if _get(config, path) is not None:
+        if look(config, path) is not None:
             successor = f"; set {_spell(rule['to'])}" if "to" in rule else ""
             errors[path] = (
                 f"{_spell(path)} does not go with muster_engine_version {version}: "
@@ -166,6 +167,15 @@ def _is_json(value: Any) -> bool:
     return value is None or isinstance(value, (bool, str)) or _is_number(value)
 
 
+def _parsed(value: Any) -> Any:
+    """Return what a JSON text says, None for one that is none; another value as it is."""
+    if not isinstance(value, str):
+        return value
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(value)
+    return None
+
+
 def _wrong_type(value: Any, expected: str | None) -> str | None:
     """Return what a flag's value should have been, None when it is right."""
     is_int = isinstance(value, int) and not isinstance(value, bool)
@@ -176,6 +186,7 @@ def _wrong_type(value: Any, expected: str | None) -> str | None:
         "str": (_is_text(value), "a line of text"),
         "list": (_is_list(value), "a list of one or more values, none of them like a flag"),
         "map": (_is_map(value) and _is_json(value), "a map, written as YAML and not as JSON text"),
+        "json": (_is_map(_parsed(value)) and _is_json(value), "a map, or the JSON text of one"),
     }
     if expected is None:
         right = isinstance(value, bool) or any(forms[form][0] for form in ("list", "map"))
@@ -189,7 +200,8 @@ def _spell(path: str) -> str:
     return f"--{rest}" if kind == "args" else rest
 
 
-def _get(config: Any, path: str) -> Any:
+def look(config: Any, path: str) -> Any:
+    """Return what stands at a dotted path, None where nothing does."""
     for part in path.split("."):
         if not isinstance(config, Mapping):
             return None
