@@ -38,6 +38,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory_io i
     groups_that_set,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.switches_io import refuse_unread
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.templates import evidence
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.variables import (
     REGISTERED,
@@ -81,6 +82,7 @@ class ActionModule(ControllerAction):
         view = _inventory(variables)
         warn_of_tags(variables.get("ansible_run_tags", ()))
         try:
+            refuse_unread(args["verb"], self._loader, _names(variables, limited), display.warning)
             plans = planner.plan_clusters(view, limited, verb, _recipe_loader(), _release())
             # A verb that changes nothing sets Docker up on no node, so it needs no CA.
             docker = {
@@ -282,6 +284,11 @@ def _release() -> str:
     if manifest.exists():
         return str(json.loads(manifest.read_text("utf-8"))["collection_info"]["version"])
     return str(yaml.safe_load((COLLECTION / "galaxy.yml").read_text("utf-8"))["version"])
+
+
+def _names(variables: Mapping[str, Any], hosts: Sequence[str]) -> set[str]:
+    """Return the names of the variables of hosts."""
+    return {name for host in hosts for name in variables["hostvars"].raw_get(host)}
 
 
 def _inventory(variables: Mapping[str, Any]) -> inventory.View:

@@ -9,13 +9,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ansible.errors import AnsibleError
+from ansible.utils.display import Display
 from ansible_collections.muster.serving.plugins.plugin_utils.common.controller_action import (
     ControllerAction,
     registered,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.switches_io import refuse_unread
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.uninstall import (
     refusals,
 )
+
+display = Display()
 
 
 class ActionModule(ControllerAction):
@@ -25,6 +29,8 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        own = variables["hostvars"].raw_get(args["hosts"][0])
+        refuse_unread("uninstall", self._loader, own, display.warning)
         found = registered(variables, args["hosts"], args["results"])
         # What a host registered before it was lost says nothing.
         alive = {

@@ -351,9 +351,19 @@ def test_an_expired_waiver_is_ignored_and_said():
     waivers = parse_waivers({"a": [waiver("2026-11-20")]})
     judged, expired = apply_waivers([on("a"), on("a", subject="eth1")], waivers, TODAY)
     assert [one["status"] for one in judged] == ["failed", "failed"]
+    # Who looks at the row sees why it counts again.
+    assert {one["waiver"] for one in judged} == {"ended on 2026-11-20: cable ordered"}
+    assert "waiver   ended on 2026-11-20: cable ordered" in table(judged, 80)
     assert expired == ["a: the waiver of nic-up ran out on 2026-11-20 (cable ordered)"]
     # Nobody misses it when its check is fine.
     assert apply_waivers([on("a", status="ok")], waivers, TODAY)[1] == []
+
+
+@pytest.mark.parametrize("dates", [("2026-11-20", "2026-12-31"), ("2026-12-31", "2026-11-20")])
+def test_of_two_waivers_the_one_that_ends_last_counts(dates):
+    waivers = parse_waivers({"a": [waiver(date) for date in dates]})
+    judged, expired = apply_waivers([on("a")], waivers, TODAY)
+    assert (judged[0]["status"], expired) == ("waived", [])
 
 
 def test_what_is_fine_or_pending_needs_no_waiver():

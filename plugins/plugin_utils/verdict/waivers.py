@@ -54,19 +54,22 @@ def parse_waivers(by_host: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Wa
 def apply_waivers(
     checks: Sequence[Check], waivers: Sequence[Waiver], today: datetime.date
 ) -> tuple[list[Check], list[str]]:
-    """Mark what is waived.
+    """Mark what is waived, and what no longer is.
+
+    Of several waivers of one check the one that ends last counts.
 
     Returns:
         The checks, and a line for each waiver that has run out while its check still fails.
     """
-    by_key = {(one.host, one.check_id): one for one in waivers}
+    in_time = sorted(waivers, key=lambda one: one.until)
+    by_key = {(one.host, one.check_id): one for one in in_time}
     judged, expired = [], {}
     for one in checks:
         waiver = by_key.get((one["host"], one["id"]))
         if waiver is None or one["status"] not in WAIVABLE:
             judged.append(one)
         elif waiver.until < today:
-            judged.append(one)
+            judged.append({**one, "waiver": f"ended on {waiver.until}: {waiver.reason}"})
             expired[waiver] = (
                 f"{waiver.host}: the waiver of {waiver.check_id} ran out on {waiver.until}"
                 f" ({waiver.reason})"
