@@ -150,6 +150,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker_io impo
     observe,
     take_back,
     write,
+    write_daemon_json,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.gpu_access_io import (
     ReloadError,
@@ -204,7 +205,7 @@ def leave(files: NodeFiles, module: AnsibleModule) -> dict[str, Any]:
         refuse_reload(files)
     if not module.check_mode:
         if changes.action == "reload" and changes.between is not None:
-            files.write(docker.DAEMON_JSON, changes.between)
+            write_daemon_json(files, changes.between)
             systemctl("reload", UNIT, timeout=timeout)
             wait_until_read(lambda: docker.still_has(docker_info(timeout), changes.gone), timeout)
         take_back(files, changes)

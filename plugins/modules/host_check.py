@@ -164,8 +164,8 @@ checks:
     - Of the host, V(host-systemd), V(host-clock-sync), V(host-memory), V(host-shm), V(host-disk),
       V(host-writable), V(host-hugepages), V(host-limits), V(host-os), V(host-kernel),
       V(host-arch), V(host-python) and V(host-name).
-    - Of Docker, V(container-engine), V(container-engine-version), V(container-engine-cgroup) and,
-      on a node with NVIDIA GPUs, V(container-gpus).
+    - Of Docker, V(container-engine), V(container-engine-version), V(container-engine-cgroup),
+      V(container-engine-security) and, on a node with NVIDIA GPUs, V(container-gpus).
     - Of files, V(api-key-file), V(weights-directory), V(weights-config), V(weights-tokenizer),
       V(weights-complete), V(weights-architecture), V(weights-format) and V(weights-hash).
   returned: always

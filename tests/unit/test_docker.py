@@ -1,6 +1,7 @@
 import contextlib
 import json
 import tempfile
+from pathlib import Path
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -220,6 +221,81 @@ def test_a_broken_daemon_json_is_never_overwritten(files, text) -> None:
     files.write(DAEMON_JSON, text)
     with pytest.raises(DockerError, match=DAEMON_JSON):
         decide(files, Wanted(["lab:5000"]), running())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dockerd", "--config-file=/data/daemon.json"],
+        ["/usr/bin/dockerd", "-H", "fd://", "--config-file", "/data/daemon.json", ""],
+    ],
+)
+def test_a_daemon_that_reads_another_file_is_named(files, command) -> None:
+    daemon = Daemon(active=True, enabled=True, command=command, info=info())
+    with pytest.raises(DockerError, match=r"reads /data/daemon\.json"):
+        decide(files, Wanted(["lab:5000"]), daemon)
+    assert not decide(files, Wanted(), daemon).changed
+    usual = Daemon(active=True, command=["dockerd", f"--config-file={DAEMON_JSON}"], info=info())
+    assert decide(files, Wanted(["lab:5000"]), usual).changed
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\ufeff", "\ufeff{}", "{}", "null\n"])
+def test_an_empty_configuration_may_be_written_in_any_way(files, text) -> None:
+    files.write(DAEMON_JSON, text)
+    if text == "null\n":
+        with pytest.raises(DockerError, match="not an object"):
+            decide(files, Wanted(["lab:5000"]), running())
+        return
+    write(files, decide(files, Wanted(["lab:5000"]), running()))
+    assert json.loads(files.read(DAEMON_JSON)) == SETTINGS_IN_FILE
+
+
+def test_a_link_stays_and_what_it_leads_to_is_changed(files) -> None:
+    own = {"data-root": "/data/docker"}
+    files.write("/data/daemon.json", json.dumps(own))
+    (Path(files.root) / "etc/docker").mkdir(parents=True)
+    link = Path(files.path(DAEMON_JSON))
+    link.symlink_to(files.path("/data/daemon.json"))
+    write(files, decide(files, Wanted(["lab:5000"]), running()))
+    assert link.is_symlink()
+    assert json.loads(files.read("/data/daemon.json")) == {**own, **SETTINGS_IN_FILE}
+    changes = docker.leave(files, running(), "a")
+    docker_io.take_back(files, changes)
+    assert link.is_symlink()
+    assert json.loads(files.read("/data/daemon.json")) == own
+
+
+def test_a_link_to_an_emptied_file_stays(files) -> None:
+    (Path(files.root) / "etc/docker").mkdir(parents=True)
+    (Path(files.root) / "data").mkdir()
+    link = Path(files.path(DAEMON_JSON))
+    link.symlink_to(files.path("/data/daemon.json"))
+    write(files, decide(files, Wanted(["lab:5000"]), running()))
+    docker_io.take_back(files, docker.leave(files, running(), "a"))
+    assert (link.is_symlink(), files.read(DAEMON_JSON)) == (True, "{}\n")
+
+
+def test_a_link_to_a_device_is_left_alone(files) -> None:
+    link = Path(files.path(DAEMON_JSON))
+    link.parent.mkdir(parents=True)
+    link.symlink_to("/dev/null")
+    with pytest.raises(DockerError, match="no file"):
+        write(files, decide(files, Wanted(["lab:5000"]), running()))
+    assert link.is_symlink()
+
+
+def test_what_another_tool_writes_meanwhile_is_kept(files) -> None:
+    files.write(DAEMON_JSON, "{}")
+    changes = decide(files, Wanted(["lab:5000"]), running())
+    other = '{"runtimes": {"nvidia": {"path": "nvidia-container-runtime"}}}'
+    files.write(DAEMON_JSON, other)
+    with pytest.raises(DockerError, match="changed by somebody else"):
+        write(files, changes)
+    assert files.read(DAEMON_JSON) == other
+    assert files.read(STATE_PATH) is None
+    # The next run starts from what is there.
+    write(files, decide(files, Wanted(["lab:5000"]), running()))
+    assert json.loads(files.read(DAEMON_JSON)) == {**json.loads(other), **SETTINGS_IN_FILE}
 
 
 @pytest.mark.parametrize(

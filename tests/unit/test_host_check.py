@@ -47,7 +47,10 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     systemd_check,
     writable_checks,
 )
-from ansible_collections.muster.serving.plugins.module_utils.host.docker import default_open_files
+from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
+    default_open_files,
+    security_of,
+)
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
     Lack,
     Source,
@@ -414,7 +417,7 @@ def test_the_nodes_own_name(addresses, several, status, remedy):
 
 INSTALLED = Lack("not installed", "prepare installs it", Source("apt", ("docker.io",)))
 BY_HAND = Lack("not installed", "install it by hand")
-SOUND = Docker("loaded", True, "", "27.3.1", "systemd", "2")
+SOUND = Docker("loaded", True, "", "27.3.1", "systemd", "2", security=["seccomp", "cgroupns"])
 
 
 @pytest.mark.parametrize(
@@ -440,7 +443,12 @@ def test_dockers_version_and_cgroups():
     assert {status for _id, status in statuses(docker_checks(SOUND))} == {"ok"}
     old = docker_checks(replace(SOUND, version="19.03.15"))
     assert ("container-engine-version", "failed") in statuses(old)
-    for untold in ({"version": ""}, {"cgroup_driver": ""}, {"cgroup_version": ""}):
+    for untold in (
+        {"version": ""},
+        {"cgroup_driver": ""},
+        {"cgroup_version": ""},
+        {"security": None},
+    ):
         told = docker_checks(replace(SOUND, **untold))
         assert [one["id"] for one in told] == [one["id"] for one in docker_checks(SOUND)]
         [unknown] = [one for one in told if one["status"] != "ok"]
@@ -449,6 +457,30 @@ def test_dockers_version_and_cgroups():
     assert ("container-engine-cgroup", "warning") in statuses(mixed)
     legacy = docker_checks(replace(SOUND, cgroup_driver="cgroupfs", cgroup_version="1"))
     assert ("container-engine-cgroup", "ok") in statuses(legacy)
+
+
+@pytest.mark.parametrize(
+    ("options", "enforcing", "status", "said"),
+    [
+        (["name=apparmor", "name=seccomp,profile=builtin"], False, "ok", "apparmor, seccomp"),
+        ([], False, "ok", "not confined further"),
+        (["name=seccomp,profile=default", "name=userns"], False, "failed", "userns-remap"),
+        (["name=rootless", "name=cgroupns"], False, "failed", "rootless"),
+        (["name=selinux", "name=seccomp"], True, "warning", "not labelled"),
+        # Where SELinux only writes down what it would deny, all works.
+        (["name=selinux"], False, "ok", "selinux"),
+        # As Docker 1.11 had it.
+        (["seccomp", "userns"], False, "failed", "userns-remap"),
+        ("none", False, "unknown", "not told"),
+        (None, False, "unknown", "not told"),
+    ],
+)
+def test_what_docker_confines_containers_by(options, enforcing, status, said):
+    security = security_of({"SecurityOptions": options})
+    checks = docker_checks(replace(SOUND, security=security, selinux=enforcing))
+    (one,) = [one for one in checks if one["id"] == "container-engine-security"]
+    assert (one["status"], bool(one["remedy"])) == (status, status != "ok")
+    assert said in one["observed"]
 
 
 def test_a_key_is_there_and_nobody_elses():
@@ -507,7 +539,12 @@ TOOLS = {
     ),
     "getent ahosts": "10.0.0.1      STREAM n0\n10.0.0.1      DGRAM\n",
     "docker info": json.dumps(
-        {"ServerVersion": "27.3.1", "CgroupDriver": "systemd", "CgroupVersion": "2"}
+        {
+            "ServerVersion": "27.3.1",
+            "CgroupDriver": "systemd",
+            "CgroupVersion": "2",
+            "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        }
     ),
     "df -Pk": DF,
     "du -sk": "100\t/x\n",
@@ -643,6 +680,19 @@ def test_tools_that_hang_are_unknown_and_no_traceback(look):
         "host-disk": "unknown",
         "host-systemd": "unknown",
     }
+
+
+@pytest.mark.parametrize("text", [None, "{bad", "[1]"])
+def test_a_daemon_json_that_is_none_hides_no_other_check(look, text):
+    path = "/etc/docker/daemon.json"
+    if text is None:
+        os.makedirs(look.files.path(path))
+    else:
+        look.files.write(path, text)
+    found, _facts = look(images=["i:1"])
+    docker = found["container-engine"]
+    assert (docker["status"], "daemon.json" in docker["observed"]) == ("failed", True)
+    assert "host-os" in found
 
 
 def open_files(look, **options):

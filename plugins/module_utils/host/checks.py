@@ -66,7 +66,8 @@ class Folder:
 class Docker:
     """Docker's service as systemd has it, and what its daemon says about itself.
 
-    lack is what is missing of it, see docker_packages.
+    lack is what is missing of it, see docker_packages. security is by what it confines containers,
+    None where it does not say; selinux tells whether the host enforces SELinux's rules.
     """
 
     load: str
@@ -76,6 +77,8 @@ class Docker:
     cgroup_driver: str = ""
     cgroup_version: str = ""
     lack: Lack | None = None
+    security: Sequence[str] | None = None
+    selinux: bool = False
 
 
 @dataclass(frozen=True)
@@ -520,7 +523,41 @@ def docker_checks(docker: Docker) -> list[Check]:
         checks.append(one("-cgroup", "warning", driver, "systemd on cgroup v2", remedy))
     else:
         checks.append(one("-cgroup", "ok", driver, "systemd on cgroup v2"))
-    return checks
+    return [*checks, _confinement(docker)]
+
+
+def _confinement(docker: Docker) -> Check:
+    """Check whether Docker lets containers have the host's network, its devices and mounts."""
+
+    def one(status: str, observed: str, remedy: str = "") -> Check:
+        expected = "root of a container is root of the host, and opens what it is given"
+        return check("container-engine-security", status, "Docker", observed, expected, remedy)
+
+    if docker.security is None:
+        return one("unknown", "not told", "look at docker info (Security Options)")
+    if "rootless" in docker.security:
+        return one(
+            "failed",
+            "rootless: containers get neither the host's network nor devices of its root",
+            "let the service docker.service, which root runs, listen at /var/run/docker.sock",
+        )
+    if "userns" in docker.security:
+        return one(
+            "failed",
+            "userns-remap: Docker refuses the host's network to remapped containers",
+            "take userns-remap out of /etc/docker/daemon.json, and restart Docker while no "
+            "container runs",
+        )
+    if "selinux" in docker.security and docker.selinux:
+        return one(
+            "warning",
+            "selinux-enabled, and SELinux is enforcing: what is not labelled for containers is "
+            "denied to them",
+            "chcon -Rt container_file_t the folders of weights, of muster_extra_mounts, "
+            "/var/lib/muster/cache and /var/log/muster (semanage fcontext keeps it), and setsebool "
+            "-P container_use_devices on; or take selinux-enabled out of /etc/docker/daemon.json",
+        )
+    return one("ok", ", ".join(docker.security) or "not confined further")
 
 
 def key_file_checks(files: Sequence[KeyFile]) -> list[Check]:

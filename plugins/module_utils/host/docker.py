@@ -149,9 +149,25 @@ def _network(text: str) -> str:
         return ""
 
 
+def read_daemon_json(files: FilesView) -> str | None:
+    """Return the text of the daemon's own configuration, None where there is none.
+
+    Raises:
+        DockerError: It is there and cannot be read.
+    """
+    try:
+        return files.read(DAEMON_JSON)
+    except OSError as error:
+        raise DockerError(
+            f"{DAEMON_JSON} cannot be read: {error.strerror}. It has to be a file that root reads."
+        ) from error
+
+
 def load_daemon_json(text: str | None) -> dict[str, Any]:
     """Return the daemon's own configuration, which is merged into and never replaced."""
-    if text is None or not text.strip():
+    # Some editors put a mark of the encoding first, which Docker skips.
+    text = (text or "").lstrip("\ufeff")
+    if not text.strip():
         return {}
     try:
         config = json.loads(text)
@@ -262,9 +278,16 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
     # What another deployment on this machine wants stays.
     desired = {kind: [item for of in deployments.values() for item in of[kind]] for kind in KINDS}
 
-    before = files.read(DAEMON_JSON)
+    before = read_daemon_json(files)
     config = load_daemon_json(before)
     added = dict(desired)
+    other = _other_file(daemon.command)
+    if other and (desired[INSECURE] or desired[MIRRORS]):
+        raise DockerError(
+            f"the Docker daemon reads {other} (--config-file) in place of {DAEMON_JSON}, so what "
+            f"is written there would do nothing. Nothing was changed: let it read {DAEMON_JSON}, "
+            "or put the registries into its own file and take them out of the inventory."
+        )
     for key, flag in FLAGS.items():
         if desired[key] and any(word.split("=")[0] == flag for word in daemon.command):
             raise DockerError(
@@ -308,6 +331,17 @@ def decide(files: FilesView, wanted: Wanted, daemon: Daemon, deployment: str) ->
         changes.enable = not daemon.enabled
         changes.action = _action(changes, wanted, daemon)
     return changes
+
+
+def _other_file(command: Sequence[str]) -> str:
+    """Return the file that a daemon's command line names for its configuration, "" for the usual.
+
+    Args:
+        command: The words of the command line.
+    """
+    text = "\0".join(command)
+    named = re.search(r"--?config-file[=\0]([^\0]+)", text)
+    return "" if not named or named[1] == DAEMON_JSON else named[1]
 
 
 def _is_missing(files: FilesView, registry: str, text: str) -> bool:
@@ -359,7 +393,7 @@ def _leave_registries(
 ) -> None:
     """Take entries out of the daemon's file. A reload ignores a key that is gone, so that it has
     to read an empty list before the key goes."""
-    before = files.read(DAEMON_JSON)
+    before = read_daemon_json(files)
     config = load_daemon_json(before)
     between = dict(config)
     for key in (INSECURE, MIRRORS):
@@ -428,6 +462,18 @@ def summary(info: Mapping[str, Any]) -> dict[str, Any]:
         "root_dir": info.get("DockerRootDir"),
         "containers_running": info.get("ContainersRunning"),
     }
+
+
+def security_of(info: Mapping[str, Any]) -> list[str] | None:
+    """Return by what the daemon confines containers, None where it does not say.
+
+    They are names such as seccomp, apparmor, selinux, userns and rootless.
+    """
+    options = info.get("SecurityOptions")
+    if not isinstance(options, list):
+        return None
+    found = (re.match(r"(?:name=)?([a-z-]+)", str(option)) for option in options)
+    return [match[1] for match in found if match]
 
 
 def _lists(document: Any) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ import os
 import posixpath
 from typing import Any
 
+from ansible_collections.muster.serving.plugins.module_utils.common import durable_io
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import run
 from ansible_collections.muster.serving.plugins.module_utils.common.files_io import NodeFiles
 from ansible_collections.muster.serving.plugins.module_utils.common.states import State
@@ -26,6 +27,7 @@ from ansible_collections.muster.serving.plugins.module_utils.host.docker import 
     DockerError,
     Wanted,
     decide,
+    read_daemon_json,
     wanted_from,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_packages import (
@@ -55,21 +57,58 @@ ARGUMENT_SPEC: dict[str, Any] = {
 
 
 def write(files: NodeFiles, changes: Changes) -> None:
-    """Put the files in place. What is ours is noted first, so an interruption loses nothing."""
+    """Put the files in place. What is ours is noted first, so an interruption loses nothing.
+
+    Raises:
+        DockerError: Somebody else has written the daemon's configuration meanwhile.
+        OSError: A file cannot be written.
+    """
+    _hold_still(files, changes)
     if changes.state is not None and files.read(STATE_PATH) != changes.state:
         files.write(STATE_PATH, changes.state)
     for path, change in changes.files.items():
         if change.after is None:
             files.remove(path)
+        elif path == DAEMON_JSON:
+            write_daemon_json(files, change.after)
         else:
             files.write(path, change.after, change.mode)
     if changes.state is None:
         files.remove(STATE_PATH)
 
 
+def _hold_still(files: NodeFiles, changes: Changes) -> None:
+    """Refuse to write over what another tool has put into the daemon's configuration since."""
+    change = changes.files.get(DAEMON_JSON)
+    if change and read_daemon_json(files) != change.before:
+        raise DockerError(
+            f"{DAEMON_JSON} was changed by somebody else at the same time. Nothing was changed: "
+            "run again."
+        )
+
+
+def write_daemon_json(files: NodeFiles, text: str) -> None:
+    """Replace the daemon's configuration, or the file that a link in its place leads to.
+
+    Raises:
+        DockerError: It leads to what is no file.
+        OSError: It cannot be written.
+    """
+    target = os.path.realpath(files.path(DAEMON_JSON))
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise DockerError(
+            f"{DAEMON_JSON} leads to {target}, which is no file. Nothing was changed."
+        )
+    durable_io.replace(target, text)
+
+
 def take_back(files: NodeFiles, changes: Changes) -> None:
     """Take what a deployment added out of the files."""
     for path, change in changes.files.items():
+        if path == DAEMON_JSON and (change.after or os.path.islink(files.path(path))):
+            # A link is not Muster's: what it leads to stays, with nothing in it.
+            write_daemon_json(files, change.after or "{}\n")
+            continue
         if change.after is not None:
             files.write(path, change.after, change.mode)
             continue

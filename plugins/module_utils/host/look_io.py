@@ -43,11 +43,12 @@ from ansible_collections.muster.serving.plugins.module_utils.host.checks import 
     Systemd,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker import (
-    DAEMON_JSON,
     UNIT,
     DockerError,
     default_open_files,
     load_daemon_json,
+    read_daemon_json,
+    security_of,
     summary,
 )
 from ansible_collections.muster.serving.plugins.module_utils.host.docker_io import (
@@ -158,7 +159,11 @@ class Host:
         """Return how many files an engine may open: its container, or its unit if it has none."""
         if self.params["images"]:
             # A container has the daemon's limit, unless the daemon is told another one.
-            told = default_open_files(self.files.read(DAEMON_JSON))
+            try:
+                told = default_open_files(read_daemon_json(self.files))
+            except DockerError:
+                # The check of Docker says so.
+                told = ""
             if told:
                 return OpenFiles(UNIT, told, told)
             asked, owner = docker.get("LimitNOFILE") or default, UNIT
@@ -213,7 +218,7 @@ class Host:
         lack = lack_of(release, load == "loaded", client_of(self.files))
         root = DOCKER_ROOT
         try:
-            config = load_daemon_json(self.files.read(DAEMON_JSON))
+            config = load_daemon_json(read_daemon_json(self.files))
             root = str(config.get("data-root") or root)
             # Its socket would start a daemon that is asked.
             info = docker_info(self.params["timeout"]) if active and not lack else {}
@@ -228,6 +233,8 @@ class Host:
             seen["cgroup_driver"],
             seen["cgroup_version"],
             lack,
+            security_of(info),
+            (self.files.read("/sys/fs/selinux/enforce") or "").strip() == "1",
         )
         return docker, seen["root_dir"] or root
 

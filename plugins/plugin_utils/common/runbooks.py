@@ -69,7 +69,10 @@ RUNBOOKS = (
     ),
     Runbook(
         "docker",
-        _words("container-engine container-engine-version container-engine-cgroup"),
+        _words(
+            "container-engine container-engine-version container-engine-cgroup "
+            "container-engine-security"
+        ),
         _words(
             "docker-storage docker-configuration docker-permission docker-down docker-network"
             " docker-old container-name container-cgroup container-start user-namespace"
