@@ -29,8 +29,8 @@ class ActionModule(ControllerAction):
     }
 
     def act(self, args: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
-        own = variables["hostvars"].raw_get(args["hosts"][0])
-        refuse_unread("uninstall", self._loader, own, display.warning)
+        names = variables["hostvars"][args["hosts"][0]]
+        refuse_unread("uninstall", self._loader, names, display.warning)
         found = registered(variables, args["hosts"], args["results"])
         # What a host registered before it was lost says nothing.
         alive = {

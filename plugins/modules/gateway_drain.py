@@ -233,7 +233,7 @@ def main() -> None:
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(POLL_S)
-    except (gateway_admin.AdminError, unit_io.UnitError) as error:
+    except (gateway_admin.AdminError, unit_io.UnitError, OSError) as error:
         module.fail_json(msg=str(error))
     result = {
         "changed": bool(told),

@@ -147,7 +147,7 @@ def missing(
     try:
         present = verified.engine_ids(unit_io.desired([unit]))[name]
         texts = [verified.engine_problem(engines.get(name), present, which)]
-    except unit_io.UnitError as error:
+    except (unit_io.UnitError, OSError) as error:
         # A secret is gone, or Docker does not answer.
         texts = [str(error)]
     if not unit_files.in_venv(unit):

@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
@@ -67,7 +68,7 @@ def installed_units(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.glob("*.json")):
         try:
-            found[path.stem] = str(json.loads(_read(path))["deployment"])
+            found[path.stem] = str(json_text.parse(_read(path))["deployment"])
         except (ValueError, KeyError, TypeError):
             continue
     return found

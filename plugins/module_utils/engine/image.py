@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import is_older
@@ -280,10 +281,10 @@ class Notes:
 def read_notes(text: str | None) -> Notes | None:
     """Return the notes that were kept, if any. Unreadable ones are none: test again."""
     try:
-        found = json.loads(text or "")
+        found = json_text.parse(text)
         preloads, cann = found["preloads"], found.get("cann")
         brought = found.get("brought", [])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
     if not isinstance(preloads, list) or not isinstance(brought, list):
         return None

@@ -13,6 +13,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.redaction import without_users
 
 # The release that is installed where the node has no uv, and the oldest one that is used.
@@ -97,11 +98,11 @@ def marker_path(path: str) -> str:
 def parse_marker(text: str | None) -> Marker | None:
     """Return the marker of an environment; None where there is none or it cannot be read."""
     try:
-        value = json.loads(text or "")
+        value = json_text.parse(text)
         packages = value["packages"]
         if isinstance(value["request"], str) and all(isinstance(line, str) for line in packages):
             return Marker(value["request"], list(packages))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         pass
     return None
 

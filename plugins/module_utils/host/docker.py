@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.files import FilesView
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     MANAGED_HEADER,
@@ -203,12 +204,12 @@ def default_open_files(text: str | None) -> str:
 def load_state(text: str | None) -> State:
     """Return what Muster itself added, so that it can take it away again, and who wants it."""
     try:
-        stored = json.loads(text or "{}")
+        stored = json_text.parse(text or "{}")
         return State(
             _lists(stored),
             {str(name): _lists(wish) for name, wish in stored.get("deployments", {}).items()},
         )
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise DockerError(
             f"{STATE_PATH} cannot be read ({error}). Remove it: entries that Muster added earlier "
             "then count as the node's own."
@@ -477,7 +478,17 @@ def security_of(info: Mapping[str, Any]) -> list[str] | None:
 
 
 def _lists(document: Any) -> dict[str, list[str]]:
-    return {kind: [str(item) for item in document.get(kind, [])] for kind in KINDS}
+    """Return the lists of a state by kind.
+
+    Raises:
+        TypeError, AttributeError: It holds something else.
+    """
+    found = {kind: document.get(kind, []) for kind in KINDS}
+    for kind, items in found.items():
+        # The letters of a text would be entries, too.
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise TypeError(f"{kind} is no list of texts")
+    return found
 
 
 def _compare(

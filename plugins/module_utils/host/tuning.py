@@ -12,6 +12,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.files import FilesView
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     MANAGED_HEADER,
@@ -152,13 +153,13 @@ def combine(wants: Iterable[Wanted]) -> Wanted:
 def load_state(text: str | None) -> State:
     """Return what was found before the first change, and who wants what."""
     try:
-        state = json.loads(text) if text is not None else {"original": {}}
+        state = json_text.parse(text) if text is not None else {"original": {}}
         return State(
             {str(path): str(value) for path, value in state["original"].items()},
             parse_ports(state.get("reserved_ports", "")),
             {str(name): wanted_from(options) for name, options in state.get("wants", {}).items()},
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise TuningError(
             f"{STATE_PATH} cannot be read ({error}); it holds the values to restore. Repair it, or "
             "remove it to take the node's present values as its own."

@@ -17,6 +17,7 @@ import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any, Collection, Iterable, Mapping, NamedTuple, Sequence, Union
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import (
     MANAGED_HEADER,
@@ -728,7 +729,7 @@ def load_kept(text: str | None) -> Kept:
     if text is None:
         return Kept()
     try:
-        said = json.loads(text)
+        said = json_text.parse(text)
         return Kept(
             {str(name): Want(**want) for name, want in said["wants"].items()},
             said["backend"],
@@ -736,7 +737,7 @@ def load_kept(text: str | None) -> Kept:
             said["listing"],
             {str(zone): list(rules) for zone, rules in said["rich"].items()},
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise FirewallError(
             f"{STATE_PATH} cannot be read ({error}). Remove it and run again, which makes it anew."
         ) from error

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
@@ -269,8 +270,15 @@ def put_on_trial(files: NodeFiles, changes: Changes, trial_s: int) -> None:
 
 
 def take_back(files: NodeFiles) -> None:
-    """Go back to what holds for good, where something is on trial."""
+    """Go back to what holds for good, where something is on trial.
+
+    Raises:
+        FirewallError: What is on trial cannot be read, and goes its way.
+    """
+    if not _mark(files):
+        return
     run(["systemctl", "stop", f"{UNDO_UNIT}.timer"], COMMAND_S)
+    # It may have been confirmed, or have taken itself back, just before.
     mark = _mark(files)
     if mark:
         run(["/bin/sh", "-c", f"PATH={SBIN}; {mark['undo']}"], COMMAND_S)
@@ -289,11 +297,31 @@ def abandon(files: NodeFiles, deployment: str, check_mode: bool) -> bool:
     return True
 
 
-def _mark(files: NodeFiles) -> dict[str, Any]:
-    """Return what is on trial, also where a confirmation was cut off; nothing without any."""
-    text = files.read(TRIAL_PATH) or files.read(CONFIRMING_PATH)
-    mark: dict[str, Any] = json.loads(text) if text else {}
-    return mark
+def _mark(files: NodeFiles) -> Mapping[str, Any] | None:
+    """Return what is on trial, also where a confirmation was cut off; None for nothing.
+
+    Raises:
+        FirewallError: It cannot be read; its way back is left to go its way.
+    """
+    for path in (TRIAL_PATH, CONFIRMING_PATH):
+        text = files.read(path)
+        if text is not None:
+            return _mark_of(path, text)
+    return None
+
+
+def _mark_of(path: str, text: str) -> Mapping[str, Any]:
+    try:
+        mark: Mapping[str, Any] = json_text.parse(text)
+        texts = (mark["undo"], mark["unit"], mark["session"])
+        if all(isinstance(one, str) for one in texts) and isinstance(mark["wanted"]["wants"], dict):
+            return mark
+        raise ValueError("it is not what Muster writes there")
+    except (ValueError, LookupError, TypeError) as error:
+        raise FirewallError(
+            f"{path} cannot be read ({error}). What is on trial takes itself back (systemctl "
+            f"list-timers {UNDO_UNIT}.timer); remove the file after that, and run again."
+        ) from error
 
 
 def confirm(files: NodeFiles, params: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ import re
 import shlex
 from typing import Any, Collection, Dict, Iterable, Mapping, NamedTuple, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text, redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import (
     pid_unit,
@@ -511,11 +511,9 @@ def read_record(text: str | None) -> list[Entry]:
     if text is None:
         return []
     try:
-        record = json.loads(text)
+        record = json_text.parse(text)
         entries: list[Entry] = record["entries"]
-        if record["schema"] != SCHEMA or any(
-            {"kind", "key", "name", "state", "devices", "ports"} - {*one} for one in entries
-        ):
+        if record["schema"] != SCHEMA or not all(map(_is_entry, entries)):
             raise ValueError
     except (ValueError, KeyError, TypeError) as error:
         raise TakeoverError(
@@ -523,6 +521,16 @@ def read_record(text: str | None) -> list[Entry]:
             "of things that were stopped, bring back by hand what is to run, and move it away"
         ) from error
     return entries
+
+
+def _is_entry(one: Any) -> bool:
+    """Tell whether an entry of a record holds what all of them do."""
+    texts = (one[key] for key in ("kind", "key", "name", "state"))
+    lists = (one[key] for key in ("devices", "ports"))
+    return all(isinstance(text, str) for text in texts) and all(
+        isinstance(numbers, list) and all(isinstance(number, int) for number in numbers)
+        for numbers in lists
+    )
 
 
 def record_text(deployment: str, entries: Sequence[Entry]) -> str:

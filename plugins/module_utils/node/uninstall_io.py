@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import json
 import os
 import posixpath
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Collection, Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     run,
@@ -371,8 +371,8 @@ def _names(files: NodeFiles, path: str) -> list[str]:
 def _json(files: NodeFiles, path: str) -> Mapping[str, Any]:
     """Return the object in a file, an empty one where there is none that can be read."""
     try:
-        return _map(json.loads(files.read(path) or ""))
-    except (ValueError, OSError, RecursionError):
+        return _map(json_text.parse(files.read(path)))
+    except (ValueError, OSError):
         return {}
 
 

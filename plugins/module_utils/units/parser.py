@@ -10,6 +10,7 @@ import json
 import textwrap
 from typing import Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.engine.venv import USER, environment_of
@@ -135,12 +136,12 @@ def no_answer(status: str, why: str, count: int) -> Answer:
 def read_answer(text: str | None, count: int) -> Answer | None:
     """Return the answer to so many command lines, or None where the text does not hold it."""
     try:
-        answer = json.loads(text or "")
+        answer = json_text.parse(text)
         version = None if answer["version"] is None else str(answer["version"])
         if answer["error"] is not None:
             return Answer(version, [Verdict(UNKNOWN, str(answer["error"]))] * count)
         verdicts = [Verdict(str(one["status"]), str(one["text"])) for one in answer["verdicts"]]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
     known = all(verdict.status in (ACCEPTED, REFUSED, UNKNOWN) for verdict in verdicts)
     return Answer(version, verdicts) if known and len(verdicts) == count else None

@@ -60,7 +60,7 @@ def answer(question: Question, files: NodeFiles, timeout: float, keep: bool) -> 
         if known is not None:
             return known
         said = _ask(question, timeout)
-    except (unit_io.UnitError, CommandError) as error:
+    except (unit_io.UnitError, CommandError, OSError) as error:
         return parser.no_answer(parser.UNKNOWN, str(error), count)
     found = parser.read_answer(said, count)
     if found is None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from typing import Any, Collection, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 
 # Seconds without a call after which a run counts as dead where its process cannot be seen. A call
@@ -60,7 +61,7 @@ def lock_path(deployment: str) -> str:
 def read_record(text: str | None) -> dict[str, Any] | None:
     """Return what the file of a lock says; None where it is absent or not whole."""
     try:
-        record = json.loads(text or "")
+        record = json_text.parse(text)
     except ValueError:
         return None
     whole = (

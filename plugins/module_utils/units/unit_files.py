@@ -13,7 +13,7 @@ import json
 import posixpath
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common import paths
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text, paths
 from ansible_collections.muster.serving.plugins.module_utils.common.systemd import (
     OPEN_FILES,
     command,
@@ -377,7 +377,7 @@ def is_link_config(text: str, link: Mapping[str, Any]) -> bool:
 def start_id(text: str) -> str:
     """Return of which start an agent's configuration is; empty where it does not say."""
     try:
-        return str(json.loads(text)["start_id"])
+        return str(json_text.parse(text)["start_id"])
     except (ValueError, KeyError, TypeError):
         return ""
 
@@ -484,7 +484,7 @@ def stall_text(state: str, systemd_unit: str, shown: Mapping[str, str]) -> str:
         shown: Its properties, as systemctl show names them.
     """
     try:
-        remembered = json.loads(state)
+        remembered = json_text.parse(state)
         stands = remembered.get("stalled", {}).get(systemd_unit, {})
         gave_up = str(remembered.get("gave_up", ""))
         if shown.get("ActiveState") in ("inactive", "failed"):

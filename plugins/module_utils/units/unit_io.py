@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from typing import Any, Mapping, Sequence
 
-from ansible_collections.muster.serving.plugins.module_utils.common import redaction
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text, redaction
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
@@ -162,11 +162,12 @@ def installed(name: str) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        state = json.loads(text)
+        state = json_text.parse(text)
     except ValueError:
-        # A file that cannot be read describes nothing: the unit is installed anew.
-        return {"effective": {}}
-    return state if isinstance(state, dict) and isinstance(state.get("effective"), dict) else None
+        state = None
+    # A file that cannot be read describes nothing: the unit is installed anew.
+    whole = isinstance(state, dict) and isinstance(state.get("effective"), dict)
+    return state if whole else {"effective": {}}
 
 
 def deployments() -> dict[str, str]:

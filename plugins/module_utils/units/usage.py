@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any, Iterable, Mapping, NamedTuple
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.programs import stall_watch
 
 _RUNNING = {"vllm:num_requests_running", "sglang:num_running_reqs"}
@@ -135,7 +135,7 @@ def link_report(name: str, state: str | None, active: str) -> dict[str, Any]:
     """
     restarts, events = None, []
     try:
-        told: Any = json.loads(state or "")
+        told: Any = json_text.parse(state)
         restarts = int(told["generation"])
         events = [
             {key: str(one[key]) for key in ("at", "did", "why")} for one in told.get("events", [])

@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Any, Mapping, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import NOT_PRESENT
 
 SCHEMA = 2
@@ -76,7 +77,7 @@ def same_plan(record: Mapping[str, Any] | None, other: Mapping[str, Any]) -> boo
 def read_record(text: str | None) -> dict[str, Any] | None:
     """Return the file's content; None where there is none, or none that is whole."""
     try:
-        record = json.loads(text or "")
+        record = json_text.parse(text)
     except ValueError:
         return None
     return record if _is_whole(record) else None

@@ -11,6 +11,7 @@ import posixpath
 import re
 from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
 
+from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
 from ansible_collections.muster.serving.plugins.module_utils.weights.model import cure, reason
@@ -167,14 +168,14 @@ def read_cache(text: str | None, folder: str) -> dict[str, Known]:
     """Return what a cache knows of this folder; nothing where it is broken or another folder's."""
     known = {}
     try:
-        record = json.loads(text or "")
+        record = json_text.parse(text)
         if record["schema"] != SCHEMA or record["path"] != folder:
             return {}
         for name, entry in record["files"].items():
             stamp = Stamp(entry["size"], entry["mtime_ns"], entry["inode"])
             if SHA256.fullmatch(entry["sha256"]) and all(isinstance(part, int) for part in stamp):
                 known[name] = Known(stamp, entry["sha256"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return {}
     return known
 
