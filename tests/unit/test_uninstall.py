@@ -111,7 +111,7 @@ def test_a_part_goes_only_where_no_other_runs(limit: set[int], states: dict[int,
 def action(kind: Any, variables: dict[str, Any], check_mode: bool = False, **args: Any) -> Any:
     made = kind.ActionModule.__new__(kind.ActionModule)
     made._task = SimpleNamespace(args=args, check_mode=check_mode, async_val=0, _uuid="task")
-    made._connection = CONNECTION
+    made._connection, made._loader = CONNECTION, None
     return made.run(task_vars=variables)
 
 
