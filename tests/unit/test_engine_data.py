@@ -87,7 +87,7 @@ def test_bounds_are_of_flags_that_there_are_and_hold_together(name: str) -> None
         limits = {**limits, **engine("vllm-ascend-keys")["limits"]}
     for flag, bounds in limits.items():
         outer, _dot, key = flag.partition(".")
-        assert flags[outer] == "map" if key else flags[flag] in ("int", "float"), flag
+        assert flags[outer] == "map" if key else flags[flag] in ("int", "float", "list"), flag
         assert not key or key in {**KEYS.get(outer, {}), **ASCEND_KEYS.get(outer, {})}, flag
         assert bounds.get("at_least", outer).partition(".")[0] in flags
         least = bounds.get("min", bounds.get("above"))

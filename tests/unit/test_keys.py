@@ -91,6 +91,14 @@ REFUSED = [
     (NVIDIA, compilation(cudagraph_capture_sizes=[]), "cudagraph_capture_sizes is empty"),
     (NVIDIA, compilation(custom_ops=["all", "none"]), "custom_ops has both all and none"),
     (NVIDIA, {"kv-transfer-config": {"kv_connector": "NixlConnector"}}, "needs a kv_role"),
+    (NVIDIA, {"model-loader-extra-config": {"concurrency": 8}}, "load-format auto takes"),
+    (NVIDIA, {"cudagraph-capture-sizes": [8, 0]}, "cudagraph-capture-sizes has to be 1 or more"),
+    (NVIDIA, {"cudagraph-capture-sizes": ["a"]}, "has to be 1 or more, not 'a'"),
+    (
+        NVIDIA,
+        {"max-num-partial-prefills": 2, "max-long-partial-prefills": 3},
+        "max-num-partial-prefills 2 is less than max-long-partial-prefills 3",
+    ),
     (NVIDIA, {"eplb-config": {"num_redundant_experts": 8}}, "needs enable-eplb"),
     (NVIDIA, {"profiler-config": {"torch_profiler_dir": "/p"}}, "set muster_profiler_dir"),
     (
@@ -123,6 +131,13 @@ TOLD = [
     ),
     (NVIDIA, {"eplb-config": {"window_size": 10}}, "--eplb-config (enable-eplb is not set)"),
     (NVIDIA, {"hf-overrides": {"num_hidden_layers": 2}}, "the weights have the shape"),
+    (NVIDIA, {"enforce-eager": True, "cudagraph-capture-sizes": [1]}, "their sizes do nothing"),
+    (
+        NVIDIA,
+        {"enforce-eager": True, **compilation(cudagraph_capture_sizes=[1])},
+        "remove cudagraph_capture_sizes from compilation-config",
+    ),
+    (NVIDIA, {"lora-modules": ["a=org/adapter"]}, "vLLM loads no adapter"),
     (SINGLE, ascend(enable_flashcomm1=False), "can give garbled output"),
 ]
 
@@ -159,6 +174,11 @@ TAKEN = [
     (NVIDIA, eagle(method=None, num_speculative_tokens=None)),
     (NVIDIA, {"kernel-config": {"moe_backend": "flashinfer-cutlass"}}),
     (NVIDIA, {"hf-overrides": {"use_cache": True}}),
+    (NVIDIA, {"cudagraph-capture-sizes": [1, 2, 4]}),
+    (
+        NVIDIA,
+        {"load-format": "runai_streamer", "model-loader-extra-config": {"concurrency": 8}},
+    ),
     (SINGLE, ascend(enable_cpu_binding=False, refresh=1)),
     (SGLANG, {"json-model-override-args": {"use_cache": True}}),
     (SGLANG, {"model-loader-extra-config": '{"enable_multithread_load": true}'}),

@@ -52,6 +52,35 @@ def only(checks, check_id):
     return one
 
 
+def test_another_name_of_a_nic_is_none_that_sockets_find():
+    entry = {"ifname": "eth0", "mtu": 1500, "flags": ["UP", "LOWER_UP"]}
+    named = {**entry, "altnames": ["enp67s0f0np0", "enx1"], "addr_info": []}
+    (nic,) = parse_addresses(json.dumps([named]))
+    (one,) = decide([nic], "enp67s0f0np0", None, {})
+    assert (one["id"], one["status"]) == ("nic-exists", "failed")
+    assert "another name of eth0" in one["observed"]
+    assert one["remedy"] == "set muster_interface: eth0"
+    for altnames in ("x", [5], None):
+        parse_addresses(json.dumps([{**entry, "altnames": altnames}]))
+
+
+def test_an_address_that_another_node_has_is_not_held():
+    """As ip prints an IPv6 address for which duplicate address detection has failed."""
+    entry = {
+        "ifname": "eth0",
+        "mtu": 1500,
+        "flags": ["UP", "LOWER_UP"],
+        "addr_info": [
+            {"family": "inet6", "local": "fd00::1", "tentative": True, "dadfailed": True},
+            {"family": "inet6", "local": "fd00::2"},
+        ],
+    }
+    (nic,) = parse_addresses(json.dumps([entry]))
+    one = only(decide([nic], "eth0", "fd00::1", {}), "nic-address")
+    assert (one["status"], "duplicate address" in one["observed"]) == ("failed", True)
+    assert only(decide([nic], "eth0", "fd00::2", {}), "nic-address")["status"] == "ok"
+
+
 def test_a_good_nic_has_nothing_but_ok():
     routes = {"10.20.0.12": Route("enp67s0f0np0"), "10.20.0.13": Route("enp67s0f0np0")}
     checks = decide(NODE, "enp67s0f0np0", "10.20.0.11", routes, min_mtu=9000)

@@ -22,7 +22,11 @@ class NetError(Exception):
 
 @dataclass(frozen=True)
 class Nic:
-    """One network interface as the kernel shows it."""
+    """One network interface as the kernel shows it.
+
+    others are further names of it, which no socket knows; refused are addresses that it has and may
+    not use, since another node of the network has them, too.
+    """
 
     name: str
     mtu: int
@@ -31,6 +35,8 @@ class Nic:
     loopback: bool = False
     kind: str = ""
     addresses: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ def parse_addresses(text: str) -> list[Nic]:
             continue
         linkinfo = entry.get("linkinfo")
         addr_info = entry.get("addr_info")
+        held = [
+            info
+            for info in (addr_info if isinstance(addr_info, list) else [])
+            if isinstance(info, dict) and isinstance(info.get("local"), str)
+        ]
+        altnames = entry.get("altnames")
         nics.append(
             Nic(
                 name=name,
@@ -65,11 +77,9 @@ def parse_addresses(text: str) -> list[Nic]:
                 carrier="LOWER_UP" in flags,
                 loopback="LOOPBACK" in flags,
                 kind=str(linkinfo.get("info_kind", "")) if isinstance(linkinfo, dict) else "",
-                addresses=tuple(
-                    info["local"]
-                    for info in (addr_info if isinstance(addr_info, list) else [])
-                    if isinstance(info, dict) and isinstance(info.get("local"), str)
-                ),
+                addresses=tuple(one["local"] for one in held if not one.get("dadfailed")),
+                others=tuple(map(str, altnames if isinstance(altnames, list) else [])),
+                refused=tuple(one["local"] for one in held if one.get("dadfailed")),
             )
         )
     return nics
@@ -134,6 +144,9 @@ def decide(
         interface = holder.name
     nic = by_name.get(interface)
     if nic is None:
+        named = next((one for one in nics if interface in one.others), None)
+        if named:
+            return [_other_name(interface, named)]
         return [_no_such_nic(interface, address, holder, candidates)]
 
     checks = [check("nic-exists", "ok", interface, "present")]
@@ -248,6 +261,17 @@ def _no_such_nic(
     )
 
 
+def _other_name(interface: str, nic: Nic) -> Check:
+    return check(
+        "nic-exists",
+        "failed",
+        interface,
+        f"another name of {nic.name}, by which no socket finds it",
+        f"a NIC named {interface}",
+        f"set muster_interface: {nic.name}",
+    )
+
+
 def _no_holder(address: str | None, candidates: Sequence[str], by_name: Mapping[str, Nic]) -> Check:
     held = [f"{one} ({name})" for name in candidates for one in by_name[name].addresses]
     return check(
@@ -276,6 +300,15 @@ def _up(nic: Nic) -> Check:
 def _address(nic: Nic, address: str, holder: Nic | None) -> Check:
     if address in nic.addresses:
         return check("nic-address", "ok", nic.name, address)
+    if address in nic.refused:
+        return check(
+            "nic-address",
+            "failed",
+            nic.name,
+            f"{address} is not used: another node of the network has it (duplicate address)",
+            f"{nic.name} holds {address}",
+            "give one of the two nodes another address",
+        )
     if holder is not None:
         observed = f"{address} is on {holder.name}"
         remedy = f"set muster_interface: {holder.name}, or muster_address to one of {nic.name}'s"

@@ -21,6 +21,9 @@ _WITHOUT_DRAFT = re.compile(
     r"ngram|ngram_gpu|suffix|custom_class|extract_hidden_states|(.+_)?mtp(_.+)?"
 )
 _SPECULATIVE = "speculative-config"
+# The formats that vLLM's DefaultModelLoader reads, and its settings.
+_USUAL_FORMATS = ("auto", "fastsafetensors", "hf", "mistral", "npcache", "pt", "safetensors")
+_OF_USUAL_LOADER = {"enable_multithread_load", "enable_weights_track", "num_threads"}
 
 
 def problems(
@@ -114,7 +117,7 @@ def contradictions(
             "--profiler-config: profiler torch and torch_profiler_dir go together: set "
             "muster_profiler_dir, which says both"
         )
-    return errors + _graphs(args), warnings
+    return errors + _graphs(args) + _loading(args), warnings
 
 
 def _speculation(args: Mapping[str, Any], tensor: int, longest: int) -> list[str]:
@@ -151,6 +154,18 @@ def _speculation(args: Mapping[str, Any], tensor: int, longest: int) -> list[str
             "draft_tensor_parallel_size"
         )
     return errors
+
+
+def _loading(args: Mapping[str, Any]) -> list[str]:
+    """Hold the settings of a loader to what vLLM's usual one takes."""
+    chosen = str(args.get("load-format", "auto")).lower()
+    other = sorted({*_map(args, "model-loader-extra-config")} - _OF_USUAL_LOADER)
+    if chosen not in _USUAL_FORMATS or not other:
+        return []
+    return [
+        f"--model-loader-extra-config: {', '.join(other)}: load-format {chosen} takes "
+        f"{', '.join(sorted(_OF_USUAL_LOADER))} alone: set the load-format that they are for"
+    ]
 
 
 def _cut_finer(args: Mapping[str, Any], data: int) -> list[str]:

@@ -50,14 +50,21 @@ def problems(
         unchecked: Names that pass.
     """
     errors = []
-    numbers = {name: value for name, value in args.items() if types.get(name) in ("int", "float")}
+    numbers = {
+        name: value
+        for name, value in args.items()
+        if types.get(name) in ("int", "float") or (name in limits and types.get(name) == "list")
+    }
     inner = {name: look(args, name) for name in limits if "." in name}
     for name, said in {**numbers, **inner}.items():
         if name in unchecked or name.partition(".")[0] in unchecked:
             continue
         bounds = limits.get(name, _COUNT)
         special = bounds.get("special", {})
-        for value in map(_as_number, said if isinstance(said, list) else [said]):
+        for item in said if isinstance(said, list) else [said]:
+            value = _as_number(item)
+            if value is None and item is not None and types.get(name) == "list":
+                errors.append(f"{name} has to be {_words(bounds, version)}, not {item!r}")
             if value is None or (
                 str(value) in special and versions.holds(version, special[str(value)])
             ):
