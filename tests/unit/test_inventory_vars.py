@@ -165,6 +165,9 @@ WRONG = {
         {"sysctl": []},
         {"sched_migration_cost_ns": -1},
         {"reserved_ports": ["2-1"]},
+        # No connection could go out any more.
+        {"reserved_ports": ["1-65535"]},
+        {"reserved_ports": ["30000-50000", "50001-60000"]},
         {"reserved_ports": "60000"},
     ],
 }

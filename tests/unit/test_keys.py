@@ -93,6 +93,8 @@ REFUSED = [
     (NVIDIA, {"kv-transfer-config": {"kv_connector": "NixlConnector"}}, "needs a kv_role"),
     (NVIDIA, {"model-loader-extra-config": {"concurrency": 8}}, "load-format auto takes"),
     (NVIDIA, {"cudagraph-capture-sizes": [8, 0]}, "cudagraph-capture-sizes has to be 1 or more"),
+    (SGLANG, {"cuda-graph-bs": [0]}, "cuda-graph-bs has to be 1 or more, not 0"),
+    (SGLANG, {"nccl-port": 70000}, "nccl-port has to be 1 or more and at most 65535"),
     (NVIDIA, {"cudagraph-capture-sizes": ["a"]}, "has to be 1 or more, not 'a'"),
     (
         NVIDIA,
@@ -190,6 +192,29 @@ def test_what_the_engine_takes_is_planned_without_a_word(
     recipe: str, flags: dict[str, Any]
 ) -> None:
     assert plan(one(recipe, flags))["warnings"] == plan(one(recipe, {}))["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "right", "wrong"),
+    [
+        (SINGLE, "VLLM_ASCEND_ENABLE_FLASHCOMM1", ["0", "1"], ["true", "", "1.0"]),
+        (SINGLE, "HCCL_BUFFSIZE", ["512"], ["many", "512M"]),
+        (NVIDIA, "VLLM_ENGINE_READY_TIMEOUT_S", ["600", " 600 "], ["10m", "true"]),
+        # These are read as words.
+        (NVIDIA, "VLLM_ALLOW_LONG_MAX_MODEL_LEN", ["true", "1"], []),
+        (NVIDIA, "VLLM_LOGGING_LEVEL", ["DEBUG"], []),
+    ],
+)
+def test_a_variable_that_is_read_as_a_number_is_one(
+    recipe: str, name: str, right: list[str], wrong: list[str]
+) -> None:
+    def told(value: str, **more: Any) -> list[str]:
+        return problems(view(c=[host(1, recipe, engine_env={name: value}, **more)]))
+
+    assert [value for value in right if told(value)] == []
+    said = f"{name} has to be a whole number"
+    assert [value for value in wrong if said not in "".join(told(value))] == []
+    assert [value for value in wrong if told(value, engine_unchecked=[name])] == []
 
 
 def test_a_name_of_unchecked_lets_a_key_and_its_value_pass() -> None:

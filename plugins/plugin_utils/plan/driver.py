@@ -13,7 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda
     driver_needs,
     library_floor,
 )
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import Engine, Recipe
 
 # As tags and local versions name it: cu129, cuda12.9.1, cuda-13.0, cu13.
@@ -138,7 +138,7 @@ def _compat(recipe: Recipe, engine: Engine, build: Build) -> str:
         return "always"
     spec = recipe["engine"]
     variable = spec.get("cuda", {}).get("compat_env", "")
-    having = spec.get("env_names", {}).get("names", {}).get(variable)
+    having = known.having(spec.get("env_names", {}).get("names", {})).get(variable)
     if not having or not versions.holds(engine.version, having):
         return "none"
     return "on" if engine.env.get(variable, "").strip().lower() in ("1", "true") else "off"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Collection, Iterable, Mapping
 
-from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
+from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.rendering import look
 
@@ -64,7 +64,7 @@ def inert_env(
     unchecked: Collection[str],
 ) -> list[str]:
     """Return an error for each variable with an engine's prefix that this version does not read."""
-    prefixes, known = tuple(env_names.get("prefixes", ())), env_names.get("names", {})
+    prefixes, known = tuple(env_names.get("prefixes", ())), having(env_names.get("names", {}))
     return [
         unknown(name, name, known, f"variable that {engine} {version} reads", "a variable", version)
         for name in env
@@ -72,6 +72,26 @@ def inert_env(
         and name not in unchecked
         and not acts(known, name, version)
     ]
+
+
+def wrong_numbers(
+    env: Mapping[str, str], env_names: Mapping[str, Any], unchecked: Collection[str]
+) -> list[str]:
+    """Return an error for each variable that the engine reads as a number, and that is none."""
+    words = {
+        "int": (int, "a whole number (1 and 0 for on and off)"),
+        "float": (float, "a number"),
+    }
+    errors = []
+    for name, kind in flag_types(env_names.get("names", {})).items():
+        if name not in env or name in unchecked or kind not in words:
+            continue
+        read, expected = words[kind]
+        try:
+            read(env[name])
+        except ValueError:
+            errors.append(f"{name} has to be {expected}, not {shown(env[name])}")
+    return errors
 
 
 def wrong_values(
@@ -107,8 +127,8 @@ def wrong_values(
         if value is None or flag in unchecked or flag.partition(".")[0] in unchecked:
             continue
         others_pass = acts(choices[flag], "*", version)
-        having = {value: range_ for value, range_ in choices[flag].items() if value != "*"}
-        here = [value for value in having if acts(having, value, version)]
+        listed = {value: range_ for value, range_ in choices[flag].items() if value != "*"}
+        here = [value for value in listed if acts(listed, value, version)]
         items = value if isinstance(value, list) else [value]
         said_here = [item for item in items if isinstance(item, (str, int))]
         for text in [str(item) for item in said_here if not isinstance(item, bool)]:
@@ -120,11 +140,11 @@ def wrong_values(
             alike = text.upper() if any(map(str.isupper, here)) else text
             # A number is no misspelling of the next one.
             close = f"known: {', '.join(here)}" if text.isdecimal() else nearest(alike, here)
-            takers = f"versions {having[text]} do" if text in having else close
+            takers = f"versions {listed[text]} do" if text in listed else close
             said = f"--{flag}: {text} is no value that {engine} {version} takes"
             if others_pass:
                 warnings.append(f"{said}, unless a plugin brings it: {takers}")
-            elif text in having and not known_here:
+            elif text in listed and not known_here:
                 warnings.append(f"{said}, as far as it is known: {takers}")
             else:
                 errors.append(f"{said}: {takers} (muster_engine_unchecked: [{flag}] lets it pass)")
@@ -150,12 +170,12 @@ def acts(known: Mapping[str, str], name: str, version: str) -> bool:
 
 
 def unknown(
-    shown: str, name: str, known: Mapping[str, str], what: str, there: str, version: str
+    where: str, name: str, known: Mapping[str, str], what: str, there: str, version: str
 ) -> str:
     """Return an error for a name that a version does not have.
 
     Args:
-        shown: The name as the operator wrote it.
+        where: The name as the operator wrote it.
         name: The name as the table has it.
         known: The table, names to versions.
         what: What it should have been.
@@ -164,8 +184,8 @@ def unknown(
     """
     if name in known:
         return (
-            f"{shown} is no {what}: it is {there} in versions {known[name]}: null removes it; or "
+            f"{where} is no {what}: it is {there} in versions {known[name]}: null removes it; or "
             "change muster_engine_version"
         )
     here = [other for other in known if acts(known, other, version)]
-    return f"{shown} is no {what}: {nearest(name, here)} (muster_engine_unchecked lets a name pass)"
+    return f"{where} is no {what}: {nearest(name, here)} (muster_engine_unchecked lets a name pass)"

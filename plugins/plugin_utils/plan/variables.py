@@ -521,6 +521,10 @@ _BY_NAME = {variable.name: variable for variable in VARIABLES}
 _SQUEEZED = {re.sub(r"[_-]", "", name): name for name in _BY_NAME}
 # More than the largest device has; a larger number is one of MB.
 _MOST_DEVICE_GB = 1024
+# What the kernel gives to connections that go out (net.ipv4.ip_local_port_range), and how many of
+# these a node cannot do without.
+_EPHEMERAL = frozenset(range(32768, 61000))
+_LEAST_EPHEMERAL = 4096
 _PROXY = ("http", "https", "no_proxy")
 _TLS = ("certificate", "key", "ca", "name")
 _HOST_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
@@ -837,6 +841,12 @@ def _port_ranges(value: Any) -> None:
     for item in value:
         right = isinstance(item, str) and "-" in item and port_range(item) is not None
         _need_inside(right, what)
+    reserved = {port for item in value for port in port_range(item) or ()}
+    _need_inside(
+        len(_EPHEMERAL - reserved) >= _LEAST_EPHEMERAL,
+        f"reserved_ports leaves the node fewer than {_LEAST_EPHEMERAL} of the ports "
+        f"{min(_EPHEMERAL)}-{max(_EPHEMERAL)} for connections that go out",
+    )
 
 
 _TUNING: dict[str, Callable[[Any], None]] = {
