@@ -82,7 +82,9 @@ class ActionModule(ControllerAction):
         view = _inventory(variables)
         warn_of_tags(variables.get("ansible_run_tags", ()))
         try:
-            refuse_unread(args["verb"], self._loader, _names(variables, limited), display.warning)
+            # What is misspelt for all stands at the first; each one costs as much as its variables.
+            names = variables["hostvars"].raw_get(limited[0])
+            refuse_unread(args["verb"], self._loader, names, display.warning)
             plans = planner.plan_clusters(view, limited, verb, _recipe_loader(), _release())
             # A verb that changes nothing sets Docker up on no node, so it needs no CA.
             docker = {
@@ -284,11 +286,6 @@ def _release() -> str:
     if manifest.exists():
         return str(json.loads(manifest.read_text("utf-8"))["collection_info"]["version"])
     return str(yaml.safe_load((COLLECTION / "galaxy.yml").read_text("utf-8"))["version"])
-
-
-def _names(variables: Mapping[str, Any], hosts: Sequence[str]) -> set[str]:
-    """Return the names of the variables of hosts."""
-    return {name for host in hosts for name in variables["hostvars"].raw_get(host)}
 
 
 def _inventory(variables: Mapping[str, Any]) -> inventory.View:
