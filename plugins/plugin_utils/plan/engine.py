@@ -213,6 +213,11 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
     unchecked = {_as_written(name, dialect) for name in said.get("muster_engine_unchecked", [])}
     about = (spec["name"], version, passed | unchecked)
     env_names = spec.get("env_names", {})
+    open_secrets = secrets.in_environment(env, env_names.get("names", {}))
+    open_secrets += secrets.in_flags(merged["args"])
+    if open_secrets:
+        # Alone: what else is wrong with a value is said with the value.
+        return None, [f"{cluster}: {text}" for text in open_secrets]
     values, values_of = spec.get("values", {}), spec.get("values_of", "").split()
     bad_values, odd_values = known.wrong_values(merged["args"], values, values_of, *about)
     wrong = [
@@ -237,8 +242,6 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             bounds,
             *about[1:],
         ),
-        *secrets.in_environment(env, env_names.get("names", {})),
-        *secrets.in_flags(merged["args"]),
     ]
     about_model = recipe["model"]
     if "muster_weights_gb" in said:
