@@ -287,7 +287,8 @@ SIGNATURES = (
         ("cann-version",),
         likely=r"\bEZ300[23]\b|No supported Ops kernel|Cannot find bin of op"
         r"|Ops kernel .{0,80}is unsupported|(?i:check .{0,60}\b(?:kernels?|ops|opp)\b.{0,40}"
-        r"installed)|" + _acl("561003|561107|561112"),
+        r"installed)|[Pp]arse dynamic kernel config fail|\bParseDynamicKernels\b"
+        r"|\bAclOpKernelInit failed|" + _acl("561003|561107|561108|561109|56111[0-3]"),
     ),
     Signature(
         "torch-npu-mismatch",
@@ -326,7 +327,7 @@ SIGNATURES = (
     Signature(
         "npu-notify-timeout",
         r"\bEI0002\b|Notify register times out|(?i:ffts\W?plus.{0,20}time ?out)|"
-        + _acl("507012|50704[68]|1070(?:19|20)"),
+        + _acl("507012|50704[678]|1070(?:19|20)"),
         "an NPU waited in vain for another rank within HCCL_EXEC_TIMEOUT: that rank ended, hangs or"
         " is still busy",
         DIAGNOSE,
@@ -350,7 +351,7 @@ SIGNATURES = (
         r"\b(?:EI0010|EI0012|EI0013|EI0018)\b|SUSPECT REMOTE ERROR|"
         + _hccl("12|14|19|21")
         + "|"
-        + _acl("507013|507057"),
+        + _acl("507013|507057|507904"),
         "a transfer between NPUs broke off: a link, a peer that ended, or memory of the peer",
         f"{DIAGNOSE}; then hccn_tool -i DEVICE -link -g and -stat -g",
         "HCCL EI0010 (P2P), EI0012 (SDMA), EI0013 (RoCE), EI0018 (UB); ACL 507013",

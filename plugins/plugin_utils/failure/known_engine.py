@@ -462,6 +462,22 @@ SIGNATURES = (
         r"|out of memory)",
     ),
     Signature(
+        "graph-capture",
+        r"not permitted (?:when stream is capturing|on an event last recorded in a capturing)"
+        r"|dependency created on uncaptured work|legacy stream depend on a capturing"
+        r"|(?:cuda|hip)Error(?:StreamCapture(?!Invalidated)|CapturedEvent)"
+        r"|CUDA_ERROR_(?:STREAM_CAPTURE_(?!INVALIDATED)|CAPTURED_EVENT)"
+        r"|capture mode does not support this operation"
+        r"|(?i:error ?code\W{1,4}(?:is )?|runtime result = |ErrCode=)1070(?:2[4-9]|3[0-6])\b",
+        "the engine does something while it captures a graph that cannot be part of one: a fault of"
+        " this version with the model, its quantisation or a feature that is on",
+        "enforce-eager in muster_engine_args starts without graphs (SGLang: disable-cuda-graph), a"
+        " cudagraph_mode of PIECEWISE in compilation-config with fewer; then another engine version",
+        "CUDA errors 900 and 903 to 908; ACL 107024 to 107036; vllm-ascend issues 3963 and 6002",
+        rank=LIKELY,
+        explains=("cuda-unknown", "torch-compile"),
+    ),
+    Signature(
         "cache-leak",
         r"(?:allocator|_pool|[Pp]ool) (?:memory leak|Mem Leak) [Dd]etected",
         "SGLang's count of its KV cache does not add up, and it ends itself: a fault of this"

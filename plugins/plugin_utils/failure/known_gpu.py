@@ -158,7 +158,7 @@ SIGNATURES = (
         r"|[Ff]ailed to load \w* ?firmware.{0,40}amdgpu"
         r"|amdgpu.{0,80}(?i:(?:failed to (?:load|validate|get)"
         r"|can't load) \S*(?: \S+)? ?(?:firmware|ucode"
-        r"|microcode))|hw_init of IP block <psp> failed|PSP (?:create ring|load \w+) failed"
+        r"|microcode))|hw_init of IP block <psp> failed|PSP load \w+ failed"
         r"|NVRM: .{0,80}(?:firmware (?:image|file) .{0,60}(?:not found|fail|mismatch)"
         r"|No valid firmware)",
         "the GPU's firmware is not on the node, is another version's, or the GPU refuses it",
@@ -173,7 +173,7 @@ SIGNATURES = (
         "gpu-init",
         r"amdgpu.{0,80}(?:Fatal error during GPU init|amdgpu_device_ip_init failed)"
         r"|\b(?:amdgpu|nvidia)\S*: probe of \S+ failed with error"
-        r"|hw_init of IP block <\w+> failed",
+        r"|hw_init of IP block <\w+> failed|\bPSP create ring failed|amdgpu_discovery_init failed",
         "the driver is loaded and could not start a GPU; the lines before say why",
         "read dmesg before that line; firmware of node and card, power and slot of the GPU,"
         " settings"

@@ -140,6 +140,19 @@ SIGNATURES = (
         explains=("nccl-network",),
     ),
     # Python packages.
+    # A module of no known place is a bare folder of the package's name.
+    Signature(
+        "package-shadowed",
+        r"cannot import name '?\w+'? from '(?!sglang|aiter|sgl_kernel)\w+' \(unknown location\)"
+        r"|AttributeError: module '(?:vllm|torch|torch_npu|transformers|sglang)' has no attribute"
+        r" '__version__'",
+        "a folder of the package's name stands in its place: the working directory holds one, or"
+        " what is left of an earlier installation does",
+        "start the engine in another folder (no vllm or torch beside it); else install the package"
+        f" anew, or {RECIPE_IMAGE}",
+        "Python, packages without a place; vllm-ascend issue 5497",
+        rank=LIKELY,
+    ),
     Signature(
         "package-mismatch",
         r"^[^\"`(]*(?:\([^)]*\)[^\"`(]*)*ImportError: cannot import name"

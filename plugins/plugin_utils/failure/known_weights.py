@@ -19,6 +19,7 @@ SIGNATURES = (
     Signature(
         "model-too-new",
         r"does not recognize this architecture|Tokenizer class \S+ does not exist"
+        r"|\bonly supports versions? \d[\d., and]*\W+[Gg]ot\b"
         r"|was supported in vLLM until|is not supported in-tree anymore"
         r"|Error: No model architectures are specif"
         r"|Transformers implementation of .{0,60}not compatible"
@@ -62,10 +63,12 @@ SIGNATURES = (
     ),
     Signature(
         "weights-quantisation",
-        r"no available ascend quantizer|KeyError: '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'"
+        r"no available ascend quantizer"
+        # What ends so is no weight but a layer's place in the KV cache.
+        r"|KeyError: '(?:[\w-]+\.)*layers\.\d+\.(?![\w.]*\b(?:attn|mixer|k_cache)')[\w.]+'"
         r"|KeyError: '(?:[\w-]+\.)+(?:\w+_)?(?:weight|bias)(?:_\w+)?'|loaded_weight\.shape"
         r"|Unable to find matching target for|Detected some but not all shards of"
-        r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.[\w.]+'$"
+        r"|\.py:\d+\] '(?:[\w-]+\.)*layers\.\d+\.(?![\w.]*\b(?:attn|mixer|k_cache)')[\w.]+'$"
         r"|(?:Error: Some|Following) weights (?:were|are) not initialized from checkpoint"
         r"|[Uu]nsupported quantization config|quantization method is not specified in the config"
         r"|KeyError: '(?:quant_method|quant_algo|weight_block_size|group_size)'"
