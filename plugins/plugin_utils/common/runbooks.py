@@ -177,7 +177,8 @@ RUNBOOKS = (
             " torch-npu-mismatch torch-mismatch torch-cpu torch-compile graph-capture gpu-code"
             " cuda-library-missing cuda-kernels-absent rocm-mismatch sglang-import kernel-versions"
             " static-tls library-broken library-missing cpu-instructions glibc-old"
-            " package-mismatch package-shadowed module-missing wheels-absent jit-libcuda jit-compiler"
+            " package-mismatch package-shadowed module-missing wheels-absent jit-libcuda"
+            " jit-compiler"
             " triton-compile triton-driver kernel-download compile-cache aiter-build aiter-shape"
             " aiter-lock platform-plugins preload grouped-routing"
         ),

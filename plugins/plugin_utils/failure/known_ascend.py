@@ -26,6 +26,11 @@ def _acl(codes: str) -> str:
     return rf"(?:[Cc]ode(?: is)?|[Rr]esult|\b[Rr]et(?:[Cc]ode)?|failed)\W{{1,3}}(?:{codes})\b"
 
 
+def _told(texts: str) -> str:
+    """Return a pattern of what torch_npu says of a code of ACL on a line of its own."""
+    return rf"\[Error\]: (?:{texts})"
+
+
 def _hccl(codes: str) -> str:
     """Return a pattern of these results of HCCL as torch_npu prints them."""
     return rf"HCCL function error\b.{{0,300}}error code is (?:{codes})\b"
@@ -94,6 +99,7 @@ SIGNATURES = (
         r"lib(?:ascend_hal|drvdsmi_host|dcmi|drvhdc_host)\.so[.\d]*: cannot open"
         r"|(?i:dcmi\w*.{0,40}library_?not_?found)"
         r"|/Ascend/driver/\S+.{0,80}(?i:is invalid|not (?:found|exist)|no such|cannot open)"
+        r"|No such file or directory: '/usr/local/Ascend/driver/"
         r"|\bnpu-smi: (?:command )?not found|No such file or directory: '(?:\S*/)?npu-smi'",
         "files of the NPU's driver are not in the container",
         "see that the driver is installed on the node and that the plan mounts its folders",
@@ -151,18 +157,19 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-memory",
-        r"\b(?:EI0007|EI0011)\b|Failed to allocate resource\[|" + _hccl("3"),
+        r"\b(?:EI0007|EI0011)\b|Failed to allocate resource\[|" + _hccl("3|24"),
         "HCCL found no memory or other resource left on the device",
         "lower gpu-memory-utilization or max-model-len in muster_engine_args, or HCCL_BUFFSIZE in"
         " muster_engine_env",
-        "HCCL EI0007 and EI0011",
+        "HCCL EI0007 and EI0011, results 3 and 24",
         ("npu-memory", "npu-processes"),
     ),
     Signature(
         "npu-streams",
         r"(?i:(?:new|create) capture stream failed|alloc sq cq fail"
         r"|no (?:stream|event|notify|model) resource)"
-        r"|\bEL00(?:08|09|10|11)\b|(?i:(?:stream|event|notify) resources are insufficient)"
+        r"|\bEL00(?:08|09|10|11)\b"
+        r"|(?i:(?:stream|event|notify) resources (?:in the system )?are insufficient)"
         r"|(?i:(?:not enough|insufficient|exceed\w*) .{0,40}\bstreams?\b.{0,60}captur)|"
         + _acl("207007|207008|207009|207010"),
         "the captured graphs, or another server on the NPU, use up its streams or events",
@@ -194,7 +201,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-few",
-        r"local_world_size \(\d+\) must be less than or equal to the number of visible devices",
+        r"local_world_size \(\d+\) must be less than or equal to the number of visible devices"
+        r"|\(\d+\) is less than than max local Ascend npu count",
         "the container or node shows fewer NPUs than the plan's parallelism needs",
         PREFLIGHT,
         "vllm-ascend issue 14628",
@@ -202,7 +210,12 @@ SIGNATURES = (
     ),
     Signature(
         "npu-permission",
-        r"\bEL0007\b|" + _dcmi("8002") + "|" + _acl("207006"),
+        r"\bEL0007\b|"
+        + _dcmi("8002")
+        + "|"
+        + _acl("207006")
+        + "|"
+        + _told("You do not have the operation"),
         "the engine's user may not use the NPU",
         "see ls -l /dev/davinci* on the node, and the container's user and group_add in the plan;"
         " HwHiAiUser's group owns the devices",
@@ -228,7 +241,10 @@ SIGNATURES = (
         r"(?i:\b(?:npu|device|chip|reason)\b.{0,20}\blost heartbeat|\bcard (?:drop|lost)\w*"
         r"|\bhdc disconnect"
         r"|\b(?:npu|chip) (?:is |was )?(?:lost|dropped|offline)\b)"
-        r"|\b(?:MULTI BIT ECC|UCE|SUSPECT MEM) ERROR\b|" + _acl("507010|50705[3-6]|507901"),
+        r"|\b(?:MULTI BIT ECC|UCE|SUSPECT MEM) ERROR\b|"
+        + _acl("507010|50705[3-6]|507901")
+        + "|"
+        + _told(r"The task scheduler loses the heartbeat|The internal host device comm"),
         "an NPU stopped answering, or its memory or link has a fault",
         "look at npu-smi info and dmesg on the node; reset the NPU or reboot, and take it out of"
         " muster_devices when it happens again",
@@ -237,7 +253,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-open",
-        r"Failed to start the device|\bE30006\b|Failed to verify the OPP|" + _acl("507033"),
+        r"Failed to start the device|\bE30006\b|Failed to verify the OPP"
+        r"|tsd client wait response fail|" + _acl("507033"),
         "the NPU cannot be started: the CANN of the image does not fit the driver, the device is"
         " sick, or an earlier process has not let go of it",
         "hold the image's CANN to the driver's version, look at npu-smi info, and reset the device",
@@ -293,7 +310,8 @@ SIGNATURES = (
     Signature(
         "torch-npu-mismatch",
         r"module 'torch[_.]npu\S*' has no attribute|module 'torch' has no attribute 'npu'"
-        r"|cannot import name .{0,80} from 'torch_npu|operator npu::\w+ does not exist"
+        r"|cannot import name .{0,80} from 'torch_npu"
+        r"|operator (?:npu|_C_ascend)::\w+ does not exist"
         r"|requires a newer torch_npu|name 'torch_npu' is not defined|\b(?:npu|_C_ascend)::\w+\(\) "
         r"(?:Expected a value of type|is missing value)"
         r"|Could not run 'npu::|\bnpu_\w+\(\) (?:got an unexpected|expected at most|is missing)"
@@ -327,7 +345,13 @@ SIGNATURES = (
     Signature(
         "npu-notify-timeout",
         r"\bEI0002\b|Notify register times out|(?i:ffts\W?plus.{0,20}time ?out)|"
-        + _acl("507012|50704[678]|1070(?:19|20)"),
+        + _acl("507012|50704[678]|1070(?:19|20)")
+        + "|"
+        + _told(
+            r"Failed to obtain the task scheduler message|In the specified timeout waiting"
+            r"|During the specified event sync|The execution of the internal task times"
+            r"|Task execution timed out"
+        ),
         "an NPU waited in vain for another rank within HCCL_EXEC_TIMEOUT: that rank ended, hangs or"
         " is still busy",
         DIAGNOSE,
@@ -351,7 +375,9 @@ SIGNATURES = (
         r"\b(?:EI0010|EI0012|EI0013|EI0018)\b|SUSPECT REMOTE ERROR|"
         + _hccl("12|14|19|21")
         + "|"
-        + _acl("507013|507057|507904"),
+        + _acl("507013|507057|507904")
+        + "|"
+        + _told("System Direct Memory Access"),
         "a transfer between NPUs broke off: a link, a peer that ended, or memory of the peer",
         f"{DIAGNOSE}; then hccn_tool -i DEVICE -link -g and -stat -g",
         "HCCL EI0010 (P2P), EI0012 (SDMA), EI0013 (RoCE), EI0018 (UB); ACL 507013",
@@ -375,7 +401,12 @@ SIGNATURES = (
         r"DrvMngGetConsoleLogLevel failed|\bEL0006\b|"
         + _dcmi("8005|8006|8008|8009|801[0-7]")
         + "|"
-        + _acl("507000|507001|507008|507899|507900"),
+        + _acl("507000|507001|507008|507899|507900|500004")
+        + "|"
+        + _told(
+            r"An internal (?:DRV|error occurs (?:in the (?:runtime|task scheduler|Driver)"
+            r"|on the AI CPU))|Failed to obtain the SOC version"
+        ),
         "the NPU driver does not answer: another container holds the NPU, its device nodes are not"
         " in the container, or the node was not rebooted after a driver's installation",
         "see what npu-smi info says on the node itself, as root",
@@ -394,7 +425,10 @@ SIGNATURES = (
     ),
     Signature(
         "npu-unsupported",
-        r"\b(?:EE1005|EE1006|EE1016|EL0014)\b|" + _acl("207000|507009"),
+        r"\b(?:EE1005|EE1006|EE1016|EL0014)\b|"
+        + _acl("207000|507009|200006")
+        + "|"
+        + _told("This feature is not supported|The task type is not supported"),
         "the driver or this kind of NPU does not know what CANN asks of it",
         "hold the driver's version to the image's CANN, and the image to the kind of NPU",
         "CANN EE1005, EE1006, EE1016 and EL0014, ACL 207000 and 507009",
@@ -405,10 +439,12 @@ SIGNATURES = (
     Signature(
         "cann-compiler",
         r"GEInitialize failed|Init compiler failed|AclSetCompileopt|OpCompileProcessor init failed"
-        r"|\[Init\]\[Env\]init env failed|build op model failed, result = 500001"
+        r"|\[Init\]\[Env\]init env failed|build op model failed, result = 50000\d"
+        r"|RuntimeError: Compile op\["
         r"|\bEC0010\b|Failed to import Python module|JitCompile default value failed"
         r"|Failed to init (?:tbe|TeConfig)|init runtime platform info failed"
-        r"|/data/platform_config\b|\bE4002[0-4]\b",
+        r"|/data/platform_config\b|\bE4002[0-4]\b|"
+        + _told("The internal ACL of the system|A GE error occurs"),
         "CANN's compiler of operators cannot start: a Python package that it needs is missing or"
         " too new (numpy, decorator, sympy, attrs), or CANN is not whole",
         "read the lines around it; the recipe's image has them all",
@@ -455,10 +491,16 @@ SIGNATURES = (
     ),
     Signature(
         "npu-operator",
-        r"(?i:\b(?:aicore|aivec(?:tor)?|aicpu|vector core)\b.{0,20}(?:exception|timeout|error)"
+        r"(?i:\b(?:aicore|aivec(?:tor)?|aicpu|vector core)\b.{0,20}(?:exception"
+        r"|time(?:s |d )?out|error|abnormal)"
         r"|exception .{0,20}during (?:aicore|aivec))|current working operator name is"
         r"|\bsetup fail(?:ed)?!?,? .{0,60}ASDOPS_LOG|\b\w+Operation (?:setup|execute) fail|"
-        + _acl("5070(?:1[14-8]|3[4-6]|4[2-5]|49|50)"),
+        + _acl("5070(?:1[14-8]|3[4-6]|4[2-5]|49|50)")
+        + "|"
+        + _told(
+            r"Model execution failed|An exception occurs when (?:the )?(?:aicore|vector core)"
+            r"|An exception occurs during the execution of an internal"
+        ),
         "an operator on an NPU failed or did not end",
         "look for the first such line in the plogs of all ranks; another image or engine version",
         "ACL 507011 to 507018, 507034 and 507035",

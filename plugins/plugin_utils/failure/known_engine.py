@@ -351,7 +351,8 @@ SIGNATURES = (
         r"|fp8\w* .{0,40}not supported (?:on|in|for)"
         rf"|(?:Error|Exception): .{{0,80}}(?:requires?|[Oo]nly|supports?|(?:un)?supported"
         rf"|not (?:implemented|available)) .{{0,40}}{_ARCHITECTURE}"
-        rf"|(?:Error|Exception): .{{0,80}}{_ARCHITECTURE}.{{0,60}}(?:not (?:yet )?|un)supported",
+        rf"|(?:Error|Exception): .{{0,80}}{_ARCHITECTURE}.{{0,60}}(?:not (?:yet )?supported"
+        r"|unsupported|is required)",
         "the engine cannot serve this quantisation, number format or kernel on this kind of device",
         "take weights and a recipe that are made for the platform",
         "vLLM",
@@ -454,7 +455,8 @@ SIGNATURES = (
         _LOWER,
         "torch; CANN EL0004",
         ("gpu-memory", "npu-memory"),
-        likely=r"(?i:failed to allocate (?:device|gpu|npu) memory)|NVRM: .{0,80}NV_ERR_NO_MEMORY"
+        likely=r"\[Error\]: The memory on the device is exhausted"
+        r"|(?i:failed to allocate (?:device|gpu|npu) memory)|NVRM: .{0,80}NV_ERR_NO_MEMORY"
         r"|Not enough memory for command submission"
         r"|(?<!Call returned )HSA_STATUS_ERROR_OUT_OF_RESOURCES|(?i:failed to allocate \S+ buffer"
         r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"
@@ -472,7 +474,8 @@ SIGNATURES = (
         "the engine does something while it captures a graph that cannot be part of one: a fault of"
         " this version with the model, its quantisation or a feature that is on",
         "enforce-eager in muster_engine_args starts without graphs (SGLang: disable-cuda-graph), a"
-        " cudagraph_mode of PIECEWISE in compilation-config with fewer; then another engine version",
+        " cudagraph_mode of PIECEWISE in compilation-config with fewer; then another engine"
+        " version",
         "CUDA errors 900 and 903 to 908; ACL 107024 to 107036; vllm-ascend issues 3963 and 6002",
         rank=LIKELY,
         explains=("cuda-unknown", "torch-compile"),

@@ -233,9 +233,10 @@ LAST = (
         r"|fatal signal from worker processes|Received sigquit from a child process"
         r"|It usually means (?:the|one) child failed|Scheduler hit an exception"
         r"|scheduler (?:is dead|died)|DataParallelController \d+ terminated with"
-        r"|Capture (?:cuda|npu) graph failed|Error executing method \S+ This might cause deadlock"
-        r"|(?:TokenizerManager|Detokenizer\w*) hit an exception"
-        r"|validation errors? for ModelConfig\b|please check the stack trace above|\bBrokenProcessPool\b|Executor failed\.$",
+        r"|Capture (?i:cuda|npu) graph failed|Error executing method \S+ This might cause deadlock"
+        r"|(?:TokenizerManager|Detokenizer\w*|DataParallelController) hit an exception"
+        r"|validation errors? for ModelConfig\b"
+        r"|please check the stack trace above|\bBrokenProcessPool\b|Executor failed\.$",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",
         "seen with vLLM 0.32.0; SGLang",

@@ -287,6 +287,7 @@ SIGNATURES = (
         r"|CUDA_ERROR_NO_BINARY_FOR_GPU"
         r"|No compiled \w+: no .{0,60}kernel for CUDA device capability"
         r"|GPU archs of .{0,60}is invalid or not supported"
+        r"|KeyError: ['\"](?:gfx\d\w+|Unknown GPU architecture)"
         r"|Detected NVIDIA .{0,80} GPU, which (?:is not yet|may not yet be) supported",
         "the image holds no code for this kind of GPU",
         "take an image that is built for it with muster_image",
@@ -491,7 +492,7 @@ SIGNATURES = (
         r"|misaligned address|an illegal instruction|device-side assert|hardware stack error"
         rf"|invalid program counter|the launch timed out)|{_XID}(?:13|31|32|43|69)\b"
         r"|(?i:cutlass)\b.{0,60}Error Internal"
-        r"|failed (?:with error code|launch)\W{1,3}(?:an illegal memory access"
+        r"|failed (?:with error(?: code)?|launch)\W{1,3}(?:an illegal memory access"
         r"|unspecified launch failure|misaligned address)"
         r"|(?:cudaError|CUDA_ERROR_)(?:IllegalAddress|ILLEGAL_ADDRESS|LaunchFailure|LAUNCH_FAILED"
         r"|MisalignedAddress|MISALIGNED_ADDRESS|IllegalInstruction|ILLEGAL_INSTRUCTION|Assert\b"

@@ -232,7 +232,7 @@ SIGNATURES = (
         "device-permission",
         rf"{_DEVICES}.{{0,80}}(?i:permission denied|operation not permitted)"
         rf"|(?i:permission denied).{{0,80}}{_DEVICES}"
-        r"|not (?:a )?member of .{0,30}\b(?:render|video)\b.{0,10} group",
+        r"|not (?:a )?member of .{0,30}\b(?:render|video)\b.{0,10} group|\bAMDSMI_STATUS_NO_PERM\b",
         "the engine's user must not open a device node",
         "see ls -l of it, and the container's group_add and user in the plan",
         "kernel, EACCES and, of a container's device rules, EPERM",

@@ -253,10 +253,13 @@ SIGNATURES = (
         r"\bNIXL_ERR_\w+|NIXL (?:transfer failure|handshake failed)"
         r"|Remote NIXL agent engine ID .{0,80}(?:mismatch|not found)"
         r"|NixlConnector compatibility hash mismatch|\bKVTransferError\b|nixlBackendError"
-        r"|[Mm]ooncake.{0,60}(?:initiali[sz]ation"
-        r"|registration) failed|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed"
+        r"|(?i:mooncake.{0,60}(?:initiali[sz]ation"
+        r"|registration) failed)|Transfer Engine initiali[sz]ation failed|Mooncake transfer failed"
         r"|\bTRANSFER_FAIL\b|Failed to complete transfers after|transfer_incomplete max_attempts"
-        r"|[Ff]ailed to get segment descriptor|Unexpected UCX error",
+        r"|[Ff]ailed to get segment descriptor|Unexpected UCX error"
+        r"|(?i:\b(?:llm ?data ?dist|hixl)\b.{0,80}\bfail)"
+        r"|Could not fetch prefill .{0,40}bootstrap_addr|[Ff]ailed to register prefill instance"
+        r"|Error fetching prefill .{0,40}from bootstrap|Prefill instance could be dead",
         "the transfer of KV caches between engines could not be set up or used",
         "see that the peer runs and that its ports and NICs are reached; the lines before say more",
         "NIXL; Mooncake",
