@@ -239,6 +239,8 @@ LINES = {
     "nested-container": "open sysctl net.ipv4.ip_unprivileged_port_start file: reopen fd 8:"
     " permission denied",
     "probe-failed": "Container vllm failed startup probe, will be restarted",
+    "graph-capture": "RuntimeError: CUDA error: operation not permitted when stream is capturing",
+    "package-shadowed": "ImportError: cannot import name 'LLM' from 'vllm' (unknown location)",
     "docker-old": "client version 1.39 is too old. Minimum supported API version is 1.44",
 }
 
@@ -577,6 +579,29 @@ OTHERS = [
         "hub-unreachable",
         "Data processing error: CAS Client Error: Request error: error sending request",
     ),
+    ("gpu-code", "KeyError: 'gfx1151'"),
+    ("gpu-init", "[drm:psp_hw_start [amdgpu]] *ERROR* PSP create ring failed!"),
+    ("gpu-kernel-fault", "BatchPrefill failed with error an illegal memory access was encountered"),
+    ("cuda-unknown", "CUDA error: operation failed due to a previous error during capture"),
+    ("graph-capture", "NPU function error: c10_npu::acl::AclrtMemcpy, error code is 107030"),
+    ("sglang-import", "ImportError: cannot import name 'x' from 'aiter' (unknown location)"),
+    ("model-too-new", "ValueError: Currently, X only supports versions 2.0, 2.6. Got version: 4"),
+    ("module-missing", "ImportError: Rocm platform requires upstream flash-attn to be installed."),
+    ("jit-compiler", "hip_bf16.h:30:10: fatal error: 'hip/amd_hip_bf16.h' file not found"),
+    ("engine-core", "1 validation error for ModelConfig"),
+    ("kv-transfer", "Could not fetch prefill parallel info from bootstrap_addr: 192.0.2.1:8998"),
+    ("nccl-system", "ncclCommInitRank failed with error: NCCL error: internal error - please"),
+    # What torch_npu says of a code, on a line of its own.
+    ("npu-operator", "[Error]: The vector core execution is abnormal."),
+    ("npu-operator", "[Error]: The aicpu execution times out."),
+    ("npu-notify-timeout", "[Error]: The execution of the internal task times out."),
+    ("npu-driver", "[Error]: An internal error occurs in the Driver module."),
+    ("npu-transfer", "[Error]: System Direct Memory Access (DMA) hardware execution error."),
+    ("npu-streams", "[Error]: Notify resources in the system are insufficient."),
+    ("device-memory", "[Error]: The memory on the device is exhausted."),
+    ("cann-mismatch", "AclNN_Inner_Error(EZ9999):  Parse dynamic kernel config fail."),
+    ("npu-few", "please ensure that world_size (8) is less than than max local Ascend npu count"),
+    ("npu-driver-mount", "No such file or directory: '/usr/local/Ascend/driver/version.info'"),
 ]
 
 
@@ -616,6 +641,9 @@ UNKNOWN = [
     "ValueError: content with type='image_url' requires image_url.url",
     "ValueError: n must be at least 1, got 0.",
     "RuntimeError: Assertion error (csrc/apis/layout.hpp:92): n % 4 == 0",
+    "KeyError: 'model.layers.0.self_attn.attn'",
+    "[Error]: The argument is invalid.",
+    "[Error]: Failed to apply for memory.",
     # SGLang's lines have no level.
     "[2026-01-01 00:00:00 TP0] Port 30000 is already in use, trying port 30001",
     "[2026-01-01 00:00:00 TP0] Some weights are not initialized from checkpoints: {'lm_head'}",
@@ -706,6 +734,7 @@ HEALTHY = [
     "[W1118 17:30:24.226 TCPStore.cpp:340] [c10d] TCP client failed to connect/validate to host"
     " 192.0.2.1:51216 - retrying (try=0)",
     "outlines 0.0.37 requires pydantic>=2.0, but you have pydantic 1.10.13 which is incompatible.",
+    "Failed to import from custom_ar with ImportError('libcuda.so.1: cannot open shared object')",
     "nvidia-nvswitch3: SXid (PCI:0000:85:00.0): 12028, Non-fatal, Link 46 egress non-posted",
 ]
 

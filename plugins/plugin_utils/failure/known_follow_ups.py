@@ -54,7 +54,8 @@ FIRST = (
     ),
     Signature(
         "harmless-warning",
-        r"Failed to import from vllm\.\w+ with (?:ModuleNotFoundError|ImportError\(['\"]lib)"
+        r"Failed to import from (?:vllm\.\w+|custom_ar) with (?:ModuleNotFoundError"
+        r"|ImportError\(['\"]lib)"
         r"|Found ulimit of \d+ and failed to automatically increase"
         r"|Failed to import Triton kernels\. Please make sure|Cannot use FA version"
         r"|failed to load cni during init"
@@ -122,7 +123,8 @@ LAST = (
         "nccl-system",
         r"ncclSystemError|unhandled system error|unhandled cuda error|ncclInternalError"
         r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure"
-        r"|RuntimeError: NCCL [Ee]rror|NCCL error in: (?!.{0,200}remote process exited)"
+        r"|RuntimeError: NCCL [Ee]rror|\bNCCL error: (?:internal|invalid|unhandled)"
+        r"|NCCL error in: (?!.{0,200}remote process exited)"
         r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
         "NCCL or RCCL failed on a call of the system; the lines around it say which",
         "set NCCL_DEBUG: INFO in muster_engine_env and start again",
