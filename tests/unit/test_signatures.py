@@ -591,6 +591,19 @@ OTHERS = [
     ("engine-core", "1 validation error for ModelConfig"),
     ("kv-transfer", "Could not fetch prefill parallel info from bootstrap_addr: 192.0.2.1:8998"),
     ("nccl-system", "ncclCommInitRank failed with error: NCCL error: internal error - please"),
+    ("gpu-code", "node1:9:9 [0] NCCL WARN HIP failure 'invalid device function'"),
+    (
+        "gpu-code",
+        "[AITER] aiter_hip_common.h:110 fail to call hipModuleLoad(&module, path) ---> [HIP error]"
+        "(file not found)",
+    ),
+    ("cuda-unknown", "[AITER] x.cu:5 fail to call hipStreamSynchronize(s) ---> [HIP error](a b)"),
+    (
+        "quantisation-unsupported",
+        "RuntimeError: \"addmm_cuda\" not implemented for 'Float8_e4m3fn'",
+    ),
+    ("parallel-size", "ValueError: size_n = 192 is not divisible by tile_n_size = 64"),
+    ("attention-backend", "ValueError: Unknown attention backend: 'FLASHMLA'. Valid options are:"),
     # What torch_npu says of a code, on a line of its own.
     ("npu-operator", "[Error]: The vector core execution is abnormal."),
     ("npu-operator", "[Error]: The aicpu execution times out."),

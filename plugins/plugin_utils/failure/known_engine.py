@@ -194,7 +194,8 @@ SIGNATURES = (
     Signature(
         "attention-backend",
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
-        r"|[Ss]elected backend \S+ is not valid for this config|Invalid attention backend"
+        r"|[Ss]elected backend \S+ is not valid for this config"
+        r"|(?:Invalid|Unknown) attention backend"
         r"|Aiter MLA supports num_head"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
         r"|FlashAttention only supports|Unsupported FA version"
@@ -309,6 +310,7 @@ SIGNATURES = (
         r"|(?:per[_ ]partition|per TP rank|per[- ]rank)\b.{0,120}divi(?:sible|de)"
         r"|not divisible by (?:tp|tensor[ _]parallel|the tensor)"
         r"|caused by too large tensor parallel size|not divisible by (?:min_thread|tile)_[kn]\w*"
+        r"|Invalid thread config: .{0,200}\bMKN\b"
         r"|must (?:be )?divisible by block_size_[kn]"
         r"|pipeline parallelism is not supported for|only supports? .{0,40}\b(?:num_"
         r"|number of )?heads\b"
@@ -361,6 +363,8 @@ SIGNATURES = (
         rf"|currently )?(?:supported"
         r"|implemented)|[Oo]nly supports?|does not support|requires?\b)"
         rf"|(?:Error|Exception): .{{0,120}}(?:does not|doesn't) support .{{0,40}}{_FORMAT}"
+        r"|Error: \"\w*(?:mm|gemm|matmul|[Cc]onv|[Nn]orm)\w*\" not implemented for"
+        r" '(?:Float[48]|Half|BFloat16|U?Int|Bits)\w*'"
         r"|No .{0,60}\bscheme (?:was )?found|Unsupported \w+ MoE backend"
         r"|(?:Error|Exception): (?:Unsupported|Unknown) .{0,60}(?:quant|scheme|num_bits|activation"
         r"|scale|weight_bits|(?:moe|linear|mxfp\d|fp\d)\w*_backend\b|backend for MoE)"
@@ -368,7 +372,7 @@ SIGNATURES = (
         r"|Currently supported kv cache quantization|[Oo]nly support (?:per-tensor|symmetric) scal"
         r"|Only (?:symmetric quantization|group size \d+) (?:is )?supported"
         r"|activation ordering .{0,40}no longer supported|Sparsity support has been removed"
-        r"|Invalid thread config: thread|num_bits must be|Invalid strategy for compressed-tensors",
+        r"|num_bits must be|Invalid strategy for compressed-tensors",
     ),
     Signature(
         "grouped-routing",

@@ -156,7 +156,7 @@ LAST = (
         r"|HSA_STATUS_ERROR_\w+|Memory critical error by agent|hsa api call failure"
         r"|\bhsa_init failed"
         r"|NVML_SUCCESS == .{0,80}INTERNAL ASSERT|driver_api\.cpp\S* INTERNAL ASSERT"
-        r"|\bCUDART error: ",
+        r"|\bCUDART error: |---> \[HIP error\]\(",
         "CUDA or HIP refused a call; the words do not say why: modules of the driver (nvidia_uvm),"
         " memory that is taken, libraries that do not fit, or a fault of a kernel",
         "modprobe nvidia_uvm on the node, look at dmesg and the processes of each device; then"

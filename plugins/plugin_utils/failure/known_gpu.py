@@ -277,7 +277,10 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-code",
-        r"no kernel image is available|hipErrorNoBinaryForGpu|error: invalid device function"
+        r"no kernel image is available|hipErrorNoBinaryForGpu"
+        r"|(?:error: |[Ff]ailure '|\[HIP error\]\()invalid device function"
+        r"|fail to call hipModuleLoad\w*\(.{0,200}\[HIP error\]\("
+        r"(?:file not found|shared object init|invalid kernel file|device kernel image)"
         r"|device kernel image is invalid|(?:hip|cuda)ErrorInvalid(?:DeviceFunction|KernelFile"
         r"|KernelImage|Image)|No compatible code objects found for"
         r"|(?:Error|Exception): .{0,40}(?i:unsupported (?:gpu |cuda )?arch\w*\W{1,4}\w{0,8}"
