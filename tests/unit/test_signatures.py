@@ -604,6 +604,30 @@ OTHERS = [
     ),
     ("parallel-size", "ValueError: size_n = 192 is not divisible by tile_n_size = 64"),
     ("attention-backend", "ValueError: Unknown attention backend: 'FLASHMLA'. Valid options are:"),
+    # Logs of HCCL itself, which lack its codes.
+    ("hccl-environment", "[Parse][rdmaServerLevel]HCCL_RDMA_SL[1000] is invalid. except: [0, 7]"),
+    ("hccl-interface", "[EnvConfig]get host ip fail by socket Ifname. name[lo] ip[192.0.2.1%lo]"),
+    (
+        "hccl-ranktable",
+        "[InitGroupStage][RanktableConfig]errNo[0x5010001] path /r.json is not a valid real path",
+    ),
+    ("hccl-ranktable", "[RanktableCheck]errNo[0x5010001] super_device_id[] is invalid"),
+    ("npu-address", "[RanktableCheck]rank[0] device ip family[2] is not same as others[10]."),
+    (
+        "npu-address",
+        "ra_rdev_init_check_ip(480) : the IP address(192.0.2.1) in the ranktable is inconsistent"
+        " with the IP address(192.0.2.2) of the network adapter",
+    ),
+    (
+        "npu-tls",
+        '[InitGroupStage][RanktableCheck] Value Disable for config "tls" is invalid. Expected'
+        ' Value:"All ranks are consistent. Current status : rankList for enabled tls:[192.0.2.1/0]',
+    ),
+    ("super-pod", "devices have same superDeviceId[0x3000000] in superPod[super_pod_id_0]."),
+    ("hccl-agent-timeout", 'TopoDetect ERROR occur !!! fault_info["Failed to connect agent[1]"]'),
+    ("hccl-agent-timeout", "TopoExchangeAgent: connect server[192.0.2.1 : 60000] failed"),
+    ("hccl-timeout", "[18744] _________________________LINK_ERROR_INFO_________________________"),
+    ("hccl-arguments", "[ParameterConflict]CMD information op check fail. local[255], remote[0]"),
     # What torch_npu says of a code, on a line of its own.
     ("npu-operator", "[Error]: The vector core execution is abnormal."),
     ("npu-operator", "[Error]: The aicpu execution times out."),

@@ -72,7 +72,8 @@ SIGNATURES = (
     Signature(
         "hccl-interface",
         r"HCCL_SOCKET_IFNAME\W{0,3}(?: .{0,80})?(?:not found|invalid|check env config)"
-        r"|HCCL_IF_IP\W.{0,80}(?:not found|invalid|it should be)",
+        r"|HCCL_IF_IP\W.{0,80}(?:not found|invalid|it should be)"
+        r"|get host ip fail by socket Ifname",
         "the NIC or address that HCCL was told to use is not on this node",
         "set muster_interface to the NIC that carries the cluster's address",
         "HCCL EI0001",
@@ -80,7 +81,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-tls",
-        r"\bEI0016\b.{0,200}(?i:\btls\b)|(?i:\b(?:hccl|rank)\b.{0,120}config \W{0,3}tls\b)",
+        r"\bEI0016\b.{0,200}(?i:\btls\b)|(?i:\b(?:hccl|rank)\b.{0,120}config \W{0,3}tls\b)"
+        r"|\brankList for (?:en|dis)abled tls\b",
         "the TLS switch is not the same on all NPUs of all nodes",
         "set it alike on every device: hccn_tool -i DEVICE -tls -s enable 0",
         "HCCL EI0016, from driver 25.2.0 on; before it is a time-out",
@@ -88,7 +90,8 @@ SIGNATURES = (
     ),
     Signature(
         "super-pod",
-        r"\bEI0014\b.{0,300}(?i:super|\bsdid\b)|superDeviceId .{0,80}(?:not unique|invalid|repeat)",
+        r"\bEI0014\b.{0,300}(?i:super|\bsdid\b)|superDeviceId .{0,80}(?:not unique|invalid|repeat)"
+        r"|devices have same superDeviceId",
         "the super pod's device ids are not unique, or its nodes are of different super pods",
         "compare npu-smi info -t spod-info of all devices, and unset HCCL_LOGIC_SUPERPOD_ID",
         "HCCL EI0014",
@@ -108,7 +111,8 @@ SIGNATURES = (
     ),
     Signature(
         "npu-address",
-        r"\bEJ0004\b|Check ip fail|ra rdev init failed\W+ret ?\[?\W?17\b"
+        r"\bEJ0004\b|Check ip fail|device ip family\[\d+\] is not same"
+        r"|the IP address\S* in the ranktable is inconsistent|ra rdev init failed\W+ret ?\[?\W?17\b"
         r"|(?i:device[ _]ip\b.{0,60}(?:not (?:found|exist|set)|invalid|is empty|mismatch))",
         "an NPU has no address of its own, or another one than HCCL was told",
         "compare hccn_tool -i DEVICE -ip -g with /etc/hccn.conf and set it: hccn_tool -i DEVICE -ip"
@@ -118,7 +122,8 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-ranktable",
-        r"\b(?:EI0004|EI0014|EI0017)\b|Config_Error_Ranktable|parse the ranktable",
+        r"\b(?:EI0004|EI0014|EI0017)\b|Config_Error_Ranktable|parse the ranktable"
+        r"|\[Ranktable(?:Config|Check)\].{0,160}(?:is not a valid real path|\] is invalid)",
         "the list of ranks and devices that HCCL was given cannot be read or does not fit the"
         " devices; the line names the field",
         "take RANK_TABLE_FILE and its kin out of muster_engine_env: the engine makes its own list",
@@ -127,7 +132,8 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-environment",
-        r"\b(?:EI0001|EI0016|EE2002)\b|for environment variable \[?\w+\]? is invalid",
+        r"\b(?:EI0001|EI0016|EE2002)\b|for environment variable \[?\w+\]? is invalid"
+        r"|\bHCCL_\w+\[[^\]]{0,80}\] is invalid",
         "HCCL or the runtime refuses a variable or setting; the line names it and what it takes",
         "correct it in muster_engine_env",
         "HCCL EI0001 and EI0016; runtime EE2002",
@@ -142,7 +148,7 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-arguments",
-        r"\bEI0005\b",
+        r"\bEI0005\b|\bCMD information \w+ check fail",
         "the ranks do not call the same operation: their command lines or versions differ",
         "run playbooks/status.yml for units that differ from the plan, then playbooks/serve.yml",
         "HCCL EI0005",
@@ -325,7 +331,7 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-timeout",
-        r"\bEI0006\b|wait socket establish timeout|" + _hccl("9"),
+        r"\bEI0006\b|wait socket establish timeout|_LINK_ERROR_INFO_|" + _hccl("9"),
         "an NPU waited in vain for another one: link, gateway, address, TLS or a rank that ended",
         f"{PREFLIGHT}; a peer that only loads slowly needs a higher HCCL_CONNECT_TIMEOUT",
         "HCCL EI0006; vllm-ascend issue 486",
@@ -335,7 +341,8 @@ SIGNATURES = (
     ),
     Signature(
         "hccl-agent-timeout",
-        r"\bEI0015\b|topo exchange \w+ get socket timeout|" + _hccl("11|13"),
+        r"\bEI0015\b|topo exchange \w+ get socket timeout|TopoDetect ERROR occur"
+        r"|TopoExchangeAgent: connect server.{0,80} failed|" + _hccl("11|13"),
         "not all ranks reached each other over the cluster NIC in time",
         "see that all units of the replica ran, then the NIC and the ports between the nodes",
         "HCCL EI0015",
