@@ -604,6 +604,13 @@ OTHERS = [
     ),
     ("parallel-size", "ValueError: size_n = 192 is not divisible by tile_n_size = 64"),
     ("attention-backend", "ValueError: Unknown attention backend: 'FLASHMLA'. Valid options are:"),
+    ("gpu-ordinal", "RuntimeError: Please use HIP_VISIBLE_DEVICES instead of ROCR_VISIBLE_DEVICES"),
+    ("gpu-multicast", "RuntimeError: [SymmDeviceMemory] Device does not support multicasting."),
+    (
+        "package-mismatch",
+        "TypeError: Can't instantiate abstract class NPUPlatform with abstract method get_uuid",
+    ),
+    ("npu-dispatch", "call aclnnMoeDistributeDispatchV2 failed, detail: tiling, errno[561002]"),
     # Logs of HCCL itself, which lack its codes.
     ("hccl-environment", "[Parse][rdmaServerLevel]HCCL_RDMA_SL[1000] is invalid. except: [0, 7]"),
     ("hccl-interface", "[EnvConfig]get host ip fail by socket Ifname. name[lo] ip[192.0.2.1%lo]"),

@@ -393,7 +393,7 @@ SIGNATURES = (
     ),
     Signature(
         "npu-dispatch",
-        r"aclnnMoe(?:Distribute)?(?:Dispatch|Combine)\w*.{0,200}\b561000\b"
+        r"aclnnMoe(?:Distribute)?(?:Dispatch|Combine)\w*.{0,200}\b56100[02]\b"
         r"|errno\[561000\] OpName:\[MoeDistribute|HcclAllocComResourceByTiling .{0,80}\bret ?="
         r"|fails to invoke the HcclAllocComResourceByTiling",
         "an expert-parallel operator does not reach the other NPUs",
@@ -527,7 +527,7 @@ SIGNATURES = (
     ),
     Signature(
         "cann-inner",
-        r"\bE[A-Z0-9][0-9]?9999\b|\bEH0001\b|\bEE10\d\d\b|\bEL0003\b|\bE[0-9]0\d{3}: "
+        r"\bE[A-Z0-9][0-9]?9999\b|\bEZ99\d\d\b|\bEH0001\b|\bEE10\d\d\b|\bEL0003\b|\bE[0-9]0\d{3}: "
         r"|call acl api failed|call aclnn\w+ failed",
         "CANN met an error; the words behind say which, and what went before says why",
         f"read the plogs below /var/log/muster; {PREPARE} and preflight hold what CANN needs",

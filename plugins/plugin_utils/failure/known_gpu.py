@@ -307,6 +307,7 @@ SIGNATURES = (
         r"|invalid literal for int\(\) with base 10: '(?:MIG|GPU)-|Non-integer device ID"
         r"|visible device ordinal \d+ is out of range|device < num_gpus|--device-ids index"
         r"|is not visible in \w+_DEVICES"
+        r"|Please use (?:either )?HIP_VISIBLE_DEVICES (?:instead of|or) "
         r"|Inconsistent GPU visibility env vars|(?:hip|cuda)ErrorInvalidDevice\b"
         r"|CUDA_ERROR_INVALID_DEVICE\b|Invalid device id\b",
         "a GPU was named that this node does not have, or in a form that the engine does not read",
@@ -462,7 +463,7 @@ SIGNATURES = (
     Signature(
         "gpu-multicast",
         r"\bnvls\.cc\S* .{0,40}(?:[Cc]uda|CUDA) failure|cuMulticast\w+.{0,60}(?:fail|error)"
-        r"|in the multicast team request"
+        r"|in the multicast team request|Device does not support multicasting"
         r"|Failed to bind NVLink SHARP|(?i:(?:nvls|nvlink|cuda|gpu).{0,60}multicast.{0,60}"
         r"(?:not supported|failed|error))"
         r"|(?i:(?<![a-z])imex).{0,80}(?:fail|not (?:running|configured|ready|found)|error)",

@@ -165,6 +165,7 @@ SIGNATURES = (
         r"|KeyError: 'rope_(?:theta|parameters|scaling)'"
         r"|AttributeError: 'dict' object has no attribute"
         r" '(?:model_type|architectures|rope_\w+|num_\w+|\w+_size|to_dict)'"
+        r"|TypeError: Can't instantiate abstract class \w"
         r"|is already used by a Transformers config|PydanticUserError"
         r"|TypeError: \S+\(\): incompatible constructor arguments"
         r"|Expected type: .{0,200}but found type: |unsupported operand type\(s\) for \|: "
