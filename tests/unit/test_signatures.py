@@ -588,7 +588,6 @@ OTHERS = [
     ("model-too-new", "ValueError: Currently, X only supports versions 2.0, 2.6. Got version: 4"),
     ("module-missing", "ImportError: Rocm platform requires upstream flash-attn to be installed."),
     ("jit-compiler", "hip_bf16.h:30:10: fatal error: 'hip/amd_hip_bf16.h' file not found"),
-    ("engine-core", "1 validation error for ModelConfig"),
     ("kv-transfer", "Could not fetch prefill parallel info from bootstrap_addr: 192.0.2.1:8998"),
     ("nccl-system", "ncclCommInitRank failed with error: NCCL error: internal error - please"),
     ("gpu-code", "node1:9:9 [0] NCCL WARN HIP failure 'invalid device function'"),

@@ -237,7 +237,6 @@ LAST = (
         r"|scheduler (?:is dead|died)|DataParallelController \d+ terminated with"
         r"|Capture (?i:cuda|npu) graph failed|Error executing method \S+ This might cause deadlock"
         r"|(?:TokenizerManager|Detokenizer\w*|DataParallelController) hit an exception"
-        r"|validation errors? for ModelConfig\b"
         r"|please check the stack trace above|\bBrokenProcessPool\b|Executor failed\.$",
         "an engine process ended; its own lines stand further up",
         "run playbooks/diagnose.yml and read the lines before this one",
