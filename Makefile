@@ -146,16 +146,7 @@ guidellm: setup ## The real GuideLLM against an engine whose figures are known
 
 .PHONY: test
 test: export HYPOTHESIS_PROFILE := thorough
-test: check molecule-and-apart faults integration ## Everything
-
-# Roles wait for their nodes most of the time; what needs no lab runs beside them.
-.PHONY: molecule-and-apart
-molecule-and-apart:
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target molecule apart
-
-.PHONY: apart
-apart: sanity
-	@$(MAKE) --no-print-directory accuracy
+test: check sanity accuracy molecule faults integration ## Everything
 
 # Beside .venv, which knows nothing of either: pyinfra to compare with, matplotlib to draw with.
 BENCH_LOCK := tests/scale/requirements.lock

@@ -31,6 +31,7 @@ NO_STATE = {
     "common/files_io.py write_kernel": "/proc and /sys",
     "engine/guidellm_io.py page_of": "a page that is read back at once",
     "engine/bench_io.py start": "what a benchmark needs while it runs",
+    "network/firewall_io.py confirm": "what is on trial, in /run: it is gone with the boot",
     "network/sockets_io.py detach": "/proc",
     "network/sockets_io.py _close_all_but": "/dev/null",
     "programs/stall_evidence.py start": "a file without a name, for a command's output",
