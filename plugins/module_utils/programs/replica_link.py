@@ -876,7 +876,7 @@ class Server(socketserver.ThreadingTCPServer):
     def _client(self, client_address: Any) -> str:
         """Return a peer's address; nothing for anybody else."""
         address = str(client_address[0])
-        return address if ipaddress.ip_address(address.split("%")[0]) in self._peers else ""
+        return address if ipaddress.ip_address(address.partition("%")[0]) in self._peers else ""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a peer that hangs up: that concerns the peer, which says so."""
