@@ -450,6 +450,12 @@ def test_what_is_known_of_units_is_told_without_asking(node: Node) -> None:
     assert [one["id"] for one in known("0.18.0")] == ["engine-version", "engine-parser"]
     node.load("sha256:2")
     assert known() is None
+    # What cannot be read is engine_parser_check's to tell.
+    node.load("sha256:1")
+    (kept,) = (Path(node.files.path(path)) for path in node.kept())
+    kept.unlink()
+    kept.mkdir()
+    assert known() is None
 
 
 @pytest.mark.parametrize(

@@ -33,15 +33,15 @@ from ansible_collections.muster.serving.plugins.module_utils.units.parser import
 def kept_checks(
     engine: str, version: str | None, units: Sequence[unit_files.Unit], files: NodeFiles
 ) -> list[Check] | None:
-    """Return what engine_parser_check would say of units, None where it has to ask an engine.
-
-    Raises:
-        UnitError: Docker does not answer.
-    """
+    """Return what engine_parser_check would say of units, None where it has to look itself."""
     answers = []
     for question in parser.questions(engine, units):
-        path = _notes_path(question)
-        known = path and parser.read_answer(files.read(path), len(question.argvs))
+        try:
+            path = _notes_path(question)
+            known = path and parser.read_answer(files.read(path), len(question.argvs))
+        except (unit_io.UnitError, OSError):
+            # It says what is wrong, and keeps nothing from starting.
+            return None
         if not known:
             return None
         answers.append((question, known))
