@@ -223,3 +223,44 @@ def test_each_verb_takes_back_what_a_run_that_was_cut_off_has_drained(name: str)
     leaves = text.find("end_host")
     # Where it is all left as it is, somebody has to be there to tell the gateways.
     assert leaves < 0 or not itself or first < leaves
+
+
+def gateway_tasks(name: str) -> list[dict[str, Any]]:
+    """What a file of the role tells the gateways, and what it makes of their answers."""
+    tasks = yaml.safe_load((ROOT / f"roles/roll/tasks/{name}.yml").read_text(encoding="utf-8"))
+    if name == "wave":
+        tasks = tasks[1]["block"][:2]
+    return [
+        one for one in tasks if {"muster.serving.gateway_drain", "ansible.builtin.fail"} & {*one}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "refuses", "goes_on"),
+    [
+        ("wave", False, True),
+        ("wave", True, False),
+        ("back", False, True),
+        ("back", True, False),
+        # It changes nothing, and comes again with the next run.
+        ("resume", False, True),
+        ("resume", True, True),
+    ],
+)
+def test_a_gateway_whose_node_is_down_stops_nobody_and_one_that_refuses_stops_all(
+    tmp_path: Path, name: str, refuses: bool, goes_on: bool
+) -> None:
+    tasks = gateway_tasks(name)
+    assert tasks[0].pop("muster.serving.gateway_drain")
+    tasks[0]["ansible.builtin.command"] = "false" if refuses else "true"
+    tasks.append({"ansible.builtin.debug": {"msg": "{{ inventory_hostname }} goes on"}})
+    hosts: dict[str, dict[str, Any]] = {host: {"ansible_connection": "local"} for host in "ab"}
+    hosts["down"] = {"ansible_host": "127.0.0.1", "ansible_port": 1}
+    inventory = {"hosts": hosts, "vars": {"ansible_python_interpreter": sys.executable}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": inventory}))
+    told = {"gateways": ["a", "down"], "backends": ["r0"]}
+    variables = {"roll_order": told, "__roll_resume": told, "roll_wave": told, "roll_plan": {}}
+    play = {"hosts": "a,b", "gather_facts": False, "vars": variables, "tasks": tasks}
+    out = play_on(tmp_path, play, rc=0 if goes_on else 2)
+    assert "Connection refused" in out
+    assert len(re.findall(r"\w goes on", out)) == (2 if goes_on else 0)
