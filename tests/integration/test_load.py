@@ -89,30 +89,48 @@ def test_an_engine_that_is_killed_under_load_ends_the_soak(play: Play, tmp_path:
 def test_the_playbook_costs_no_throughput(
     play: Play, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The client's own command by hand, and the same through bench.yml, by turns."""
+    """The client's own command by hand, and the same through bench.yml, by turns.
+
+    Single runs of the same command differ by a tenth, so that the figures of four are compared. The
+    pair here shares its cores with the controller, which it does nowhere else.
+    """
     assert play("site.yml").rc == 0
-    load = {"name": "tiny", "input": 64, "output": 64, "concurrency": 4, "prompts": 96}
-    by_playbook, by_hand = [], []
-    for _turn in range(3):
+    load = {"name": "tiny", "input": 64, "output": 64, "concurrency": 4, "prompts": 144}
+
+    def by_playbook() -> dict[str, Any]:
         outcome = play(
             "playbooks/bench.yml", **{**LOAD, "bench_custom": [load]}, bench_repetitions=1
         )
         assert outcome.rc == 0
         newest = max((tmp_path / "output").glob("bench-*.json"), key=lambda one: one.name)
         (run,) = json.loads(newest.read_text())["scenarios"][0]["runs"]
-        by_playbook.append(run["metrics"]["output_tok_per_s"])
+        found: dict[str, Any] = run
+        return found
+
+    # The first of all is slower, by whichever way it comes.
+    argv = by_playbook()["argv"]
+    seed = argv.index("--seed") + 1
+
+    def by_hand(turn: int) -> float:
         # The same prompts again would come from the cache of prefixes.
-        argv = [*run["argv"]]
-        argv[argv.index("--seed") + 1] = str(run["seed"] + 100)
+        command = [*argv[:seed], str(int(argv[seed]) + 100 + turn), *argv[seed + 1 :]]
         folder = "/var/lib/muster/bench/a2-cluster"
         said = on_node(
             "a2-node0",
-            *("sh", "-c", f"mkdir -p {folder}/out; touch {folder}/env; {shlex.join(argv)}"),
+            *("sh", "-c", f"mkdir -p {folder}/out; touch {folder}/env; {shlex.join(command)}"),
         )
         on_node("a2-node0", "rm", "-r", folder)
         found = re.search(r"Output token throughput \(tok/s\): +([\d.]+)", said)
         assert found
-        by_hand.append(float(found[1]))
+        return float(found[1])
+
+    played: list[float] = []
+    typed: list[float] = []
+    for turn, way in enumerate("hpphhpph"):
+        if way == "p":
+            played.append(by_playbook()["metrics"]["output_tok_per_s"])
+        else:
+            typed.append(by_hand(turn))
     with capsys.disabled():
-        print(f"\ntok/s through the playbook {by_playbook}, by hand {by_hand}")
-    assert statistics.median(by_playbook) >= 0.95 * statistics.median(by_hand)
+        print(f"\ntok/s through the playbook {played}, by hand {typed}")
+    assert statistics.mean(played) >= 0.95 * statistics.mean(typed)
