@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Outcome, lab, on_node
+from .conftest import LAB_INVENTORY, ROOT, Outcome, lab, on_node
 
 pytestmark = pytest.mark.chaos
 
@@ -92,16 +95,27 @@ def test_the_playbook_costs_no_throughput(
     """The client's own command by hand, and the same through bench.yml, by turns.
 
     Single runs of the same command differ by a tenth, so that the figures of four are compared. The
-    pair here shares its cores with the controller, which it does nowhere else.
+    controller, which shares its cores with engines nowhere but here, stands back for them.
     """
     assert play("site.yml").rc == 0
     load = {"name": "tiny", "input": 64, "output": 64, "concurrency": 4, "prompts": 144}
 
     def by_playbook() -> dict[str, Any]:
-        outcome = play(
-            "playbooks/bench.yml", **{**LOAD, "bench_custom": [load]}, bench_repetitions=1
+        extra = {
+            **{**LOAD, "bench_custom": [load], "bench_repetitions": 1},
+            "muster_output_dir": str(tmp_path / "output"),
+        }
+        command = [
+            *("nice", "-n", "19", str(Path(sys.executable).with_name("ansible-playbook"))),
+            *("-i", str(LAB_INVENTORY), "playbooks/bench.yml", "-l", "a2-cluster"),
+            *("-e", json.dumps(extra)),
+        ]
+        subprocess.run(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+            check=True,
         )
-        assert outcome.rc == 0
         newest = max((tmp_path / "output").glob("bench-*.json"), key=lambda one: one.name)
         (run,) = json.loads(newest.read_text())["scenarios"][0]["runs"]
         found: dict[str, Any] = run
