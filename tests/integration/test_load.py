@@ -102,7 +102,9 @@ def test_the_playbook_costs_no_throughput(
 
     def by_playbook() -> dict[str, Any]:
         extra = {
-            **{**LOAD, "bench_custom": [load], "bench_repetitions": 1},
+            **LOAD,
+            "bench_custom": [load],
+            "bench_repetitions": 1,
             "muster_output_dir": str(tmp_path / "output"),
         }
         command = [
