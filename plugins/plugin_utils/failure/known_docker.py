@@ -223,7 +223,7 @@ SIGNATURES = (
     ),
     Signature(
         "image-not-pulled",
-        r"Unable to find image|No such image",
+        r"Unable to find image|No such image|^Error: .{0,300}\bimage not known\b",
         "the image is not on this node",
         PREPARE,
         "Docker",
@@ -305,7 +305,8 @@ SIGNATURES = (
     ),
     Signature(
         "docker-network",
-        r"[Ii]ptables failed|No chain/target/match by that name|initializing network controller"
+        r"[Ii]ptables failed|[Ff]ailed to create NAT chain|No chain/target/match by that name"
+        r"|initializing network controller"
         r"|non-overlapping IPv4 address pool|Pool overlaps with other one"
         r"|daemon: network \S+ not found|unable to find network with name or ID"
         r"|address pools have been fully subnetted"
@@ -338,6 +339,9 @@ SIGNATURES = (
         r"|\b(?:crun|runc): (?:unknown version specified|.{0,80}Function not implemented)"
         r"|no read access to runc binary|could not find a working conmon binary"
         r"|(?:crun|runc): unknown (?:flag|option|command)"
+        # Go runs no program of the working directory, and Linux none that was replaced.
+        r"|(?:shim|runc|crun|conmon)\b.{0,80}resolves to executable in current directory"
+        r"|fork/exec \S+ \(deleted\): no such file"
         r"|error adding seccomp filter rule",
         "the program that starts containers (runc, crun, conmon, a shim) is not there, may not be"
         " read, or does not fit Docker, Podman or the kernel",
@@ -397,7 +401,7 @@ SIGNATURES = (
         r"|systemd support for managing cgroups is not|no systemd user session"
         r"|/sys/fs/cgroup.{0,120}denied"
         r"|creating cgroup directory\b|writing file [`'](?:cpu|cpuset|hugetlb|io|memory|pids)\.\w+"
-        r"|\bsd-bus call: |error creating systemd unit"
+        r"|\bsd-bus (?:call|open|add match|match|message \w+): |error creating systemd unit"
         r"|error mounting \"cgroup2?\" to rootfs|mounting \"cgroup2?\" to rootfs .{0,40}caused",
         "Docker cannot set up the container's cgroup: systemd and Docker differ in its version or"
         " driver",

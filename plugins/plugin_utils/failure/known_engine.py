@@ -33,7 +33,9 @@ _FORMAT = (
 # are said of a setting, not of a request.
 _RAISED = (
     r"(?:Value|Assertion|NotImplemented|Type|Runtime)[Ee]rror[:,] "
-    r"(?!m(?:ax|in)_tokens|.{0,240}\b(?:pip|uv|conda|apt-get) install)"
+    # Nor of what the engine holds of one while it serves.
+    r"(?!m(?:ax|in)_tokens|(?:request_id|mm_hashes|query_start_loc|num_new_tokens)\b"
+    r"|.{0,240}\b(?:pip|uv|conda|apt-get) install)"
 )
 _SETTING = (
     r"[`'\"]?(?:\w+_(?:size|rank|len|tokens|seqs|fraction)\b|nnodes\b"
@@ -67,6 +69,8 @@ _REFUSALS = (
     r"[Cc]urrently,? only supports?",
     r"\brequired for .{0,60}but got\b",
     r"(?:was|is) (?:not )?(?:provided|set)\b.{0,60}\bbut\b",
+    r"\b[Ee]xpected both \w+ and \w+ to be provided",
+    r"which is incompatible\.?$|should be set as the default",
     r"must be (?:set|specified|provided|enabled|disabled) (?:when|if|with|to|for)",
     r"must be greater than 0 when",
     r"to be greater than zero|cannot both be|\b[Ii]nvalid \w+_\w+ .{0,60}must be one of",
@@ -91,7 +95,8 @@ _REFUSALS = (
     r"|(?:[Ss]upported|[Vv]alid|[Aa]vailable|[Kk]nown) \w+(?: are\b| is\b|:))",
     r"(?:Valid|Supported) (?:values|options|modes|layouts|tasks) ?(?:are)?",
     r"connector .{0,60}(?:not registered|not found)",
-    r"must encode to|[Cc]ould not locate .{0,60}tokens? in the tokenizer",
+    r"must encode to|[Cc]ould not locate .{0,60}tokens?(?: '[^']{1,40}')? in the"
+    r" tokenizer|[Dd]etected .{0,12}Mistral ?[Tt]okenizer\b.{0,20}when using",
     r"Too large swap space|\bEPLB (?:is )?not (?:yet )?supported",
     r"\bmust divide\b|LoRA rank .{0,20}is greater than|exceeds the maximum supported",
     # What the operator is asked for.
@@ -161,6 +166,8 @@ SIGNATURES = (
         r"|invalid literal for int\(\) with base 10: 'tcp://|KeyError: '(?:VLLM|SGLANG|NCCL"
         r"|CUDA)_\w+'"
         r"|could not convert string to \w+: '.{0,40}VLLM|Neither 127\.0\.0\.1 nor ::1 are bound"
+        r"|no algorithm/protocol available for .{0,160}NCCL_(?:ALGO|PROTO)"
+        r"|environment variable '?MOONCAKE_CONFIG_PATH'? is not set"
         r"|VLLM_\w+ is set but|environment variable [A-Z_]+ expected, but not set",
         "a variable of the engine's environment is missing or has a value that it refuses; the line"
         " names it",
@@ -177,7 +184,10 @@ SIGNATURES = (
     Signature(
         "batched-tokens",
         r"max_num_batched_tokens \(\d+\) (?:is smaller than|must be greater)"
-        r"|[Ii]ncreas(?:e|ing) max_num_batched_tokens|enough slots to schedule a token",
+        r"|[Ii]ncreas(?:e|ing) max_num_batched_tokens|enough slots to schedule a token"
+        r"|max_num_scheduled_tokens is set to .{0,80}does not allow any tokens"
+        r"|max_num_scheduled_tokens"
+        r" but it does not have enough slots",
         "max-num-batched-tokens is too small for max-model-len, max-num-seqs or the drafted tokens",
         "raise it in muster_engine_args, or lower the other one that the line names",
         "vLLM",
@@ -194,7 +204,8 @@ SIGNATURES = (
     Signature(
         "attention-backend",
         r"No valid (?:MLA prefill |attention |MLA )?(?:prefill )?backend found"
-        r"|[Ss]elected backend \S+ is not valid for this config"
+        r"|[Ss]elected (?:MLA prefill )?backend \S+ is not valid for this config"
+        r"|Backend \S+ must be registered before use"
         r"|(?:Invalid|Unknown) attention backend"
         r"|Aiter MLA supports num_head"
         r"|only supported in FlashAttention|No common (?:kernel )?block size"
@@ -266,7 +277,8 @@ SIGNATURES = (
         "lora-adapter",
         r"Loading lora .{1,200} failed|[Nn]o adapter found for|adapter_config\.json' at "
         r"|expected target modules in .{1,400} but received"
-        r"|(?:Value|Runtime|Assertion)Error: .{0,80}\b(?:is an )?unsupported LoRA weight",
+        r"|(?:Value|Runtime|Assertion)Error: .{0,80}\b(?:is an )?unsupported LoRA weight"
+        r"|No supported LoRA modules found in|embedding LoRA size\(",
         "a LoRA adapter is not there, or is not made for this model or engine",
         "correct its path in muster_engine_args, and see that its target modules are those that the"
         " engine takes for this model",

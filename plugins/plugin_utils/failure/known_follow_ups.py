@@ -125,7 +125,8 @@ LAST = (
         r"|ncclUnhandledCudaError|NCCL WARN (?:Cuda|CUDA|HIP|hip) failure"
         r"|RuntimeError: NCCL [Ee]rror|\bNCCL error: (?:internal|invalid|unhandled)"
         r"|NCCL error in: (?!.{0,200}remote process exited)"
-        r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed",
+        r"|ncclInvalid(?:Usage|Argument)|NCCL WARN Call to \w+ failed"
+        r"|NCCL WARN \[(?:Service thread|Proxy Service[^\]]*)\] (?:Error encountered|Failed to)",
         "NCCL or RCCL failed on a call of the system; the lines around it say which",
         "set NCCL_DEBUG: INFO in muster_engine_env and start again",
         "vLLM issues 4383 and 10626",

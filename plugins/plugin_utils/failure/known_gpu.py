@@ -250,6 +250,8 @@ SIGNATURES = (
         r"|failed to (?:quiesce|evict process))|NVML: Timeout|Insufficient External Power"
         r"|HW Exception by GPU node"
         r"|reason ?: ?GPU Hang",
+        # The slot reports what the GPU did.
+        explains=("node-hardware",),
     ),
     Signature(
         "gpu-nvlink",
@@ -554,6 +556,8 @@ SIGNATURES = (
     Signature(
         "toolkit-configuration",
         r"nvidia-container-cli\.\w+ value|is not host-relative"
+        # The root of the driver that the configuration names.
+        r"|nvidia-container-cli(?:\.real)?: initialization error: change root failed"
         r"|ldcache error: open failed: \S*/ldconfig"
         r"|nvidia-container-runtime/config\.toml"
         r".{0,120}(?:invalid|pars|load|toml)|(?:unable|failed) to load config.{0,80}nvidia",

@@ -123,7 +123,7 @@ SIGNATURES = (
     ),
     Signature(
         "open-files",
-        r"(?i)too many open files|received 0 items of ancdata",
+        r"(?i)too many open files|received 0 items of ancdata|\bfile-max limit \d+ reached",
         "the limit of open files is reached",
         "raise LimitNOFILE of the service or --ulimit nofile of the container",
         "kernel, EMFILE; torch",
@@ -157,12 +157,15 @@ SIGNATURES = (
         "read dmesg and the board's event log (ipmitool sel list); take the node out of service"
         " until the part is replaced",
         "kernel, EDAC, MCE and AER",
+        likely=r"\bAER: (?:can't recover|device recovery failed)|\bDPC: (?:containment event"
+        r"|unmasked uncorrectable)",
     ),
     Signature(
         "kernel-hang",
         r"\btask \S+ blocked for more than \d+ seconds|(?i:\b(?:soft|hard) lockup\b)"
         r"|\brcu\w*:? .{0,40}detected .{0,20}stall|Kernel panic - not syncing|\bkernel BUG at\b"
-        r"|\bBUG: unable to handle (?:kernel|page)",
+        r"|\bBUG: (?:unable to handle (?:kernel|page)"
+        r"|kernel NULL pointer)",
         "the node's kernel hangs: a task waits for a disk, a network file system or a driver, or a"
         " processor is stuck",
         "the stack below the line in dmesg says in which part; reboot the node",
@@ -283,7 +286,8 @@ SIGNATURES = (
         r"|run xfs_repair|rectify the problem|device paths lost|writeback error)"
         r"|\bI/O Error \(sct\b"
         r"|\bBTRFS (?:critical|error) |\bbcachefs .{0,80}error|Aborting journal|aborted journal"
-        r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|Removing after probe failure"
+        r"|\bmd/raid\S* ?Disk failure|Medium Error|\bexception Emask\b|hostbyte=DID_(?!OK)"
+        r"|previous I/O error to superblock|Removing after probe failure"
         r"|lost (?:async|sync) page write|pool I/O is currently suspended"
         r"|critical (?:medium|target) error|nvme\w*: (?:controller is down|Device not ready)"
         r"|Timed out waiting for device \S+\.device"
@@ -309,7 +313,9 @@ SIGNATURES = (
         r"|Cannot send|Connection|Transport)|^cannot (?:mount|import) '[^']+': "
         r"|VFS: Can't find \w+ filesystem|EXT\d-fs \(\S+\): (?:error: bad|couldn't mount"
         r"|bad geometry)"
-        r"|\bNFS mount failed\b|mount error(?:\(\d+\)| \d+ = )|ZFS modules? (?:are|is) not loaded"
+        r"|\bNFS mount failed\b|mount error(?:\(\d+\)| \d+ = )"
+        r"|failed to mount local volume.{0,300}(?:refused|timed out|denied|invalid argument)"
+        r"|ZFS modules? (?:are|is) not loaded"
         r"|unsupported (?:optional|read-only) features"
         r"|XFS \(\S+\): SB validate failed with error -22"
         r"|fuse: device not found|fusermount3?: .{0,80}(?:failed|not permitted|not found)"

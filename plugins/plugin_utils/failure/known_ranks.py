@@ -52,7 +52,9 @@ SIGNATURES = (
         "rdma-memory",
         r"(?i)\bibv_\w+ failed.{0,60}cannot allocate memory"
         r"|_reg\(size=.{0,80}cannot allocate memory"
-        r"|failed to (?:register|pin) .{0,60}cannot allocate memory",
+        r"|failed to (?:register|pin) .{0,60}cannot allocate memory"
+        # Earlier versions of NCCL say no more.
+        r"|call to ibv_(?:create_cq|reg_mr\w*|alloc_pd) failed\s*$",
         "the NIC got no memory for RDMA: mostly the limit of locked memory, else NCCL_BUFFSIZE that"
         " is too large, or a kernel that holds memory back (CmaTotal of /proc/meminfo)",
         "ulimit -l in the container has to say unlimited (--ulimit memlock=-1,"
@@ -89,7 +91,7 @@ SIGNATURES = (
     Signature(
         "nccl-network",
         r"NCCL WARN Error: network .{1,40} not found|NET/OFI .{0,80}(?:[Uu]nable|[Ff]ailed"
-        r"|No eligible|Only EFA)|Failed to initialize any NET plugin|NET/Plugin: (?:Failed"
+        r"|No eligible|Only EFA)|Failed to initialize any (?:NET|net) plugin|NET/Plugin: (?:Failed"
         r"|Could not find) .{0,80}requested",
         "NCCL was told to use a network of a plugin (NCCL_NET, NCCL_NET_PLUGIN) that is not in the"
         " image or cannot be loaded",
@@ -101,7 +103,8 @@ SIGNATURES = (
         "nic-driver",
         r"\b(?:mlx[45]_core|bnxt_\w+|ice|irdma|i40e|hns3|hinic3?)\b.{0,80}(?:\bprobe\b.{0,40}failed"
         r"|load_one failed|hca_cap failed|FW (?:pre)?init.{0,20}(?:timeout|failed)"
-        r"|Firmware over \d+ MS in)"
+        r"|Firmware over \d+ MS in|Will cause a leak of a command resource"
+        r"|health recovery failed)|\bAdapter removed$|PCIe link lost, device now detached"
         r"|\bibv_\w*query_\w+\(\w+\) returned .{0,20}: (?:Inappropriate ioctl|Function not impl)",
         "the kernel's driver cannot start a NIC: its firmware is of another version, or the card is"
         " sick",
@@ -113,7 +116,8 @@ SIGNATURES = (
     Signature(
         "nic-link",
         r"\bbond\w*: now running without any active (?:interface|slave)"
-        r"|NETDEV WATCHDOG: .{0,60}transmit queue \d+ timed out|\bmlx5_core\b.{0,60} TX timeout",
+        r"|NETDEV WATCHDOG: .{0,60}transmit queue \d+ timed out"
+        r"|\b(?:mlx[45]_core|bnxt_en|ice|i40e)\b.{0,60} TX timeout",
         "a NIC has lost its link, or no longer sends",
         "look at the cable, the port of the switch and its settings of the bond (ip -s link,"
         " ethtool NIC); where it happens again, renew the NIC's driver and firmware",
@@ -147,7 +151,7 @@ SIGNATURES = (
         r"|(?<!non-zero status: \d\d\d )(?<!non-zero status: \d\d )(?<!non-zero status: \d )"
         r"ibv_(?:modify_qp|create_qp|poll_cq|open_device|query_gid|create_ah|post_\w+)\w*"
         r".{0,40} failed|\bmlx\d: .{0,60}got completion with error"
-        r"|mlx5_core.{0,80}Port module event: error"
+        r"|mlx5_core.{0,80}Port module event(?:: |\[)error"
         r"|IBV_WC_\w*ERR\b|transport retry counter exceeded|(?i:(?:nccl|net/ib|ucx|ibv?_|mlx\d|rdma"
         r"|roce|nic).{0,120}(?:invalid gid|no (?:\S+ ){0,2}gid))|\b[Nn]o (?:suitable|usable"
         r"|valid) GID\b"
@@ -191,7 +195,8 @@ SIGNATURES = (
         r"|[Mm]essage truncated :|Mismatched collective|collective mismatch around rank"
         r"|[Dd]etected mismatch between collectives|\brank \d+ is out of range 0-\d"
         r"|Invalid rank requested|[Cc]onfiguration mismatch detected for engine"
-        r"|unexpected data parallel rank|(?i:world[ _]size mismatch"
+        r"|unexpected data parallel rank|\b(?:HELLO|READY) message (?:from|for) (?:local|remote)"
+        r" engine \d+(?:, expected it to be| in \w+ state)|(?i:world[ _]size mismatch"
         r"|rank \d+ .{0,12}already (?:registered|joined|exists))",
         "ranks do not agree on how many they are or what they run: another command line or version"
         " on one node, or an engine of an earlier run that is still there",
@@ -227,7 +232,7 @@ SIGNATURES = (
         r"|[Cc]all to connect\S* .{0,60}(?:returned|failed)|socket\w*Connect\w*: exceeded retries"
         r"|socket\w*Connect\w*: ?Connect to .{0,80} failed"
         r"|[Cc]all to (?:recv|send)\w* .{0,100}(?:timed out|No route)"
-        r"|[Cc]onnect to \S+<\d+> timed out",
+        r"|[Cc]onnect to \S+<\d+> timed out|socketPollConnect poll\(\) timeout",
         "NCCL or RCCL cannot connect to another rank",
         "admit all TCP between the nodes on the cluster NIC, and see that the peer's unit runs",
         "NCCL bootstrap",
