@@ -203,7 +203,8 @@ SIGNATURES = (
         "image-broken",
         r"failed to register layer: (?!.{0,400}(?i:no space|input/output|read-only|not permitted"
         r"|denied))|filesystem layer verification failed"
-        r"|layer does not exist|failed to extract layer (?!.{0,300}no space)"
+        r"|layer does not exist|failed to extract layer (?!.{0,400}(?i:no space|input/output"
+        r"|read-only|not permitted|denied))"
         r"|unexpected commit digest|failed (?:size|digest) validation|(?:error creating"
         r"|failed to mount) overlay|\b[Uu]nknown blob\b|\bBLOB_UNKNOWN\b|blob unknown to registry"
         r"|invalid tar header|content digest .{0,120}not found"

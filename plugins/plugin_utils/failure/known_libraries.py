@@ -197,6 +197,7 @@ SIGNATURES = (
     Signature(
         "module-missing",
         _RAISED + r"ModuleNotFoundError: No module named (?!'(?:transformers_modules|aiter\.jit\.))"
+        r"|^(?:\([^)]*\) )?ERROR [^\]]*\] No module named '(?!transformers_modules)"
         r"|(?:finding module specification for .{0,80}|System error: )No module named"
         r"|requires the \S+ library but it was not found"
         r"|(?:Error|Exception): [^`]{0,80}\brequires? (?:\S+ ){1,3}to be installed"
