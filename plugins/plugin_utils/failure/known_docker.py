@@ -358,9 +358,9 @@ SIGNATURES = (
         r"|re-exec process to join the existing user"
         r"|try resetting the pause process|cannot clone: operation not permitted"
         r"|mounting \"devpts\" to rootfs .{0,80}invalid argument|mount `devpts` to .{0,80}invalid",
-        "rootless Docker or Podman may not map the user's ids: /etc/subuid and /etc/subgid do not"
-        " give enough of them, newuidmap has lost its rights, or the kernel admits no such"
-        " namespace",
+        "rootless Docker or Podman has no namespace of the user's ids: /etc/subuid and /etc/subgid"
+        " do not give enough of them, newuidmap has lost its rights, the kernel admits none, or"
+        " the process that kept it (Podman's pause process) is gone",
         "give the user 65536 ids in both files, then podman system migrate; reinstall uidmap or"
         " shadow-utils; or run it as root",
         "Podman issues 12637 and 20336; shadow",

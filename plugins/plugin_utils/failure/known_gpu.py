@@ -305,7 +305,9 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-ordinal",
-        r"invalid device ordinal|NVMLError_InvalidArgument|device error: \S+: unknown device"
+        # The toolkit says so of a GPU that the driver counts and CUDA does not see.
+        r"(?<!nvidia-container-cli: initialization error: cuda error: )invalid device ordinal"
+        r"|NVMLError_InvalidArgument|device error: \S+: unknown device"
         r"|invalid literal for int\(\) with base 10: '(?:MIG|GPU)-|Non-integer device ID"
         r"|visible device ordinal \d+ is out of range|device < num_gpus|--device-ids index"
         r"|is not visible in \w+_DEVICES"
