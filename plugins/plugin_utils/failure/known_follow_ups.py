@@ -150,7 +150,8 @@ LAST = (
     ),
     Signature(
         "cuda-unknown",
-        r"CUDA unknown error|CUDA driver initialization failed|\b(?:CUDA|HIP) (?:driver )?error"
+        r"CUDA unknown error|\bCUDA: unknown error|CUDA driver initialization failed|\b(?:CUDA"
+        r"|HIP) (?:driver )?error"
         r"(?: \(\d+\))?: |Triton Error \[\w+\]: |\b(?:cuda"
         r"|hip)Error[A-Z]\w+"
         r"|\bCUDA_ERROR_[A-Z_]+|\b(?:Error|failure) (?:500|999)\b|CU(?:DNN|BLAS)_STATUS_[A-Z_]+"
