@@ -83,6 +83,7 @@ def explain(lines: Iterable[str]) -> list[Finding]:
     found: dict[str, Finding] = {}
     hints: dict[str, Finding] = {}
     unknown = False
+    lines = [*lines]
     for line in lines:
         cut = line[: log.LINE_LIMIT]
         # Who was asked to end before anything failed has not failed.
@@ -96,7 +97,9 @@ def explain(lines: Iterable[str]) -> list[Finding]:
         one, hint = read
         if one.rank == HARMLESS:
             continue
-        if one.late and unknown:
+        if (one.late and unknown) or (
+            one.unless and any(re.search(one.unless, other[: log.LINE_LIMIT]) for other in lines)
+        ):
             one = one._replace(rank=max(one.rank, SYMPTOM))
         table = hints if hint else found
         known = table.get(one.name)

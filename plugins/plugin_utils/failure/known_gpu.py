@@ -153,6 +153,8 @@ SIGNATURES = (
     ),
     Signature(
         "gpu-firmware",
+        # These kinds of GPU serve without the firmware of trusted applications.
+        r"^(?!.*amdgpu/(?:vega20|arcturus|raven\w*|picasso)_ta\.bin).*(?:"
         r"[Dd]irect firmware load for (?:amdgpu|nvidia)/\S+ failed|PSP firmware loading failed"
         r"|loading \S*firmware/(?:amdgpu|nvidia)/\S+ failed"
         r"|[Ff]ailed to load \w* ?firmware.{0,40}amdgpu"
@@ -160,7 +162,7 @@ SIGNATURES = (
         r"|can't load) \S*(?: \S+)? ?(?:firmware|ucode"
         r"|microcode))|hw_init of IP block <psp> failed|PSP load \w+ failed"
         r"|NVRM: .{0,80}(?:firmware (?:image|file) .{0,60}(?:not found|fail|mismatch)"
-        r"|No valid firmware)",
+        r"|No valid firmware))",
         "the GPU's firmware is not on the node, is another version's, or the GPU refuses it",
         "install the firmware package of the driver's version (amdgpu-dkms-firmware,"
         " linux-firmware,"
@@ -375,6 +377,9 @@ SIGNATURES = (
         " muster_wheel_channel for CUDA",
         "torch",
         ("gpu-driver",),
+        # There the torch is right to have no CUDA; who asks for it is the engine's code.
+        unless=r"\bdevice_config=npu\b|Platform plugin ascend is activated|device='npu'"
+        r"|/(?:vllm_ascend|torch_npu)/",
     ),
     Signature(
         "gpu-few",

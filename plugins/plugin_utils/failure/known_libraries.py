@@ -66,7 +66,7 @@ SIGNATURES = (
         "sglang-import",
         r"cannot import name .{0,80} from '(?:sglang|aiter|sgl_kernel)"
         r"|AttributeError: module '(?:aiter|sgl_kernel)[\w.]*' has no attribute"
-        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol"
+        r"|(?:sgl_kernel|common_ops|aiter)\S*: undefined symbol(?!: _ZN\w{0,3}7ck_tile)"
         r"|ImportError: sgl_kernel\S* is missing from the installed"
         r"|Could not run '(?:sgl_kernel|aiter)::",
         "the engine and the kernels in this image (sgl_kernel, AITER) are not built for each other"
@@ -332,7 +332,9 @@ SIGNATURES = (
     Signature(
         "aiter-build",
         r"No module named 'aiter\.jit\.|failed (?:jit build|build jit) \["
-        r"|\[aiter\] build \[?\w+\]? .{0,200}failed|\bFAILED: .{0,40}\bmodule_\w+\.so\b",
+        r"|\[aiter\] build \[?\w+\]? .{0,200}failed"
+        # Kernels of ck_tile are compiled into each module itself.
+        r"|aiter/jit/\S+: undefined symbol: _ZN\w{0,3}7ck_tile|\bFAILED: .{0,40}\bmodule_\w+\.so\b",
         "a module of AITER could not be built or loaded at start; the lines around say why",
         f"{RECIPE_IMAGE}; one that has AITER's modules built needs no compiler",
         "AITER",

@@ -22,7 +22,8 @@ class Signature(NamedTuple):
     explains are the names of signatures that follow from this one and stand behind it, whichever
     was logged first; behind a symptom causes do where it was logged first. checks are the ids of
     the checks that find the cause before a start; empty where none can. late is one that other
-    failures end in, too: behind an error that is not known it is a symptom.
+    failures end in, too: behind an error that is not known it is a symptom. unless is a regular
+    expression of words beside which, anywhere in the run, it is a symptom as well.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Signature(NamedTuple):
     hint: str = ""
     explains: tuple[str, ...] = ()
     late: bool = False
+    unless: str = ""
 
 
 PREPARE = "run playbooks/prepare.yml"
