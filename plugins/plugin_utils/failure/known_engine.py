@@ -474,8 +474,8 @@ SIGNATURES = (
         likely=r"\[Error\]: The memory on the device is exhausted"
         r"|(?i:failed to allocate (?:device|gpu|npu) memory)|NVRM: .{0,80}NV_ERR_NO_MEMORY"
         r"|Not enough memory for command submission"
-        # ROCm's runtime names the memory that is free: with a GiB and more it lacks something else.
-        r"|(?<!Call returned )HSA_STATUS_ERROR_OUT_OF_RESOURCES(?!.{0,300}Free mem ?: ?\d{4})"
+        # ROCm's runtime names the memory that is free; the code alone is of other resources, too.
+        r"|HSA_STATUS_ERROR_OUT_OF_RESOURCES.{0,300}Free mem ?: ?\d{1,3}(?!\d)"
         r"|(?i:failed to allocate \S+ buffer"
         r"|insufficient (?:gpu|npu|device|video) memory|device memory is not enough)|"
         r"(?:cudaMalloc|hipMalloc|aclrtMalloc|rtMalloc|alloc device memory)\w*\b.{0,60}(?:failed"

@@ -156,6 +156,7 @@ SIGNATURES = (
         # These kinds of GPU serve without the firmware of trusted applications.
         r"^(?!.*amdgpu/(?:vega20|arcturus|raven\w*|picasso)_ta\.bin).*(?:"
         r"[Dd]irect firmware load for (?:amdgpu|nvidia)/\S+ failed|PSP firmware loading failed"
+        r"|[Ff]ailed to load (?:psp|mc|gfx|sdma|mes|imu|rlc|vcn|smu|gpu_info) firmware"
         r"|loading \S*firmware/(?:amdgpu|nvidia)/\S+ failed"
         r"|[Ff]ailed to load \w* ?firmware.{0,40}amdgpu"
         r"|amdgpu.{0,80}(?i:(?:failed to (?:load|validate|get)"
