@@ -166,8 +166,8 @@ checks:
     - The verdicts. Devices with the same verdict share one.
     - V(gpu-driver-loaded), V(gpu-tool), V(gpu-count), V(gpu-name), V(gpu-health), V(gpu-ecc),
       V(gpu-processes), V(gpu-memory), V(gpu-topology) and, with O(driver) or O(min_driver),
-      V(gpu-driver) for both vendors; V(gpu-persistence), V(gpu-mig), V(gpu-fabric-manager),
-      V(gpu-imex), V(gpu-toolkit) and V(gpu-compiler) for NVIDIA;
+      V(gpu-driver) for both vendors; V(gpu-persistence), V(gpu-compute-mode), V(gpu-mig),
+      V(gpu-fabric-manager), V(gpu-imex), V(gpu-toolkit) and V(gpu-compiler) for NVIDIA;
       V(gpu-partition) and V(gpu-device-nodes) for AMD; V(device-node) and V(driver-mount) from the
       file system.
   returned: always

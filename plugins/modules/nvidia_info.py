@@ -112,6 +112,9 @@ devices:
     mig_mode:
       description: V(Enabled) or V(Disabled); null where the GPU cannot be cut in instances.
       type: str
+    mig_pending:
+      description: The mode that it has after its next reset.
+      type: str
     ecc_mode:
       description: V(Enabled) or V(Disabled); null where the GPU has no ECC.
       type: str
@@ -136,7 +139,8 @@ devices:
     conditions:
       description:
         - Which of V(remapped_row_failure), V(remapped_row_pending), V(pending_retirement),
-          V(pending_blacklist) and V(sram_threshold_exceeded) the driver answers with Yes.
+          V(pending_blacklist), V(sram_threshold_exceeded), V(reset_required) and
+          V(drain_and_reset_recommended) the driver answers with Yes.
       type: list
       elements: str
     fabric:

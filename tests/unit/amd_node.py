@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
-from ansible_collections.muster.serving.plugins.module_utils.devices.amd import (
-    observe_io as amd_observe,
-)
 
 from lab.emulators import amd_tools
 from tests.unit.emulated_node import EmulatedNode, call
@@ -21,6 +18,3 @@ class AmdNode(EmulatedNode):
 
     def make(self, family: str = "amd", devices: int = 8) -> None:
         self.write(amd_tools.make_state(family, devices))
-
-    def run_in_process(self) -> None:
-        self.answer_in_process(amd_observe)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
-from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia import (
-    observe_io as nvidia_observe,
-)
 
 from lab.emulators import nvidia_tools
 from tests.unit.emulated_node import EmulatedNode, call
@@ -33,9 +30,6 @@ class NvidiaNode(EmulatedNode):
 
     def make(self, family: str = "nvidia", devices: int = 8) -> None:
         self.write(nvidia_tools.make_state(family, devices))
-
-    def run_in_process(self) -> None:
-        self.answer_in_process(nvidia_observe)
 
     def answer(self, program: str, *arguments: str) -> Output:
         if program == "systemctl":

@@ -162,6 +162,39 @@ def test_a_gpu_that_is_cut_in_several_is_seen(node, release, compute, memory, st
     assert bool(mode.remedy) == (status != "ok")
 
 
+@pytest.mark.parametrize("release", ["6.2.4", "7.1.1"])
+def test_of_a_cut_gpu_the_cut_is_the_cause(node, release):
+    """Only the first part tells partition and memory; all are functions of one PCI device."""
+    node.set("rocm_version", release)
+    for part in range(8):
+        node.set(f"devices.{part}.bus_id", f"0000:0c:00.{part}")
+        node.set(f"devices.{part}.compute_partition", "N/A" if part else "CPX")
+        node.set(f"devices.{part}.memory_partition", "N/A" if part else "NPS4")
+    said = said_by_amd_smi()
+    for query in ("static", "metric"):
+        document = json.loads(said[query])
+        for row in (document["gpu_data"] if isinstance(document, dict) else document)[1:]:
+            row.update(dict.fromkeys(set(row) & {"mem_usage", "vram", "usage"}, "N/A"))
+        said[query] = json.dumps(document)
+
+    devices = amd_smi.read(said).devices
+
+    assert [health(device) for device in devices] == ["OK"] * 8
+    assert [mode.observed for device in devices for mode in modes(device)] == ["CPX, NPS4"] * 8
+
+
+def test_a_name_that_the_market_does_not_know_is_the_boards(node):
+    said = said_by_amd_smi()
+    document = json.loads(said["static"])
+    for row in document["gpu_data"]:
+        row["asic"]["market_name"] = "N/A"
+        row["board"] = {"product_name": "AMD Instinct MI300X OAM"}
+
+    devices = amd_smi.read({**said, "static": json.dumps(document)}).devices
+
+    assert {device["name"] for device in devices} == {"AMD Instinct MI300X OAM"}
+
+
 def test_a_real_metric_is_read():
     (device,) = amd_smi.read({"metric": METRIC_MI300X_ROCM_7_0}).devices
 

@@ -29,7 +29,7 @@ from lab.emulators.state import load_state
 from lab.emulators.state import save_state as lab_save
 from tests.unit.amd_node import AmdNode
 from tests.unit.amd_node import say as amd_say
-from tests.unit.emulated_node import EMULATORS
+from tests.unit.emulated_node import DRESSES, EMULATORS, WORDY
 from tests.unit.npu_node import capture
 from tests.unit.nvidia_node import NvidiaNode
 
@@ -127,6 +127,7 @@ def test_a_healthy_node_passes_every_check(node, files):
         ("gpu-processes", "ok", "devices 0-7"),
         ("gpu-memory", "ok", "devices 0-7"),
         ("gpu-persistence", "ok", "devices 0-7"),
+        ("gpu-compute-mode", "ok", "devices 0-7"),
         ("gpu-mig", "ok", "devices 0-7"),
         ("gpu-topology", "ok", "devices 0-7"),
         ("gpu-driver", "ok", "driver"),
@@ -211,6 +212,14 @@ FAULTS = [
         "persistence mode Disabled",
     ),
     ("devices.3.mig_mode", "Enabled", "gpu-mig", "failed", "device 3", "MIG Enabled"),
+    (
+        "devices.3.compute_mode",
+        "Prohibited",
+        "gpu-compute-mode",
+        "failed",
+        "device 3",
+        "compute mode Prohibited",
+    ),
     (
         "devices.7.link",
         "SYS",
@@ -472,6 +481,56 @@ def test_a_lost_gpu_beside_others_has_its_own_remedy(node, files):
     [tool] = [c for c in gpu_look.inspect(options(), files)["checks"] if c["id"] == "gpu-tool"]
     assert tool["status"] == "warning"
     assert "dmesg (NVRM, Xid)" in tool["remedy"]
+
+
+@pytest.mark.parametrize("name", sorted(DRESSES))
+@pytest.mark.parametrize("vendor", ["nvidia", "amd"])
+def test_a_wrapper_around_the_tools_takes_no_check_away(
+    tmp_path, monkeypatch, owners, files, vendor, name
+):
+    node = {"nvidia": NvidiaNode, "amd": AmdNode}[vendor](tmp_path, monkeypatch)
+    node.run_in_process()
+    asked = amd_options() if vendor == "amd" else options(**ALONE)
+    plain = gpu_look.inspect(asked, files)
+    node.dress = DRESSES[name]
+
+    dressed = gpu_look.inspect(asked, files)
+
+    assert dressed["facts"] == plain["facts"]
+    assert [(c["id"], c["status"]) for c in dressed["checks"] if c["id"] != "gpu-tool"] == [
+        (c["id"], c["status"]) for c in plain["checks"] if c["id"] != "gpu-tool"
+    ]
+    # amd-smi's own warnings stand beside its JSON, too, and are passed over.
+    doubted = vendor == "nvidia" and name in WORDY
+    [tool] = [c for c in dressed["checks"] if c["id"] == "gpu-tool"]
+    assert tool["status"] == ("warning" if doubted else "ok")
+    assert ("infoROM" in tool["remedy"]) == (doubted and "after" in name)
+
+
+@pytest.mark.parametrize("gone", range(8))
+@pytest.mark.parametrize("spelling", ["GPU{}", "GPU {}"])
+def test_the_gpu_that_has_no_handle_is_the_one_that_is_missed(node, files, gone, spelling):
+    """nvidia-smi lists the others one after the other; their numbers are those of all."""
+    node.set(f"devices.{(gone + 3) % 8}.name", "NVIDIA B20")
+    root = ElementTree.fromstring(  # noqa: S314 - the emulator's own
+        nvidia_tools._query_xml(load_state()).split("?>", 1)[1].split(">", 1)[1]
+    )
+    lost = root.findall("gpu")[gone]
+    root.remove(lost)
+    address = spelling.format(lost.get("id")[4:].lower())
+    node.set(
+        "faults.nvidia-smi -q",
+        {
+            "output": f"<?xml version='1.0' ?>\n{ElementTree.tostring(root, encoding='unicode')}\n"
+            f"Unable to determine the device handle for {address}: Unknown Error\n",
+            "rc": 15,
+        },
+    )
+
+    told = not_ok(files, options())
+
+    assert ("gpu-count", "failed", f"device {gone}", "not listed by nvidia-smi") in told
+    assert ("gpu-name", "failed", f"device {(gone + 3) % 8}", "NVIDIA B20") in told
 
 
 RACK = {"device_names": [r"B200"], "device_count": 4}
@@ -761,7 +820,9 @@ DEVICE = st.fixed_dictionaries(
         "recovery_action": st.none() | st.just("Reset"),
         "conditions": st.lists(st.just("remapped_row_pending"), max_size=1),
         "persistence_mode": st.none() | st.just("Enabled"),
+        "compute_mode": st.none() | st.sampled_from(["Default", "Exclusive_Process", "Prohibited"]),
         "mig_mode": st.none() | st.just("Enabled"),
+        "mig_pending": st.none() | st.sampled_from(["Enabled", "Disabled"]),
         "processes": st.none() | st.just([{"pid": 1, "name": "", "memory_mb": None}]),
         "fabric": st.none() | st.just({"state": "Completed", "status": None}),
     }

@@ -8,6 +8,7 @@ import time
 import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import Output
+from ansible_collections.muster.serving.plugins.module_utils.devices import tools_io
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     observe_io as npu_observe,
 )
@@ -208,7 +209,7 @@ def test_several_things_are_asked_at_a_time_and_no_more(monkeypatch):
         running.remove(argv)
         return Output(0, argv[-1], "")
 
-    monkeypatch.setattr(npu_observe, "run", run)
+    monkeypatch.setattr(tools_io, "run", run)
     answers = NpuSmi("npu-smi", timeout=5).ask_several([[str(n)] for n in range(12)])
 
     assert [answer.stdout for answer in answers] == [str(n) for n in range(12)]

@@ -17,6 +17,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.owners import Owner
+from ansible_collections.muster.serving.plugins.module_utils.devices import tools_io
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import (
     look_io as npu_look,
 )
@@ -33,7 +34,7 @@ from hypothesis import strategies as st
 
 from lab.emulators import ascend_tools
 from lab.emulators.state import load_state
-from tests.unit.emulated_node import EMULATORS, call
+from tests.unit.emulated_node import DRESSES, EMULATORS, WORDY, call
 from tests.unit.npu_node import CAPTURES, NpuNode, capture
 
 OWN_UNIT = "muster-a2-cluster-r0-rank0.service"
@@ -1002,7 +1003,7 @@ def test_any_output_of_the_tools_gives_checks(texts):
         return Output(0, next(answers), next(answers))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(npu_observe, "run", run)
+        patch.setattr(tools_io, "run", run)
         patch.setattr(npu_look, "HCCN_CONF", "/nowhere/hccn.conf")
         result = inspect()
 
@@ -1029,7 +1030,7 @@ def slow_tools(monkeypatch, slow):
             return call(ascend_tools.TOOLS[argv[0]], *argv[1:])
 
     one_at_a_time = threading.Lock()
-    monkeypatch.setattr(npu_observe, "run", run)
+    monkeypatch.setattr(tools_io, "run", run)
     return asked
 
 
@@ -1230,7 +1231,7 @@ def test_a_driver_that_fails_is_told_by_its_tools_words(
 
 def test_a_node_without_the_driver_is_one_cause(node, monkeypatch):
     monkeypatch.setattr(npu_look, "device_numbers", list)
-    monkeypatch.setattr(npu_observe, "run", run)
+    monkeypatch.setattr(tools_io, "run", run)
     mounts = ["/usr/local/dcmi:/usr/local/dcmi", "/usr/local/Ascend/driver/lib64:/x"]
     nodes = [f"/dev/davinci{n}" for n in range(8)]
 
@@ -1376,3 +1377,24 @@ def test_what_is_no_address_is_refused(real_node, capsys):
 )
 def test_devices_text(devices, text):
     assert devices_text(devices) == text
+
+
+@pytest.mark.parametrize("name", sorted(DRESSES))
+@pytest.mark.parametrize("family", ["a2", "a3"])
+def test_a_wrapper_around_the_tools_takes_no_check_away(node, tmp_path, name, family):
+    node.make(family)
+    configure(tmp_path)
+    plain = inspect()
+    node.dress = DRESSES[name]
+
+    dressed = inspect()
+
+    assert dressed["facts"] == plain["facts"]
+    # Lines that no table has are told; what stands in the table is read none the less.
+    assert [(c["id"], c["status"]) for c in dressed["checks"] if c["id"] != "npu-tool"] == [
+        (c["id"], c["status"]) for c in plain["checks"] if c["id"] != "npu-tool"
+    ]
+    said, before = (
+        {c["status"] for c in one["checks"] if c["id"] == "npu-tool"} for one in (dressed, plain)
+    )
+    assert said == ({"warning"} if name in WORDY else before)

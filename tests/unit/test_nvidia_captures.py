@@ -51,6 +51,7 @@ def test_an_idle_gpu_is_read_whole():
         "persistence_mode": "Enabled",
         "compute_mode": "Default",
         "mig_mode": "Disabled",
+        "mig_pending": "Disabled",
         "ecc_mode": "Enabled",
         "uncorrectable_errors": 0,
         "aggregate_uncorrectable_errors": 0,

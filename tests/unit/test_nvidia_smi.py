@@ -82,10 +82,15 @@ def test_an_older_driver_is_read_as_well():
     query = parse_query(log(A100))
 
     assert (query.version, query.cuda_version) == ("535.129.03", "12.2")
-    assert query.problems == ["GPU 0: no utilisation told"]
+    # A GPU that is cut tells none of its use.
+    assert query.problems == []
     [device] = query.devices
     said = {mode.check_id: mode.status for mode in modes(device)}
-    assert said == {"gpu-persistence": "warning", "gpu-mig": "failed"}
+    assert said == {
+        "gpu-persistence": "warning",
+        "gpu-compute-mode": "warning",
+        "gpu-mig": "failed",
+    }
     assert health(device) == "3 uncorrectable memory errors, row remapping pending"
     assert device == {
         "device_id": 0,
@@ -109,6 +114,7 @@ def test_an_older_driver_is_read_as_well():
         "persistence_mode": "Disabled",
         "compute_mode": "Exclusive_Process",
         "mig_mode": "Enabled",
+        "mig_pending": "Enabled",
         "ecc_mode": "Enabled",
         "uncorrectable_errors": 3,
         "aggregate_uncorrectable_errors": 6,
@@ -134,6 +140,14 @@ HEALTH = [
     (("gpu_recovery_action", "Drain and Reset"), "the driver wants: Drain and Reset"),
     (("remapped_row_failure", "Yes"), "row remapping failed"),
     (("pending_retirement", "Yes"), "page retirement pending"),
+    (
+        (
+            "gpu_recovery_action",
+            "None</gpu_recovery_action><gpu_reset_status><reset_required>Yes"
+            "</reset_required></gpu_reset_status><gpu_recovery_action>None",
+        ),
+        "the driver wants a reset",
+    ),
     (("sram_threshold_exceeded", "Yes"), "too many SRAM errors in its life"),
     (("state", "In Progress"), "fabric In Progress, status Success"),
     (("status", "NVLink not supported"), "fabric Completed, status NVLink not supported"),
@@ -189,6 +203,36 @@ def test_untold_processes_are_not_taken_for_none(processes, problem):
 
     assert query.devices[0]["processes"] is None
     assert any(problem in one for one in query.problems)
+
+
+@pytest.mark.parametrize(
+    ("current", "pending", "status", "observed", "remedy"),
+    [
+        ("Disabled", "Enabled", "warning", "MIG Disabled, Enabled after the next reset", "back"),
+        ("Enabled", "Disabled", "failed", "MIG Enabled, Disabled after the next reset", "waits"),
+        ("Enabled", "Enabled", "failed", "MIG Enabled", "-mig 0"),
+        ("Disabled", "Disabled", "ok", "MIG Disabled", ""),
+        ("N/A", "N/A", "ok", "MIG not there", ""),
+        ("[N/A]", "[N/A]", "ok", "MIG not there", ""),
+    ],
+)
+def test_a_gpu_that_is_cut_or_will_be_is_seen(current, pending, status, observed, remedy):
+    query = parse_query(h100(("current_mig", current), ("pending_mig", pending)))
+
+    [mode] = [mode for mode in modes(query.devices[0]) if mode.check_id == "gpu-mig"]
+    assert (mode.status, mode.observed) == (status, observed)
+    assert remedy in mode.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["a&b", "<defunct>", "x\x00\x01\x1b[0m", "\ufffd\ufffd", "/usr/bin/python3 -c 'a<b'"]
+)
+def test_no_name_of_a_process_hides_the_gpus(name):
+    query = parse_query(log(A100.replace("python3", name), A100))
+
+    assert len(query.devices) == 2
+    assert query.problems == []
+    assert [one["pid"] for one in query.devices[0]["processes"]] == [4711, 4712]
 
 
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]>'

@@ -1,9 +1,14 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What parsers of device tools share: problems that stay few, and excerpts that stay short."""
+"""What readers of tools share: plain text, problems that stay few, excerpts that stay short."""
 
 from __future__ import annotations
+
+import re
+
+# Sequences that move a terminal's cursor, change its colours or set its title.
+ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
 
 MAX_PROBLEMS = 20
 
@@ -24,6 +29,11 @@ class Problems:
     def result(self) -> list[str]:
         more = [f"and {self._dropped} more"] if self._dropped else []
         return self._seen + more
+
+
+def plain(text: str) -> str:
+    """Return what a tool printed as it prints it into a file: no colours, line ends of its own."""
+    return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\ufeff", "")
 
 
 def excerpt(text: str, limit: int = 100) -> str:

@@ -15,6 +15,7 @@ from ansible_collections.muster.serving.plugins.module_utils.common.command_io i
     Output,
     run,
 )
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import plain
 
 MAX_CALLS = 4
 
@@ -23,6 +24,16 @@ def find_tool(name: str, path: str | None, folders: Sequence[str] = ()) -> str |
     """Return a tool as the caller names it, or from these folders, or from the PATH."""
     places = os.pathsep.join([*folders, os.environ.get("PATH", os.defpath)])
     return path or shutil.which(name, path=places)
+
+
+def ask(argv: Sequence[str], timeout: float) -> Output:
+    """Return what a tool answers, in plain text: a wrapper may colour it, or end lines its own way.
+
+    Raises:
+        CommandError: As of run.
+    """
+    answer = run(list(argv), timeout)
+    return Output(answer.rc, plain(answer.stdout), plain(answer.stderr))
 
 
 def ask_all(
@@ -38,11 +49,11 @@ def ask_all(
         By the same name what the command answered, or why it did not.
     """
 
-    def ask(argv: Sequence[str]) -> Output | CommandError:
+    def answer(argv: Sequence[str]) -> Output | CommandError:
         try:
-            return run(list(argv), timeout)
+            return ask(argv, timeout)
         except CommandError as error:
             return error
 
     with ThreadPoolExecutor(max_workers=MAX_CALLS) as pool:
-        return dict(zip(commands, pool.map(ask, commands.values())))
+        return dict(zip(commands, pool.map(answer, commands.values())))

@@ -14,6 +14,7 @@ from typing import Any, Mapping, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common import json_text
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import STATE_DIR
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import plain
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import is_older
 
 DIGEST = r"sha256:[0-9a-f]{64}"
@@ -221,7 +222,7 @@ def explain_build(image: str, base: str, output: str) -> str:
     """Explain in one message what docker build said: what it means and what to do."""
     problem = f"cannot build {image} from {base}: "
     # Older builders colour what a step says.
-    output = re.sub(r"\x1b\[[0-9;]*m", "", output)
+    output = plain(output)
     # A step of ours that fails says why; newer builders set number and time before it.
     own = re.search(r"^(?:#\d+ +[\d.]+ +)?muster: (.+)$", output, re.MULTILINE)
     if own:

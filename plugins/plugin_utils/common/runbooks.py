@@ -140,7 +140,7 @@ RUNBOOKS = (
         _words(
             "npu-tool npu-count npu-health npu-ecc npu-processes npu-topology gpu-tool gpu-count"
             " gpu-name gpu-health gpu-ecc gpu-processes gpu-topology gpu-persistence gpu-mig"
-            " gpu-fabric-manager gpu-imex gpu-partition container-gpus"
+            " gpu-compute-mode gpu-fabric-manager gpu-imex gpu-partition container-gpus"
         ),
         _words(
             "npu-held npu-visible-devices npu-few npu-lost npu-driver npu-unavailable npu-operator"

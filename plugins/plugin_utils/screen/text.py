@@ -9,8 +9,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# Sequences that move a terminal's cursor, change its colours or set its title.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import ESCAPES
+
 # All that steers a terminal, but the end of a line. What ends a line for Unicode alone is none.
 _CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e]")
 # What is left of a text that does not fit.
@@ -22,9 +22,7 @@ def printable(text: str) -> str:
 
     Of a line that was written over itself, as a bar of progress is, the last state is left.
     """
-    lines = [
-        _overwritten(_ESCAPES.sub("", line)) for line in text.replace("\r\n", "\n").split("\n")
-    ]
+    lines = [_overwritten(ESCAPES.sub("", line)) for line in text.replace("\r\n", "\n").split("\n")]
     return "\n".join(_CONTROLS.sub(" ", line).rstrip() for line in lines)
 
 

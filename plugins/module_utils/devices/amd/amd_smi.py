@@ -214,14 +214,16 @@ def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
             or cut.get("accelerator_type")
         )
         memory = inner(fixed, "partition", "memory_partition") or cut.get("memory")
+        bus_id = word(entry.get("bdf")) or word(inner(fixed, "bus", "bdf"))
         total = size(inner(measured, "mem_usage", "total_vram"), "MB")
         if total is None:
             total = size(inner(fixed, "vram", "size"), "MB")
         devices.append(
             make_device(
                 device_id=order[gpu],
-                name=word(inner(fixed, "asic", "market_name")),
-                bus_id=word(entry.get("bdf")) or word(inner(fixed, "bus", "bdf")),
+                name=word(inner(fixed, "asic", "market_name"))
+                or word(inner(fixed, "board", "product_name")),
+                bus_id=bus_id,
                 uuid=word(entry.get("uuid")),
                 power_w=number(inner(measured, "power", "socket_power")),
                 temperature_c=integer(inner(measured, "temperature", "hotspot")),
@@ -234,6 +236,7 @@ def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
                 memory_partition=one_of(memory, MEMORY_PARTITIONS),
             )
         )
+    _share_partition(devices)
     finish(devices, problems)
     topology = None
     if "topology" in said:
@@ -242,6 +245,20 @@ def read(said: Mapping[str, str]) -> Observation[AmdGpu]:
     versions = (_driver_version(row) for row in static.values())
     version = next((version for version in versions if version), None)
     return Observation(devices, version, topology, problems.result())
+
+
+def _share_partition(devices: Iterable[AmdGpu]) -> None:
+    """Give every part of a cut GPU the partition of the whole, which only the first part tells.
+
+    The parts are functions of one PCI device.
+    """
+    whole: dict[str, AmdGpu] = {}
+    for device in devices:
+        slot, _dot, _function = (device["bus_id"] or "").rpartition(".")
+        first = whole.setdefault(slot, device) if slot else device
+        if first["compute_partition"] not in (None, "SPX") and device["compute_partition"] is None:
+            device["compute_partition"] = first["compute_partition"]
+            device["memory_partition"] = device["memory_partition"] or first["memory_partition"]
 
 
 def tells_partition(text: str) -> bool:

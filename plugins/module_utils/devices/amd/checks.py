@@ -27,10 +27,11 @@ def health(device: AmdGpu) -> str:
     """Return OK, or why a GPU is not well.
 
     The driver has no word for it: a GPU that is lost leaves the list, one that is sick tells no
-    more of itself.
+    more of itself. Of a GPU that is cut only the first part tells of memory.
     """
     told = device["memory_total_mb"] is not None
-    return "OK" if told else "its driver tells nothing of its memory"
+    cut = device["compute_partition"] not in (None, "SPX")
+    return "OK" if told or cut else "its driver tells nothing of its memory"
 
 
 def modes(device: AmdGpu) -> list[Mode]:

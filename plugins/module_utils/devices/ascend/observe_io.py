@@ -14,7 +14,6 @@ from typing import Callable, Collection, Mapping, Optional, Sequence
 from ansible_collections.muster.serving.plugins.module_utils.common.command_io import (
     CommandError,
     Output,
-    run,
 )
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import excerpt
 from ansible_collections.muster.serving.plugins.module_utils.devices.ascend import hccn, npu_smi
@@ -24,7 +23,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.ascend.obse
     Pings,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.checks import odd_ones
-from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io import find_tool
+from ansible_collections.muster.serving.plugins.module_utils.devices.tools_io import ask, find_tool
 
 NPU_SMI_FOLDERS = ("/usr/local/bin", "/usr/local/sbin")
 HCCN_CONF = "/etc/hccn.conf"
@@ -60,7 +59,7 @@ class Tool:
         left = self._deadline - now
         if left > 0:
             try:
-                return run([self.path, *arguments], min(seconds, left))
+                return ask([self.path, *arguments], min(seconds, left))
             except CommandError as error:
                 if error.not_started:
                     self.absent, self.failure = True, str(error)

@@ -37,6 +37,8 @@ _CONDITIONS = {
     "pending_retirement": "page retirement pending",
     "pending_blacklist": "page retirement pending",
     "sram_threshold_exceeded": "too many SRAM errors in its life",
+    "reset_required": "the driver wants a reset",
+    "drain_and_reset_recommended": "the driver wants a reset once nothing runs",
 }
 
 
@@ -87,7 +89,7 @@ def health(device: NvidiaGpu) -> str:
 
 def modes(device: NvidiaGpu) -> list[Mode]:
     """Return what is to be said of the settings of a GPU."""
-    persistence, mig = device["persistence_mode"], device["mig_mode"]
+    persistence, compute = device["persistence_mode"], device["compute_mode"]
     return [
         Mode(
             "gpu-persistence",
@@ -97,15 +99,34 @@ def modes(device: NvidiaGpu) -> list[Mode]:
             "keep the driver loaded: systemctl enable --now nvidia-persistenced, or nvidia-smi "
             "-pm 1",
         ),
-        # A GPU that cannot be cut in instances tells no MIG mode.
         Mode(
-            "gpu-mig",
-            "ok" if mig in (None, "Disabled") else "failed",
-            f"MIG {mig or 'not there'}",
-            "MIG Disabled: a rank takes a whole GPU",
-            "turn MIG off while nothing runs: nvidia-smi -i N -mig 0, then nvidia-smi -r -i N",
+            "gpu-compute-mode",
+            {"Prohibited": "failed", "Exclusive_Process": "warning"}.get(compute or "", "ok"),
+            f"compute mode {compute or 'not told'}",
+            "compute mode Default: any process may use the GPU, and several at once",
+            "nvidia-smi -i N -c DEFAULT; what set it, such as a batch system's prolog, may do so "
+            "again",
         ),
+        _mig(device["mig_mode"], device["mig_pending"]),
     ]
+
+
+def _mig(mode: str | None, pending: str | None) -> Mode:
+    # A GPU that cannot be cut in instances tells no mode.
+    whole = mode in (None, "Disabled")
+    later = pending if pending != mode else None
+    off = "turn MIG off while nothing runs: nvidia-smi -i N -mig 0, then nvidia-smi -r -i N"
+    if later and whole:
+        off = "take it back before a reset or a reboot cuts the GPU: nvidia-smi -i N -mig 0"
+    elif later:
+        off = "it is turned off, and waits for a reset while nothing runs: nvidia-smi -r -i N"
+    return Mode(
+        "gpu-mig",
+        "failed" if not whole else "warning" if later else "ok",
+        f"MIG {mode or 'not there'}{f', {later} after the next reset' if later else ''}",
+        "MIG Disabled: a rank takes a whole GPU",
+        off,
+    )
 
 
 DRIVER = Driver(
@@ -170,6 +191,13 @@ DRIVER = Driver(
             "see lspci -d 10de: and dmesg (NVRM): a GPU that fell off the bus needs a reboot, one "
             "that the driver refuses another driver (the open kernel modules from Blackwell on), "
             "and a container or guest has to be handed its GPUs where it is made",
+            of_driver=False,
+        ),
+        Complaint(
+            r"inforom is corrupted",
+            "a GPU's own record is damaged",
+            "the GPU computes, but may keep no record of its memory errors: have the infoROM "
+            "restored or the card replaced when it can be spared",
             of_driver=False,
         ),
         Complaint(

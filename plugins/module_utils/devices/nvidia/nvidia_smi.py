@@ -13,11 +13,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Sequence, TypedDict
+from xml.sax.saxutils import escape
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
     Problems,
     excerpt,
+    plain,
 )
 from ansible_collections.muster.serving.plugins.module_utils.devices.contract import (
     Gpu,
@@ -37,7 +39,13 @@ _WITHHELD = re.compile(r"\[?(Insufficient Permissions|Not Found)\]?", re.I)
 _BROKEN = re.compile(r"\[?(Unknown Error|ERR!|GPU is lost|GPU requires reset)\b|ERR!", re.I)
 
 _QUANTITY = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(?: (\S{1,4}))?", re.ASCII)
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# What no XML may hold, and where the driver puts what it read of a process as it is.
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_PROCESS_NAME = re.compile(r"(<process_name>)(.*?)(</process_name>)", re.DOTALL)
+_BUS_ID = re.compile(
+    r"([0-9a-f]{1,8}):([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-9a-f])", re.ASCII | re.IGNORECASE
+)
+_NO_HANDLE = re.compile(rf"device handle for GPU ?({_BUS_ID.pattern})", re.ASCII | re.IGNORECASE)
 _GPU_LABEL = re.compile(r"GPU(\d{1,4})", re.ASCII)
 _LINK = re.compile(r"X|SYS|NODE|PHB|PXB|PIX|PSB|NV\d{1,3}", re.ASCII)
 
@@ -48,6 +56,9 @@ _CONDITIONS = {
     "pending_retirement": "retired_pages/pending_retirement",
     "pending_blacklist": "retired_pages/pending_blacklist",
     "sram_threshold_exceeded": "ecc_errors/aggregate/sram_threshold_exceeded",
+    # Of drivers before gpu_recovery_action.
+    "reset_required": "gpu_reset_status/reset_required",
+    "drain_and_reset_recommended": "gpu_reset_status/drain_and_reset_recommended",
 }
 
 
@@ -62,8 +73,8 @@ class NvidiaGpu(Gpu):
     """What nvidia-smi -q tells of a GPU; null where it does not.
 
     unreadable are the words that stand in place of values that the driver could not read, and
-    conditions are those of remapped_row_failure, remapped_row_pending, pending_retirement,
-    pending_blacklist and sram_threshold_exceeded that it answers with Yes.
+    conditions are the questions that a sound GPU answers with No, and it with Yes. mig_pending is
+    the MIG mode that it has after its next reset.
     """
 
     minor_number: int | None
@@ -74,6 +85,7 @@ class NvidiaGpu(Gpu):
     persistence_mode: str | None
     compute_mode: str | None
     mig_mode: str | None
+    mig_pending: str | None
     ecc_mode: str | None
     aggregate_uncorrectable_errors: int | None
     fabric: Fabric | None
@@ -97,7 +109,8 @@ def parse_query(text: str) -> NvidiaGpus:
         query.version = _told(root, "driver_version")
         query.cuda_version = _told(root, "cuda_version")
         elements = root.findall("gpu")
-        query.devices = [_device(index, gpu, problems) for index, gpu in enumerate(elements)]
+        numbers = _numbers([gpu.get("id", "") for gpu in elements], text)
+        query.devices = [_device(*numbered, problems) for numbered in zip(numbers, elements)]
         attached = _told(root, "attached_gpus")
         if attached != str(len(elements)):
             problems.add(f"nvidia-smi counts {attached} GPUs and lists {len(elements)}")
@@ -131,7 +144,7 @@ def _document(text: str, problems: Problems) -> ET.Element | None:
         problems.add("nvidia-smi's answer defines entities, which the real one never does")
         return None
     try:
-        root = ET.fromstring(document)  # noqa: S314 - no entities, bounded size
+        root = _parsed(document)
     except (ET.ParseError, ValueError, RecursionError) as error:
         problems.add(f"nvidia-smi's answer is no XML: {excerpt(str(error))}")
         return None
@@ -139,6 +152,42 @@ def _document(text: str, problems: Problems) -> ET.Element | None:
         problems.add(f"nvidia-smi's answer is of another kind: {excerpt(root.tag)}")
         return None
     return root
+
+
+def _parsed(document: str) -> ET.Element:
+    """Return the document's root.
+
+    The driver escapes nothing in the name of a process, and may put bytes there that are no text.
+    """
+    try:
+        return ET.fromstring(document)  # noqa: S314 - no entities, bounded size
+    except ET.ParseError:
+        told = _PROCESS_NAME.sub(lambda name: name[1] + escape(name[2]) + name[3], document)
+        return ET.fromstring(_NO_XML.sub("?", told))  # noqa: S314
+
+
+def _numbers(ids: Sequence[str], text: str) -> list[int]:
+    """Return the number of each GPU that is listed.
+
+    The driver counts along the bus, and counts a GPU for which it then has no handle: with that one
+    left out of the list, the place in it is no number.
+
+    Args:
+        ids: The PCI addresses, in the order of the list.
+        text: All that was said.
+    """
+    there = [_place(address) for address in ids]
+    gone = {_place(found[1]) for found in _NO_HANDLE.finditer(text)} - set(there)
+    along = sorted({*there, *gone})
+    if () in along or there != [place for place in along if place not in gone]:
+        return list(range(len(ids)))
+    return [along.index(place) for place in there]
+
+
+def _place(address: str) -> tuple[int, ...]:
+    """Return a PCI address as numbers; none where it is no address."""
+    found = _BUS_ID.fullmatch(address.strip())
+    return tuple(int(part, 16) for part in found.groups()) if found else ()
 
 
 def _text(parent: ET.Element, path: str) -> str | None:
@@ -195,6 +244,7 @@ class _Reader:
 
 def _device(index: int, gpu: ET.Element, problems: Problems) -> NvidiaGpu:
     read = _Reader(f"GPU {index}", gpu, problems)
+    mig = read.word("mig_mode/current_mig")
     action = read.word("gpu_recovery_action")
     if gpu.find("mig_mode/current_mig") is None:
         # A GPU that cannot be cut says N/A.
@@ -214,13 +264,18 @@ def _device(index: int, gpu: ET.Element, problems: Problems) -> NvidiaGpu:
             "power_readings/power_draw",
         ),
         "temperature_c": read.count("temperature", "C", "temperature/gpu_temp"),
-        "utilisation_percent": read.count("utilisation", "%", "utilization/gpu_util"),
+        "utilisation_percent": read.count(
+            # A GPU that is cut tells it of no part.
+            *("utilisation", "%", "utilization/gpu_util"),
+            required=mig != "Enabled",
+        ),
         "memory_used_mb": read.count("used memory", "MiB|MB", "fb_memory_usage/used"),
         "memory_total_mb": read.count("memory", "MiB|MB", "fb_memory_usage/total"),
         "processes": _processes(read),
         "persistence_mode": read.word("persistence_mode"),
         "compute_mode": read.word("compute_mode"),
-        "mig_mode": read.word("mig_mode/current_mig"),
+        "mig_mode": mig,
+        "mig_pending": read.word("mig_mode/pending_mig"),
         "ecc_mode": read.word("ecc_mode/current_ecc"),
         "uncorrectable_errors": _uncorrectable(read, "volatile"),
         "aggregate_uncorrectable_errors": _uncorrectable(read, "aggregate"),
@@ -278,9 +333,10 @@ def _fabric(read: _Reader) -> Fabric | None:
 def parse_topology(text: str) -> tuple[Topology | None, list[str]]:
     """Parse the matrix of nvidia-smi topo -m; null and a problem when it is not whole.
 
-    GPUs stand before NICs in rows and columns; what comes after the GPUs' columns is not read.
+    The tool underlines the header even in a file. GPUs stand before NICs in rows and columns; what
+    comes after the GPUs' columns is not read.
     """
-    lines = [line.split() for line in _ANSI.sub("", text).splitlines() if line.strip()]
+    lines = [line.split() for line in plain(text).splitlines() if line.strip()]
     start = next((i for i, words in enumerate(lines) if _is_header(words)), None)
     if start is None:
         return None, [f"no topology: nvidia-smi says: {excerpt(text) or 'nothing'}"]
