@@ -115,6 +115,56 @@ def test_what_is_wrong_is_named_with_its_remedy(nics, interface, address, failed
     assert remedy in only(checks, failed)["remedy"]
 
 
+BELOW = replace(HCCL, master="br0", addresses=())
+# What may hold a node's address: the interfaces, its name, what is seen, and whether it will do
+# with peers.
+KINDS = [
+    # libvirt's usual bridge: the NIC is a port beside those of guests.
+    ([BELOW, Nic("vnet0", 9000, up=True, carrier=True, kind="tun", master="br0")],
+     "bridge", "bridge of enp67s0f0np0", "ok"),
+    ([replace(BELOW, kind="bond")], "bridge", "bridge of enp67s0f0np0", "ok"),
+    ([replace(BELOW, kind="vlan")], "bridge", "bridge of enp67s0f0np0", "ok"),
+    ([replace(BELOW, kind="veth")], "bridge", "no port is a NIC of the node", "failed"),
+    ([replace(BELOW, master="br1")], "bridge", "no port is a NIC of the node", "failed"),
+    ([], "bridge", "no port is a NIC of the node", "failed"),
+    ([replace(BELOW, master="ovs-system")], "openvswitch", "openvswitch", "ok"),
+    ([BELOW], "bond", "bond", "ok"),
+    ([HCCL], "vlan", "vlan", "ok"),
+    ([HCCL], "macvlan", "macvlan", "ok"),
+    ([HCCL], "ipvlan", "ipvlan", "ok"),
+    ([], "veth", "veth", "ok"),
+    ([HCCL], "", "physical", "ok"),
+    ([HCCL], "wireguard", "a tunnel (wireguard)", "warning"),
+    ([HCCL], "vxlan", "a tunnel (vxlan)", "warning"),
+    ([HCCL], "dummy", "dummy, which leads nowhere", "failed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("below", "kind", "observed", "status"), KINDS)
+def test_what_holds_the_address_is_judged_by_where_it_leads(below, kind, observed, status):
+    holder = Nic("br0", 9000, up=True, carrier=True, kind=kind, addresses=("10.20.0.1",))
+    checks = decide([LO, *below, holder], None, "10.20.0.1", {"10.20.0.2": Route("br0")})
+
+    one = only(checks, "nic-kind")
+    assert (one["status"], one["subject"]) == (status, "br0")
+    assert observed in one["observed"]
+    assert bool(one["remedy"]) == (status != "ok")
+    assert {c["status"] for c in checks if c["id"] != "nic-kind"} == {"ok"}
+    # A node without peers may be reached through a tunnel.
+    alone = only(decide([LO, *below, holder], None, "10.20.0.1", {}), "nic-kind")
+    assert (alone["status"] == "failed") == (status == "failed")
+
+
+def test_what_is_offered_in_place_is_what_will_do():
+    """A bridge with its NIC, never the NIC that is its port; no docker bridge."""
+    bridge = Nic("br-ex", 9000, up=True, carrier=True, kind="bridge", addresses=("10.20.0.1",))
+    port = replace(BELOW, master="br-ex")
+    (one,) = decide([LO, DOCKER, port, bridge], "eth9", None, {})
+    assert one["remedy"] == "set muster_interface to one of: br-ex"
+    held = only(decide([LO, port, bridge], port.name, "10.20.0.1", {}), "nic-address")
+    assert held["remedy"].startswith("set muster_interface: br-ex")
+
+
 def test_without_an_interface_the_address_finds_the_nic():
     assert only(decide(NODE, None, "172.16.0.5", {}), "nic-address")["subject"] == "eno1"
 
@@ -201,6 +251,10 @@ def test_parse_what_ip_prints():
         kind="veth",
         addresses=("10.20.0.11", "fe80::fc"),
     )
+    (port,) = parse_addresses(
+        '[{"ifname": "eno1", "mtu": 1500, "flags": ["UP"], "master": "br0", "addr_info": []}]'
+    )
+    assert port.master == "br0"
     route = '[{"dst":"10.20.0.12","dev":"enp67s0f0np0","prefsrc":"10.20.0.11","flags":[]}]'
     assert parse_route(route) == Route("enp67s0f0np0")
 

@@ -156,7 +156,7 @@ _KINDS = (
          "MTU against the least that is asked for",
          "ip link set NIC mtu N"),
     Kind("nic-kind", "bare", "failed", "HCCL environment variables",
-         "it is no bridge, docker or loopback interface",
+         "it leads to other machines: no loopback, nothing of containers, no bridge without a NIC",
          "name the NIC of the cluster network"),
     Kind("nic-prefix", "bare", "warning", "HCCL environment variables",
          "HCCL's prefix match takes no second interface",

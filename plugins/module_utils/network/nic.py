@@ -11,9 +11,17 @@ from typing import Any, Mapping, Sequence
 
 from ansible_collections.muster.serving.plugins.module_utils.common.checks import Check, check
 
-# HCCL itself passes over docker* and lo; the others are bridges that name no kind of their own.
-_VIRTUAL_PREFIXES = ("docker", "br-", "virbr", "cni", "flannel", "cali")
-_VIRTUAL_KINDS = ("bridge", "dummy", "ifb")
+# HCCL itself passes over docker* and lo; the others are of what joins containers.
+_CONTAINERS = ("docker", "cni", "flannel", "cali")
+# What bridges of one machine are called, where only names are known.
+_BRIDGES = ("br-", "virbr")
+_NOWHERE = ("dummy", "ifb")
+_TUNNELS = (
+    *("tun", "wireguard", "vxlan", "geneve", "gre", "gretap", "ip6gre", "ip6gretap", "erspan"),
+    *("ipip", "sit", "ip6tnl", "vti", "vti6", "xfrm"),
+)
+# Ports of a bridge that lead out of the machine; a NIC itself names no kind.
+_OUTWARD = ("", "bond", "team", "vlan", "openvswitch")
 
 
 class NetError(Exception):
@@ -24,8 +32,9 @@ class NetError(Exception):
 class Nic:
     """One network interface as the kernel shows it.
 
-    others are further names of it, which no socket knows; refused are addresses that it has and may
-    not use, since another node of the network has them, too.
+    master is the bridge or bond whose port it is; others are further names of it, which no socket
+    knows; refused are addresses that it has and may not use, since another node of the network has
+    them, too.
     """
 
     name: str
@@ -34,6 +43,7 @@ class Nic:
     carrier: bool
     loopback: bool = False
     kind: str = ""
+    master: str = ""
     addresses: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -77,6 +87,7 @@ def parse_addresses(text: str) -> list[Nic]:
                 carrier="LOWER_UP" in flags,
                 loopback="LOOPBACK" in flags,
                 kind=str(linkinfo.get("info_kind", "")) if isinstance(linkinfo, dict) else "",
+                master=str(entry.get("master") or ""),
                 addresses=tuple(one["local"] for one in held if not one.get("dadfailed")),
                 others=tuple(map(str, altnames if isinstance(altnames, list) else [])),
                 refused=tuple(one["local"] for one in held if one.get("dadfailed")),
@@ -136,7 +147,7 @@ def decide(
     """
     by_name = {nic.name: nic for nic in nics}
     holder = _holder(nics, address)
-    candidates = [nic.name for nic in nics if not _virtual(nic)]
+    candidates = [nic.name for nic in nics if not nic.master and not _unfit(nic, nics)]
 
     if not interface:
         if holder is None:
@@ -151,19 +162,7 @@ def decide(
 
     checks = [check("nic-exists", "ok", interface, "present")]
     checks.append(_up(nic))
-    if _virtual(nic):
-        checks.append(
-            check(
-                "nic-kind",
-                "failed",
-                interface,
-                nic.kind or ("loopback" if nic.loopback else "a container bridge"),
-                "a NIC of the cluster network",
-                f"set muster_interface to one of: {', '.join(candidates) or 'none found'}",
-            )
-        )
-    else:
-        checks.append(check("nic-kind", "ok", interface, nic.kind or "physical"))
+    checks.append(_kind(nic, nics, candidates, peers=bool(routes)))
     if address:
         checks.append(_address(nic, address, holder))
     if min_mtu is not None:
@@ -207,7 +206,8 @@ def decide_alone(
     checks = [tool_check(problem, "warning")]
     if interface:
         there = interface in names
-        candidates = [name for name in names if not _virtual(Nic(name, 0, up=True, carrier=True))]
+        inside = ("lo", *_CONTAINERS, *_BRIDGES)
+        candidates = [name for name in names if not name.startswith(inside)]
         checks.append(
             check("nic-exists", "ok", interface, "present")
             if there
@@ -239,8 +239,47 @@ def _holder(nics: Sequence[Nic], address: str | None) -> Nic | None:
     return next((nic for nic in nics if address and address in nic.addresses), None)
 
 
-def _virtual(nic: Nic) -> bool:
-    return nic.loopback or nic.kind in _VIRTUAL_KINDS or nic.name.startswith(_VIRTUAL_PREFIXES)
+def _unfit(nic: Nic, nics: Sequence[Nic]) -> str:
+    """Return why it is no NIC of a network of several machines; nothing where it may be one."""
+    if nic.loopback:
+        return "loopback"
+    if nic.kind in _NOWHERE:
+        return f"{nic.kind}, which leads nowhere"
+    if nic.name.startswith(_CONTAINERS):
+        return f"{nic.kind or 'an interface'} of containers"
+    if nic.kind == "bridge" and not _outward(nic, nics):
+        return "a bridge of which no port is a NIC of the node"
+    return ""
+
+
+def _outward(bridge: Nic, nics: Sequence[Nic]) -> list[str]:
+    return [one.name for one in nics if one.master == bridge.name and one.kind in _OUTWARD]
+
+
+def _kind(nic: Nic, nics: Sequence[Nic], candidates: Sequence[str], *, peers: bool) -> Check:
+    """Judge what the interface is.
+
+    Engines are given its name, and bind to it whatever it is: an address on a bridge, a bond or a
+    VLAN is as good as on the NIC below, as long as there is one.
+    """
+    unfit = _unfit(nic, nics)
+    others = f"set muster_interface to one of: {', '.join(candidates) or 'none found'}"
+    if unfit:
+        expected = "a NIC of the cluster network, or a bridge, bond or VLAN of one"
+        return check("nic-kind", "failed", nic.name, unfit, expected, others)
+    if nic.kind in _TUNNELS and peers:
+        return check(
+            "nic-kind",
+            "warning",
+            nic.name,
+            f"a tunnel ({nic.kind})",
+            "a NIC of the cluster network",
+            "use the network below it (muster_interface, muster_address): through a tunnel ranks "
+            "find each other, and what they send over sockets is slow",
+        )
+    below = _outward(nic, nics) if nic.kind == "bridge" else []
+    observed = f"bridge of {', '.join(below)}" if below else nic.kind or "physical"
+    return check("nic-kind", "ok", nic.name, observed)
 
 
 def _no_such_nic(
