@@ -194,6 +194,9 @@ def test_keys_of_vllm_ascend_come_and_go(value: dict[str, Any], version: str, ac
         (ENV["vllm"], "VLLM_TORCH_PROFILER_DIR", "0.18.0", False),
         (ENV["vllm"], "VLLM_ENGINE_READY_TIMEOUT_S", "0.12.0", False),
         (ENV["sglang"], "SGLANG_USE_AITER", "0.5.7", True),
+        # SGLang reads an older name, too, as long as a field names it.
+        (ENV["sglang"], "SGLANG_NSA_FUSE_TOPK", "0.5.18", True),
+        (ENV["sglang"], "SGLANG_NSA_FUSE_TOPK", "0.5.21", False),
         (ENV["nccl"], "NCCL_IB_HCA", "0.32.0", True),
         (ENV["vllm-ascend"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.26.0rc1", True),
         (ENV["vllm-ascend"], "VLLM_ASCEND_BALANCE_SCHEDULING", "0.27.1rc1", False),
@@ -399,6 +402,41 @@ def test_the_reader_finds_keys_of_json_with_types_and_choices(tmp_path: Path) ->
     assert inside == {
         *(f"compilation-config.mode={value}" for value in ("0", "2", "FULL", "NONE")),
         *(f"compilation-config.backend={value}" for value in ("fast", "safe")),
+    }
+
+
+FIELDS = """
+class Envs:
+    SGLANG_ON = EnvBool(False)
+    SGLANG_SIZE = EnvInt(None)
+    SGLANG_SHARE = EnvFloat(0.5)
+    SGLANG_TEXT = EnvStr("")
+    SGLANG_NEW = EnvBoolWithAlias(True, deprecated_name="SGLANG_OLD")
+    SGLANG_BOTH = EnvBool(True)
+    OTHER_ON = EnvBool(True)
+"""
+READS = """
+both = get_bool_env_var("SGLANG_BOTH", "true")
+crashes = int(os.environ.get("SGLANG_WORKERS", "4"))
+plain = os.environ.get("SGLANG_PLAIN")
+"""
+
+
+def test_sglangs_variables_have_the_strictest_type_that_reads_them(tmp_path: Path) -> None:
+    folder = tmp_path / "sglang-1.0.0" / "sglang/srt"
+    folder.mkdir(parents=True)
+    (folder / "environ.py").write_text(FIELDS)
+    (folder / "utils.py").write_text(READS)
+    assert run("env", "sglang", str(tmp_path / "sglang-1.0.0")) == {
+        "SGLANG_BOTH": "switch",
+        "SGLANG_NEW": "bool",
+        "SGLANG_OLD": "bool",
+        "SGLANG_ON": "bool",
+        "SGLANG_PLAIN": "*",
+        "SGLANG_SHARE": "float",
+        "SGLANG_SIZE": "int",
+        "SGLANG_TEXT": "*",
+        "SGLANG_WORKERS": "int",
     }
 
 

@@ -12,6 +12,7 @@ from tests.unit.plan_support import SINGLE, host, plan, problems, view
 
 NVIDIA = "minimax-m2.5/vllm-nvidia"
 SGLANG = "minimax-m2/sglang-nvidia"
+WHOLE = "a whole number"
 A3 = "minimax-m2.5-w8a8/vllm-ascend-a3"
 
 
@@ -195,25 +196,34 @@ def test_what_the_engine_takes_is_planned_without_a_word(
 
 
 @pytest.mark.parametrize(
-    ("recipe", "name", "right", "wrong"),
+    ("recipe", "name", "right", "wrong", "expected"),
     [
-        (SINGLE, "VLLM_ASCEND_ENABLE_FLASHCOMM1", ["0", "1"], ["true", "", "1.0"]),
-        (SINGLE, "HCCL_BUFFSIZE", ["512"], ["many", "512M"]),
-        (NVIDIA, "VLLM_ENGINE_READY_TIMEOUT_S", ["600", " 600 "], ["10m", "true"]),
+        (SINGLE, "VLLM_ASCEND_ENABLE_FLASHCOMM1", ["0", "1"], ["true", "", "1.0"], WHOLE),
+        (SINGLE, "HCCL_BUFFSIZE", ["512"], ["many", "512M"], WHOLE),
+        (NVIDIA, "VLLM_ENGINE_READY_TIMEOUT_S", ["600", " 600 "], ["10m", "true"], WHOLE),
         # These are read as words.
-        (NVIDIA, "VLLM_ALLOW_LONG_MAX_MODEL_LEN", ["true", "1"], []),
-        (NVIDIA, "VLLM_LOGGING_LEVEL", ["DEBUG"], []),
+        (NVIDIA, "VLLM_ALLOW_LONG_MAX_MODEL_LEN", ["true", "1"], [], ""),
+        (NVIDIA, "VLLM_LOGGING_LEVEL", ["DEBUG"], [], ""),
+        # What SGLang cannot read it passes over, and takes its default.
+        (SGLANG, "SGLANG_LOG_REQUEST_EXCEEDED_MS", ["-1", "5"], ["5s", "true"], WHOLE),
+        (SGLANG, "SGLANG_TEST_STUCK_DETOKENIZER", ["0", "1.5"], ["soon"], "a number"),
+        (SGLANG, "SGLANG_LOG_GC", ["True", "y", "0", "NO"], ["on", "2", " 1", ""], "true or false"),
+        # Two readers: one takes yes, the other takes it for no.
+        (SGLANG, "SGLANG_RETURN_ORIGINAL_LOGPROB", ["true", "1", "0"], ["yes", "off"], "(or 1"),
+        (SGLANG, "SGLANG_DISABLED_MODEL_ARCHS", ["a,b", ""], [], ""),
     ],
 )
-def test_a_variable_that_is_read_as_a_number_is_one(
-    recipe: str, name: str, right: list[str], wrong: list[str]
+def test_a_variable_is_what_the_engine_can_read(
+    recipe: str, name: str, right: list[str], wrong: list[str], expected: str
 ) -> None:
     def told(value: str, **more: Any) -> list[str]:
         return problems(view(c=[host(1, recipe, engine_env={name: value}, **more)]))
 
     assert [value for value in right if told(value)] == []
-    said = f"{name} has to be a whole number"
-    assert [value for value in wrong if said not in "".join(told(value))] == []
+    for value in wrong:
+        (error,) = told(value)
+        assert f"{name} has to be " in error
+        assert expected in error
     assert [value for value in wrong if told(value, engine_unchecked=[name])] == []
 
 

@@ -235,7 +235,7 @@ def build_engine(recipe: Recipe, deployment: Deployment) -> tuple[Engine | None,
             env_names,
             *about,
         ),
-        *known.wrong_numbers(env, env_names, about[2]),
+        *known.wrong_texts(env, env_names, about[2]),
         *limits.problems(
             merged["args"],
             {name: types[name] for name in types if known.has_flag(name, spec["flags"], version)},

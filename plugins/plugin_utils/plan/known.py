@@ -9,7 +9,7 @@ all are found here, before anything starts.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Iterable, Mapping
+from typing import Any, Callable, Collection, Iterable, Mapping
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
@@ -74,13 +74,15 @@ def inert_env(
     ]
 
 
-def wrong_numbers(
+def wrong_texts(
     env: Mapping[str, str], env_names: Mapping[str, Any], unchecked: Collection[str]
 ) -> list[str]:
-    """Return an error for each variable that the engine reads as a number, and that is none."""
-    words = {
+    """Return an error for each variable whose text the engine cannot read as what it is."""
+    words: dict[str, tuple[Callable[[str], Any], str]] = {
         "int": (int, "a whole number (1 and 0 for on and off)"),
         "float": (float, "a number"),
+        "bool": (_one_of("true", "yes", "y", "1", "false", "no", "n", "0"), "true or false"),
+        "switch": (_one_of("true", "1", "false", "0"), "true or false (or 1 or 0)"),
     }
     errors = []
     for name, kind in flag_types(env_names.get("names", {})).items():
@@ -92,6 +94,14 @@ def wrong_numbers(
         except ValueError:
             errors.append(f"{name} has to be {expected}, not {shown(env[name])}")
     return errors
+
+
+def _one_of(*texts: str) -> Callable[[str], None]:
+    def read(text: str) -> None:
+        if text.lower() not in texts:
+            raise ValueError
+
+    return read
 
 
 def wrong_values(
