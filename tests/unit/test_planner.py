@@ -635,3 +635,22 @@ def test_any_inventory_gives_a_plan_or_an_error(recipe: str, noise: Any, changes
         json.dumps(plans, allow_nan=False)
     assert all(message.strip() for message in messages)
     assert messages
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "", "a\nb", "x" * 201, "/etc"])
+def test_a_host_whose_name_can_be_no_file_is_refused(name):
+    inventory = single()
+    inventory["groups"] = {"all": [name], "ungrouped": [], "c": [name]}
+    inventory["hostvars"] = {name: inventory["hostvars"]["c-0"]}
+    (problem,) = problems(inventory)
+    assert f"{name!r} cannot name a node" in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["node.a.lan", "NODE_1", "2001:db8::9", "fe80::1%eth0", "a b", "ñ"]
+)
+def test_any_other_name_of_a_host_is_planned(name):
+    inventory = single()
+    inventory["groups"] = {"all": [name], "ungrouped": [], "c": [name]}
+    inventory["hostvars"] = {name: inventory["hostvars"]["c-0"]}
+    assert {unit["host"] for unit in plan(inventory)["units"]} == {name}

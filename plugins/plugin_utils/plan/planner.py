@@ -76,6 +76,8 @@ Plan = dict[str, Any]
 Load = Callable[[str, "str | None", Sequence[str]], Recipe]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+# What a file or folder on the controller can be called.
+_HOST = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f\x7f]{1,200}")
 
 
 class Verb(NamedTuple):
@@ -181,6 +183,12 @@ def build_plan(recipe: Recipe, view: View, cluster: str, release: str) -> Plan:
             f"inventory group {cluster!r} cannot name units: use letters, digits, dots, hyphens "
             "and underscores, 100 at most, the first a letter or digit"
         )
+    errors += [
+        f"{host!r} cannot name a node, since files on the controller are called after it: use no "
+        "slash or control character, and 200 characters at most"
+        for host in deployment.hosts
+        if not _HOST.fullmatch(host)
+    ]
     engine, found = build_engine(recipe, deployment)
     errors += found
     nodes, found = nodes_of(recipe, deployment)

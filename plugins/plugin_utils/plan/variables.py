@@ -575,6 +575,8 @@ def _as_json(value: Any) -> str:
 def _str(value: Any) -> Any:
     right = isinstance(value, str) and value != "" and not _CONTROL.search(value)
     _need(right, "a line of text" + _as_text(value))
+    # To who reads it, it would be another text, and look the same.
+    _need(value == value.strip(), "a line of text with no space at its beginning or end")
     return value
 
 
@@ -611,7 +613,7 @@ def _between(first: int, last: int, what: str) -> Callable[[Any], Any]:
 
 def _float(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
-        return float(value)
+        value = float(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     _need(number and 0 < value < 1e9, "a number above 0")
     return value
@@ -896,6 +898,7 @@ def _path(value: Any) -> Any:
     # Nothing expands a variable in it, and where .. leads is not seen from here.
     right = isinstance(value, str) and _PATH.fullmatch(value) and ".." not in value.split("/")
     _need(bool(right), "an absolute path without a colon, a $ or ..")
+    _need(value == value.rstrip(), "an absolute path with no space at its end")
     return "/" + posixpath.normpath(value).lstrip("/")
 
 
