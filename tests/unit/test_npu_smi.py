@@ -212,6 +212,15 @@ def test_a_damaged_value_is_named_and_the_rest_stays(before, after, problem):
     assert all(device["memory_total_mb"] == 32768 for device in untouched)
 
 
+@pytest.mark.parametrize("nothing", ["NA   / NA", "-    / -", "NA/NA"])
+def test_what_a_chip_does_not_have_hides_nothing_else(nothing):
+    text = capture("npu_smi_info_910B4_x8_25.2.0_idle")
+    bare = re.sub(r"\b0 {4}/ 0\b", nothing, text)
+    assert bare.count(nothing) == 16
+
+    assert parse_info(bare) == parse_info(text)
+
+
 def test_the_drivers_own_complaints_are_passed_on():
     for line in (
         "dcmi model initialized failed, because the device is used. ret is -8020",

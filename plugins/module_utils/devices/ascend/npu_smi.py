@@ -32,8 +32,10 @@ INCOMPLETE_DRIVER = "The driver package may not be"
 LINK_WORDS = ("X", "SYS", "PHB", "PXB", "PIX", "HCCS", "HCCS_SW", "SIO", "UB", "NA")
 
 _PAIR = r"(\d{1,9})\s*/\s*(\d{1,9})"
-_POWER_ROW = re.compile(rf"(\S+)\s+(\S+)\s+{_PAIR}", re.ASCII)
-_HBM_ROW = re.compile(rf"(\S+)\s+{_PAIR}\s+{_PAIR}", re.ASCII)
+# Of huge pages, and of memory beside HBM, a chip or a guest may have none.
+_ANY_PAIR = r"(?:\d{1,9}|NA|-)\s*/\s*(?:\d{1,9}|NA|-)"
+_POWER_ROW = re.compile(rf"(\S+)\s+(\S+)\s+{_ANY_PAIR}", re.ASCII)
+_HBM_ROW = re.compile(rf"(\S+)\s+{_ANY_PAIR}\s+{_PAIR}", re.ASCII)
 _MEMORY_ROW = re.compile(rf"(\S+)\s+{_PAIR}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
 _INTEGER = re.compile(r"\d{1,15}", re.ASCII)
