@@ -19,6 +19,17 @@ WRAPPERS = ("A", "Annotated", "InitVar", "Optional", "SkipValidation", "Union")
 ANY = "*"
 
 
+def quoted(text: str) -> ast.expr:
+    """Return the annotation that stands in quotes."""
+    return ast.parse(text, mode="eval").body
+
+
+def subscripted(node: ast.Subscript) -> tuple[str, list[ast.expr]]:
+    """Return the name before the brackets, without its module, and what stands in them."""
+    outer = getattr(node.value, "attr", getattr(node.value, "id", ""))
+    return outer, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+
+
 class Module:
     """One file's classes and names, and the modules it takes others from."""
 
@@ -54,10 +65,9 @@ class Module:
         if isinstance(node, ast.BinOp):
             return self.kinds(node.left) | self.kinds(node.right)
         if isinstance(node, ast.Constant):
-            return self.kinds(ast.parse(node.value, mode="eval").body) if node.value else set()
+            return self.kinds(quoted(node.value)) if isinstance(node.value, str) else set()
         if isinstance(node, ast.Subscript):
-            outer = node.value.attr if isinstance(node.value, ast.Attribute) else node.value.id
-            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            outer, inner = subscripted(node)
             if outer == "Literal":
                 first = inner[0]
                 if not isinstance(first, ast.Constant):
@@ -96,12 +106,11 @@ class Module:
             sides = (self._hints(node.left), self._hints(node.right))
             return tuple(one | other for one, other in zip(*sides, strict=True))  # type: ignore
         if isinstance(node, ast.Constant):
-            if node.value is None:
-                return set(), set(), {"None"}
-            return self._hints(ast.parse(node.value, mode="eval").body)
+            if not isinstance(node.value, str):
+                return set(), set(), {str(node.value)}
+            return self._hints(quoted(node.value))
         if isinstance(node, ast.Subscript):
-            outer = node.value.attr if isinstance(node.value, ast.Attribute) else node.value.id
-            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            outer, inner = subscripted(node)
             if outer == "Literal":
                 return self._literal(inner), set(), set()
             if outer in WRAPPERS:
@@ -136,10 +145,9 @@ class Module:
         if isinstance(node, ast.BinOp):
             return self.json_types(node.left) | self.json_types(node.right)
         if isinstance(node, ast.Constant):
-            return self.json_types(ast.parse(node.value, mode="eval").body) if node.value else set()
+            return self.json_types(quoted(node.value)) if isinstance(node.value, str) else set()
         if isinstance(node, ast.Subscript):
-            outer = getattr(node.value, "attr", getattr(node.value, "id", ""))
-            inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+            outer, inner = subscripted(node)
             if outer == "Literal":
                 return {"int" if all(map(str.isdecimal, self._literal(inner))) else "str"}
             if outer in WRAPPERS:
@@ -247,8 +255,9 @@ class Module:
             return "int" if "int" in kinds else "str"
         return "map" if first == "config" else first
 
-    def fields(self, cls: ast.ClassDef) -> dict[str, tuple[Module, ast.AnnAssign]]:
+    def fields(self, cls: ast.AST) -> dict[str, tuple[Module, ast.AnnAssign]]:
         """Return a dataclass's fields, with those of its bases."""
+        assert isinstance(cls, ast.ClassDef), f"{ast.unparse(cls)} is no class"
         result: dict[str, tuple[Module, ast.AnnAssign]] = {}
         for base in cls.bases:
             found = self.find(base.id) if isinstance(base, ast.Name) else None
@@ -327,7 +336,7 @@ def arguments(module: Module, function: ast.AST) -> Iterator[Argument]:
         if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith("add_argument"):
             continue
         said = {word.arg: word.value for word in call.keywords if word.arg}
-        where, field, offered = module, None, set()
+        where, field, offered = module, None, set[str]()
         for word in [word for word in call.keywords if word.arg is None]:
             text = re.sub(r"\w+", lambda m: texts.get(m[0], m[0]), ast.unparse(word.value))
             named = re.search(r"get_kwargs\((\w+)\)\['(\w+)'\]", text)
@@ -343,9 +352,8 @@ def arguments(module: Module, function: ast.AST) -> Iterator[Argument]:
             offered = module.listed(said["choices"], assigned)
         if "type" in said and ast.unparse(said["type"]) not in ("str", "int"):
             offered = set()
-        flags = [
-            a.value[2:] for a in call.args if isinstance(a, ast.Constant) and a.value[:2] == "--"
-        ]
+        names = [str(arg.value) for arg in call.args if isinstance(arg, ast.Constant)]
+        flags = [name[2:] for name in names if name.startswith("--")]
         yield Argument(call, flags, where, field, offered)
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.units import names
 from ansible_collections.muster.serving.plugins.plugin_utils.common import runbooks
@@ -16,7 +16,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.failure import judg
 EARLIER = 3
 
 # What is known of a node: each unit with its runs, the last one first, or why it cannot be said.
-Node = Union[str, List[Tuple[Dict[str, Any], List[judging.Judged]]]]
+Node = str | list[tuple[dict[str, Any], list[judging.Judged]]]
 
 
 def judge(result: Mapping[str, Any], logs: Mapping[str, judging.Log]) -> Node:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import cuts
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import dialect_of

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any, Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.dialect import Dialect

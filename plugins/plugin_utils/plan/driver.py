@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.versions import leading_numbers
 from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda import (

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 # Ports that others have, and that a service is meant for.
 _FIRST_FREE_PORT = 1024

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Mapping, NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.engine.image import (
     ImageError,

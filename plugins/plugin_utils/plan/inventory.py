@@ -9,7 +9,8 @@ An inventory view is {"groups": {name: [host]}, "hostvars": {host: {name: plain 
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import variables as inventory_vars

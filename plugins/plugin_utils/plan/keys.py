@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import known

@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Collection, Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.rendering import look

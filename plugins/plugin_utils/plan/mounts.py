@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Mapping, NamedTuple, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR, STATE_DIR
 from ansible_collections.muster.serving.plugins.plugin_utils.common.values import texts_in

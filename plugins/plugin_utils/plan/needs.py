@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
@@ -30,7 +31,7 @@ LISTEN_S = 300
 LISTEN_WHILE_HASHING_S = 7200
 
 
-Needs = Dict[str, Any]
+Needs = dict[str, Any]
 
 
 def needs_of(plan: Plan) -> dict[str, Needs]:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Mapping, NamedTuple, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (

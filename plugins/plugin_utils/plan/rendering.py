@@ -10,7 +10,8 @@ import copy
 import json
 import math
 import re
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError, shown
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import versions

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import replica_group
 from ansible_collections.muster.serving.plugins.module_utils.units.verified import (

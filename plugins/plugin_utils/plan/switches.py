@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import nearest
 

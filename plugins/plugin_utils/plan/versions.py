@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Callable, Tuple
 
-Key = Tuple[Tuple[int, ...], Tuple[int, int], int]
+Key = tuple[tuple[int, ...], tuple[int, int], int]
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+){0,3})(?:rc(\d+))?(?:\.post(\d+))?(?:\+[A-Za-z0-9.]+)?")
 _CLAUSE = re.compile(r"(>=|<=|==|!=|<)\s*(\S+)")
