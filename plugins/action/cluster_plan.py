@@ -33,6 +33,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan import (
     planner,
     stages,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.cluster import Plan
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory_io import (
     cluster_name,
     groups_that_set,
@@ -199,12 +200,12 @@ class ActionModule(ControllerAction):
         kept.update((host, {}) for host in args["kept"] if host not in kept)
         return self._write(args["plan_file"], plan) if is_verified(plan, kept) else {}
 
-    def _write(self, path: str, plan: planner.Plan) -> dict[str, Any]:
+    def _write(self, path: str, plan: Plan) -> dict[str, Any]:
         """Put the plan into a file, when it is not there already."""
         return keep_text(path, json.dumps(plan, indent=2) + "\n", self._task.check_mode)
 
 
-def table(plan: planner.Plan) -> str:
+def table(plan: Plan) -> str:
     """Return a plan as an operator reads it."""
     engine, endpoint, evidence = plan["engine"], plan["endpoint"], plan["evidence"]
     memory, gateway = plan["memory"], plan["gateway"]

@@ -14,7 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units import (
     unit_files,
 )
 from ansible_collections.muster.serving.plugins.modules import unit_state
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import engine
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import venvs
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import checks_of, needs_of
 
 from tests.unit.plan_support import host, pair, plan, single, view
@@ -136,7 +136,7 @@ def test_whatever_modules_write_lies_in_a_folder_that_is_checked() -> None:
         unit_files.LINK_PROGRAM,
         unit_files.LOG_PROGRAM,
         unit_files.SYSTEMD_DIR,
-        engine.VENVS,
+        venvs.VENVS,
         *unit_state.OWN_DIRECTORIES,
     ]
     stray = [path for path in written if not f"{path}/".startswith(tuple(f"{n}/" for n in needs))]

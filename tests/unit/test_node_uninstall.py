@@ -62,7 +62,7 @@ from ansible_collections.muster.serving.plugins.modules import (
     unit_state,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import gateway
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import VENVS
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.venvs import VENVS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 from ansible_collections.muster.serving.plugins.plugin_utils.common.errors import PlanError
-from ansible_collections.muster.serving.plugins.plugin_utils.plan import planner
+from ansible_collections.muster.serving.plugins.plugin_utils.plan import cluster
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes_io import recipe_book
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -97,7 +97,7 @@ def test_a_wrong_recipe_is_one_clear_message(own: Any, text: str, expected: str)
 def test_a_wrong_flag_in_a_recipe_is_refused_by_the_plan(own: Any) -> None:
     recipe = own(f"extends: [{PAIR}]\nargs: {{max-num-seqs: many}}\n")
     with pytest.raises(PlanError, match="recipe mine/a2: max-num-seqs has to be a whole number"):
-        planner.build_plan(recipe, pair(), "c", "0.1.0")
+        cluster.build_plan(recipe, pair(), "c", "0.1.0")
 
 
 KEYS = st.sampled_from([*SCHEMA["properties"], "tensor", "data", "versions", "drop", "image", "x"])
@@ -113,7 +113,7 @@ YAMLISH = st.recursive(
 def test_any_recipe_gives_a_plan_or_an_error(own: Any, noise: dict[str, Any]) -> None:
     text = yaml.safe_dump({**noise, "extends": [PAIR]})
     try:
-        made = planner.build_plan(own(text), pair(), "c", "0.1.0")
+        made = cluster.build_plan(own(text), pair(), "c", "0.1.0")
     except PlanError as error:
         outcome: Any = error.messages
     else:

@@ -15,7 +15,8 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.nvidia.cuda
     library_floor,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import known, versions
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import Engine, Recipe
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import Engine
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import Recipe
 
 # As tags and local versions name it: cu129, cuda12.9.1, cuda-13.0, cu13.
 _CUDA = re.compile(

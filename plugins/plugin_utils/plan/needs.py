@@ -10,8 +10,8 @@ from typing import Any
 
 from ansible_collections.muster.serving.plugins.module_utils.common.paths import LOG_DIR
 from ansible_collections.muster.serving.plugins.module_utils.devices.registry import VENDORS
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.cluster import Plan, units_by_host
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.units import hub_folder
 
 # What a host must have at least, as estimates on the low side: memory for one process of an engine,

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import addresses
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
-    Recipe,
-    replica_nodes,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import (
     Deployment,
     said_by,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.merging import replica_nodes
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import Recipe
 
 HCCL_BASE_PORT = 60000
 GATEWAY_PORT = 8080

@@ -22,6 +22,9 @@ else:
 # the last one given wins.
 ADDING_LISTS = ("advice", "features", "figures", "mounts", "rules", "warnings")
 
+# A whole recipe, of the shape of recipes/schema.json.
+Recipe = Mapping[str, Any]
+
 
 def normalise_args(args: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Spell all flags of one layer alike; two spellings of one flag are an error."""

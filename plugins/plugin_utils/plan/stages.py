@@ -13,6 +13,7 @@ from ansible_collections.muster.serving.plugins.module_utils.units.verified impo
     digest,
     kept_part,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.cluster import Plan, units_by_host
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.gateway import (
     Tls,
     gateway_url,
@@ -23,7 +24,6 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.needs import (
     needs_of,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import unique
-from ansible_collections.muster.serving.plugins.plugin_utils.plan.planner import Plan, units_by_host
 
 # The stages and verbs that write a report, each to a file of its name.
 REPORTS = ("preflight", "prepare", "serve", "verify", "status")

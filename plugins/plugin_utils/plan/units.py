@@ -12,11 +12,10 @@ from ansible_collections.muster.serving.plugins.module_utils.units import names,
 from ansible_collections.muster.serving.plugins.plugin_utils.plan import rendering
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.engine import (
     Engine,
-    Recipe,
-    computed_env,
     served_name,
 )
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.inventory import Deployment
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.merging import computed_env
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.mounts import mounts_of
 from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement import (
     HCCL_BASE_PORT,
@@ -25,6 +24,7 @@ from ansible_collections.muster.serving.plugins.plugin_utils.plan.placement impo
     Slot,
     ports_of,
 )
+from ansible_collections.muster.serving.plugins.plugin_utils.plan.recipes import Recipe
 
 Unit = dict[str, Any]
 
