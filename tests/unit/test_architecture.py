@@ -39,9 +39,9 @@ CONTROLLER_ROOMS = (
     "observability",
     "bench",
     "accuracy",
-    "replica",
     "verdict",
     "failure",
+    "replica",
     "report",
 )
 

@@ -4,10 +4,17 @@ from typing import Any
 
 import pytest
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.decision import (
+    HostDecision,
     decide,
+    decide_host,
+    groups_of,
+)
+from ansible_collections.muster.serving.plugins.plugin_utils.replica.waiting import (
+    SETTLE_S,
+    Group,
+    Record,
     first_death,
     first_starts,
-    groups_of,
     of_group,
     waiting_for,
 )
@@ -174,3 +181,93 @@ def test_what_is_not_installed_starts_unless_other_units_run_in_its_place() -> N
 
 def test_what_runs_as_planned_is_no_matter_of_restarts() -> None:
     assert not decide(UNITS, reports(), "never")["stays"]
+
+
+def group(host: str = "", at: float = 0.0, **changes: Any) -> Group:
+    """Two nodes' group after a look, at a time, in which the unit of one may differ."""
+    made = Group("replica-0", ["n0", "n1"], [{"name": "r0-rank0", "group": "replica-0"} | TIMEOUT])
+    made.update(seen(host, **changes), at)
+    return made
+
+
+TIMEOUT = {"start_timeout_s": 60}
+# By itself it says no cause.
+SYMPTOM = {"ended": True, "ready": False, "exit_status": "1", "log": ["it went away"]}
+CAUSE = {**SYMPTOM, "log": ["No space left on device"]}
+
+
+def seen(host: str = "", **changes: Any) -> dict[str, list[dict[str, Any]]]:
+    return {
+        unit["host"]: [
+            report(unit["name"], group="replica-0", **(changes if unit["host"] == host else {}))
+        ]
+        for unit in UNITS
+    }
+
+
+def test_a_start_is_up_when_all_of_it_serves() -> None:
+    up = group()
+    assert (up.settled, up.dead, up.problem(1e9, None)) == (True, False, None)
+
+
+def test_a_death_whose_cause_is_known_ends_the_wait_at_once() -> None:
+    dead = group("n1", **CAUSE)
+    assert dead.settled
+    assert "r0-rank1 on n1 ended 3 s into start-up" in str(dead.problem(3, None))
+
+
+def test_a_death_of_unknown_cause_waits_for_what_it_followed() -> None:
+    dying = group("n1", at=100.0, **SYMPTOM)
+    assert not dying.settled
+    assert dying.problem(1e9, None) is None
+    dying.update(seen("n1", **SYMPTOM), 100.0 + SETTLE_S - 0.1)
+    assert not dying.dead
+    dying.update(seen("n1", **SYMPTOM), 100.0 + SETTLE_S)
+    assert dying.dead
+
+
+def test_a_host_without_word_is_waited_for_until_the_time_is_over() -> None:
+    waiting = group()
+    waiting.update({"n0": seen()["n0"]}, 1.0)
+    assert not waiting.settled
+    assert waiting.problem(60, None) is None
+    assert waiting.problem(60.5, None) == (
+        "after 60 s (allowed: 60 s) still waiting for word from n1"
+    )
+    assert waiting.problem(6, 5) == "after 6 s (allowed: 5 s) still waiting for word from n1"
+
+
+def test_a_record_keeps_what_a_later_look_does_not_tell() -> None:
+    record = Record()
+    once = {"extra_s": 900}
+    record.add([report("r0-rank0", first_start=once, invocation_id="1")])
+    record.add([report("r0-rank0", first_start=None, invocation_id="2", **SYMPTOM)])
+    assert record.unexplained([group()]) == {"r0-rank0": ["1", "2"]}
+    record.explain("r0-rank0", ["a line"])
+    record.add([report("r0-rank0", first_start=None, invocation_id="2", **SYMPTOM)])
+    assert record.unexplained([group()]) == {}
+    (kept,) = record.reports
+    assert (kept["first_start"], kept["cause_lines"]) == (once, ["a line"])
+
+
+def decided(asked: str = "", **changes: dict[str, Any]) -> HostDecision:
+    units = [{**unit, "group": "replica-0", "systemd_unit": unit["name"]} for unit in UNITS]
+    told = {name: {"units": own, "orphans": []} for name, own in seen().items()}
+    for host, change in changes.items():
+        told[host]["units"] = [{**one, **change} for one in told[host]["units"]]
+    plan = {"deployment": "c", "units": units, "links": []}
+    return decide_host(plan, "n0", told, asked=asked)
+
+
+def test_a_host_starts_for_what_another_of_its_replica_lacks() -> None:
+    assert decided().starting == set()
+    made = decided(n1={"installed": False})
+    assert made.starting == {"replica-0"}
+    assert [unit["name"] for unit in made.start_units] == ["r0-rank0"]
+    assert made.stops(["r0-rank0"])
+    assert not made.stops(["r0-rank1"])
+    assert "  r0-rank1 is not installed on n1" in [one.text for one in made.told]
+
+
+def test_what_is_asked_for_starts_what_runs_as_planned() -> None:
+    assert decided("the weights have changed").reasons == ["the weights have changed"]

@@ -11,6 +11,7 @@ import pytest
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.action import replica_decision, replica_wait
+from ansible_collections.muster.serving.plugins.plugin_utils.replica import waiting
 
 CONNECTION = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/tmp"))
 
@@ -312,7 +313,7 @@ class Play:
         monkeypatch.setattr(C, "DEFAULT_LOCAL_TMP", str(tmp_path))
         monkeypatch.setattr(replica_wait, "LOOK_S", 0.05)
         monkeypatch.setattr(replica_wait, "READ_S", 0.01)
-        monkeypatch.setattr(replica_wait, "SETTLE_S", 0.3)
+        monkeypatch.setattr(waiting, "SETTLE_S", 0.3)
         self.said: list[str] = []
         monkeypatch.setattr(replica_wait, "show", self.said.append)
         self.units = units

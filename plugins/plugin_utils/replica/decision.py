@@ -1,18 +1,19 @@
 # Copyright (c) 2026 Muster contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a whole replica needs, from what its nodes report. Pure."""
+"""What of a deployment starts, stays and goes, from what its nodes report."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ansible_collections.muster.serving.plugins.module_utils.units.names import (
     gateways_of,
     group_text,
     is_gateway,
+    service,
 )
 from ansible_collections.muster.serving.plugins.module_utils.units.unit_files import (
     NOT_PRESENT,
@@ -21,6 +22,158 @@ from ansible_collections.muster.serving.plugins.module_utils.units.unit_files im
 
 # One unit's report as unit_info returns it.
 Report = Mapping[str, Any]
+
+
+class Told(NamedTuple):
+    """What an operator is told of a decision: a line, or a warning."""
+
+    text: str
+    warning: bool = False
+
+
+class HostDecision(NamedTuple):
+    """What starts, stays and goes on one host.
+
+    groups has the host's groups, each with all its hosts. units and links are the plan's for the
+    host, orphans what goes from it. failure is why nothing may be stopped.
+    """
+
+    groups: dict[str, list[str]]
+    starting: set[str]
+    staying: set[str]
+    wait: bool
+    reasons: list[str]
+    units: list[Mapping[str, Any]]
+    links: list[Mapping[str, Any]]
+    stale_links: list[dict[str, Any]]
+    orphans: list[str]
+    told: list[Told]
+    failure: str | None
+
+    @property
+    def start_units(self) -> list[Mapping[str, Any]]:
+        """Return the units that stop and start."""
+        return [unit for unit in self.units if unit["group"] in self.starting]
+
+    @property
+    def start_links(self) -> list[Mapping[str, Any]]:
+        """Return the links of these units."""
+        return [link for link in self.links if link["group"] in self.starting]
+
+    def read_units(self, restart: str) -> list[Mapping[str, Any]]:
+        """Return the units whose command line the engine's parser is to read."""
+        groups = self.starting | (self.staying if restart == "stage" else set())
+        return [unit for unit in self.units if unit["group"] in groups]
+
+    def stops(self, running: Collection[str]) -> bool:
+        """Return whether any of these services has to stop before the start."""
+        going = {one["systemd_unit"] for one in (*self.start_units, *self.start_links)}
+        going |= {service(name) for name in self.orphans}
+        return not going.isdisjoint(running)
+
+
+def decide_host(
+    plan: Mapping[str, Any],
+    host: str,
+    seen: Mapping[str, Mapping[str, Any]],
+    restart: str = "now",
+    asked: str = "",
+    fresh: str = "",
+) -> HostDecision:
+    """Return what starts, stays and goes on one host.
+
+    Args:
+        plan: Its deployment, units and links; left_out names what start leaves as it is.
+        host: The host.
+        seen: What unit_info told, by host of the host's groups.
+        restart: As for decide.
+        asked: Why replicas start anew in any case; empty where they need not.
+        fresh: The start_id of links of which no host knows any.
+    """
+    cluster, units = plan["deployment"], plan["units"]
+    groups = groups_of(units, host)
+    links = [link for link in plan["links"] if link["host"] == host]
+    verdicts, stale, told, lacking = {}, [], [], []
+    for group, hosts in groups.items():
+        own = [unit for unit in units if unit["group"] == group]
+        verdict = verdicts[group] = _group_verdict(plan, own, hosts, seen, restart, asked)
+        if verdict["stays"] and host == hosts[0]:
+            told.append(Told(_left_alone(group, cluster, restart, verdict), warning=True))
+        elif verdict["start"]:
+            if host == hosts[0]:
+                told += map(Told, start_text(group, cluster, hosts, verdict))
+            lacking += without_environment(verdict["reports"])
+        if not verdict["start"] and not verdict["stays"]:
+            mine = [link for link in links if link["group"] == group]
+            stale += stale_links(mine, host, {name: seen[name] for name in hosts}, fresh)
+    starting = {group for group, verdict in verdicts.items() if verdict["start"]}
+    staying = {group for group, verdict in verdicts.items() if verdict["stays"]}
+    planned = [unit for unit in units if unit["host"] == host]
+    left_out = plan.get("left_out", [])
+    present = [name for name in seen[host]["orphans"] if name not in left_out] if planned else []
+    orphans = removable(present, starting, staying, restart)
+    kept = [name for name in present if name not in orphans]
+    if kept:
+        text = (
+            f"{', '.join(kept)} on {host} stays as it is (muster_restart: {restart}), though "
+            f"no longer planned. To remove it: {_take_over(cluster)}"
+        )
+        told.append(Told(text, warning=True))
+    if orphans:
+        text = f"{', '.join(orphans)} on {host} is removed: it is no longer planned"
+        told.append(Told(text))
+    reasons = [reason for verdict in verdicts.values() for reason in verdict["reasons"]]
+    return HostDecision(
+        groups=groups,
+        starting=starting,
+        staying=staying,
+        wait=bool(starting) or any(verdict["wait"] for verdict in verdicts.values()),
+        reasons=[*reasons, *(f"{name} is no longer planned" for name in orphans)],
+        units=planned,
+        links=links,
+        stale_links=stale,
+        orphans=orphans,
+        told=told,
+        failure=_no_environment(lacking) if lacking else None,
+    )
+
+
+def _group_verdict(
+    plan: Mapping[str, Any],
+    units: Sequence[Mapping[str, Any]],
+    hosts: Sequence[str],
+    seen: Mapping[str, Mapping[str, Any]],
+    restart: str,
+    asked: str,
+) -> dict[str, Any]:
+    """Return what decide says of a group, and the reports that it is said of."""
+    group = units[0]["group"]
+    told = {report["name"]: report for host in hosts for report in seen[host]["units"]}
+    left_out = plan.get("left_out", [])
+    former = [name for host in hosts for name in seen[host]["orphans"] if name not in left_out]
+    # A gateway has no state that a restart would mend.
+    why = "" if is_gateway(group) else asked
+    verdict = decide(units, told, restart, bool(of_kind(former, group)), why)
+    return {**verdict, "reports": [told[unit["name"]] for unit in units]}
+
+
+def _left_alone(group: str, cluster: str, restart: str, verdict: Mapping[str, Any]) -> str:
+    """Return what an operator should know of a group that runs otherwise than planned."""
+    return (
+        f"{group_text(group)} of {cluster} runs on as it is (muster_restart: {restart}), though "
+        f"{'; '.join(verdict['reasons'])}. To take this over: {_take_over(cluster)}"
+    )
+
+
+def _take_over(cluster: str) -> str:
+    return f"ansible-playbook playbooks/serve.yml -l {cluster} -e muster_restart=now"
+
+
+def _no_environment(units: Sequence[str]) -> str:
+    return (
+        f"{', '.join(units)}: the environment to start from is not there or not finished, so "
+        "nothing was stopped. Run playbooks/prepare.yml first"
+    )
 
 
 def groups_of(units: Sequence[Mapping[str, Any]], host: str) -> dict[str, list[str]]:
@@ -185,62 +338,3 @@ def change_text(row: Mapping[str, Any]) -> str:
     if row["desired"] is None:
         return f"{row['name']} removed ({row['current']})"
     return f"{row['name']} {row['current']} -> {row['desired']}"
-
-
-def of_group(
-    statuses: Mapping[str, Sequence[Report]], group: str, hosts: Sequence[str]
-) -> dict[str, list[Report]]:
-    """Return the reports of one group by host; a host that has not reported is left out."""
-    return {
-        host: [report for report in statuses[host] if report["group"] == group]
-        for host in hosts
-        if host in statuses
-    }
-
-
-def first_starts(statuses: Mapping[str, Sequence[Report]]) -> dict[str, Mapping[str, Any]]:
-    """Return what units do once, at their first start on a host, by host; the longest of each."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for host in sorted(statuses):
-        for report in statuses[host]:
-            once = report.get("first_start")
-            if once and once["extra_s"] > found.get(host, {"extra_s": 0})["extra_s"]:
-                found[host] = once
-    return found
-
-
-def first_death(statuses: Mapping[str, Sequence[Report]]) -> tuple[str, Report] | None:
-    """Return the host and report of a unit that has ended, as told by any host; None when all live.
-
-    When several have ended, the one whose exit status says a fault comes first: it is the likelier
-    cause, while the others followed it.
-    """
-    dead = [
-        (host, report)
-        for host in sorted(statuses)
-        for report in statuses[host]
-        if report.get("ended")
-    ]
-    faulty = [entry for entry in dead if entry[1].get("exit_status") not in ("0", "", None)]
-    return next(iter(faulty or dead), None)
-
-
-def waiting_for(statuses: Mapping[str, Sequence[Report]], hosts: Sequence[str]) -> list[str]:
-    """Return what is missing, a phrase each: hosts without word, units that do not serve yet.
-
-    Where one does not serve, those without an API of their own say what they do, too: it may wait
-    for them.
-    """
-    missing = [f"word from {host}" for host in hosts if host not in statuses]
-    beside = []
-    for host in sorted(statuses):
-        for report in statuses[host]:
-            doing = report.get("doing", "")
-            if report["ready"] is False:
-                last = doing or (report["log"][-1].strip() if report["log"] else "")
-                missing.append(f"{report['name']} on {host} to serve{f': {last}' if last else ''}")
-            elif report["active_state"] != "active":
-                missing.append(f"{report['name']} on {host} to run ({report['sub_state']})")
-            elif report["ready"] is None and doing:
-                beside.append(f"{report['name']} on {host}: {doing}")
-    return missing + beside if missing else []
