@@ -34,7 +34,7 @@ class ActionModule(ControllerAction):
         "plan": {"type": "dict", "required": True},
         "made": {"type": "dict", "required": True},
         "done": {"type": "dict", "required": True},
-        "devices": {"type": "list", "elements": "dict", "default": []},
+        "devices": {"type": "dict", "default": {}},
         "tolerance": {"type": "float", "default": 3.0},
         "gate": {"type": "bool", "default": False},
         "baseline": {"type": "path"},

@@ -32,7 +32,7 @@ class ActionModule(ControllerAction):
         "made": {"type": "dict", "required": True},
         "done": {"type": "dict", "required": True},
         "watched": {"type": "str", "required": True},
-        "devices": {"type": "list", "elements": "dict", "default": []},
+        "devices": {"type": "dict", "default": {}},
         "output_dir": {"type": "path", "required": True},
     }
 

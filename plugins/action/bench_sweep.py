@@ -64,7 +64,7 @@ class ActionModule(ControllerAction):
         "gain": {"type": "float", "default": 5.0},
         "every": {"type": "float", "default": 2.0},
         "results": {"type": "str"},
-        "devices": {"type": "list", "elements": "dict", "default": []},
+        "devices": {"type": "dict", "default": {}},
         "api_key_file": {"type": "path", "no_log": False},
         "timeout": {"type": "int", "default": 7200},
         "venv": {"type": "path"},

@@ -31,7 +31,7 @@ class ActionModule(ControllerAction):
     SPEC: ClassVar = {
         "plan": {"type": "dict", "required": True},
         "hosts": {"type": "list", "elements": "str", "required": True},
-        "devices": {"type": "list", "elements": "str", "default": []},
+        "devices": {"type": "str"},
         "output_dir": {"type": "path", "required": True},
     }
 
@@ -42,8 +42,7 @@ class ActionModule(ControllerAction):
         found = files_io.collect(folder)
         seen = {
             host: {"time": now, **{key: one.get(key) for key in model.SEEN}}
-            for name in args["devices"]
-            for host, one in registered(variables, hosts, name).items()
+            for host, one in registered(variables, hosts, args["devices"] or "").items()
             if "devices" in one
         }
         if seen:

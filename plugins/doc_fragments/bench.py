@@ -46,10 +46,8 @@ options:
     WHOSE = r"""
 options:
   devices:
-    description:
-      - What M(muster.serving.npu_info), M(muster.serving.nvidia_info) or
-        M(muster.serving.amd_info) returned on the head; results without devices count for nothing.
-    type: list
-    elements: dict
-    default: []
+    description: What M(muster.serving.device_info) returned on the head; without devices it counts
+      for nothing.
+    type: dict
+    default: {}
 """

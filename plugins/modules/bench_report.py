@@ -64,7 +64,7 @@ EXAMPLES = r"""
     plan: "{{ muster_plan.plan }}"
     made: "{{ bench.made }}"
     done: "{{ loads }}"
-    devices: ["{{ npus }}"]
+    devices: "{{ devices }}"
     output_dir: "{{ muster_plan.run.output_dir }}"
     gate: true
   run_once: true

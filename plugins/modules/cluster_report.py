@@ -33,12 +33,9 @@ attributes:
 options:
   devices:
     description:
-      - Names of the variables under which hosts registered the results of
-        M(muster.serving.npu_info), M(muster.serving.nvidia_info) or M(muster.serving.amd_info).
-        A host without devices in any of them is shown as it was seen last.
-    type: list
-    elements: str
-    default: []
+      - Name of the variable under which hosts registered the result of
+        M(muster.serving.device_info). A host without devices in it is shown as it was seen last.
+    type: str
   output_dir:
     description: The folder on the controller that has the reports, and gets the page.
     type: path
@@ -50,7 +47,7 @@ EXAMPLES = r"""
   muster.serving.cluster_report:
     plan: "{{ muster_plan.plan }}"
     hosts: "{{ muster_plan.hosts }}"
-    devices: [npus]
+    devices: devices
     output_dir: "{{ muster_plan.run.output_dir }}"
   run_once: true
 """

@@ -24,7 +24,7 @@ from ansible_collections.muster.serving.plugins.module_utils.node import look_io
 from tests.conftest import ROOT
 
 DEVICES = ROOT / "plugins/module_utils/devices"
-INFO_MODULES = ("npu_info", "nvidia_info", "amd_info")
+INFO_MODULES = [vendor.info_module for vendor in VENDORS.values()]
 
 
 def returned(module: str) -> dict[str, Any]:
@@ -88,6 +88,7 @@ from {PACKAGE}.devices.gpu.vendor import GPU_OPTIONS
 ACME = Vendor(
     name="acme",
     check_module="gpu_topology_check",
+    info_module="acme_info",
     options=GPU_OPTIONS,
     systems={{"acmeos": ("1",)}},
     architectures=("riscv64",),

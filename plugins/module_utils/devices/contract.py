@@ -113,6 +113,7 @@ class Vendor(NamedTuple):
     Attributes:
         name: As platform.vendor of a recipe has it.
         check_module: The module that checks the devices before a start.
+        info_module: The module that tells what there is of them.
         options: The options that it takes beside those of every such module.
         systems: By ID of os-release, the versions that upstream names for hosts of these devices.
             A version stands for its minor ones, too.
@@ -127,6 +128,7 @@ class Vendor(NamedTuple):
 
     name: str
     check_module: str
+    info_module: str
     options: Sequence[str]
     systems: Mapping[str, Sequence[str]]
     architectures: Sequence[str]

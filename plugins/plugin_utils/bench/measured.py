@@ -143,9 +143,8 @@ def spread(runs: Sequence[Run], name: str) -> float | None:
     return round(100 * (max(values) - min(values)) / abs(middle), 2)
 
 
-def devices_of(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return names and driver of the devices that one of some info modules has found."""
-    found: Mapping[str, Any] = next((one for one in results if one.get("devices")), {})
+def devices_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return names and driver of the devices that device_info has found, if it has."""
     names = [device["name"] for device in found.get("devices", []) if device.get("name")]
     return {"names": names, "driver": found.get("version")}
 

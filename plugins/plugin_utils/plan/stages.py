@@ -94,6 +94,7 @@ def stages_of(
         own = units[host]
         stage = {
             "preflight": {"checks": checks[host], "peers": need["peers"]},
+            "device_info": {"vendor": plan["platform"]["vendor"]},
             **_prepare(plan, need, own, docker or {}),
             "unit": {
                 "deployment": plan["deployment"],

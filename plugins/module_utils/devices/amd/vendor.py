@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.vendor 
 AMD = Vendor(
     name="amd",
     check_module="gpu_topology_check",
+    info_module="amd_info",
     options=GPU_OPTIONS,
     systems={
         **ENTERPRISE_LINUX,

@@ -10,6 +10,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.contract im
 ASCEND = Vendor(
     name="ascend",
     check_module="npu_topology_check",
+    info_module="npu_info",
     options=("multi_node", "pings"),
     systems={
         "ubuntu": ("20.04", "22.04", "24.04"),

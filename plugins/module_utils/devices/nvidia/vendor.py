@@ -14,6 +14,7 @@ from ansible_collections.muster.serving.plugins.module_utils.devices.gpu.vendor 
 NVIDIA = Vendor(
     name="nvidia",
     check_module="gpu_topology_check",
+    info_module="nvidia_info",
     options=(*GPU_OPTIONS, "compiler", "cuda_home"),
     systems={
         **ENTERPRISE_LINUX,
