@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible_collections.muster.serving.plugins.action import replica_waves
+from ansible_collections.muster.serving.plugins.filter.refusals import refusals
 from ansible_collections.muster.serving.plugins.plugin_utils.replica.waves import (
     gateways_of_plan,
     waves_of,
@@ -264,3 +265,10 @@ def test_a_gateway_whose_node_is_down_stops_nobody_and_one_that_refuses_stops_al
     out = play_on(tmp_path, play, rc=0 if goes_on else 2)
     assert "Connection refused" in out
     assert len(re.findall(r"\w goes on", out)) == (2 if goes_on else 0)
+
+
+def test_only_who_answers_can_refuse() -> None:
+    down = {"unreachable": True, "failed": True, "msg": "no route"}
+    asked = {"results": [{"failed": False}, down, {"failed": True, "msg": "two answer still"}]}
+    assert refusals(asked) == ["two answer still"]
+    assert refusals({"results": []}) == refusals({"skipped": True}) == []
