@@ -158,19 +158,19 @@ BY_NAME = {
 
 def flag_values(name: str, type_: str) -> st.SearchStrategy[Any]:
     sizes = st.integers(-1, 17) | st.sampled_from([32, 64, 256, 2048, 65536, 196608, 10**6, "128k"])
+    maps = st.dictionaries(
+        some("mode", "cudagraph_mode", "method", "rope_type", "factor", "num_hidden_layers", "x"),
+        SCALARS | st.dictionaries(some("factor", "a", "enable"), SCALARS, max_size=2),
+        max_size=3,
+    )
     typed = {
         "bool": some(True, False),
         "int": sizes,
         "float": some(0, 0.5, 0.9, 0.95, 1, 1.0, 1.1, -1, 100),
         "str": some("auto", "fp8", "fp8_e4m3", "bfloat16", "ray", "triton", "-", ""),
         "list": lists(some("1", "a", 4)),
-        "map": st.dictionaries(
-            some(
-                "mode", "cudagraph_mode", "method", "rope_type", "factor", "num_hidden_layers", "x"
-            ),
-            SCALARS | st.dictionaries(some("factor", "a", "enable"), SCALARS, max_size=2),
-            max_size=3,
-        ),
+        "map": maps,
+        "json": maps | maps.map(json.dumps),
     }
     return typed[type_] | typed[type_] | ANYTHING
 
