@@ -136,8 +136,6 @@ SIGNATURES = (
         " all GPUs have; or boot with pci=realloc",
         "NVIDIA kernel module; amdgpu",
         ("gpu-driver-loaded", "gpu-count"),
-        # -12 is ENOMEM: no room in the address space of PCI.
-        likely=r"\b(?:amdgpu|nvidia): probe of \S+ failed with error -12\b",
         explains=("gpu-driver-absent", "gpu-init"),
     ),
     Signature(
