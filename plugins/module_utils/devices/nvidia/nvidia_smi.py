@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
-from typing import Sequence, TypedDict
+from typing import Match, Sequence, TypedDict
 from xml.sax.saxutils import escape
 
 from ansible_collections.muster.serving.plugins.module_utils.common.tool_text import (
@@ -162,8 +162,11 @@ def _parsed(document: str) -> ET.Element:
     try:
         return ET.fromstring(document)  # noqa: S314 - no entities, bounded size
     except ET.ParseError:
-        told = _PROCESS_NAME.sub(lambda name: name[1] + escape(name[2]) + name[3], document)
-        return ET.fromstring(_NO_XML.sub("?", told))  # noqa: S314
+        return ET.fromstring(_PROCESS_NAME.sub(_as_xml, document))  # noqa: S314
+
+
+def _as_xml(name: Match[str]) -> str:
+    return name[1] + escape(_NO_XML.sub("?", name[2])) + name[3]
 
 
 def _numbers(ids: Sequence[str], text: str) -> list[int]:
