@@ -339,7 +339,7 @@ SIGNATURES = (
         "end what nvidia-smi lists; nvidia-smi -c DEFAULT lets several processes use a GPU; where"
         " it lists none, reset the GPU",
         "CUDA errors 46 and 54",
-        ("gpu-processes", "gpu-health"),
+        ("gpu-compute-mode", "gpu-processes", "gpu-health"),
         LIKELY,
     ),
     Signature(
